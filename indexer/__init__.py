@@ -1,0 +1,1 @@
+"""Audio in, gallery out: decoding, embedding, index and record."""

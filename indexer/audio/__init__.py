@@ -1,0 +1,1 @@
+"""From files, bytes and streams to 16 kHz waveforms."""

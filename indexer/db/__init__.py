@@ -1,0 +1,1 @@
+"""The record: typed models, sessions and named queries."""

@@ -1,0 +1,1 @@
+"""From waveforms to speaker vectors."""

@@ -1,0 +1,121 @@
+"""Every error that voxdex raises on purpose, grouped by who must act.
+
+A message gives the value, the limit and the remedy. Domain errors know nothing of HTTP or exit codes: `api` maps each family once.
+"""
+
+from typing import ClassVar
+
+
+class VoxdexError(Exception):
+    """Root of all errors raised on purpose."""
+
+    code: ClassVar[str] = "error"
+    """Stable, machine-readable name; stored with failed files and shown to users."""
+
+
+class InvalidRequest(VoxdexError):
+    """The caller asked for something that has no meaning (an unknown option, a limit out of range)."""
+
+    code = "invalid-request"
+
+
+class InvalidAudio(VoxdexError):
+    """The recording cannot be used; another recording can."""
+
+    code = "invalid-audio"
+
+
+class UnsupportedFormat(InvalidAudio):
+    """The bytes are not audio that any decoder here reads."""
+
+    code = "unsupported-format"
+
+
+class CorruptAudio(InvalidAudio):
+    """The bytes claim to be audio and contradict themselves."""
+
+    code = "corrupt-audio"
+
+
+class TooLittleSpeech(InvalidAudio):
+    """The recording is shorter than the encoder's minimum, or silent."""
+
+    code = "audio-too-short"
+
+
+class SilentAudio(TooLittleSpeech):
+    """The recording holds samples, and none of them is sound."""
+
+    code = "silent-audio"
+
+
+class AudioTooLarge(InvalidAudio):
+    """The recording exceeds a limit of the settings (bytes, seconds, channels)."""
+
+    code = "payload-too-large"
+
+
+class NotFound(VoxdexError):
+    """The named gallery, speaker, recording, encoder or file does not exist."""
+
+    code = "not-found"
+
+
+class Conflict(VoxdexError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    """The name or the content is taken."""
+
+    code = "already-exists"
+
+
+class EncoderMismatch(Conflict):
+    """Vectors of two encoders, or of a dimension the gallery does not keep, would meet."""
+
+    code = "encoder-mismatch"
+
+
+class Unavailable(VoxdexError):
+    """Something outside failed (network, database, device); the same request may succeed later."""
+
+    code = "unavailable"
+
+
+class DownloadFailed(Unavailable):
+    """No source gave the file; the message lists each source with its reason."""
+
+    code = "download-failed"
+
+
+class CorruptArtifact(VoxdexError):
+    """A weights, index or snapshot file is damaged; the operator must act."""
+
+    code = "corrupt-artifact"
+
+
+class HashMismatch(CorruptArtifact):
+    """A file's SHA-256 is not the one that was recorded for it."""
+
+    code = "hash-mismatch"
+
+
+class UnsafeArtifact(CorruptArtifact):
+    """A file holds what could run code or escape its folder; refused before it is used."""
+
+    code = "unsafe-artifact"
+
+
+class UnsupportedCheckpoint(CorruptArtifact):
+    """A model file is intact and is of a kind that voxdex does not run."""
+
+    code = "unsupported-checkpoint"
+
+
+class NonFiniteEmbedding(CorruptArtifact):
+    """The encoder produced NaN or infinity for finite audio: its weights are unusable."""
+
+    code = "non-finite-embedding"

@@ -1,0 +1,1 @@
+"""Decisions about voices; NumPy only."""
