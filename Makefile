@@ -1,0 +1,59 @@
+# One command each; `make help` lists them. Needs only make and Python 3.11 or newer.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := indexer search worker api migrations
+
+# The first interpreter that is new enough; override with `make PYTHON=/path/to/python ...`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help install dev demo test lint format types bench lock clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "voxdex needs Python 3.11 or newer: none found on the PATH. Install one, or run: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu, install the package python3-venv and remove $(VENV)"; exit 1; }
+
+$(VENV)/.run.stamp: requirements/run.lock requirements/install pyproject.toml | $(BIN)/python
+	@requirements/install $(VENV) requirements/run.lock
+	@touch $@
+
+$(VENV)/.dev.stamp: requirements/dev.lock requirements/install pyproject.toml | $(BIN)/python
+	@requirements/install $(VENV) requirements/dev.lock
+	@touch $@ $(VENV)/.run.stamp
+
+install: $(VENV)/.run.stamp ## Virtual environment with the locked dependencies and the voxdex command
+
+dev: $(VENV)/.dev.stamp ## The same with the tools for tests, linting and types
+
+demo: $(VENV)/.run.stamp ## The main job on real speech: ingest, enroll, identify, verify
+	@$(BIN)/voxdex demo
+
+test: $(VENV)/.dev.stamp ## All tests, on the real weights and real speech where they can be fetched
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev.stamp ## Style, import directions, locks in step
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python requirements/check_locks.py
+
+format: $(VENV)/.dev.stamp ## Rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev.stamp ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.run.stamp ## Encoder and ingest speed on this machine, beside its own matrix rate
+	@$(BIN)/voxdex bench
+
+lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirements/*.lock (hashes, no URLs)
+	$(BIN)/python requirements/lock.py
+
+clean: ## Remove the virtual environment and caches of this folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

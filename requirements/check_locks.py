@@ -1,0 +1,53 @@
+"""Fail when a lock holds a URL, lacks a hash, disagrees with its twin, or misses a dependency of pyproject.toml."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?P<marker> ;[^\\]*)?", re.MULTILINE)
+
+
+def normalized(name: str) -> str:
+    """Name of a distribution as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_pins(path: Path) -> dict[str, set[str]]:
+    """Locked versions by distribution (several where Python versions differ)."""
+    pins: dict[str, set[str]] = {}
+    for match in PIN.finditer(path.read_text()):
+        pins.setdefault(normalized(match["name"]), set()).add(match["version"])
+    return pins
+
+
+def problems() -> list[str]:
+    """Everything that is wrong, in words."""
+    found = []
+    locks = {name: REPOSITORY / "requirements" / name for name in ("run.lock", "dev.lock", "bootstrap.lock")}
+    for name, path in locks.items():
+        text = path.read_text()
+        if "://" in text:
+            found.append(f"{name} holds a URL")
+        entries = [entry for entry in re.split(r"\n(?=\S)", text.strip()) if not entry.startswith("#")]
+        found += [f"{name}: {entry.split()[0]} has no hash" for entry in entries if "--hash=sha256:" not in entry]
+    run, dev = read_pins(locks["run.lock"]), read_pins(locks["dev.lock"])
+    found += [f"{name} is {run[name]} in run.lock, {dev.get(name)} in dev.lock" for name in run if run[name] != dev.get(name)]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    for lock, pins, wanted in (
+        ("run.lock", run, project["dependencies"]),
+        ("dev.lock", dev, project["optional-dependencies"]["dev"]),
+    ):
+        names = [normalized(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in wanted]
+        found += [f"{lock} misses {name}: run `make lock`" for name in names if name not in pins]
+    if run["torch"] != run["torchaudio"]:
+        found.append(f"torch {run['torch']} and torchaudio {run['torchaudio']} are not one release")
+    return found
+
+
+if __name__ == "__main__":
+    found = problems()
+    for line in found:
+        sys.stderr.write(line + "\n")
+    sys.exit(bool(found))

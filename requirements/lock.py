@@ -1,0 +1,30 @@
+"""Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
+
+run.lock is what a user installs, dev.lock the same versions plus the tools, bootstrap.lock the installer itself.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+UV = Path(sys.executable).parent / "uv"
+COMMON = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+NO_URLS = ["--no-emit-index-url", "--no-emit-find-links"]
+
+
+def compile_lock(target: str, *arguments: str, stdin: str | None = None) -> None:
+    """Write one lock from its inputs."""
+    command = [str(UV), "pip", "compile", *COMMON, *NO_URLS, *arguments, "--output-file", f"requirements/{target}"]
+    subprocess.run(command, cwd=REPOSITORY, check=True, input=stdin, text=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Rewrite all three locks."""
+    compile_lock("run.lock", "pyproject.toml")
+    compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/run.lock")
+    compile_lock("bootstrap.lock", "-", stdin="uv\n")
+
+
+if __name__ == "__main__":
+    main()
