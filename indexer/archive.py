@@ -1,0 +1,167 @@
+"""What a user points at -> the recordings to ingest, with the speaker each one names."""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.audio.sniff import looks_like_audio
+from indexer.errors import InvalidRequest, NotFound
+
+MANIFEST_SUFFIX = ".csv"
+_PATH_COLUMNS = ("path", "uri", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """One file to ingest; `speaker` is None where nobody says who speaks."""
+
+    path: Path
+    speaker: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveListing:
+    """The files found, in a stable order, and how many others lay beside them."""
+
+    files: tuple[ArchiveFile, ...]
+    ignored: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files found."""
+        return sum(file.size_bytes for file in self.files)
+
+
+SpeakerRule = Callable[[Path], str | None]
+
+
+def parse_speaker_rule(text: str) -> SpeakerRule:
+    """Read a `--speaker-from` value: how a path tells its speaker.
+
+    `none`; `parent` or `parent:N` (the N-th folder above the file; LibriSpeech is parent:2); `regex:PATTERN`
+    (the group named speaker, else the first group, searched in the absolute path with forward slashes; no match
+    leaves the recording unnamed); `csv:FILE` (columns path and speaker; relative paths start at the file's folder).
+
+    Raises
+    ------
+    InvalidRequest
+        If the text is none of these, the pattern is no regular expression or has no group, or the CSV is unusable.
+    NotFound
+        If the CSV does not exist.
+    """
+    kind, _, argument = text.partition(":")
+    if kind == "none" and not argument:
+        return lambda path: None
+    if kind == "parent":
+        levels = int(argument) if argument.isdigit() else 1 if not argument else 0
+        if levels < 1:
+            raise InvalidRequest(f"--speaker-from {text}: give the number of folders above the file, as in parent:2")
+        return lambda path: path.parents[levels - 1].name or None if len(path.parents) >= levels else None
+    if kind == "regex" and argument:
+        return _regex_rule(argument)
+    if kind == "csv" and argument:
+        named = {path: speaker for path, speaker in read_manifest(Path(argument)) if speaker}
+        return lambda path: named.get(path.resolve())
+    raise InvalidRequest(f"--speaker-from {text!r}: give none, parent, parent:N, regex:PATTERN or csv:FILE")
+
+
+def _regex_rule(pattern: str) -> SpeakerRule:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InvalidRequest(f"--speaker-from regex:{pattern}: no regular expression ({error})") from error
+    if not compiled.groups:
+        raise InvalidRequest(f"--speaker-from regex:{pattern}: put the speaker in a group, as in regex:/(\\w+)_call")
+    group: str | int = "speaker" if "speaker" in compiled.groupindex else 1
+
+    def rule(path: Path) -> str | None:
+        match = compiled.search(path.as_posix())
+        return match[group] or None if match else None
+
+    return rule
+
+
+def read_manifest(manifest: Path) -> list[tuple[Path, str | None]]:
+    """Read (absolute path, speaker or None) rows of a CSV with a header.
+
+    Raises
+    ------
+    NotFound
+        If there is no such file.
+    InvalidRequest
+        If it is not UTF-8 CSV, or has no column named path (or uri, or file).
+    """
+    if not manifest.is_file():
+        raise NotFound(f"{manifest}: no such manifest; give a CSV file with the columns path and speaker")
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            column = next((name for name in _PATH_COLUMNS if name in header), None)
+            if column is None:
+                raise InvalidRequest(f"{manifest}: columns {header}; one must be named path (or uri, or file)")
+            folder = manifest.resolve().parent
+            return [
+                ((folder / row[column].strip()).resolve(), (row.get("speaker") or "").strip() or None)
+                for row in reader
+                if row[column] and row[column].strip()
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest(f"{manifest}: not UTF-8 CSV ({error}); save it as comma-separated UTF-8") from error
+
+
+def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
+    """List every recording under the given paths once, in sorted order.
+
+    A folder is walked and only what looks like audio is taken (by extension or first bytes; hidden names are
+    passed over). A file that is named is always taken, so that its error is seen. A `.csv` manifest stands for the
+    files it lists, with the speakers it names where the rule names none.
+
+    Raises
+    ------
+    NotFound
+        If a given path does not exist.
+    """
+    found: dict[Path, str | None] = {}
+    ignored = 0
+    for path in paths:
+        if path.is_dir():
+            for file in _walk(path.resolve()):
+                if looks_like_audio(file):
+                    found.setdefault(file, None)
+                else:
+                    ignored += 1
+        elif path.suffix.lower() == MANIFEST_SUFFIX:
+            for file, speaker in read_manifest(path):
+                found[file] = found.get(file) or speaker
+        elif path.exists() or path.is_symlink():
+            found.setdefault(path.absolute(), None)
+        else:
+            raise NotFound(f"{path}: no such file or folder; check the spelling, relative paths start at {Path.cwd()}")
+    files = (ArchiveFile(path, rule(path) or speaker, _size(path)) for path, speaker in found.items())
+    return ArchiveListing(tuple(files), ignored)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    # Path.walk is 3.12; sorted, so that two runs and two machines list alike. Links to folders are not followed:
+    # they can form loops, and what they lead to is outside of what was asked for.
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if not entry.is_symlink():
+                yield from _walk(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # Decoding will say what is wrong with it.
