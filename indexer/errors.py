@@ -3,7 +3,7 @@
 A message gives the value, the limit and the remedy. Domain errors know nothing of HTTP or exit codes: `api` maps each family once.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class VoxdexError(Exception):
@@ -119,3 +119,11 @@ class NonFiniteEmbedding(CorruptArtifact):
     """The encoder produced NaN or infinity for finite audio: its weights are unusable."""
 
     code = "non-finite-embedding"
+
+
+_Error = TypeVar("_Error", bound=VoxdexError)
+
+
+def about(name: str, error: _Error) -> _Error:
+    """Say which recording an error is about, for errors raised where only samples are known."""
+    return type(error)(f"{name}: {error}").with_traceback(error.__traceback__)

@@ -12,6 +12,7 @@ from indexer.audio.levels import is_silent
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
+from indexer.errors import VoxdexError, about
 from indexer.settings import AudioSettings
 
 _PIECE_S = 80.0
@@ -74,7 +75,10 @@ def embed_probes(
     durations: dict[int, list[float]] = {}
     with open_audio(source, channels=channels, limits=limits, name=name) as reader:
         for piece in _sounding(cut_utterances(reader.blocks(), _PIECE_S)):
-            vector = encoder.embed_raw([piece.waveform])[0] if raw else encoder.embed([piece.waveform])[0]
+            try:
+                vector = (encoder.embed_raw if raw else encoder.embed)([piece.waveform])[0]
+            except VoxdexError as error:
+                raise about(label, error) from error
             pieces.setdefault(piece.track, []).append(vector)
             durations.setdefault(piece.track, []).append(piece.end_s - piece.start_s)
         apart = reader.tracks > 1

@@ -1,0 +1,245 @@
+"""Files -> embedded recordings: decoding in threads beside the encoder, with memory that does not grow with the archive."""
+
+import hashlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.archive import ArchiveFile
+from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
+from indexer.audio.levels import is_silent
+from indexer.audio.segmentation import UtteranceAudio, cut_utterances
+from indexer.embedding.encoder import Encoder
+from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, VoxdexError, about
+from indexer.settings import AudioSettings
+
+logger = logging.getLogger(__name__)
+
+_QUEUE_UTTERANCES = 64
+"""Decoded utterances that wait for the encoder: 40 MB at ten seconds each."""
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedUtterance:
+    """A stretch of a recording and its vector."""
+
+    track: int
+    start_s: float
+    end_s: float
+    vector: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class EmbeddedFile:
+    """What became of one file: embedded, already known, or refused with the error that says why."""
+
+    file: ArchiveFile
+    content_sha256: str | None = None
+    known: bool = False
+    info: AudioInfo | None = None
+    duration_s: float = 0.0
+    issues: tuple[str, ...] = ()
+    utterances: list[EmbeddedUtterance] = field(default_factory=list)
+    error: VoxdexError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A producer decoded one utterance."""
+
+    result: EmbeddedFile
+    audio: UtteranceAudio
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A producer is done with a file, for better or worse."""
+
+    result: EmbeddedFile
+
+
+@dataclass(frozen=True, slots=True)
+class _Crashed:
+    """A producer died of something that is not a file's fault."""
+
+    error: BaseException
+
+
+_Event = _Heard | _Finished | _Crashed
+
+
+def hash_content(path: Path, *, max_bytes: int) -> str:
+    """SHA-256 of a file's bytes, as hex: the identity of a recording within its gallery.
+
+    Raises
+    ------
+    NotFound, InvalidAudio, AudioTooLarge
+        If the path does not exist, is no regular file, cannot be read, or is over the limit.
+    """
+    try:
+        if not path.is_file():
+            if path.exists():
+                raise InvalidAudio(f"{path}: not a regular file; give a file or a folder of files")
+            raise NotFound(f"{path}: no such file; it may have been moved since it was listed")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise AudioTooLarge(f"{path}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES")
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+    except OSError as error:
+        raise InvalidAudio(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+class EmbeddingPipeline:
+    """Turns files into embedded recordings, in whatever order they get done.
+
+    Parameters
+    ----------
+    encoder
+        Called from the consuming thread only.
+    is_known
+        Asked with the content hash from a decoding thread, before a file is decoded; must be thread-safe.
+    batch_utterances
+        Most utterances handed to the encoder at once.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        channels: ChannelPolicy,
+        limits: AudioSettings,
+        decode_threads: int,
+        is_known: Callable[[str], bool],
+        batch_utterances: int = 12,
+    ) -> None:
+        self._encoder = encoder
+        self._channels = channels
+        self._limits = limits
+        self._threads = decode_threads
+        self._is_known = is_known
+        self._batch = batch_utterances
+        self._stop = threading.Event()
+
+    def run(self, files: Iterable[ArchiveFile]) -> Iterator[EmbeddedFile]:
+        """Yield every file exactly once, embedded or with its error; closing the iterator stops the threads."""
+        events: queue.Queue[_Event] = queue.Queue(_QUEUE_UTTERANCES)
+        source = _LockedIterator(files)
+        self._stop.clear()
+        threads = [
+            threading.Thread(target=self._produce, args=(source, events), name=f"decode-{n}", daemon=True)
+            for n in range(self._threads)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield from self._consume(events, threads)
+        finally:
+            self._stop.set()
+            while any(thread.is_alive() for thread in threads):
+                _drain(events)  # A producer may be waiting for a place in the queue.
+                for thread in threads:
+                    thread.join(timeout=0.05)
+
+    def _produce(self, source: "_LockedIterator", events: "queue.Queue[_Event]") -> None:
+        try:
+            while not self._stop.is_set() and (file := source.next()) is not None:
+                result = EmbeddedFile(file)
+                try:
+                    self._decode(result, events)
+                except VoxdexError as error:
+                    result.error = error
+                except Exception as error:
+                    # A decoder failed in a way nobody foresaw: that is one file's failure, not the job's.
+                    logger.exception("unforeseen failure while decoding")
+                    result.error = InvalidAudio(
+                        f"{file.path}: decoding failed unexpectedly ({type(error).__name__}: {error}); "
+                        "convert it with ffmpeg, and please report it"
+                    )
+                events.put(_Finished(result))
+        except BaseException as error:  # The consumer must hear of it, or it would wait forever.
+            events.put(_Crashed(error))
+
+    def _decode(self, result: EmbeddedFile, events: "queue.Queue[_Event]") -> None:
+        path = result.file.path
+        result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes)
+        if self._is_known(result.content_sha256):
+            result.known = True
+            return
+        with open_audio(path, channels=self._channels, limits=self._limits) as reader:
+            result.info = reader.info
+            for audio in cut_utterances(reader.blocks(), self._limits.utterance_s):
+                if self._stop.is_set():
+                    return
+                if not is_silent(audio.waveform):
+                    events.put(_Heard(result, audio))
+            result.duration_s = reader.decoded_s
+            result.issues = reader.issues
+
+    def _consume(self, events: "queue.Queue[_Event]", threads: list[threading.Thread]) -> Iterator[EmbeddedFile]:
+        while True:
+            try:
+                event = events.get(timeout=0.1)
+            except queue.Empty:
+                if not any(thread.is_alive() for thread in threads) and events.empty():
+                    return
+                continue
+            batch = [event, *_take(events, self._batch - 1)]
+            self._embed([heard for heard in batch if isinstance(heard, _Heard)])
+            for done in batch:
+                if isinstance(done, _Finished):
+                    yield done.result
+                elif isinstance(done, _Crashed):
+                    raise done.error
+
+    def _embed(self, batch: list[_Heard]) -> None:
+        if not batch:
+            return
+        try:
+            vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+        except VoxdexError as error:
+            if len(batch) > 1:  # Find the one that is to blame; the others must not suffer for it.
+                for heard in batch:
+                    self._embed([heard])
+            else:
+                batch[0].result.error = about(str(batch[0].result.file.path), error)
+            return
+        for heard, vector in zip(batch, vectors, strict=True):
+            audio = heard.audio
+            heard.result.utterances.append(EmbeddedUtterance(audio.track, audio.start_s, audio.end_s, vector))
+
+
+class _LockedIterator:
+    """One source of files for several threads."""
+
+    def __init__(self, files: Iterable[ArchiveFile]) -> None:
+        self._files = iter(files)
+        self._lock = threading.Lock()
+
+    def next(self) -> ArchiveFile | None:
+        with self._lock:
+            return next(self._files, None)
+
+
+def _take(events: "queue.Queue[_Event]", most: int) -> Iterator[_Event]:
+    for _ in range(most):
+        try:
+            yield events.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _drain(events: "queue.Queue[_Event]") -> None:
+    for _ in _take(events, _QUEUE_UTTERANCES):
+        pass
