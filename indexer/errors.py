@@ -91,6 +91,12 @@ class DownloadFailed(Unavailable):
     code = "download-failed"
 
 
+class SchemaMismatch(Unavailable):
+    """The database is not at the migration this code was written for; an upgrade of one of the two cures it."""
+
+    code = "schema-mismatch"
+
+
 class CorruptArtifact(VoxdexError):
     """A weights, index or snapshot file is damaged; the operator must act."""
 
@@ -101,6 +107,12 @@ class HashMismatch(CorruptArtifact):
     """A file's SHA-256 is not the one that was recorded for it."""
 
     code = "hash-mismatch"
+
+
+class CorruptSnapshot(CorruptArtifact):
+    """An index snapshot is torn, damaged or of another encoder or format; the record rebuilds it."""
+
+    code = "corrupt-snapshot"
 
 
 class UnsafeArtifact(CorruptArtifact):

@@ -1,0 +1,238 @@
+"""Connections to the record, and the two scopes in which it is used: one that commits and one that only reads."""
+
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from indexer.db.models import SCHEMA_REVISION
+from indexer.errors import Conflict, InvalidRequest, SchemaMismatch, Unavailable
+from indexer.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a SQLite writer waits for another; one ingest batch holds the lock for milliseconds."""
+
+CONNECT_TIMEOUT_S = 5
+"""How long a Postgres server may take to answer before it is reported as unreachable."""
+
+_READ_ONLY = "voxdex_read_only"
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL; plain `postgresql://` means the psycopg 3 driver.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is not a URL of SQLite or Postgres; the URL is not repeated, for it may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidRequest(
+            "VOXDEX_DATABASE__URL is not a database URL: write postgresql://user:password@host/name or sqlite:///path"
+        ) from None
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+        if parsed.database in {None, "", ":memory:"}:
+            raise InvalidRequest("VOXDEX_DATABASE__URL names a SQLite database in memory, which loses it: give a path")
+        return parsed
+    raise InvalidRequest(
+        f"VOXDEX_DATABASE__URL names the driver {parsed.drivername!r} where postgresql or sqlite is supported"
+    )
+
+
+def shown(url: URL) -> str:
+    """Name a database for people, without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def make_engine(url: str, *, foreign_keys: bool = True) -> Engine:
+    """Build an engine whose connections behave alike on SQLite and Postgres; nothing is connected yet.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL.
+    foreign_keys : bool
+        Whether SQLite enforces foreign keys; only migrations turn it off, because rebuilding a table that others
+        refer to would otherwise cascade into them.
+    """
+    parsed = parse_url(url)
+    if parsed.drivername.startswith("sqlite"):
+        engine = create_engine(parsed)
+        _prepare_sqlite(engine, foreign_keys)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+
+
+def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # The driver's own transaction control would begin at the first write only; `begin` below does it instead.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            # In WAL mode a commit is in the operating system's hands once it returns, so a killed process loses
+            # nothing; only a power failure can take the last commits (never the consistency), and ingest resumes.
+            "synchronous = NORMAL",
+            f"foreign_keys = {'ON' if foreign_keys else 'OFF'}",
+            # A deleted voice must not stay readable in free pages.
+            "secure_delete = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = bool(connection.get_execution_options().get(_READ_ONLY))
+        connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+        # A transaction that reads first and writes later cannot wait for another writer (its snapshot is stale and
+        # SQLite fails it at once), so whoever may write takes the write lock when it begins.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """The record as the use cases see it: sessions that commit as one, and sessions that only read."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        reading = engine.execution_options(**{_READ_ONLY: True})
+        if engine.dialect.name == "postgresql":
+            # One snapshot for the whole scope, as SQLite gives by itself: sums and rows agree.
+            reading = reading.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._write = sessionmaker(engine, expire_on_commit=False)
+        self._read = sessionmaker(reading, expire_on_commit=False)
+
+    @contextmanager
+    def session_scope(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises. The only commit there is.
+
+        Raises
+        ------
+        Unavailable
+            If the database cannot be reached or stays locked.
+        Conflict
+            If what was written contradicts the record (a constraint says so).
+        """
+        with self._translated_errors(), self._write.begin() as session:
+            yield session
+
+    @contextmanager
+    def read_scope(self) -> Iterator[Session]:
+        """One consistent view of the record, never blocked by a writer; writing in it is an error."""
+        with self._translated_errors(), self._read() as session:
+            yield session
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise Conflict(f"the record refuses the change: {_first_line(error)}") from error
+        except OperationalError as error:
+            raise Unavailable(f"{shown(self.engine.url)}: {_first_line(error)}; try again") from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise Unavailable(f"{shown(self.engine.url)}: the connection was lost; try again") from error
+
+    def scrub(self) -> None:
+        """Take deleted rows out of SQLite's write-ahead log as well; Postgres manages its own."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self._translated_errors():
+            connection = self.engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Connect to the record and make sure that its schema is the one this code was written for.
+
+    A SQLite file is created and upgraded here; a Postgres database never is, because several releases may share it.
+
+    Raises
+    ------
+    Unavailable
+        If the database cannot be reached; the message never shows the password.
+    SchemaMismatch
+        If it is newer than this code, or a Postgres database that `voxdex db upgrade` has not brought up to date.
+    """
+    engine = make_engine(settings.database_url)
+    try:
+        if engine.dialect.name == "sqlite":
+            _make_folder(engine.url)
+        revision = _connect(engine)
+        if revision != SCHEMA_REVISION:
+            # Alembic is loaded only where it is needed; most commands find the schema as it should be.
+            from indexer.db import migrate
+
+            if engine.dialect.name == "sqlite" and migrate.is_older(revision):
+                logger.info("upgrading %s from revision %s to %s", shown(engine.url), revision, SCHEMA_REVISION)
+                migrate.upgrade(settings.database_url)
+            else:
+                raise migrate.mismatch(revision, shown(engine.url))
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine)
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """Read which migration a database is at; None where none has run.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it is at several at once, which no release of voxdex writes.
+    """
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revisions = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    if len(revisions) > 1:
+        raise SchemaMismatch(f"the database is at {len(revisions)} revisions at once: restore it from a backup")
+    return revisions[0] if revisions else None
+
+
+def _connect(engine: Engine) -> str | None:
+    try:
+        with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
+            return schema_revision(connection)
+    except DBAPIError as error:
+        raise Unavailable(
+            f"cannot open the database {shown(engine.url)}: {_first_line(error)}; check VOXDEX_DATABASE__URL and that "
+            "the server is running"
+        ) from error
+
+
+def _make_folder(url: URL) -> None:
+    assert url.database is not None  # parse_url refuses SQLite without a path
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot make the folder of {shown(url)}: {error.strerror}; choose another --home") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    # Drivers may repeat the connection string, password included, and speak over several lines.
+    line = " ".join(str(error.orig).split()) if error.orig is not None else type(error).__name__
+    line = re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", line)
+    return re.sub(r"(password=)\S+", r"\1***", line)[:300]
