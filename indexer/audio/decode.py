@@ -1,0 +1,372 @@
+"""Turns a recording (file, bytes or stream) into mono tracks at 16 kHz, a block at a time.
+
+Memory is bounded by the block, not by the recording; `decode` is for what fits. Concatenated, the blocks equal
+resampling the whole recording at once (see `indexer.audio.resample`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.audio.channels import ChannelPolicy
+from indexer.audio.headers import Claim, read_claim
+from indexer.audio.meter import LevelMeter, require_numbers
+from indexer.audio.pyav_reader import PyavReader
+from indexer.audio.resample import BlockResampler
+from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
+from indexer.audio.soundfile_reader import DecoderRefusedError, SoundfileReader
+from indexer.audio.sources import AudioSource, OpenedSource, open_source
+from indexer.errors import AudioTooLarge, CorruptAudio, SilentAudio, UnsupportedFormat
+from indexer.settings import AudioSettings
+from indexer.types import SAMPLE_RATE_HZ
+
+__all__ = [
+    "AudioInfo",
+    "AudioReader",
+    "AudioSource",
+    "ChannelPolicy",
+    "DecodedAudio",
+    "decode",
+    "looks_like_audio",
+    "open_audio",
+]
+
+MIN_SAMPLE_RATE_HZ = 4_000
+MAX_SAMPLE_RATE_HZ = 192_000
+"""Rates that are decoded. Speech needs 8 kHz to be told apart; 4 kHz leaves room for odd surveillance recorders."""
+
+_SNIFF_BYTES = 8192
+_LEAST_BYTES_PER_S = 80.0
+"""Thinner than any speech codec: a header that claims so many seconds that fewer bytes are left for each is wrong."""
+
+_MIX = ChannelPolicy.parse("mix")
+_DEFAULT_LIMITS = AudioSettings()
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a recording is, as far as it is known before it is decoded.
+
+    Attributes
+    ----------
+    name
+        The name that messages use.
+    container, codec
+        As the content says (never the extension): `wav`, `mp4`; `pcm_16`, `aac`.
+    sample_rate_hz, channels
+        Of the recording, before resampling and the channel policy.
+    declared_duration_s
+        What the header claims, exact or an estimate; None where it says nothing.
+    decoder
+        `soundfile` or `pyav`.
+    """
+
+    name: str
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    declared_duration_s: float | None
+    decoder: str
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """A whole recording in memory.
+
+    Attributes
+    ----------
+    waveforms : (tracks, N) float32 array
+        At 16 kHz.
+    issues
+        Why the recording is only a part of what it claims to be; empty when it is complete.
+    """
+
+    info: AudioInfo
+    waveforms: NDArray[np.float32]
+    issues: tuple[str, ...]
+    duration_s: float
+
+
+class _FrameReader(Protocol):
+    """What both decoders are."""
+
+    decoder: str
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    declared_s: float | None
+    exact_duration: bool
+    issues: list[str]
+
+    def frames(self) -> Iterator[NDArray[np.float64]]: ...
+
+    def close(self) -> None: ...
+
+
+class AudioReader:
+    """One recording being decoded; made by `open_audio`, and a context manager that closes it.
+
+    Attributes
+    ----------
+    info : AudioInfo
+        What is being decoded.
+    tracks : int
+        Rows of every block: 1, or the number of channels under the policy `each`.
+    """
+
+    def __init__(
+        self, source: OpenedSource, frames: _FrameReader, claim: Claim, policy: ChannelPolicy, limits: AudioSettings
+    ) -> None:
+        self._source = source
+        self._frames = frames
+        self._claim = claim
+        self._policy = policy
+        self._limits = limits
+        self._issues: tuple[str, ...] = ()
+        self._frames_in = 0
+        self._samples_out = 0
+        self._started = False
+        self.info = AudioInfo(
+            source.name,
+            frames.container,
+            frames.codec,
+            frames.sample_rate_hz,
+            frames.channels,
+            _declared_s(frames, claim),
+            frames.decoder,
+        )
+        self.tracks = policy.tracks(frames.channels, source.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the decoder and the file."""
+        self._frames.close()
+        self._source.close()
+
+    @property
+    def issues(self) -> tuple[str, ...]:
+        """Why the result is partial, complete once `blocks` is exhausted; empty when everything was decoded."""
+        return self._issues
+
+    @property
+    def decoded_s(self) -> float:
+        """Seconds yielded so far."""
+        return self._samples_out / SAMPLE_RATE_HZ
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode once, from start to end.
+
+        Yields
+        ------
+        (tracks, n) float32 array
+            Consecutive samples at 16 kHz; n is `limits.block_s`, less in the last block.
+
+        Raises
+        ------
+        CorruptAudio
+            If a sample is not a finite number, or nothing could be decoded.
+        SilentAudio
+            At the end, if no track held any sound.
+        AudioTooLarge
+            As soon as more than `limits.max_duration_s` was decoded.
+        """
+        if self._started:
+            raise RuntimeError("blocks() decodes once; open the recording again")
+        self._started = True
+        size = max(1, round(self._limits.block_s * SAMPLE_RATE_HZ))
+        pending: list[NDArray[np.float32]] = []
+        held = 0
+        for piece in self._resampled():
+            pending.append(piece)
+            held += len(piece)
+            if held >= size:
+                whole = np.concatenate(pending)
+                for start in range(0, held - size + 1, size):
+                    yield self._give(whole[start : start + size])
+                rest = whole[held - held % size :]
+                pending, held = [rest.copy()], len(rest)
+        if held:
+            yield self._give(np.concatenate(pending))
+
+    def _give(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._samples_out += len(samples)
+        return np.ascontiguousarray(samples.T)  # (n, tracks) -> (tracks, n)
+
+    def _resampled(self) -> Iterator[NDArray[np.float32]]:
+        """Yield (n, tracks) pieces at 16 kHz, and judge the recording when it has ended."""
+        info = self.info
+        resampler = BlockResampler(info.sample_rate_hz, self.tracks)
+        by_channel, by_track = LevelMeter(info.channels), LevelMeter(self.tracks)
+        most = self._limits.max_duration_s * info.sample_rate_hz
+        for block in self._frames.frames():
+            require_numbers(block, self._frames_in, info.sample_rate_hz, info.name)
+            self._frames_in += len(block)
+            if self._frames_in > most:
+                raise _too_long(info.name, f"more than {self._limits.max_duration_s:g} s", self._limits)
+            tracks = self._policy.select(block)
+            by_channel.add(block)
+            by_track.add(tracks)
+            yield resampler.push(tracks).astype(np.float32)
+        yield resampler.finish().astype(np.float32)
+        self._judge(by_channel, by_track)
+
+    def _judge(self, by_channel: LevelMeter, by_track: LevelMeter) -> None:
+        name, decoded_s = self.info.name, self._frames_in / self.info.sample_rate_hz
+        found = list(self._frames.issues)
+        shortfall = _shortfall(self._frames, self._claim, self._frames_in)
+        if shortfall is not None:
+            found.append(shortfall)
+        self._issues = tuple(found)
+        why = f" ({'; '.join(found)})" if found else ""
+        if self._frames_in == 0:
+            raise CorruptAudio(f"{name}: a header and no samples{why}; record or copy the file again")
+        if getattr(self._frames, "mostly_damaged", False):
+            raise CorruptAudio(f"{name}: more of it is damaged than not{why}; copy the file again")
+        if by_track.sounding():
+            return
+        others = by_channel.sounding()
+        if not others:
+            raise SilentAudio(f"{name}: silent for all of its {decoded_s:.1f} s{why}; check the recording's level")
+        where = "channel " + ", ".join(str(channel) for channel in others)
+        raise SilentAudio(
+            f"{name}: silent with channels = {self._policy} for all of its {decoded_s:.1f} s, while {where} of "
+            f"{self.info.channels} holds sound; choose another channel, or each"
+        )
+
+
+def open_audio(
+    source: AudioSource, *, channels: ChannelPolicy, limits: AudioSettings, name: str | None = None
+) -> AudioReader:
+    """Open a recording of any supported format, known by its content, for decoding in blocks.
+
+    Parameters
+    ----------
+    source : Path, bytes or binary stream
+        A stream is first copied to a temporary file.
+    name : str, optional
+        What messages call it; the path, `<bytes>` or `<stream>` otherwise.
+
+    Raises
+    ------
+    NotFound, InvalidAudio, Unavailable
+        If the source cannot be opened (see `indexer.audio.sources.open_source`).
+    UnsupportedFormat
+        If it is no audio, no decoder here reads it, or its sampling rate is out of range.
+    CorruptAudio
+        If it announces a known format and contradicts itself.
+    AudioTooLarge
+        If it is over a limit in bytes, channels or seconds.
+    """
+    opened = open_source(source, max_bytes=limits.max_bytes, name=name)
+    try:
+        head = opened.head(_SNIFF_BYTES)
+        container = sniff_container(head)
+        claim = read_claim(opened.file, opened.size, container)
+        _require_in_range(claim.sample_rate_hz, claim.channels, opened.name, limits)
+        frames = _choose_decoder(opened, container, claim, head)
+        try:
+            _require_in_range(frames.sample_rate_hz, frames.channels, opened.name, limits)
+            declared_s = _declared_s(frames, claim)
+            believable = declared_s is not None and declared_s * _LEAST_BYTES_PER_S <= opened.size
+            if declared_s is not None and believable and declared_s > limits.max_duration_s:
+                raise _too_long(opened.name, f"{declared_s:.0f} s", limits)
+            return AudioReader(opened, frames, claim, channels, limits)
+        except BaseException:
+            frames.close()
+            raise
+    except BaseException:
+        opened.close()
+        raise
+
+
+def decode(
+    source: AudioSource,
+    *,
+    channels: ChannelPolicy = _MIX,
+    limits: AudioSettings = _DEFAULT_LIMITS,
+    name: str | None = None,
+) -> DecodedAudio:
+    """Decode a whole recording into memory; raises what `open_audio` and `AudioReader.blocks` raise."""
+    with open_audio(source, channels=channels, limits=limits, name=name) as reader:
+        blocks = list(reader.blocks())
+        return DecodedAudio(reader.info, np.concatenate(blocks, axis=1), reader.issues, reader.decoded_s)
+
+
+def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, head: bytes) -> _FrameReader:
+    try:
+        return SoundfileReader(opened, container, claim)
+    except DecoderRefusedError as error:
+        first = str(error)
+    try:
+        return PyavReader(opened, container)
+    except DecoderRefusedError as error:
+        second = str(error)
+    if container is None:
+        raise UnsupportedFormat(f"{opened.name}: not audio that can be read, it looks like {describe_other(head)}")
+    if "codec is not known" in second or "no audio track" in second:
+        raise UnsupportedFormat(f"{opened.name}: {container} file, but {second}; convert it to WAV or FLAC")
+    raise CorruptAudio(
+        f"{opened.name}: {container} file that no decoder can read (soundfile: {first}; FFmpeg: {second}); "
+        "it is damaged or cut off, copy it again"
+    )
+
+
+def _require_in_range(rate_hz: int | None, channels: int | None, name: str, limits: AudioSettings) -> None:
+    if rate_hz == 0 or channels == 0:
+        raise CorruptAudio(f"{name}: its header claims {rate_hz} Hz and {channels} channels; export it again")
+    if rate_hz is not None and not MIN_SAMPLE_RATE_HZ <= rate_hz <= MAX_SAMPLE_RATE_HZ:
+        raise UnsupportedFormat(
+            f"{name}: sampling rate {rate_hz} Hz is outside {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz; "
+            "convert it to 16000 Hz"
+        )
+    if channels is not None and channels > limits.max_channels:
+        raise AudioTooLarge(
+            f"{name}: {channels} channels is over the limit of {limits.max_channels}; raise audio.max_channels"
+        )
+
+
+def _too_long(name: str, found: str, limits: AudioSettings) -> AudioTooLarge:
+    return AudioTooLarge(
+        f"{name}: lasts {found}, over the limit of {limits.max_duration_s:g} s; split it or raise audio.max_duration_s"
+    )
+
+
+def _declared_s(frames: _FrameReader, claim: Claim) -> float | None:
+    if claim.frames is not None:
+        return claim.frames / (claim.sample_rate_hz or frames.sample_rate_hz)
+    if claim.truncated_bytes and claim.data_bytes and claim.present_bytes and frames.decoder == "soundfile":
+        # The decoder has clamped its count to the bytes that are there.
+        return (frames.declared_s or 0.0) * claim.data_bytes / claim.present_bytes
+    return frames.declared_s
+
+
+_LOST_ANYWAY_S = 0.25
+"""What a complete lossy file may lack of its claim: encoder delay and padding (three MP3 frames at 16 kHz: 0.2 s)."""
+_LOST_EXACT_S = 0.01
+"""What an exact claim may be off by: writers that count their header as data."""
+
+
+def _shortfall(frames: _FrameReader, claim: Claim, decoded: int) -> str | None:
+    """Say how much of what was claimed is missing, or None when nothing worth mentioning is."""
+    decoded_s = decoded / frames.sample_rate_hz
+    declared_s = _declared_s(frames, claim)
+    certain = claim.frames is not None or claim.truncated_bytes > 0 or frames.exact_duration
+    allowed_s = _LOST_EXACT_S if frames.decoder == "soundfile" else _LOST_ANYWAY_S
+    if certain and declared_s is not None and decoded_s < declared_s - allowed_s:
+        return f"decoded {decoded_s:.1f} s of the {declared_s:.1f} s its header claims: the file is truncated"
+    if claim.unfinished:
+        return f"decoded {decoded_s:.1f} s and found no end mark: the file is truncated"
+    return None

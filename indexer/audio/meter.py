@@ -1,0 +1,61 @@
+"""Watches the samples of a recording pass: refuses what is no number, and knows in the end whether it was silent."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.audio.levels import SILENCE_PEAK
+from indexer.errors import CorruptAudio
+
+MAX_MAGNITUDE = 2.0**31
+"""Largest sample taken for audio: some writers leave 32-bit integers unscaled in float files. Beyond it is damage."""
+
+
+class LevelMeter:
+    """Range and mean of each column of a signal that passes in blocks.
+
+    Parameters
+    ----------
+    columns : int
+        Channels or tracks.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._low = np.full(columns, np.inf)
+        self._high = np.full(columns, -np.inf)
+        self._sum = np.zeros(columns)
+        self._count = 0
+
+    def add(self, block: NDArray[np.float64]) -> None:
+        """Take the next (n, columns) samples."""
+        if len(block):
+            self._low = np.minimum(self._low, block.min(axis=0))
+            self._high = np.maximum(self._high, block.max(axis=0))
+            self._sum += block.sum(axis=0)
+            self._count += len(block)
+
+    def sounding(self) -> list[int]:
+        """Columns that hold sound: somewhere at least `SILENCE_PEAK` away from their own mean."""
+        if self._count == 0:
+            return []
+        mean = self._sum / self._count
+        deviation = np.maximum(self._high - mean, mean - self._low)
+        return [int(column) for column in np.flatnonzero(deviation >= SILENCE_PEAK)]
+
+
+def require_numbers(block: NDArray[np.float64], first_frame: int, sample_rate_hz: int, name: str) -> None:
+    """Refuse a (n, C) block that holds a NaN, an infinity, or a value no audio has.
+
+    Raises
+    ------
+    CorruptAudio
+        The message says which sample of which channel, counted from 0, and when it would sound.
+    """
+    # One pass in the good case: NaN and infinity fail this comparison too.
+    if float(np.abs(block).max(initial=0.0)) <= MAX_MAGNITUDE:
+        return
+    frame, channel = (int(index) for index in np.argwhere(~(np.abs(block) <= MAX_MAGNITUDE))[0])
+    position = first_frame + frame
+    raise CorruptAudio(
+        f"{name}: sample {position} of channel {channel} (at {position / sample_rate_hz:.3f} s) is "
+        f"{float(block[frame, channel])}, not a finite sample value; export the recording again"
+    )

@@ -1,0 +1,97 @@
+"""Reads with libsndfile what it reads well: uncompressed and telephone-coded WAV and its kin, FLAC, Ogg."""
+
+import io
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from indexer.audio.headers import WAVE_MPEG, Claim
+from indexer.audio.sources import OpenedSource
+
+CONTAINERS = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "nist", "voc"})
+"""Only these: given anything else libsndfile guesses (MATLAB, HTK, MP3 in noise), and MP3 there writes to stderr."""
+
+_READ_VALUES = 1 << 17
+_READ_FRAMES = 8192
+
+
+class DecoderRefusedError(Exception):
+    """One decoder cannot read the file; another may. Never leaves this package."""
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # no type hints for its base
+    """A file that is only read forward.
+
+    The library seeks after every read of a seekable file; GSM 6.10 loses its decoder state there.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class SoundfileReader:
+    """Frames of one file, through libsndfile.
+
+    Raises
+    ------
+    DecoderRefusedError
+        If libsndfile does not read the file, or reads it badly (MPEG audio, a length of nothing).
+    """
+
+    decoder = "soundfile"
+
+    def __init__(self, source: OpenedSource, container: str | None, claim: Claim) -> None:
+        if container not in CONTAINERS:
+            raise DecoderRefusedError("not a container for libsndfile")
+        if claim.format_tag in WAVE_MPEG:
+            raise DecoderRefusedError("MPEG audio inside WAV")
+        source.file.seek(0)
+        try:
+            if isinstance(source.file, io.BytesIO):
+                self._file = _Sequential(source.file)
+            else:
+                # libsndfile closes what it is given, and its file position is shared with the original.
+                self._file = _Sequential(os.dup(source.file.fileno()), closefd=True)
+        except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
+            raise DecoderRefusedError(_reason(error)) from error
+        if self._file.subtype.startswith("MPEG"):
+            self.close()
+            raise DecoderRefusedError("MPEG audio")
+        if self._file.frames == 0 and claim.truncated_bytes == 0:
+            self.close()
+            raise DecoderRefusedError("no samples")
+        self.container: str = container
+        self.codec: str = str(self._file.subtype).lower()
+        self.sample_rate_hz = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
+        self.declared_s: float | None = self._file.frames / self.sample_rate_hz if self.sample_rate_hz else None
+        self.exact_duration = True
+        self.issues: list[str] = []
+
+    def close(self) -> None:
+        """Close libsndfile's handle."""
+        self._file.close()
+
+    def frames(self) -> Iterator[NDArray[np.float64]]:
+        """Yield (n, channels) blocks in file order; integer samples are divided by 2^(bits - 1)."""
+        count = max(1, min(_READ_FRAMES, _READ_VALUES // self.channels))
+        done = 0
+        while True:
+            block = np.empty((count, self.channels))
+            try:
+                block = self._file.read(out=block)
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                self.issues.append(f"decoding stopped at {done / self.sample_rate_hz:.1f} s ({_reason(error)})")
+                return
+            if len(block) == 0:
+                return
+            done += len(block)
+            yield block
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or str(error)
+    return " ".join(str(text).removeprefix("Error : ").split()).rstrip(".")
