@@ -1,0 +1,114 @@
+"""`voxdex encoder`: which networks there are, and their weights."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli import options
+from api.cli.output import print_json, print_line, print_table
+
+encoder = typer.Typer(help="List, fetch, show and add encoders.", no_args_is_help=True)
+
+_Name = Annotated[str, typer.Argument(help="Name of the encoder, or path of a .nemo file.", show_default=False)]
+
+
+@encoder.command("list")
+def list_encoders(home: options.Home = None, as_json: options.Json = False) -> None:
+    """List the encoders that voxdex knows, and whether their weights are here."""
+    from api.dependencies import make_registry, settings_of
+
+    settings = settings_of(home=home)
+    registry = make_registry(settings)
+    rows = [{**_document(spec), "cached": registry.cached(spec) is not None} for spec in registry.list()]
+    if as_json:
+        print_json({"default": settings.embedding.encoder, "encoders": rows})
+        return
+    print_table(
+        ["encoder", "family", "published EER", "license", "here"],
+        [
+            [
+                row["name"] + (" (default)" if row["name"] == settings.embedding.encoder else ""),
+                row["family"],
+                row["published_eer"],
+                row["license"],
+                "yes" if row["cached"] else "no",
+            ]
+            for row in rows
+        ],
+    )
+
+
+@encoder.command("pull")
+def pull(
+    name: Annotated[str | None, typer.Argument(help="Name of the encoder (default: the default one).", show_default=False)] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fetch an encoder's weights into the cache and verify them; done once, then everything works offline."""
+    from api.cli.progress import transfer_progress
+    from api.dependencies import make_registry, settings_of
+
+    settings = settings_of(home=home)
+    registry = make_registry(settings)
+    spec = registry.get(name or settings.embedding.encoder)
+    with transfer_progress(quiet=as_json) as progress:
+        path = registry.pull(spec, progress=progress)
+    if as_json:
+        print_json({"encoder": spec.name, "path": path, "size_bytes": path.stat().st_size})
+    else:
+        print_line(f"{spec.name}: {path} ({path.stat().st_size / 1e6:.1f} MB, verified)")
+
+
+@encoder.command("show")
+def show(name: _Name, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Show an encoder: where it comes from, and, where its weights are here, what is in them."""
+    from api.dependencies import make_registry, settings_of
+
+    settings = settings_of(home=home)
+    registry = make_registry(settings)
+    spec = registry.get(name)
+    document = _document(spec)
+    path = registry.cached(spec)
+    document["path"] = str(path) if path else None
+    if path:
+        from indexer.embedding.checkpoints import read_checkpoint
+
+        document.update(read_checkpoint(path, spec.family, spec.front_end).facts)
+    if as_json:
+        print_json(document)
+        return
+    for key, value in document.items():
+        if value is not None:
+            print_line(f"{key:26} {value}")
+    if not path:
+        print_line(f"weights are not here yet: voxdex encoder pull {spec.name}")
+
+
+@encoder.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Name to give it.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="A .nemo archive, or a SpeechBrain embedding_model.ckpt.", show_default=False)],
+    front_end: Annotated[
+        str | None, typer.Option("--front-end", help="legacy or current, for NeMo weights (default: by the file).", show_default=False)
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Register weights of your own under a name; the file is checked, and its hash recorded."""
+    from api.dependencies import make_registry, settings_of
+    from indexer.embedding.checkpoints import detect_family, read_checkpoint
+
+    checkpoint = read_checkpoint(path, detect_family(path), front_end)  # Refuses what could not be used later.
+    spec = make_registry(settings_of(home=home)).add(name, path, front_end)
+    if as_json:
+        print_json({**_document(spec), "dim": checkpoint.dim})
+    else:
+        print_line(f"{spec.name}: {spec.family}, {checkpoint.dim} numbers, front end {checkpoint.front_end}")
+
+
+def _document(spec: Any) -> dict[str, Any]:
+    document = asdict(spec)
+    document["sources"] = [source.get("url") or source.get("requirement") for source in document["sources"]]
+    return document

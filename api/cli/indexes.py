@@ -1,0 +1,55 @@
+"""`voxdex index`: the projection of the record that answers searches."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from api.cli import options
+from api.cli.output import print_json, print_line
+
+index = typer.Typer(help="Inspect, check and rebuild the vector index.", no_args_is_help=True)
+
+_Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Gallery whose index is meant.")]
+
+
+@index.command("info")
+def info(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Show what the index of a gallery holds; brings it into step with the record first."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        document = asdict(services.indexes.open(gallery).info())
+    if as_json:
+        print_json({"gallery": gallery, **document})
+        return
+    for key, value in document.items():
+        print_line(f"{key:16} {value}")
+
+
+@index.command("check")
+def check(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Compare every id and vector of the index on disk with the record; exit status 1 says that they differ."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        report = services.indexes.check(gallery)
+    if as_json:
+        print_json({"gallery": gallery, "in_step": report.in_step, **asdict(report)})
+    else:
+        print_line(f"gallery {gallery}: {report.describe()}")
+    if not report.in_step:
+        raise typer.Exit(1)
+
+
+@index.command("rebuild")
+def rebuild(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Build the index of a gallery anew from the record, and put it in place of the old one."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        document = asdict(services.indexes.rebuild(gallery).info())
+    if as_json:
+        print_json({"gallery": gallery, **document})
+    else:
+        print_line(f"gallery {gallery}: rebuilt with {document['count']} vectors")

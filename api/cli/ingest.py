@@ -1,0 +1,138 @@
+"""`voxdex ingest`: an archive goes into a gallery."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli import options
+from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice
+
+if TYPE_CHECKING:
+    from indexer.ingest import IngestReport, Tally
+
+_SHOWN_FAILURES = 20
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files, folders, or CSV manifests with a column named path.")],
+    gallery: options.Gallery = options.DEFAULT_GALLERY,
+    speaker_from: Annotated[
+        str | None,
+        typer.Option(
+            "--speaker-from",
+            help="Who speaks: none, parent, parent:N (LibriSpeech: parent:2), regex:PATTERN or csv:FILE. "
+            "Named recordings are enrolled. A CSV manifest among PATHS names its own speakers.",
+            show_default=False,
+        ),
+    ] = None,
+    channels: options.Channels = None,
+    encoder: options.Encoder = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Embed recordings into a gallery; run it again to go on or to add what is new.
+
+    A recording is known by its content: nothing is stored twice, and what failed is tried again. Exit status 1 says that
+    some files could not be used; the summary names each with its reason.
+    """
+    from api.dependencies import open_services
+    from indexer.archive import list_archive, parse_speaker_rule
+
+    with open_services(home=home, channels=channels) as services:
+        listing = list_archive(paths, parse_speaker_rule(speaker_from or "none"))
+        source = ", ".join(str(path) for path in paths)
+        if not listing.files:
+            print_notice(f"no recordings in {source} ({listing.ignored} files do not look like audio; name one to try it)")
+        with _Progress(len(listing.files), listing.total_bytes, quiet=as_json) as progress:
+            report = services.ingest(gallery, encoder).run(listing.files, source=source, on_file=progress.update)
+    print_report(gallery, report, as_json=as_json, ignored=listing.ignored)
+
+
+def print_report(gallery: str, report: "IngestReport", *, as_json: bool, ignored: int = 0) -> None:
+    """Print what became of the files, and leave with status 1 when one could not be used."""
+    if as_json:
+        print_json({"gallery": gallery, "ignored": ignored, **_document(report)})
+    else:
+        _print_summary(gallery, ignored, report)
+    if report.tally.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+class _Progress:
+    """A live bar on a terminal; nothing where output is not watched."""
+
+    def __init__(self, files: int, total_bytes: int, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("ingest"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._files = files
+        # Bytes are known before decoding and follow duration far better than the count of files does.
+        self._task = self._progress.add_task("", total=files, speed="")
+
+    def __enter__(self) -> "_Progress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def update(self, tally: "Tally") -> None:
+        """Show the state after one more file."""
+        speed = f"{tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f}x real time, {tally.failed} failed"
+        self._progress.update(self._task, completed=tally.processed, speed=speed)
+
+
+def _document(report: "IngestReport") -> dict[str, Any]:
+    tally = report.tally
+    return {
+        "job_id": report.job_id,
+        "found": tally.found,
+        "ingested": tally.ingested,
+        "partial": tally.partial,
+        "duplicate": tally.duplicate,
+        "failed": tally.failed,
+        "utterances": tally.utterances,
+        "enrolled": tally.enrolled,
+        "audio_s": round(tally.audio_s, 3),
+        "elapsed_s": round(tally.elapsed_s, 3),
+        "files_per_s": round(tally.files_per_s, 3),
+        "times_real_time": round(tally.times_real_time, 2),
+        "failures": [{"path": f.path, "code": f.code, "message": f.message} for f in report.failures],
+        "notices": list(report.notices),
+    }
+
+
+def _print_summary(gallery: str, ignored: int, report: "IngestReport") -> None:
+    tally = report.tally
+    for failure in report.failures[:_SHOWN_FAILURES]:
+        sys.stderr.write(f"voxdex: {failure.code}: {failure.message}\n")
+    if len(report.failures) > _SHOWN_FAILURES:
+        print_notice(f"... and {len(report.failures) - _SHOWN_FAILURES} more (--json lists all)")
+    for notice in report.notices[:_SHOWN_FAILURES]:
+        print_notice(notice)
+    if len(report.notices) > _SHOWN_FAILURES:
+        print_notice(f"... and {len(report.notices) - _SHOWN_FAILURES} more notices (--json lists all)")
+    parts = [f"{tally.ingested} ingested" + (f" ({tally.partial} of them partly readable)" if tally.partial else "")]
+    parts += [f"{tally.duplicate} already there", f"{tally.failed} failed"]
+    if ignored:
+        parts.append(f"{ignored} passed over as not audio")
+    print_line(f"gallery {gallery}: {tally.found} found: " + ", ".join(parts))
+    if tally.ingested:
+        print_line(
+            f"{tally.utterances} utterances ({tally.enrolled} enrolled), {tally.audio_s / 60:.1f} min of audio in "
+            f"{tally.elapsed_s:.1f} s: {tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f} times real time"
+        )

@@ -1,0 +1,28 @@
+"""Options that several commands share, so that they read alike everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of the database and the index (default: VOXDEX_HOME, else ~/.voxdex).", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Gallery to work in.")]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="Encoder's name, or path of a .nemo file.", show_default=False),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option("--channels", help="mix, left, right, a channel number from 0, or each.", show_default=False),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Accept at this cosine or above (default: the encoder's).", show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")]
+
+DEFAULT_GALLERY = "default"

@@ -1,0 +1,105 @@
+"""What the command line prints: tables for people, one JSON document for programs, one line for an error."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import (
+    Conflict,
+    CorruptArtifact,
+    InvalidAudio,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    VoxdexError,
+)
+
+EXIT_SOME_FAILED = 1
+"""The command ran to its end, and something it was given could not be used."""
+
+_EXIT_CODES: tuple[tuple[type[VoxdexError], int], ...] = (
+    (InvalidRequest, 2),
+    (InvalidAudio, 3),
+    (NotFound, 4),
+    (Conflict, 5),
+    (Unavailable, 6),
+    (CorruptArtifact, 7),
+)
+
+
+def exit_code(error: VoxdexError) -> int:
+    """Exit status of an error's family; docs/cli.md lists them."""
+    return next((code for family, code in _EXIT_CODES if isinstance(error, family)), 1)
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document; dataclasses, paths and times are written as data."""
+    json.dump(document, sys.stdout, default=_plain, ensure_ascii=False, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def print_error(error: VoxdexError, *, as_json: bool) -> None:
+    """Write an error as one line on standard error, and as a document where JSON was asked for."""
+    message = " ".join(str(error).split())
+    if as_json:
+        print_json({"error": {"code": error.code, "message": message}})
+    sys.stderr.write(f"voxdex: {error.code}: {message}\n")
+
+
+def print_line(text: str = "") -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def print_notice(text: str) -> None:
+    """Write a line to standard error: what is worth knowing and not the answer."""
+    sys.stderr.write(f"voxdex: {text}\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows as a table; numbers are aligned to the right, and markup in names means nothing."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    material = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
+    for position, column in enumerate(columns):
+        numeric = bool(material) and all(isinstance(row[position], int | float) for row in material)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in material:
+        table.add_row(*[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row])
+    console = Console()
+    if not console.is_terminal:  # A pipe has no width: never wrap a row that a program reads.
+        console = Console(width=max(console.width, 160))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def outcome_text(outcome: str, *, good: bool) -> Any:
+    """Color a decision for the terminal."""
+    from rich.text import Text
+
+    return Text(outcome, style="green" if good else "yellow")

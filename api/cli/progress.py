@@ -1,0 +1,37 @@
+"""Progress of downloads, as a person sees it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class TransferProgress(Protocol):
+    """Called while bytes arrive."""
+
+    def __call__(self, done_bytes: int, total_bytes: int | None, label: str) -> None:
+        """Take the bytes so far, the bytes expected where known, and what is being fetched."""
+        ...
+
+
+@contextmanager
+def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
+    """Show a bar for each thing that is fetched; on a pipe, one line for each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    live = console.is_terminal and not quiet
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, disable=not live
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(done_bytes: int, total_bytes: int | None, label: str) -> None:
+        if label not in tasks:
+            tasks[label] = bars.add_task(label, total=total_bytes)
+            if not live and not quiet:
+                console.print(label, markup=False, highlight=False)
+        bars.update(tasks[label], completed=done_bytes, total=total_bytes)
+
+    with bars:
+        yield report

@@ -1,0 +1,98 @@
+"""The commands about the installation: demo, bench, doctor, db, version."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli import options
+from api.cli.output import print_json, print_line
+
+db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import version
+
+        print_line(f"voxdex {version('voxdex')}")
+        raise typer.Exit
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="A LibriSpeech-style tree (a folder for each speaker) or a CSV manifest (path, speaker) "
+            "instead of the meeting excerpts that are fetched.",
+            show_default=False,
+        ),
+    ] = None,
+    speakers: Annotated[int, typer.Option("--speakers", help="Most speakers taken from --data.", min=2)] = 40,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the main job on real speech: ingest, enroll, identify known and unknown voices, verify."""
+    from api.cli.demo import run_demo
+    from api.cli.progress import transfer_progress
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services, transfer_progress(quiet=as_json) as progress:
+        report = run_demo(services, data=data, most_speakers=speakers, progress=progress, quiet=as_json)
+    if as_json:
+        print_json(report)
+
+
+def bench(
+    seconds: Annotated[float, typer.Option("--seconds", help="Time given to each measurement.", min=0.5, max=600)] = 8.0,
+    encoder: options.Encoder = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure this machine: encoder and ingest as multiples of real time, beside the machine's own matrix rate."""
+    from api.cli.bench import print_bench, run_bench
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        report = run_bench(services, encoder=encoder, budget_s=seconds)
+    if as_json:
+        print_json(report)
+    else:
+        print_bench(report)
+
+
+def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
+    """Tell what works here: device, codecs, weights, database; exit status 1 says that something needed does not."""
+    from api.cli.doctor import examine
+    from api.cli.output import print_table
+    from api.dependencies import settings_of
+
+    findings = examine(settings_of(home=home))
+    if as_json:
+        print_json({"ok": all(finding.ok for finding in findings), "findings": findings})
+    else:
+        print_table(
+            ["", "what", "found"], [["ok" if finding.ok else "NO", finding.what, finding.found] for finding in findings]
+        )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@db.command("upgrade")
+def upgrade(home: options.Home = None, as_json: options.Json = False) -> None:
+    """Bring the database to the schema of this version; safe to run again."""
+    from api.dependencies import settings_of
+    from indexer.db.migrate import upgrade as run_migrations
+    from indexer.db.session import parse_url, shown
+
+    settings = settings_of(home=home)
+    if settings.database.url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    revision = run_migrations(settings.database_url)
+    database = shown(parse_url(settings.database_url))
+    if as_json:
+        print_json({"database": database, "revision": revision})
+    else:
+        print_line(f"{database} is at revision {revision}")
