@@ -1,0 +1,171 @@
+"""Named queries about vectors: what an index must hold, whose they are, and where they were heard."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy.orm import Session
+
+from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
+from indexer.db.repositories import batches
+from indexer.db.rows import Stretch
+from indexer.errors import NotFound
+from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
+from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint
+
+Ids = NDArray[np.int64]
+
+STREAM_ROWS = 4096
+"""Rows held in memory while a gallery streams by: 3 MiB of vectors."""
+
+
+class Embeddings:
+    """The vectors of galleries."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def fingerprint(self, gallery_id: GalleryId, encoder_id: EncoderId, up_to: int | None = None) -> Fingerprint:
+        """Sum up what an index of this gallery must hold (ids not above `up_to`), from the table's index alone."""
+        residues = (Embedding.id % FINGERPRINT_MODULUS) * (Embedding.checksum % FINGERPRINT_MODULUS)
+        query = select(
+            func.count(Embedding.id),
+            func.coalesce(func.sum(cast(Embedding.id, BigInteger)), 0),
+            func.coalesce(func.sum(Embedding.checksum), 0),
+            func.coalesce(func.sum(residues), 0),
+        ).where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
+        if up_to is not None:
+            query = query.where(Embedding.id <= up_to)
+        count, ids, checksums, products = self._session.execute(query).one()
+        return Fingerprint(int(count), int(ids), int(checksums), int(products))  # Postgres sums are Decimal
+
+    def stream(
+        self, gallery_id: GalleryId, encoder_id: EncoderId, after: int = 0, rows: int = STREAM_ROWS
+    ) -> Iterator[tuple[Ids, Ids, Vectors]]:
+        """Yield blocks of (ids, checksums, vectors) in id order, those with an id above `after`.
+
+        Each block is a query of its own, so memory is bounded on every database, whatever the gallery's size.
+        """
+        while True:
+            query = (
+                select(Embedding.id, Embedding.checksum, Embedding.vector)
+                .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id > after)
+                .order_by(Embedding.id)
+                .limit(rows)
+            )
+            found = self._session.execute(query).all()
+            if found:
+                ids, checksums, vectors = zip(*found, strict=True)
+                yield np.array(ids, dtype=np.int64), np.array(checksums, dtype=np.int64), np.stack(vectors)
+                after = ids[-1]
+            if len(found) < rows:
+                return
+
+    def checksums(self, gallery_id: GalleryId, encoder_id: EncoderId) -> tuple[Ids, Ids]:
+        """Return every (id, checksum) in id order, 16 bytes a row, without reading a vector."""
+        query = (
+            select(Embedding.id, Embedding.checksum)
+            .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
+            .order_by(Embedding.id)
+            .execution_options(yield_per=100_000)
+        )
+        blocks = [
+            np.array(list(map(tuple, block)), dtype=np.int64) for block in self._session.execute(query).partitions()
+        ]
+        table = np.concatenate(blocks) if blocks else np.empty((0, 2), dtype=np.int64)
+        return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
+
+    def vectors(self, embedding_ids: Sequence[int]) -> Vectors:
+        """Return the vectors of these ids as (n, D), in the order asked for.
+
+        Raises
+        ------
+        NotFound
+            If an id is gone; the message names the first.
+        """
+        found: dict[int, NDArray[np.float32]] = {}
+        for some in batches(sorted(set(map(int, embedding_ids)))):
+            query = select(Embedding.id, Embedding.vector).where(Embedding.id.in_(some))
+            found.update((number, vector) for number, vector in self._session.execute(query))
+        missing = [number for number in map(int, embedding_ids) if number not in found]
+        if missing:
+            raise NotFound(f"no embedding with id {missing[0]} ({len(missing)} of {len(embedding_ids)} are gone)")
+        if not found:
+            return np.empty((0, EMBEDDING_DIM), dtype=np.float32)
+        return np.stack([found[int(number)] for number in embedding_ids])
+
+    def enrolled(self, gallery_id: GalleryId, encoder_id: EncoderId) -> tuple[Ids, Ids]:
+        """Return which embedding is whose: parallel (n,) embedding ids and speaker ids, in embedding order.
+
+        An utterance enrolled to two speakers appears twice.
+        """
+        query = (
+            select(Embedding.id, Enrollment.speaker_id)
+            .join(Enrollment, Enrollment.utterance_id == Embedding.utterance_id)
+            .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
+            .order_by(Embedding.id, Enrollment.speaker_id)
+        )
+        table = np.array([tuple(row) for row in self._session.execute(query)], dtype=np.int64).reshape(-1, 2)
+        return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
+
+    def of_speakers(self, encoder_id: EncoderId, speaker_ids: Iterable[int]) -> dict[SpeakerId, Vectors]:
+        """Return the enrolled vectors of each speaker as (n, D); a speaker without any is absent."""
+        rows: dict[SpeakerId, list[NDArray[np.float32]]] = {}
+        for some in batches(sorted(set(speaker_ids))):
+            query = (
+                select(Enrollment.speaker_id, Embedding.vector)
+                .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
+                .where(Enrollment.speaker_id.in_(some), Embedding.encoder_id == encoder_id)
+                .order_by(Enrollment.speaker_id, Embedding.id)
+            )
+            for speaker_id, vector in self._session.execute(query):
+                rows.setdefault(SpeakerId(speaker_id), []).append(vector)
+        return {speaker_id: np.stack(vectors) for speaker_id, vectors in rows.items()}
+
+    def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
+        """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown."""
+        found: dict[EmbeddingId, Stretch] = {}
+        for some in batches(sorted(set(map(int, embedding_ids)))):
+            query = (
+                select(
+                    Embedding.id,
+                    Utterance.id,
+                    Utterance.recording_id,
+                    Recording.uri,
+                    Utterance.channel,
+                    Utterance.start_s,
+                    Utterance.end_s,
+                )
+                .join(Utterance, Utterance.id == Embedding.utterance_id)
+                .join(Recording, Recording.id == Utterance.recording_id)
+                .where(Embedding.id.in_(some))
+                .order_by(Embedding.id)
+            )
+            rows: Sequence[Any] = self._session.execute(query).all()
+            speakers = self._speakers_of([row[1] for row in rows])
+            for number, utterance_id, recording_id, uri, channel, start_s, end_s in rows:
+                found[EmbeddingId(number)] = Stretch(
+                    EmbeddingId(number),
+                    UtteranceId(utterance_id),
+                    RecordingId(recording_id),
+                    uri,
+                    channel,
+                    start_s,
+                    end_s,
+                    speakers.get(utterance_id, ()),
+                )
+        return found
+
+    def _speakers_of(self, utterance_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        query = (
+            select(Enrollment.utterance_id, Speaker.name)
+            .join(Speaker, Speaker.id == Enrollment.speaker_id)
+            .where(Enrollment.utterance_id.in_(utterance_ids))
+            .order_by(Enrollment.utterance_id, Speaker.name)
+        )
+        names: dict[int, tuple[str, ...]] = {}
+        for utterance_id, name in self._session.execute(query):
+            names[utterance_id] = (*names.get(utterance_id, ()), name)
+        return names

@@ -1,0 +1,222 @@
+"""Named queries that write and read recordings, with the utterances, vectors and enrollments inside them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from indexer.db.models import Embedding, Enrollment, Gallery, Recording, RecordingState, Speaker, Utterance, utc_now
+from indexer.db.repositories import batches, insert_if_absent, require_text
+from indexer.db.rows import PAGE_LIMIT, Erased, NewRecording, NewUtterance, RecordedIds, RecordingSummary
+from indexer.errors import AlreadyExists, NotFound
+from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
+from indexer.vectors import checksums_of, require_unit_rows
+
+
+class Recordings:
+    """Recordings of galleries; within one, the SHA-256 of the content is a recording's identity."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, recording_id: RecordingId) -> Recording:
+        """Return a recording, or raise NotFound."""
+        row = self._session.get(Recording, recording_id)
+        if row is None:
+            raise NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")
+        return row
+
+    def by_content(self, gallery_id: GalleryId, content_sha256: str) -> Recording | None:
+        """Return the gallery's recording with this content, if it was seen before."""
+        query = select(Recording).where(Recording.gallery_id == gallery_id, Recording.content_sha256 == content_sha256)
+        return self._session.scalars(query).one_or_none()
+
+    def known_contents(
+        self, gallery_id: GalleryId, contents: Iterable[str]
+    ) -> dict[str, tuple[RecordingId, RecordingState]]:
+        """Tell which of these contents the gallery has seen, and what came of them."""
+        known: dict[str, tuple[RecordingId, RecordingState]] = {}
+        for some in batches(sorted(set(contents))):
+            query = select(Recording.content_sha256, Recording.id, Recording.state).where(
+                Recording.gallery_id == gallery_id, Recording.content_sha256.in_(some)
+            )
+            known.update((sha, (RecordingId(number), state)) for sha, number, state in self._session.execute(query))
+        return known
+
+    def by_uri(self, gallery_id: GalleryId, uri: str) -> list[Recording]:
+        """Return the recordings read from this place; more than one if the file there has changed."""
+        query = select(Recording).where(Recording.gallery_id == gallery_id, Recording.uri == uri).order_by(Recording.id)
+        return list(self._session.scalars(query))
+
+    def add(self, gallery_id: GalleryId, encoder_id: EncoderId, recording: NewRecording) -> RecordedIds:
+        """Add a recording with its utterances, vectors and enrollments.
+
+        Raises
+        ------
+        AlreadyExists
+            If the gallery has a recording with this content; whoever came first keeps it.
+        """
+        values = {"gallery_id": gallery_id, **_columns(recording)}
+        statement = insert_if_absent(self._session, Recording).returning(Recording.id)
+        number = self._session.scalars(statement, values).one_or_none()
+        if number is None:
+            raise AlreadyExists(f"{recording.uri}: this gallery already has a recording with the same content")
+        return self._fill(gallery_id, encoder_id, RecordingId(number), recording.utterances)
+
+    def replace(
+        self, recording_id: RecordingId, encoder_id: EncoderId, recording: NewRecording
+    ) -> tuple[RecordedIds, Erased]:
+        """Write a recording anew, as when a failed one succeeds; its id stays and what was in it goes.
+
+        Raises
+        ------
+        NotFound
+            If the recording is gone.
+        """
+        row = self.get(recording_id)
+        gallery_id = GalleryId(row.gallery_id)
+        erased = Erased(embedding_ids=self._embedding_ids(recording_id))
+        self._session.execute(delete(Utterance).where(Utterance.recording_id == recording_id))
+        self._session.execute(
+            update(Recording).where(Recording.id == recording_id).values(**_columns(recording), updated_at=utc_now())
+        )
+        self._session.expire_all()
+        return self._fill(gallery_id, encoder_id, recording_id, recording.utterances), erased
+
+    def utterance_ids(self, recording_id: RecordingId) -> list[UtteranceId]:
+        """Utterances of a recording, in the order they were added."""
+        query = select(Utterance.id).where(Utterance.recording_id == recording_id).order_by(Utterance.id)
+        return [UtteranceId(number) for number in self._session.scalars(query)]
+
+    def summary(self, recording_id: RecordingId) -> RecordingSummary:
+        """Return one recording with what was found in it, or raise NotFound."""
+        rows = self._summaries(_summary_query().where(Recording.id == recording_id))
+        if not rows:
+            raise NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")
+        return rows[0]
+
+    def page(
+        self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT, *, state: RecordingState | None = None
+    ) -> list[RecordingSummary]:
+        """List recordings of a gallery with what was found in them, in id order above `after`."""
+        query = _summary_query().where(Recording.gallery_id == gallery_id, Recording.id > after)
+        if state is not None:
+            query = query.where(Recording.state == state)
+        return self._summaries(query.order_by(Recording.id).limit(limit))
+
+    def delete(self, recording_id: RecordingId) -> Erased:
+        """Delete a recording with its utterances, vectors and enrollments; NotFound if already gone."""
+        self.get(recording_id)
+        erased = Erased(embedding_ids=self._embedding_ids(recording_id), recording_ids=(recording_id,))
+        self._session.execute(delete(Recording).where(Recording.id == recording_id))
+        self._session.expire_all()
+        return erased
+
+    def _embedding_ids(self, recording_id: RecordingId) -> tuple[EmbeddingId, ...]:
+        query = (
+            select(Embedding.id)
+            .join(Utterance, Utterance.id == Embedding.utterance_id)
+            .where(Utterance.recording_id == recording_id)
+            .order_by(Embedding.id)
+        )
+        return tuple(EmbeddingId(number) for number in self._session.scalars(query))
+
+    def _fill(
+        self,
+        gallery_id: GalleryId,
+        encoder_id: EncoderId,
+        recording_id: RecordingId,
+        utterances: Sequence[NewUtterance],
+    ) -> RecordedIds:
+        if not utterances:
+            return RecordedIds(recording_id, (), ())
+        rows: list[dict[str, Any]] = [
+            {"recording_id": recording_id, "channel": part.channel, "start_s": part.start_s, "end_s": part.end_s}
+            for part in utterances
+        ]
+        statement = insert(Utterance).returning(Utterance.id, sort_by_parameter_order=True)
+        numbers = [UtteranceId(number) for number in self._session.scalars(statement, rows)]
+        embeddings = self._embed(gallery_id, encoder_id, list(zip(numbers, utterances, strict=True)))
+        enrolled = [
+            {"speaker_id": part.speaker_id, "utterance_id": number}
+            for number, part in zip(numbers, utterances, strict=True)
+            if part.speaker_id is not None
+        ]
+        if enrolled:
+            self._session.execute(insert(Enrollment), enrolled)
+        return RecordedIds(recording_id, tuple(numbers), embeddings)
+
+    def _embed(
+        self, gallery_id: GalleryId, encoder_id: EncoderId, parts: Sequence[tuple[UtteranceId, NewUtterance]]
+    ) -> tuple[EmbeddingId, ...]:
+        vectors = [(number, part.vector) for number, part in parts if part.vector is not None]
+        if not vectors:
+            return ()
+        dim = self._session.scalars(select(Gallery.dim).where(Gallery.id == gallery_id)).one()
+        matrix = require_unit_rows(np.stack([vector for _, vector in vectors]), dim)
+        rows = [
+            {
+                "gallery_id": gallery_id,
+                "utterance_id": number,
+                "encoder_id": encoder_id,
+                "vector": row,
+                "checksum": int(checksum),
+            }
+            for (number, _), row, checksum in zip(vectors, matrix, checksums_of(matrix), strict=True)
+        ]
+        statement = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
+        return tuple(EmbeddingId(number) for number in self._session.scalars(statement, rows))
+
+    def _summaries(self, query: Select[Any]) -> list[RecordingSummary]:
+        rows = self._session.execute(query).all()
+        speakers = self._speakers_of([row.Recording.id for row in rows])
+        return [_summary(row, speakers.get(row.Recording.id, ())) for row in rows]
+
+    def _speakers_of(self, recording_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        names: dict[int, tuple[str, ...]] = {}
+        for some in batches(recording_ids):
+            query = (
+                select(Utterance.recording_id, Speaker.name)
+                .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+                .join(Speaker, Speaker.id == Enrollment.speaker_id)
+                .where(Utterance.recording_id.in_(some))
+                .distinct()
+                .order_by(Utterance.recording_id, Speaker.name)
+            )
+            for recording_id, name in self._session.execute(query):
+                names[recording_id] = (*names.get(recording_id, ()), name)
+        return names
+
+
+def _columns(recording: NewRecording) -> dict[str, Any]:
+    values = {name: value for name, value in vars(recording).items() if name != "utterances"}
+    require_text("path", recording.uri)
+    return values
+
+
+def _summary_query() -> Select[Any]:
+    utterances = select(func.count(Utterance.id)).where(Utterance.recording_id == Recording.id).scalar_subquery()
+    return select(Recording, utterances.label("utterances"))
+
+
+def _summary(row: Row[Any], speakers: tuple[str, ...]) -> RecordingSummary:
+    recording: Recording = row.Recording
+    return RecordingSummary(
+        id=RecordingId(recording.id),
+        content_sha256=recording.content_sha256,
+        uri=recording.uri,
+        state=recording.state,
+        duration_s=recording.duration_s,
+        sample_rate_hz=recording.sample_rate_hz,
+        channels=recording.channels,
+        container=recording.container,
+        codec=recording.codec,
+        size_bytes=recording.size_bytes,
+        error_code=recording.error_code,
+        error_message=recording.error_message,
+        created_at=recording.created_at,
+        utterances=row.utterances,
+        speakers=speakers,
+    )

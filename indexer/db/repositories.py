@@ -1,0 +1,315 @@
+"""Named queries about encoders, galleries and speakers. The session's owner commits."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Insert, Table, delete, exists, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, aliased
+
+from indexer.db.models import Base, Embedding, Encoder, Enrollment, Gallery, Recording, Speaker, Utterance
+from indexer.db.rows import PAGE_LIMIT, Erased, GallerySummary, NewEncoder, SpeakerSummary
+from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
+from indexer.types import (
+    EMBEDDING_DIM,
+    EmbeddingId,
+    EncoderId,
+    GalleryId,
+    RecordingId,
+    SpeakerId,
+    UtteranceId,
+)
+
+NAME_LIMIT = 200
+"""Most characters of a gallery's or speaker's name."""
+
+BIND_LIMIT = 10_000
+"""Values in one IN list or VALUES clause; SQLite accepts 32,766 parameters in a statement, Postgres 65,535."""
+
+T = TypeVar("T")
+
+
+def batches(items: Sequence[T], size: int = BIND_LIMIT) -> Iterator[Sequence[T]]:
+    """Cut a sequence into runs that fit one statement."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def insert_if_absent(session: Session, table: type[Base]) -> Insert:
+    """Build an INSERT that skips rows which a unique constraint already holds, on either database."""
+    target = table.__table__
+    assert isinstance(target, Table)
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(target).on_conflict_do_nothing()
+    return sqlite.insert(target).on_conflict_do_nothing()
+
+
+def require_text(kind: str, value: str) -> str:
+    """Refuse text that one of the two databases could not keep (NUL, lone surrogates of undecodable file names)."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidRequest(f"{kind} {value!r} holds bytes that are not text: rename it or percent-encode it")
+    return value
+
+
+def require_name(kind: str, name: str) -> str:
+    """Refuse a name that is empty, too long, padded with blanks or unprintable."""
+    require_text(kind, name)
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > NAME_LIMIT:
+        raise InvalidRequest(
+            f"{kind} name {name[:80]!r} ({len(name)} characters) must be 1 to {NAME_LIMIT} printable characters "
+            "without blanks around them"
+        )
+    return name
+
+
+class Encoders:
+    """Encoders that made a vector of this record."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def register(self, encoder: NewEncoder) -> Encoder:
+        """Record an encoder once; later calls return the same row.
+
+        Raises
+        ------
+        EncoderMismatch
+            If the id is taken by an encoder with other weights, front end or dimension.
+        """
+        self._session.execute(
+            insert_if_absent(self._session, Encoder),
+            {
+                "id": encoder.id,
+                "name": encoder.name,
+                "family": encoder.family,
+                "weights_sha256": encoder.weights_sha256,
+                "front_end": encoder.front_end,
+                "dim": encoder.dim,
+            },
+        )
+        row = self.get(encoder.id)
+        kept = (row.weights_sha256, row.front_end, row.dim)
+        given = (encoder.weights_sha256, encoder.front_end, encoder.dim)
+        if kept != given:
+            raise EncoderMismatch(
+                f"encoder id {encoder.id} is recorded with (weights, front end, dimension) {kept}, not {given}: "
+                "an id must name one encoder"
+            )
+        return row
+
+    def get(self, encoder_id: EncoderId) -> Encoder:
+        """Return an encoder, or raise NotFound."""
+        row = self._session.get(Encoder, encoder_id)
+        if row is None:
+            raise NotFound(f"no encoder {encoder_id} in this record: see `voxdex encoder list`")
+        return row
+
+    def all(self) -> list[Encoder]:
+        """Every encoder, oldest first."""
+        return list(self._session.scalars(select(Encoder).order_by(Encoder.created_at, Encoder.id)))
+
+
+class Galleries:
+    """Galleries by name and id."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, name: str) -> Gallery | None:
+        """Return the gallery of this name, if there is one."""
+        return self._session.scalars(select(Gallery).where(Gallery.name == name)).one_or_none()
+
+    def by_name(self, name: str) -> Gallery:
+        """Return the gallery of this name, or raise NotFound."""
+        row = self.find(name)
+        if row is None:
+            raise NotFound(f"no gallery {name!r}: see `voxdex galleries list`")
+        return row
+
+    def get(self, gallery_id: GalleryId) -> Gallery:
+        """Return the gallery of this id, or raise NotFound."""
+        row = self._session.get(Gallery, gallery_id)
+        if row is None:
+            raise NotFound(f"no gallery with id {gallery_id}: see `voxdex galleries list`")
+        return row
+
+    def get_or_create(self, name: str, encoder: Encoder) -> Gallery:
+        """Return the gallery of this name, made for this encoder if there was none.
+
+        Raises
+        ------
+        EncoderMismatch
+            If the gallery is of another encoder, or the encoder's vectors have a dimension that no gallery keeps.
+        """
+        if encoder.dim != EMBEDDING_DIM:
+            raise EncoderMismatch(
+                f"encoder {encoder.id} makes vectors of dimension {encoder.dim} and galleries keep {EMBEDDING_DIM}: "
+                "choose another encoder (`voxdex embed` still runs this one)"
+            )
+        self._session.execute(
+            insert_if_absent(self._session, Gallery),
+            {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim},
+        )
+        row = self.by_name(name)
+        if row.encoder_id != encoder.id:
+            raise EncoderMismatch(
+                f"gallery {name!r} holds vectors of encoder {row.encoder_id}, not {encoder.id}: "
+                "name that encoder or another gallery"
+            )
+        return row
+
+    def page(self, after: int = 0, limit: int = PAGE_LIMIT) -> list[GallerySummary]:
+        """Galleries with what they hold, in id order, those with an id above `after`."""
+        query = (
+            select(
+                Gallery,
+                _count(Speaker.id, Speaker.gallery_id == Gallery.id),
+                _count(Recording.id, Recording.gallery_id == Gallery.id),
+                _count(
+                    Embedding.id, (Embedding.gallery_id == Gallery.id) & (Embedding.encoder_id == Gallery.encoder_id)
+                ),
+            )
+            .where(Gallery.id > after)
+            .order_by(Gallery.id)
+            .limit(limit)
+        )
+        return [
+            GallerySummary(
+                GalleryId(row.id), row.name, row.encoder_id, row.dim, row.created_at, speakers, recordings, embeddings
+            )
+            for row, speakers, recordings, embeddings in self._session.execute(query)
+        ]
+
+    def delete(self, gallery_id: GalleryId) -> None:
+        """Delete a gallery and all it holds; its index folder is the caller's to remove.
+
+        Raises
+        ------
+        NotFound
+            If it is already gone.
+        """
+        self.get(gallery_id)
+        self._session.execute(delete(Gallery).where(Gallery.id == gallery_id))
+        self._session.expire_all()
+
+
+class Speakers:
+    """Speakers of galleries, and which utterances are enrolled as theirs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, gallery_id: GalleryId, name: str) -> Speaker | None:
+        """Return the speaker of this name in a gallery, if there is one."""
+        query = select(Speaker).where(Speaker.gallery_id == gallery_id, Speaker.name == name)
+        return self._session.scalars(query).one_or_none()
+
+    def by_name(self, gallery_id: GalleryId, name: str) -> Speaker:
+        """Return the speaker of this name in a gallery, or raise NotFound."""
+        row = self.find(gallery_id, name)
+        if row is None:
+            raise NotFound(f"no speaker {name!r} in this gallery: see `voxdex speakers list`")
+        return row
+
+    def get_or_create(self, gallery_id: GalleryId, names: Iterable[str]) -> dict[str, SpeakerId]:
+        """Return the id of each name in a gallery, making the speakers that are not there yet."""
+        wanted = sorted({require_name("speaker", name) for name in names})
+        ids: dict[str, SpeakerId] = {}
+        for some in batches(wanted):
+            self._session.execute(
+                insert_if_absent(self._session, Speaker), [{"gallery_id": gallery_id, "name": name} for name in some]
+            )
+            query = select(Speaker.name, Speaker.id).where(Speaker.gallery_id == gallery_id, Speaker.name.in_(some))
+            ids.update((name, SpeakerId(number)) for name, number in self._session.execute(query))
+        return ids
+
+    def names(self, speaker_ids: Iterable[int]) -> dict[SpeakerId, str]:
+        """Names of the speakers that still exist."""
+        found: dict[SpeakerId, str] = {}
+        for some in batches(sorted(set(speaker_ids))):
+            query = select(Speaker.id, Speaker.name).where(Speaker.id.in_(some))
+            found.update((SpeakerId(number), name) for number, name in self._session.execute(query))
+        return found
+
+    def enroll(self, speaker_id: SpeakerId, utterance_ids: Iterable[int]) -> None:
+        """State that these utterances are the speaker's voice; saying it again changes nothing."""
+        rows = [{"speaker_id": speaker_id, "utterance_id": number} for number in utterance_ids]
+        for some in batches(rows):
+            self._session.execute(insert_if_absent(self._session, Enrollment), list(some))
+
+    def page(self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT) -> list[SpeakerSummary]:
+        """Speakers of a gallery with their enrolled utterances and recordings counted, in id order above `after`."""
+        utterances = _count(Enrollment.id, Enrollment.speaker_id == Speaker.id)
+        recordings = (
+            select(func.count(Utterance.recording_id.distinct()))
+            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .where(Enrollment.speaker_id == Speaker.id)
+            .scalar_subquery()
+        )
+        query = (
+            select(Speaker, utterances, recordings)
+            .where(Speaker.gallery_id == gallery_id, Speaker.id > after)
+            .order_by(Speaker.id)
+            .limit(limit)
+        )
+        return [
+            SpeakerSummary(SpeakerId(row.id), row.name, row.created_at, utterance_count, recording_count)
+            for row, utterance_count, recording_count in self._session.execute(query)
+        ]
+
+    def delete(self, speaker_id: SpeakerId, *, erase_voice: bool = True) -> Erased:
+        """Delete a speaker and their enrollments.
+
+        Parameters
+        ----------
+        speaker_id : SpeakerId
+            The speaker; NotFound if already gone.
+        erase_voice : bool
+            Whether the utterances enrolled to nobody else go too, with their vectors, and the recordings that
+            this leaves without any utterance. Otherwise they stay in the archive as an unknown voice.
+
+        Returns
+        -------
+        Erased
+            What went; indexes must forget its embedding ids.
+        """
+        if self._session.get(Speaker, speaker_id) is None:
+            raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
+        embeddings: list[EmbeddingId] = []
+        recordings: list[RecordingId] = []
+        if erase_voice:
+            utterances, touched = self._only_of(speaker_id)
+            for some in batches(utterances):
+                query = select(Embedding.id).where(Embedding.utterance_id.in_(some))
+                embeddings += [EmbeddingId(number) for number in self._session.scalars(query)]
+                self._session.execute(delete(Utterance).where(Utterance.id.in_(some)))
+            for candidates in batches(touched):
+                empty = select(Recording.id).where(
+                    Recording.id.in_(candidates), ~exists().where(Utterance.recording_id == Recording.id)
+                )
+                gone = [RecordingId(number) for number in self._session.scalars(empty)]
+                self._session.execute(delete(Recording).where(Recording.id.in_(gone)))
+                recordings += gone
+        self._session.execute(delete(Speaker).where(Speaker.id == speaker_id))
+        self._session.expire_all()
+        return Erased(tuple(sorted(embeddings)), tuple(sorted(recordings)), (speaker_id,))
+
+    def _only_of(self, speaker_id: SpeakerId) -> tuple[list[UtteranceId], list[int]]:
+        """Utterances enrolled to this speaker and to no other, and the recordings they are in."""
+        other = aliased(Enrollment)
+        query = (
+            select(Utterance.id, Utterance.recording_id)
+            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .where(
+                Enrollment.speaker_id == speaker_id,
+                ~exists().where(other.utterance_id == Utterance.id, other.speaker_id != speaker_id),
+            )
+            .order_by(Utterance.id)
+        )
+        rows = self._session.execute(query).all()
+        return [UtteranceId(row.id) for row in rows], sorted({row.recording_id for row in rows})
+
+
+def _count(column: Any, condition: ColumnElement[bool]) -> Any:
+    """Count the rows that belong to each row of the enclosing query."""
+    return select(func.count(column)).where(condition).scalar_subquery()

@@ -1,0 +1,133 @@
+"""What goes into the record and what comes out of it, as plain values that outlive their session."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.db.models import RecordingState
+from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
+
+PAGE_LIMIT = 100
+"""Rows of a page unless the caller says otherwise."""
+
+
+@dataclass(frozen=True)
+class NewEncoder:
+    """An encoder as the registry knows it."""
+
+    id: EncoderId
+    name: str
+    family: str
+    weights_sha256: str
+    front_end: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class NewUtterance:
+    """A stretch to be recorded, with its unit vector and, where it is known, its speaker."""
+
+    channel: int
+    start_s: float
+    end_s: float
+    vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    speaker_id: SpeakerId | None = None
+
+
+@dataclass(frozen=True)
+class NewRecording:
+    """A recording to be added with everything that was found in it."""
+
+    content_sha256: str
+    uri: str
+    state: RecordingState = RecordingState.READY
+    duration_s: float | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+    container: str | None = None
+    codec: str | None = None
+    size_bytes: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    utterances: Sequence[NewUtterance] = ()
+
+
+@dataclass(frozen=True)
+class RecordedIds:
+    """Ids that a recording was given; `embeddings` pairs with the utterances that had a vector, in their order."""
+
+    recording_id: RecordingId
+    utterance_ids: tuple[UtteranceId, ...]
+    embedding_ids: tuple[EmbeddingId, ...]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What a deletion took away; every index must forget `embedding_ids`."""
+
+    embedding_ids: tuple[EmbeddingId, ...] = ()
+    recording_ids: tuple[RecordingId, ...] = ()
+    speaker_ids: tuple[SpeakerId, ...] = ()
+
+
+@dataclass(frozen=True)
+class GallerySummary:
+    """A gallery and what it holds."""
+
+    id: GalleryId
+    name: str
+    encoder_id: EncoderId
+    dim: int
+    created_at: dt.datetime
+    speakers: int
+    recordings: int
+    embeddings: int
+
+
+@dataclass(frozen=True)
+class SpeakerSummary:
+    """A speaker and how much of their voice is enrolled."""
+
+    id: SpeakerId
+    name: str
+    created_at: dt.datetime
+    utterances: int
+    recordings: int
+
+
+@dataclass(frozen=True)
+class RecordingSummary:
+    """A recording and what was found in it."""
+
+    id: RecordingId
+    content_sha256: str
+    uri: str
+    state: RecordingState
+    duration_s: float | None
+    sample_rate_hz: int | None
+    channels: int | None
+    container: str | None
+    codec: str | None
+    size_bytes: int | None
+    error_code: str | None
+    error_message: str | None
+    created_at: dt.datetime
+    utterances: int
+    speakers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where in the archive an embedding was heard, and whose voice it is said to be."""
+
+    embedding_id: EmbeddingId
+    utterance_id: UtteranceId
+    recording_id: RecordingId
+    uri: str
+    channel: int
+    start_s: float
+    end_s: float
+    speakers: tuple[str, ...]
