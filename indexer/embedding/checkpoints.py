@@ -1,0 +1,318 @@
+"""Published weights into our networks: `.nemo` archives and SpeechBrain state dicts, verified before use.
+
+A checkpoint is read in memory, hashed, unpickled as tensors only, and matched strictly by name and shape.
+"""
+
+import hashlib
+import io
+import pickle
+import re
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from indexer.embedding.ecapa import Ecapa, EcapaConfig
+from indexer.embedding.features import (
+    FrontEnd,
+    Generation,
+    NemoFrontEnd,
+    NemoFrontEndConfig,
+    SpeechBrainFrontEnd,
+    SpeechBrainFrontEndConfig,
+)
+from indexer.embedding.nemo_archive import GZIP_MAGIC, read_nemo_archive, require_class
+from indexer.embedding.nemo_config import generation_of, read_front_end, read_network
+from indexer.embedding.weight_names import NEMO_UNUSED, nemo_names, speechbrain_config, speechbrain_names
+from indexer.errors import CorruptArtifact, InvalidRequest, NotFound, UnsafeArtifact, UnsupportedCheckpoint
+
+Family = Literal["speechbrain", "nemo"]
+
+MAX_FILE_BYTES = 2 * 1024**3
+MAX_PARAMETERS = 500_000_000  # the published networks have 21 million
+
+_NEMO_BUFFERS = {"window": "preprocessor.featurizer.window", "filterbank": "preprocessor.featurizer.fb"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that decides a vector, read and verified.
+
+    Parameters
+    ----------
+    family : "speechbrain" or "nemo"
+        Whose format the file is in.
+    weights_sha256 : str
+        SHA-256 of the file's bytes, lower-case hex.
+    front_end : str
+        "speechbrain", "nemo-legacy" or "nemo-current".
+    network : EcapaConfig
+        Sizes of the network.
+    front_end_config : NemoFrontEndConfig or SpeechBrainFrontEndConfig
+        How features are computed.
+    state : mapping of str to tensor
+        Weights by our names, float32 and finite.
+    buffers : mapping of str to tensor
+        `window` and `filterbank` of a NeMo front end; empty for SpeechBrain, whose file holds none.
+    facts : mapping of str to str
+        What `voxdex encoder show` tells beyond the above.
+    """
+
+    family: Family
+    weights_sha256: str
+    front_end: str
+    network: EcapaConfig
+    front_end_config: NemoFrontEndConfig | SpeechBrainFrontEndConfig
+    state: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    facts: Mapping[str, str]
+
+    @property
+    def dim(self) -> int:
+        """D, the dimension of the vectors."""
+        return self.network.embedding_sizes[-1]
+
+    def build_network(self) -> Ecapa:
+        """Return the network with the weights in place, in evaluation mode."""
+        with torch.device("meta"):  # no memory for the random weights that the real ones replace
+            network = Ecapa(self.network)
+        complete = dict(network.state_dict())
+        complete = {
+            name: torch.zeros_like(tensor, device="cpu") for name, tensor in complete.items() if _is_count(name)
+        }
+        network.load_state_dict(complete | dict(self.state), strict=True, assign=True)
+        return network.eval().requires_grad_(False)
+
+    def build_front_end(self) -> FrontEnd:
+        """Return the front end, in evaluation mode."""
+        if isinstance(self.front_end_config, SpeechBrainFrontEndConfig):
+            return SpeechBrainFrontEnd(self.front_end_config).eval()
+        return NemoFrontEnd(self.front_end_config, self.buffers["window"], self.buffers["filterbank"]).eval()
+
+
+def detect_family(path: Path) -> Family:
+    """Tell from a file's first bytes which family wrote it.
+
+    Raises
+    ------
+    NotFound
+        If there is no such file.
+    UnsupportedCheckpoint
+        If it is neither a tar archive nor a torch file.
+    """
+    head = _read_bytes(path, 4)
+    if head.startswith(GZIP_MAGIC):
+        return "nemo"
+    if head.startswith((b"PK", b"\x80")):  # torch's zip container; a bare pickle, as torch wrote before 1.6
+        return "speechbrain"
+    if tarfile.is_tarfile(path):
+        return "nemo"
+    raise UnsupportedCheckpoint(f"{path}: neither a .nemo archive nor a torch checkpoint; give one of the two")
+
+
+def read_checkpoint(path: Path, family: Family, front_end: str | None = None) -> Checkpoint:
+    """Read and verify one file of weights.
+
+    Parameters
+    ----------
+    path : Path
+        A `.nemo` archive, or SpeechBrain's `embedding_model.ckpt`.
+    family : "speechbrain" or "nemo"
+        Whose format it is; see `detect_family`.
+    front_end : str, optional
+        "legacy" or "current" (also "nemo-legacy", "nemo-current") to override the generation that a `.nemo` file's
+        version implies.
+
+    Raises
+    ------
+    NotFound
+        If there is no such file.
+    InvalidRequest
+        If the front end is unknown or belongs to the other family.
+    UnsafeArtifact
+        If the file holds what could run code, escape its folder or exhaust the memory.
+    CorruptArtifact
+        If it is damaged, or a tensor is missing, unexpected, of another shape or not finite.
+    UnsupportedCheckpoint
+        If it is intact and of a kind that voxdex does not run.
+    """
+    data = _read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if family == "speechbrain":
+        if front_end not in (None, "speechbrain"):
+            raise InvalidRequest(f"front end {front_end!r}: SpeechBrain weights have one front end, 'speechbrain'")
+        return _read_speechbrain(data, digest, str(path))
+    return _read_nemo(data, digest, str(path), _generation(front_end))
+
+
+def _generation(front_end: str | None) -> Generation | None:
+    if front_end is None:
+        return None
+    short = front_end.removeprefix("nemo-")
+    if short not in ("legacy", "current"):
+        raise InvalidRequest(f"front end {front_end!r}: NeMo weights take 'legacy' or 'current'")
+    return cast(Generation, short)
+
+
+def _read_bytes(path: Path, count: int | None = None) -> bytes:
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise NotFound(f"{path}: not a file; give the path of the weights")
+        if size > MAX_FILE_BYTES:
+            raise UnsupportedCheckpoint(f"{path}: {size} bytes, limit {MAX_FILE_BYTES}; not a speaker encoder")
+        with path.open("rb") as stream:
+            return stream.read(-1 if count is None else count)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file; check the path, or pull the encoder") from error
+    except OSError as error:
+        raise NotFound(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _read_speechbrain(data: bytes, digest: str, label: str) -> Checkpoint:
+    tensors = load_tensors(data, label)
+    network = speechbrain_config(tensors, label)
+    state = _match(network, speechbrain_names(network), tensors, (), label)
+    front_end = SpeechBrainFrontEndConfig()
+    if network.bins != front_end.bins:
+        raise UnsupportedCheckpoint(
+            f"{label}: reads {network.bins} mel bins; the SpeechBrain front end has {front_end.bins}"
+        )
+    facts = _facts(network, state) | {"format": "SpeechBrain embedding_model.ckpt"}
+    return Checkpoint("speechbrain", digest, "speechbrain", network, front_end, state, {}, facts)
+
+
+def _read_nemo(data: bytes, digest: str, label: str, generation: Generation | None) -> Checkpoint:
+    config, weights = read_nemo_archive(data, label)
+    require_class(config, None, "EncDecSpeakerLabelModel", label)
+    network = read_network(config, label)
+    generation = generation or generation_of(config)
+    front_end = read_front_end(config, generation, label)
+    features = front_end.bins * front_end.frame_splicing
+    if network.bins != features:
+        raise UnsupportedCheckpoint(
+            f"{label}: encoder.feat_in = {network.bins}, and the preprocessor gives {features} rows"
+        )
+    tensors = load_tensors(weights, label)
+    buffers = {
+        "window": _buffer(tensors, "window", (front_end.window,), label),
+        "filterbank": _buffer(tensors, "filterbank", (1, front_end.bins, front_end.fft // 2 + 1), label)[0],
+    }
+    state = _match(network, nemo_names(network), tensors, NEMO_UNUSED, label)
+    version = str(config.get("nemo_version", "not stated"))[:40]
+    facts = _facts(network, state) | {"format": ".nemo archive", "nemo_version": version}
+    return Checkpoint("nemo", digest, f"nemo-{generation}", network, front_end, state, buffers, facts)
+
+
+def load_tensors(data: bytes, label: str) -> dict[str, Tensor]:
+    """Unpickle a state dict, tensors only.
+
+    Raises
+    ------
+    UnsafeArtifact
+        If the pickle names anything but tensors; the message names it.
+    CorruptArtifact
+        If the bytes are damaged.
+    UnsupportedCheckpoint
+        If they hold something else than tensors by name.
+    """
+    _refuse_compressed_records(data, label)
+    try:
+        loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = " ".join(str(error).split())
+        found = re.search(r"GLOBAL (\S+)|(?:class|function|type|global)\W+([\w.]+\.[\w.]+)", text, re.IGNORECASE)
+        if found:
+            name = found[1] or found[2]
+            raise UnsafeArtifact(f"{label}: its pickle calls {name}, which could run code; refused") from error
+        if "unsupported" in text.lower():
+            raise UnsafeArtifact(f"{label}: its pickle holds more than tensors ({text[:120]}); refused") from error
+        raise CorruptArtifact(f"{label}: damaged weights ({text[:120]}); get the file again") from error
+    except Exception as error:  # a damaged file can make the reader raise nearly anything
+        text = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CorruptArtifact(f"{label}: damaged weights ({text}); get the file again") from error
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
+        raise UnsupportedCheckpoint(f"{label}: holds no plain state dict (tensors by name)")
+    for name, tensor in loaded.items():
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+            raise UnsupportedCheckpoint(f"{label}: {name} is no plain array of numbers")
+    return loaded
+
+
+def _refuse_compressed_records(data: bytes, label: str) -> None:
+    # torch stores its records as they are; a compressed one could unpack to any size.
+    if not data.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as container:
+            for record in container.infolist():
+                if record.compress_type != zipfile.ZIP_STORED:
+                    raise UnsafeArtifact(f"{label}: record {record.filename!r} is compressed, which torch never writes")
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CorruptArtifact(f"{label}: damaged weights ({error}); get the file again") from error
+
+
+def _buffer(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], label: str) -> Tensor:
+    theirs = _NEMO_BUFFERS[name]
+    if theirs not in tensors:
+        raise CorruptArtifact(f"{label}: tensor {theirs} is missing")
+    return _number_tensor(tensors[theirs], theirs, shape, label)
+
+
+def _number_tensor(tensor: Tensor, name: str, shape: tuple[int, ...], label: str) -> Tensor:
+    if tuple(tensor.shape) != shape:
+        raise CorruptArtifact(f"{label}: tensor {name} has shape {tuple(tensor.shape)}, the configuration says {shape}")
+    if not tensor.is_floating_point():
+        raise CorruptArtifact(f"{label}: tensor {name} is of type {tensor.dtype}, expected floating point")
+    converted = tensor.detach().to(torch.float32).contiguous()
+    if not bool(torch.isfinite(converted).all()):
+        raise CorruptArtifact(f"{label}: tensor {name} holds NaN or infinity; the weights are unusable")
+    return converted
+
+
+def _is_count(name: str) -> bool:
+    return name.endswith("num_batches_tracked")  # of training steps; plays no part in an embedding
+
+
+def _match(
+    network: EcapaConfig, names: Mapping[str, str], tensors: Mapping[str, Tensor], unused: tuple[str, ...], label: str
+) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        wanted = {name: tensor for name, tensor in Ecapa(network).state_dict().items() if not _is_count(name)}
+    parameters = sum(tensor.numel() for tensor in wanted.values())
+    if parameters > MAX_PARAMETERS:
+        raise UnsupportedCheckpoint(f"{label}: its sizes imply {parameters} parameters, limit {MAX_PARAMETERS}")
+    theirs = {ours: f"{names[module]}.{leaf}" for ours in wanted for module, _, leaf in [ours.rpartition(".")]}
+    missing = sorted(set(theirs.values()) - set(tensors))
+    counts = {f"{prefix}.num_batches_tracked" for prefix in names.values()}
+    unexpected = sorted(
+        name
+        for name in set(tensors) - set(theirs.values()) - counts - set(_NEMO_BUFFERS.values())
+        if not name.startswith(unused)
+    )
+    for problem, found in (("is missing", missing), ("is not part of this network", unexpected)):
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise CorruptArtifact(f"{label}: tensor {found[0][:120]}{more} {problem}")
+    return {
+        ours: _number_tensor(tensors[name], name, tuple(wanted[ours].shape), label) for ours, name in theirs.items()
+    }
+
+
+def _facts(network: EcapaConfig, state: Mapping[str, Tensor]) -> dict[str, str]:
+    trained = sum(tensor.numel() for name, tensor in state.items() if "running_" not in name)
+    blocks = ", ".join(f"{shape.kernel}/{shape.dilation}" for shape in network.blocks)
+    return {
+        "parameters": f"{trained:,}",
+        "channels": str(network.channels),
+        "blocks": f"{len(network.blocks)} (kernel/dilation {blocks})",
+        "pooling": network.pooling,
+        "mel_bins": str(network.bins),
+    }

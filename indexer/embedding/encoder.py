@@ -1,0 +1,228 @@
+"""Waveforms in, unit vectors out: batching, device, and the checks that keep unusable vectors out of a gallery."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
+from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+
+MIN_SPEECH_S = 0.1
+"""Shortest utterance that is embedded. NeMo accepts 20 ms and then gives nearly the same vector to any voice, because
+two frames have only a sign left after normalization; ten frames are about the span that the convolutions see."""
+
+
+class Encoder(Protocol):
+    """What makes vectors comparable: one network with one front end, named by `id`."""
+
+    @property
+    def id(self) -> EncoderId:
+        """Weights hash and front end; vectors of two ids never meet."""
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+
+    @property
+    def dim(self) -> int:
+        """D, the dimension of its vectors."""
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples that it embeds."""
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances as (B, D) rows of unit norm, in input order."""
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances as (B, D) rows as the network gives them."""
+
+
+def encoder_id(weights_sha256: str, front_end: str) -> EncoderId:
+    """Name an encoder by its weights and front end: the first 16 hex digits, a dash, the front end."""
+    return EncoderId(f"{weights_sha256[:16]}-{front_end}")
+
+
+class SpeakerEncoder:
+    """An ECAPA-TDNN of either family on one device.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Verified weights.
+    name : str
+        How people call the encoder.
+    device : str
+        "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:N" or "mps".
+    batch_audio_s : float
+        Most seconds of audio in one pass; one longer utterance still goes through alone, because cutting it would
+        change its vector. 120 s need about 1.5 GB.
+    threads : int
+        CPU threads, for the whole process; 0 leaves torch's choice.
+
+    Raises
+    ------
+    InvalidRequest
+        If an argument is out of range.
+    Unavailable
+        If the device is not there.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        device: str = "auto",
+        batch_audio_s: float = 120.0,
+        threads: int = 0,
+    ) -> None:
+        if not batch_audio_s > 0:
+            raise InvalidRequest(f"batch_audio_s = {batch_audio_s}: must be above 0 seconds")
+        if threads < 0:
+            raise InvalidRequest(f"threads = {threads}: must be 0 (torch's choice) or more")
+        if threads:
+            torch.set_num_threads(threads)
+        self.name = name
+        self.id = encoder_id(checkpoint.weights_sha256, checkpoint.front_end)
+        self.dim = checkpoint.dim
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        if self.device.type == "cuda":
+            # TF32 keeps 10 bits of the mantissa: scores would differ between machines in the third decimal.
+            torch.backends.cudnn.allow_tf32 = False
+        self._front_end = checkpoint.build_front_end().to(self.device)
+        self._network = checkpoint.build_network().to(self.device)
+        needed = self._front_end.samples_for(checkpoint.network.min_frames)
+        self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
+        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances so that a dot product of two rows is their cosine score.
+
+        Parameters
+        ----------
+        waveforms : sequence of (N_i,) float32 arrays
+            Mono speech at 16 kHz in [-1, 1]. Lengths may differ: only equal lengths share a pass, so batch-mates
+            never change a row beyond rounding (1e-5 in cosine distance at most).
+
+        Returns
+        -------
+        (B, D) float32 array
+            Rows have unit L2 norm, in input order; (0, D) for no waveforms.
+
+        Raises
+        ------
+        InvalidAudio
+            If a waveform is not a one-dimensional float32 array of finite numbers.
+        TooLittleSpeech
+            If one is shorter than `min_samples`.
+        NonFiniteEmbedding
+            If the network gives NaN, infinity or a zero vector.
+
+        References
+        ----------
+        Desplanques et al., "ECAPA-TDNN", Interspeech 2020, arXiv:2005.07143.
+        """
+        raw = self.embed_raw(waveforms).astype(np.float64)
+        norms = np.linalg.norm(raw, axis=1, keepdims=True)
+        if not norms.all():
+            raise NonFiniteEmbedding(
+                f"encoder {self.name} gave a zero vector, which has no direction; check its weights"
+            )
+        unit: Vectors = (raw / norms).astype(np.float32)
+        return unit
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances as the network gives them, for comparison with the code that published the weights.
+
+        Parameters, order and errors are those of `embed`; rows are not normalized.
+        """
+        for index, waveform in enumerate(waveforms):
+            self._check(index, waveform)
+        vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
+        for rows in self._batches([len(waveform) for waveform in waveforms]):
+            vectors[rows] = self._forward(np.stack([waveforms[row] for row in rows]))
+        if not np.isfinite(vectors).all():
+            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise NonFiniteEmbedding(
+                f"encoder {self.name} gave NaN or infinity for utterance {row}, a finite waveform; check its weights"
+            )
+        return vectors
+
+    def _check(self, index: int, waveform: Waveform) -> None:
+        if not isinstance(waveform, np.ndarray) or waveform.ndim != 1 or waveform.dtype != np.float32:
+            kind = f"{waveform.dtype} of shape {waveform.shape}" if isinstance(waveform, np.ndarray) else type(waveform)
+            raise InvalidAudio(f"utterance {index}: {kind}; an encoder takes one-dimensional float32 arrays")
+        if len(waveform) < self.min_samples:
+            raise TooLittleSpeech(
+                f"utterance {index}: {len(waveform) / SAMPLE_RATE_HZ:.3f} s of audio; encoder {self.name} needs "
+                f"{self.min_samples / SAMPLE_RATE_HZ:.3f} s or more"
+            )
+        if not np.isfinite(waveform).all():
+            raise InvalidAudio(f"utterance {index}: holds NaN or infinity; decode the recording again")
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        by_length: defaultdict[int, list[int]] = defaultdict(list)
+        for row, length in enumerate(lengths):
+            by_length[length].append(row)
+        for length, rows in by_length.items():
+            size = max(1, self._batch_samples // length)
+            for start in range(0, len(rows), size):
+                yield rows[start : start + size]
+
+    def _forward(self, batch: Vectors) -> Vectors:
+        try:
+            with torch.inference_mode():
+                frames = self._front_end(torch.from_numpy(batch).to(self.device))
+                vectors: Vectors = self._network(frames.values, frames.valid).cpu().numpy()
+                return vectors
+        except torch.OutOfMemoryError as error:
+            seconds = batch.size / SAMPLE_RATE_HZ
+            raise Unavailable(
+                f"{self.device} has too little memory for {seconds:.0f} s of audio in one pass; lower batch_audio_s"
+            ) from error
+
+
+def choose_device(choice: str) -> torch.device:
+    """Turn a device setting into a device that is there.
+
+    Raises
+    ------
+    InvalidRequest
+        If the word is unknown.
+    Unavailable
+        If this machine has no such device.
+    """
+    kind, _, number = choice.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise InvalidRequest(f"device {choice!r}: give auto, cpu, cuda, cuda:N or mps")
+    if kind == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise Unavailable(f"device {choice!r}: this machine has {count} CUDA devices; use device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise Unavailable("device 'mps': this machine has no Metal device; use device cpu")
+    return torch.device(choice)
+
+
+def load_encoder(
+    path: Path,
+    *,
+    name: str,
+    family: Literal["speechbrain", "nemo"],
+    front_end: str | None = None,
+    device: str = "auto",
+    batch_audio_s: float = 120.0,
+    threads: int = 0,
+) -> SpeakerEncoder:
+    """Read weights and put them on a device; see `read_checkpoint` and `SpeakerEncoder` for the errors."""
+    checkpoint = read_checkpoint(path, family, front_end)
+    return SpeakerEncoder(checkpoint, name=name, device=device, batch_audio_s=batch_audio_s, threads=threads)
