@@ -58,9 +58,8 @@ def parse_rttm(path: Path) -> list[RttmTurn]:
             continue
         if len(fields) < 8:
             raise CorruptArtifact(f"{path}, line {number}: {len(fields)} fields, a SPEAKER line has at least 8")
-        turns.append(
-            RttmTurn(fields[1], _seconds(fields[3], path, number), _seconds(fields[4], path, number), fields[7])
-        )
+        start_s, duration_s = (_seconds(field, path, number) for field in fields[3:5])
+        turns.append(RttmTurn(fields[1], start_s, duration_s, fields[7]))
     return turns
 
 

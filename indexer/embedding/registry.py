@@ -245,8 +245,8 @@ class EncoderRegistry:
             recorded = self._user.pin(spec.name, report.sha256)
             if recorded != report.sha256:  # another process, with another cache, was first
                 raise HashMismatch(
-                    f"{report.path} has SHA-256 {report.sha256}, {recorded} was recorded at first use in {self._user.path}; "
-                    "delete the one that is wrong"
+                    f"{report.path} has SHA-256 {report.sha256}, and {recorded} was recorded at first use "
+                    f"in {self._user.path}; delete the one that is wrong"
                 )
         return report.path
 
@@ -299,7 +299,7 @@ class EncoderRegistry:
         return any(known.name == spec.name and known.sha256 is not None for known in self._built_in)
 
     def _recorded(self, spec: EncoderSpec) -> str | None:
-        """The hash that the cached file must have: the publisher's, else the one of the first use."""
+        """Return the hash that the cached file must have: the publisher's, else the one of the first use."""
         return spec.sha256 or self._user.first_use().get(spec.name)
 
     def _spec_of(self, name: str, entry: UserEncoder) -> EncoderSpec:

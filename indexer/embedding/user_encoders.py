@@ -60,7 +60,7 @@ class UserEncoders:
         self.path = home / "encoders.json"
 
     def encoders(self) -> dict[str, UserEncoder]:
-        """Added encoders by name.
+        """Return the added encoders by name.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class UserEncoders:
         return self._read()[0]
 
     def first_use(self) -> dict[str, str]:
-        """SHA-256 of files whose publisher states none, by encoder name, as first downloaded.
+        """Return the SHA-256 of files whose publisher states none, by encoder name, as first downloaded.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class UserEncoders:
             return True
 
     def pin(self, name: str, sha256: str) -> str:
-        """Record the hash of a first use; returns the hash that is on record, which another process may have written."""
+        """Record the hash of a first use; returns the one on record, which another process may have written."""
         with self._changing() as (_, first_use):
             return first_use.setdefault(name, sha256)
 
