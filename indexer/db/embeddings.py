@@ -1,17 +1,18 @@
 """Named queries about vectors: what an index must hold, whose they are, and where they were heard."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, LargeBinary, cast, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
 from indexer.db.repositories import batches
 from indexer.db.rows import Stretch
-from indexer.errors import NotFound
+from indexer.errors import CorruptArtifact, NotFound
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
 from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint
 
@@ -19,6 +20,12 @@ Ids = NDArray[np.int64]
 
 STREAM_ROWS = 4096
 """Rows held in memory while a gallery streams by: 3 MiB of vectors."""
+
+
+def is_sound(checksum: int, stored: bytes) -> bool:
+    """Whether stored bytes are the vector that the checksum was made of."""
+    # A length test of its own: CRC-32 alone lets bytes of another length through once in 2**32.
+    return len(stored) == 4 * EMBEDDING_DIM and zlib.crc32(stored) == checksum
 
 
 class Embeddings:
@@ -41,27 +48,52 @@ class Embeddings:
         count, ids, checksums, products = self._session.execute(query).one()
         return Fingerprint(int(count), int(ids), int(checksums), int(products))  # Postgres sums are Decimal
 
-    def stream(
+    def raw_stream(
         self, gallery_id: GalleryId, encoder_id: EncoderId, after: int = 0, rows: int = STREAM_ROWS
-    ) -> Iterator[tuple[Ids, Ids, Vectors]]:
-        """Yield blocks of (ids, checksums, vectors) in id order, those with an id above `after`.
+    ) -> Iterator[tuple[Ids, Ids, Sequence[bytes]]]:
+        """Yield blocks of (ids, checksums, stored bytes) in id order above `after`, whatever the bytes are worth.
 
         Each block is a query of its own, so memory is bounded on every database, whatever the gallery's size.
         """
         while True:
             query = (
-                select(Embedding.id, Embedding.checksum, Embedding.vector)
+                select(Embedding.id, Embedding.checksum, type_coerce(Embedding.vector, LargeBinary))
                 .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id > after)
                 .order_by(Embedding.id)
                 .limit(rows)
             )
             found = self._session.execute(query).all()
             if found:
-                ids, checksums, vectors = zip(*found, strict=True)
-                yield np.array(ids, dtype=np.int64), np.array(checksums, dtype=np.int64), np.stack(vectors)
+                ids, checksums, stored = zip(*found, strict=True)
+                yield np.array(ids, dtype=np.int64), np.array(checksums, dtype=np.int64), stored
                 after = ids[-1]
             if len(found) < rows:
                 return
+
+    def stream(
+        self, gallery_id: GalleryId, encoder_id: EncoderId, after: int = 0, rows: int = STREAM_ROWS
+    ) -> Iterator[tuple[Ids, Ids, Vectors]]:
+        """Yield blocks of (ids, checksums, (n, D) vectors) in id order above `after`, in bounded memory.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector is not the one its checksum was made of; the message names its recording.
+        """
+        for ids, checksums, stored in self.raw_stream(gallery_id, encoder_id, after, rows):
+            yield ids, checksums, self._decode(ids, checksums, stored)
+
+    def _decode(self, ids: Ids, checksums: Ids, stored: Sequence[bytes]) -> Vectors:
+        sound = np.array([is_sound(*row) for row in zip(checksums, stored, strict=True)], dtype=bool)
+        if not sound.all():
+            number = int(ids[np.argmin(sound)])
+            query = select(Utterance.recording_id).join(Embedding, Embedding.utterance_id == Utterance.id)
+            recording_id = self._session.scalars(query.where(Embedding.id == number)).one()
+            raise CorruptArtifact(
+                f"the stored vector of embedding {number} does not match its checksum: "
+                f"delete recording {recording_id} and ingest it again"
+            )
+        return np.frombuffer(b"".join(stored), dtype="<f4").reshape(-1, EMBEDDING_DIM)
 
     def checksums(self, gallery_id: GalleryId, encoder_id: EncoderId) -> tuple[Ids, Ids]:
         """Return every (id, checksum) in id order, 16 bytes a row, without reading a vector."""
@@ -84,17 +116,25 @@ class Embeddings:
         ------
         NotFound
             If an id is gone; the message names the first.
+        CorruptArtifact
+            If a vector is not the one its checksum was made of.
         """
+        wanted = [int(number) for number in embedding_ids]
         found: dict[int, NDArray[np.float32]] = {}
-        for some in batches(sorted(set(map(int, embedding_ids)))):
-            query = select(Embedding.id, Embedding.vector).where(Embedding.id.in_(some))
-            found.update((number, vector) for number, vector in self._session.execute(query))
-        missing = [number for number in map(int, embedding_ids) if number not in found]
+        for some in batches(sorted(set(wanted))):
+            query = select(Embedding.id, Embedding.checksum, type_coerce(Embedding.vector, LargeBinary)).where(
+                Embedding.id.in_(some)
+            )
+            rows = self._session.execute(query).all()
+            if rows:
+                ids, checksums, stored = zip(*rows, strict=True)
+                found.update(zip(ids, self._decode(np.array(ids), np.array(checksums), stored), strict=True))
+        missing = [number for number in wanted if number not in found]
         if missing:
-            raise NotFound(f"no embedding with id {missing[0]} ({len(missing)} of {len(embedding_ids)} are gone)")
-        if not found:
+            raise NotFound(f"no embedding with id {missing[0]} ({len(missing)} of {len(wanted)} are gone)")
+        if not wanted:
             return np.empty((0, EMBEDDING_DIM), dtype=np.float32)
-        return np.stack([found[int(number)] for number in embedding_ids])
+        return np.stack([found[number] for number in wanted])
 
     def enrolled(self, gallery_id: GalleryId, encoder_id: EncoderId) -> tuple[Ids, Ids]:
         """Return which embedding is whose: parallel (n,) embedding ids and speaker ids, in embedding order.

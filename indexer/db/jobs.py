@@ -47,7 +47,9 @@ class Jobs:
             "error_message": error_message,
         }
         self._session.execute(insert(JobItem), values)
-        counter = {JobItemState.DONE: Job.done, JobItemState.DUPLICATE: Job.duplicate, JobItemState.FAILED: Job.failed}[state]
+        counter = {JobItemState.DONE: Job.done, JobItemState.DUPLICATE: Job.duplicate, JobItemState.FAILED: Job.failed}[
+            state
+        ]
         self._session.execute(update(Job).where(Job.id == job_id).values({counter: counter + 1}))
 
     def finish(self, job_id: JobId, state: JobState, *, error: str | None = None) -> None:

@@ -1,0 +1,230 @@
+"""Bring an index into step with the record, and prove that it is.
+
+The record decides: a row that an index lacks is added, one that it should not have goes, one that differs is replaced.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.db.embeddings import STREAM_ROWS, Embeddings, is_sound
+from indexer.db.session import Database
+from indexer.errors import Unavailable, VoxdexError
+from indexer.index.base import Ids, VectorIndex
+from indexer.index.faiss_index import FaissFlatIndex
+from indexer.index.snapshots import SnapshotStore, index_folder, remove_folder
+from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId
+from indexer.vectors import Fingerprint, checksums_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many vectors an index gained, lost and had replaced to be in step."""
+
+    added: int = 0
+    removed: int = 0
+    replaced: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.replaced)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Every difference between an index and the record, by embedding id."""
+
+    recorded: int
+    indexed: int
+    missing: tuple[EmbeddingId, ...]
+    """In the record and not in the index."""
+    extra: tuple[EmbeddingId, ...]
+    """In the index and not in the record."""
+    changed: tuple[EmbeddingId, ...]
+    """In both, with different bytes."""
+    damaged: tuple[EmbeddingId, ...]
+    """In the record with bytes that do not match the record's own checksum: no index can hold what was meant."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether index and record are equal."""
+        return not (self.missing or self.extra or self.changed or self.damaged)
+
+
+class IndexFeed:
+    """The way from the record to the index of one gallery under one encoder, and to its files."""
+
+    def __init__(self, database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
+        self._database = database
+        self._gallery_id = gallery_id
+        self._encoder_id = encoder_id
+        self._store = SnapshotStore(index_folder(home, gallery_id, encoder_id), encoder_id, EMBEDDING_DIM)
+        # Two threads catching up one index would add the same rows.
+        self._changing = threading.Lock()
+
+    def open(self) -> FaissFlatIndex:
+        """Load the newest whole snapshot and bring it into step; without one, build the index from the record.
+
+        What was changed is saved again. If that fails the index still answers, and the next start repeats the work.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector in the record itself is damaged.
+        """
+        index = FaissFlatIndex(self._encoder_id, EMBEDDING_DIM)
+        known: Fingerprint | None = None
+        trusted = True
+        try:
+            snapshot = self._store.load()
+            if snapshot is not None:
+                index.add(snapshot.ids, snapshot.vectors)
+                known, trusted = snapshot.manifest.fingerprint, snapshot.newest
+        except VoxdexError as error:
+            logger.warning("gallery %d: rebuilding the index from the record: %s", self._gallery_id, error)
+            trusted = False
+        if trusted and known is not None and known == self._recorded():
+            return index
+        changes = self.catch_up(index)
+        logger.info("gallery %d: index brought into step: %s", self._gallery_id, changes)
+        if changes or not trusted or (known is None and index.count):
+            self._save_if_possible(index, keep_previous=trusted and not (changes.removed or changes.replaced))
+        return index
+
+    def catch_up(self, index: VectorIndex) -> Changes:
+        """Make an index equal to the record as it is now."""
+        with self._changing, self._database.read_scope() as session:
+            record = Embeddings(session)
+            held_ids, held_checksums = _contents(index)
+            top = int(held_ids[-1]) if len(held_ids) else 0
+            so_far = record.fingerprint(self._gallery_id, self._encoder_id, up_to=top)
+            repaired = Changes()
+            if so_far != Fingerprint.of(held_ids, held_checksums):
+                repaired = self._repair(index, record, held_ids, held_checksums, top)
+            # Rows above the highest id are all that is missing after an ingest.
+            return replace(repaired, added=repaired.added + self._add_above(index, record, top))
+
+    def _repair(self, index: VectorIndex, record: Embeddings, held_ids: Ids, held_checksums: Ids, top: int) -> Changes:
+        """Settle the ids up to `top` one by one."""
+        ids, checksums = record.checksums(self._gallery_id, self._encoder_id)
+        ids, checksums = ids[ids <= top], checksums[ids <= top]
+        extra = np.setdiff1d(held_ids, ids, assume_unique=True)
+        missing = np.setdiff1d(ids, held_ids, assume_unique=True)
+        both, here, there = np.intersect1d(held_ids, ids, assume_unique=True, return_indices=True)
+        changed = both[held_checksums[here] != checksums[there]]
+        index.remove(np.concatenate([extra, changed]))
+        wanted = np.sort(np.concatenate([missing, changed]))
+        for start in range(0, len(wanted), STREAM_ROWS):
+            some = wanted[start : start + STREAM_ROWS]
+            index.add(some, record.vectors(some.tolist()))
+        return Changes(added=len(missing), removed=len(extra), replaced=len(changed))
+
+    def _add_above(self, index: VectorIndex, record: Embeddings, top: int) -> int:
+        added = 0
+        for ids, _, vectors in record.stream(self._gallery_id, self._encoder_id, after=top):
+            index.add(ids, vectors)
+            added += len(ids)
+        return added
+
+    def check(self, index: VectorIndex) -> CheckReport:
+        """Compare every id and every vector's bytes of index and record; nothing is changed."""
+        missing: list[int] = []
+        changed: list[int] = []
+        damaged: list[int] = []
+        seen: list[Ids] = [np.empty(0, dtype=np.int64)]
+        with self._database.read_scope() as session:
+            held_ids, held_checksums = _contents(index)
+            for ids, checksums, stored in Embeddings(session).raw_stream(self._gallery_id, self._encoder_id):
+                seen.append(ids)
+                inside, places = _find(held_ids, ids)
+                missing += ids[~inside].tolist()
+                changed += ids[inside][held_checksums[places[inside]] != checksums[inside]].tolist()
+                damaged += [
+                    number for number, *row in zip(ids.tolist(), checksums, stored, strict=True) if not is_sound(*row)
+                ]
+        recorded = np.concatenate(seen)
+        extra = np.setdiff1d(held_ids, recorded, assume_unique=True)
+        return CheckReport(
+            recorded=len(recorded),
+            indexed=len(held_ids),
+            missing=_as_ids(missing),
+            extra=_as_ids(extra.tolist()),
+            changed=_as_ids(changed),
+            damaged=_as_ids(damaged),
+        )
+
+    def rebuild(self) -> FaissFlatIndex:
+        """Build a new index from the record alone and save it; one in use goes on answering meanwhile.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector in the record is damaged.
+        Unavailable
+            If the files cannot be written.
+        """
+        index = FaissFlatIndex(self._encoder_id, EMBEDDING_DIM)
+        self.catch_up(index)
+        self._store.save(index, keep_previous=False)
+        return index
+
+    def save(self, index: VectorIndex, *, keep_previous: bool = True) -> None:
+        """Write the index's snapshot."""
+        self._store.save(index, keep_previous=keep_previous)
+
+    def forget(self, index: VectorIndex) -> Changes:
+        """After a deletion was committed: take what went out of the index, out of every file, out of SQLite's log.
+
+        Raises
+        ------
+        Unavailable
+            If a file cannot be written; calling again finishes the erasure, and so does the next `open`.
+        """
+        changes = self.catch_up(index)
+        self._store.save(index, keep_previous=False)
+        self._database.scrub()
+        return changes
+
+    def _recorded(self) -> Fingerprint:
+        with self._database.read_scope() as session:
+            return Embeddings(session).fingerprint(self._gallery_id, self._encoder_id)
+
+    def _save_if_possible(self, index: VectorIndex, *, keep_previous: bool) -> None:
+        try:
+            self._store.save(index, keep_previous=keep_previous)
+        except Unavailable as error:
+            logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error)
+
+
+def open_index(database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> FaissFlatIndex:
+    """Return a gallery's index, in step with the record at this moment; see `IndexFeed.open`."""
+    return IndexFeed(database, home, gallery_id, encoder_id).open()
+
+
+def remove_index(home: Path, gallery_id: GalleryId) -> None:
+    """Delete the index files of a gallery that was deleted, of every encoder."""
+    remove_folder(index_folder(home, gallery_id))
+
+
+def _contents(index: VectorIndex) -> tuple[Ids, Ids]:
+    """Rising ids of an index and the checksums of their vectors."""
+    with index.frozen() as (ids, vectors):
+        order = np.argsort(ids)
+        return ids[order], checksums_of(vectors)[order]
+
+
+def _find(sorted_ids: Ids, wanted: Ids) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Whether each wanted id is there, and where."""
+    if len(sorted_ids) == 0:
+        return np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), dtype=np.intp)
+    places = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
+    return sorted_ids[places] == wanted, places
+
+
+def _as_ids(numbers: list[int]) -> tuple[EmbeddingId, ...]:
+    return tuple(EmbeddingId(number) for number in numbers)
