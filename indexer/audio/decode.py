@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.headers import Claim, read_claim
 from indexer.audio.meter import LevelMeter, require_numbers
-from indexer.audio.pyav_reader import PyavReader
+from indexer.audio.pyav_reader import NO_SOUND, PyavReader
 from indexer.audio.resample import BlockResampler
 from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
-from indexer.audio.soundfile_reader import DecoderRefusedError, SoundfileReader
+from indexer.audio.soundfile_reader import NO_SAMPLES, DecoderRefusedError, SoundfileReader
 from indexer.audio.sources import AudioSource, OpenedSource, open_source
 from indexer.errors import AudioTooLarge, CorruptAudio, SilentAudio, UnsupportedFormat
 from indexer.settings import AudioSettings
@@ -314,10 +314,12 @@ def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, h
         return PyavReader(opened, container)
     except DecoderRefusedError as error:
         second = str(error)
+    if first == NO_SAMPLES and second.startswith(NO_SOUND):
+        raise CorruptAudio(f"{opened.name}: a header and no samples; record or copy the file again")
     if container is None:
         raise UnsupportedFormat(f"{opened.name}: not audio that can be read, it looks like {describe_other(head)}")
     if "codec is not known" in second or "no audio track" in second:
-        raise UnsupportedFormat(f"{opened.name}: {container} file, but {second}; convert it to WAV or FLAC")
+        raise UnsupportedFormat(f"{opened.name}: {container} file, but {second}; convert it to FLAC or 16-bit WAV")
     raise CorruptAudio(
         f"{opened.name}: {container} file that no decoder can read (soundfile: {first}; FFmpeg: {second}); "
         "it is damaged or cut off, copy it again"
@@ -365,8 +367,9 @@ def _shortfall(frames: _FrameReader, claim: Claim, decoded: int) -> str | None:
     declared_s = _declared_s(frames, claim)
     certain = claim.frames is not None or claim.truncated_bytes > 0 or frames.exact_duration
     allowed_s = _LOST_EXACT_S if frames.decoder == "soundfile" else _LOST_ANYWAY_S
+    what = "the rest is damaged or missing" if frames.issues else "the file is truncated"
     if certain and declared_s is not None and decoded_s < declared_s - allowed_s:
-        return f"decoded {decoded_s:.1f} s of the {declared_s:.1f} s its header claims: the file is truncated"
+        return f"decoded {decoded_s:.1f} s of the {declared_s:.1f} s its header claims: {what}"
     if claim.unfinished:
         return f"decoded {decoded_s:.1f} s and found no end mark: the file is truncated"
     return None

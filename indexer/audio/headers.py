@@ -59,7 +59,7 @@ def read_claim(file: SeekableFile, size: int, container: str | None) -> Claim:
     try:
         file.seek(0)
         return read(file, size)
-    except (struct.error, IndexError, ValueError, KeyError, OverflowError):
+    except (OSError, struct.error, IndexError, ValueError, KeyError, OverflowError):
         return Claim()
     finally:
         file.seek(0)

@@ -38,11 +38,15 @@ _FORMATS = {
     "mxf": "mxf",
 }
 _ALLOWED = ",".join([*_FORMATS.values(), "ac3", "eac3", "dts"])
+NO_SOUND = "no sound could be decoded from"
+"""Start of the reason of refusal when a container opens and nothing in it decodes."""
+
 _BUFFER_BYTES = 1 << 18
+_UNSAFE_PLANES = 8
 _MAX_BARREN_PACKETS = 2000
 """Packets in a row without one sample, after which a file is given up: none that holds sound needs so many."""
 
-_FAILURES = (av.FFmpegError, ValueError, RuntimeError, OverflowError, EOFError, KeyError, AttributeError)
+_FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, OverflowError, EOFError, KeyError, AttributeError)
 
 
 class PyavReader:
@@ -77,12 +81,13 @@ class PyavReader:
         self._packets = 0
         self._failed: list[int] = []
         self._done = 0
+        self._packer: av.AudioResampler | None = None
         try:
             self._stream = self._choose_stream()
             self._decoded = self._decode()
             self._first = next(self._decoded, None)
             if self._first is None:
-                raise DecoderRefusedError(f"no sound could be decoded from {self._packets} packets")
+                raise DecoderRefusedError(f"{NO_SOUND} {self._packets} packets")
         except _FAILURES as error:
             self.close()
             raise DecoderRefusedError(_reason(error)) from error
@@ -112,11 +117,27 @@ class PyavReader:
                     f"{frame.layout.nb_channels} channels; what follows was not decoded"
                 )
                 return
-            block = _to_float64(frame)
-            self._done += len(block)
-            yield block
+            try:
+                blocks = [_to_float64(packed) for packed in self._interleave(frame)]
+            except _FAILURES as error:
+                self.issues.append(f"decoding stopped at {self._position()} ({_reason(error)})")
+                return
+            for block in blocks:
+                self._done += len(block)
+                yield block
             frame = next(self._decoded, None)
         self._report_failures()
+
+    def _interleave(self, frame: AudioFrame) -> list[AudioFrame]:
+        """Pack a frame of many planes into one, because PyAV 18 reads past the list of planes from the eighth on.
+
+        It counts planes up to a null pointer that only shorter lists have, and crashes the process (7.1 sound in AAC).
+        """
+        if not frame.format.is_planar or frame.layout.nb_channels < _UNSAFE_PLANES:
+            return [frame]
+        if self._packer is None:
+            self._packer = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate)
+        return self._packer.resample(frame)
 
     def _choose_stream(self) -> AudioStream:
         stream = self._container.streams.best("audio")

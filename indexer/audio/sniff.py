@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-AUDIO_EXTENSIONS = frozenset(
-    (
-        "wav wave rf64 w64 bwf flac ogg oga opus spx mp1 mp2 mp3 mpga m4a m4b mp4 aac adts aif aiff aifc au snd caf "
-        "sph nist amr awb 3gp 3g2 wma asf webm weba mka ac3 eac3 dts voc"
-    ).split()
+_AUDIO = (
+    "wav wave rf64 w64 bwf flac ogg oga opus spx mp1 mp2 mp3 mpga m4a m4b mp4 aac adts aif aiff aifc au snd caf "
+    "sph nist amr awb 3gp 3g2 wma asf webm weba mka ac3 eac3 dts voc"
 )
-VIDEO_EXTENSIONS = frozenset("m4v mov qt mkv avi wmv flv mpg mpeg mts m2ts vob ogv ogm mxf".split())  # noqa: SIM905
+_VIDEO = "m4v mov qt mkv avi wmv flv mpg mpeg mts m2ts vob ogv ogm mxf"
+AUDIO_EXTENSIONS = frozenset(_AUDIO.split())
+VIDEO_EXTENSIONS = frozenset(_VIDEO.split())
 
 HEAD_BYTES = 64
 """What `looks_like_audio` reads at most."""

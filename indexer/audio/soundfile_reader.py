@@ -14,6 +14,9 @@ from indexer.audio.sources import OpenedSource
 CONTAINERS = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "nist", "voc"})
 """Only these: given anything else libsndfile guesses (MATLAB, HTK, MP3 in noise), and MP3 there writes to stderr."""
 
+NO_SAMPLES = "no samples"
+"""Reason of refusal: a header with nothing after it."""
+
 _READ_VALUES = 1 << 17
 _READ_FRAMES = 8192
 
@@ -62,7 +65,7 @@ class SoundfileReader:
             raise DecoderRefusedError("MPEG audio")
         if self._file.frames == 0 and claim.truncated_bytes == 0:
             self.close()
-            raise DecoderRefusedError("no samples")
+            raise DecoderRefusedError(NO_SAMPLES)
         self.container: str = container
         self.codec: str = str(self._file.subtype).lower()
         self.sample_rate_hz = int(self._file.samplerate)

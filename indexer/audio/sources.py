@@ -23,6 +23,16 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
 
 
+class _Memory(io.BytesIO):
+    """Bytes that a damaged header cannot seek out of: libsndfile's callbacks have nowhere to raise to."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 @dataclass
 class OpenedSource:
     """A seekable binary file at hand, with the name that messages use.
@@ -72,7 +82,7 @@ def open_source(source: AudioSource, *, max_bytes: int, name: str | None = None)
     if isinstance(source, Path):
         opened = _open_path(source, printable(name if name is not None else os.fspath(source)))
     elif isinstance(source, bytes | bytearray | memoryview):
-        opened = OpenedSource(io.BytesIO(source), len(source), printable(name or "<bytes>"))
+        opened = OpenedSource(_Memory(source), len(source), printable(name or "<bytes>"))
     else:
         opened = _spool(source, max_bytes, printable(name or "<stream>"))
     if opened.size > max_bytes:
