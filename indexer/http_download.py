@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path
@@ -90,6 +91,7 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """Refuse a redirect that would leave HTTPS."""
         if reason := refusal_of(newurl, redirected_from=req.full_url):
+            fp.close()
             raise SourceError(reason)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -258,37 +260,49 @@ def _open_within(request: urllib.request.Request, timeout_s: float) -> tuple[Any
 
     A thread, since no time-out of a socket covers the name look-up, nor a server that answers byte by byte.
     """
-    results: queue.SimpleQueue[tuple[Any, bytes] | BaseException] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[Any, bytes] | Exception] = queue.SimpleQueue()
     abandoned = threading.Event()
 
     def work() -> None:
-        opener = urllib.request.build_opener(_CarefulRedirects())
         try:
-            response = opener.open(request, timeout=timeout_s)
-            first = response.read1(_BLOCK_BYTES)
-        except BaseException as error:
+            response = urllib.request.build_opener(_CarefulRedirects()).open(request, timeout=timeout_s)
+            try:
+                results.put((response, response.read1(_BLOCK_BYTES)))
+            except Exception:
+                response.close()
+                raise
+        except Exception as error:  # whatever it is, it belongs to the thread that waits
             results.put(error)
-            return
-        results.put((response, first))
         if abandoned.is_set():
-            response.close()
+            _close(results)
 
     threading.Thread(target=work, name="voxdex-download", daemon=True).start()
     try:
         result = results.get(timeout=timeout_s)
     except queue.Empty:
         abandoned.set()
+        _close(results)  # it may have come in between
         raise SourceError(f"no answer within {timeout_s:g} s") from None
     if isinstance(result, tuple):
         return result
     if isinstance(result, SourceError | urllib.error.HTTPError):
         raise result
-    if isinstance(result, TimeoutError):
+    reason = getattr(result, "reason", None) or result
+    if isinstance(reason, TimeoutError):
         raise SourceError(f"no answer within {timeout_s:g} s") from result
     if isinstance(result, OSError | http.client.HTTPException | ValueError):
-        reason = getattr(result, "reason", None) or result
         raise SourceError(f"not reachable: {reason or type(result).__name__}") from result
     raise result
+
+
+def _close(results: "queue.SimpleQueue[tuple[Any, bytes] | Exception]") -> None:
+    """Close the connection whose answer nobody waits for any more."""
+    with suppress(queue.Empty):
+        late = results.get_nowait()
+        if isinstance(late, tuple):
+            late[0].close()
+        elif isinstance(late, urllib.error.HTTPError):
+            late.close()
 
 
 def _read_block(response: Any, timeout_s: float) -> bytes:
