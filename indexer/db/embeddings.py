@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
 from indexer.db.repositories import batches
-from indexer.db.rows import Stretch
+from indexer.db.rows import EnrolledVoice, Stretch
 from indexer.errors import CorruptArtifact, NotFound
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
 from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint
@@ -150,19 +151,34 @@ class Embeddings:
         table = np.array([tuple(row) for row in self._session.execute(query)], dtype=np.int64).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
 
-    def of_speakers(self, encoder_id: EncoderId, speaker_ids: Iterable[int]) -> dict[SpeakerId, Vectors]:
-        """Return the enrolled vectors of each speaker as (n, D); a speaker without any is absent."""
-        rows: dict[SpeakerId, list[NDArray[np.float32]]] = {}
+    def of_speakers(self, encoder_id: EncoderId, speaker_ids: Iterable[int]) -> dict[SpeakerId, EnrolledVoice]:
+        """Return each speaker's enrolled vectors and how long their utterances are; who has none is absent.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector is not the one its checksum was made of.
+        """
+        voices: dict[SpeakerId, EnrolledVoice] = {}
         for some in batches(sorted(set(speaker_ids))):
             query = (
-                select(Enrollment.speaker_id, Embedding.vector)
+                select(
+                    Enrollment.speaker_id,
+                    Embedding.id,
+                    Embedding.checksum,
+                    type_coerce(Embedding.vector, LargeBinary),
+                    Utterance.end_s - Utterance.start_s,
+                )
                 .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
+                .join(Utterance, Utterance.id == Enrollment.utterance_id)
                 .where(Enrollment.speaker_id.in_(some), Embedding.encoder_id == encoder_id)
                 .order_by(Enrollment.speaker_id, Embedding.id)
             )
-            for speaker_id, vector in self._session.execute(query):
-                rows.setdefault(SpeakerId(speaker_id), []).append(vector)
-        return {speaker_id: np.stack(vectors) for speaker_id, vectors in rows.items()}
+            for speaker_id, rows in groupby(self._session.execute(query), key=lambda row: row[0]):
+                _, ids, checksums, stored, durations_s = zip(*rows, strict=True)
+                vectors = self._decode(np.array(ids), np.array(checksums), stored)
+                voices[SpeakerId(speaker_id)] = EnrolledVoice(vectors, durations_s)
+        return voices
 
     def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
         """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown."""

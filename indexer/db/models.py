@@ -231,13 +231,13 @@ class Recording(_Numbered, Base):
 
 
 class Utterance(_Numbered, Base):
-    """A stretch of one speaker's speech in one channel of a recording."""
+    """A stretch of one speaker's speech in one channel of a recording, or in its mix where `channel` is null."""
 
     __tablename__ = "utterances"
     __table_args__ = (CheckConstraint("start_s >= 0 AND end_s > start_s", name="stretch"), _NEVER_REUSE)
 
     recording_id: Mapped[int] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), index=True)
-    channel: Mapped[int]
+    channel: Mapped[int | None]
     start_s: Mapped[float]
     end_s: Mapped[float]
 

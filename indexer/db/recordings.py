@@ -9,7 +9,15 @@ from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Gallery, Recording, RecordingState, Speaker, Utterance, utc_now
 from indexer.db.repositories import batches, insert_if_absent, require_text
-from indexer.db.rows import PAGE_LIMIT, Erased, NewRecording, NewUtterance, RecordedIds, RecordingSummary
+from indexer.db.rows import (
+    PAGE_LIMIT,
+    Erased,
+    NewRecording,
+    NewUtterance,
+    RecordedIds,
+    RecordingSummary,
+    UtteranceSummary,
+)
 from indexer.errors import AlreadyExists, NotFound
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
 from indexer.vectors import checksums_of, require_unit_rows
@@ -89,6 +97,22 @@ class Recordings:
         """Utterances of a recording, in the order they were added."""
         query = select(Utterance.id).where(Utterance.recording_id == recording_id).order_by(Utterance.id)
         return [UtteranceId(number) for number in self._session.scalars(query)]
+
+    def utterances(self, recording_id: RecordingId) -> list[UtteranceSummary]:
+        """List the utterances of a recording and whose they are said to be, in the order they were added."""
+        query = (
+            select(Utterance, Speaker.name)
+            .outerjoin(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .outerjoin(Speaker, Speaker.id == Enrollment.speaker_id)
+            .where(Utterance.recording_id == recording_id)
+            .order_by(Utterance.id, Speaker.name)
+        )
+        found: dict[int, UtteranceSummary] = {}
+        for row, speaker in self._session.execute(query):
+            before = found[row.id].speakers if row.id in found else ()
+            speakers = before if speaker is None else (*before, speaker)
+            found[row.id] = UtteranceSummary(UtteranceId(row.id), row.channel, row.start_s, row.end_s, speakers)
+        return list(found.values())
 
     def summary(self, recording_id: RecordingId) -> RecordingSummary:
         """Return one recording with what was found in it, or raise NotFound."""

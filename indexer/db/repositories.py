@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Insert, Table, delete, exists, func, select
+from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from indexer.db.models import Base, Embedding, Encoder, Enrollment, Gallery, Recording, Speaker, Utterance
-from indexer.db.rows import PAGE_LIMIT, Erased, GallerySummary, NewEncoder, SpeakerSummary
+from indexer.db.rows import PAGE_LIMIT, EnrolledStretch, Erased, GallerySummary, NewEncoder, SpeakerSummary
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import (
     EMBEDDING_DIM,
@@ -158,26 +158,30 @@ class Galleries:
             )
         return row
 
+    def summary(self, gallery_id: GalleryId) -> GallerySummary:
+        """Return one gallery with what it holds, or raise NotFound."""
+        self.get(gallery_id)
+        return self._summaries(_gallery_query().where(Gallery.id == gallery_id))[0]
+
     def page(self, after: int = 0, limit: int = PAGE_LIMIT) -> list[GallerySummary]:
-        """Galleries with what they hold, in id order, those with an id above `after`."""
-        query = (
-            select(
-                Gallery,
-                _count(Speaker.id, Speaker.gallery_id == Gallery.id),
-                _count(Recording.id, Recording.gallery_id == Gallery.id),
-                _count(
-                    Embedding.id, (Embedding.gallery_id == Gallery.id) & (Embedding.encoder_id == Gallery.encoder_id)
-                ),
-            )
-            .where(Gallery.id > after)
-            .order_by(Gallery.id)
-            .limit(limit)
-        )
+        """List galleries with what they hold, in id order, those with an id above `after`."""
+        return self._summaries(_gallery_query().where(Gallery.id > after).order_by(Gallery.id).limit(limit))
+
+    def _summaries(self, query: Select[Any]) -> list[GallerySummary]:
         return [
             GallerySummary(
-                GalleryId(row.id), row.name, row.encoder_id, row.dim, row.created_at, speakers, recordings, embeddings
+                id=GalleryId(row.Gallery.id),
+                name=row.Gallery.name,
+                encoder_id=row.Gallery.encoder_id,
+                encoder_name=row.encoder_name,
+                dim=row.Gallery.dim,
+                created_at=row.Gallery.created_at,
+                speakers=row.speakers,
+                recordings=row.recordings,
+                embeddings=row.embeddings,
+                duration_s=float(row.duration_s or 0.0),
             )
-            for row, speakers, recordings, embeddings in self._session.execute(query)
+            for row in self._session.execute(query)
         ]
 
     def delete(self, gallery_id: GalleryId) -> None:
@@ -237,24 +241,45 @@ class Speakers:
         for some in batches(rows):
             self._session.execute(insert_if_absent(self._session, Enrollment), list(some))
 
+    def summary(self, speaker_id: SpeakerId) -> SpeakerSummary:
+        """Return one speaker with what is enrolled, or raise NotFound."""
+        found = self._summaries(_speaker_query().where(Speaker.id == speaker_id))
+        if not found:
+            raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
+        return found[0]
+
     def page(self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT) -> list[SpeakerSummary]:
-        """Speakers of a gallery with their enrolled utterances and recordings counted, in id order above `after`."""
-        utterances = _count(Enrollment.id, Enrollment.speaker_id == Speaker.id)
-        recordings = (
-            select(func.count(Utterance.recording_id.distinct()))
-            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
-            .where(Enrollment.speaker_id == Speaker.id)
-            .scalar_subquery()
-        )
+        """List speakers of a gallery with what is enrolled, in id order above `after`."""
+        query = _speaker_query().where(Speaker.gallery_id == gallery_id, Speaker.id > after)
+        return self._summaries(query.order_by(Speaker.id).limit(limit))
+
+    def enrolled_stretches(self, speaker_id: SpeakerId) -> list[EnrolledStretch]:
+        """List where a speaker's enrolled voice was heard, in the order it was added."""
         query = (
-            select(Speaker, utterances, recordings)
-            .where(Speaker.gallery_id == gallery_id, Speaker.id > after)
-            .order_by(Speaker.id)
-            .limit(limit)
+            select(Utterance, Recording.uri)
+            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .join(Recording, Recording.id == Utterance.recording_id)
+            .where(Enrollment.speaker_id == speaker_id)
+            .order_by(Utterance.id)
         )
         return [
-            SpeakerSummary(SpeakerId(row.id), row.name, row.created_at, utterance_count, recording_count)
-            for row, utterance_count, recording_count in self._session.execute(query)
+            EnrolledStretch(
+                UtteranceId(row.id), RecordingId(row.recording_id), uri, row.channel, row.start_s, row.end_s
+            )
+            for row, uri in self._session.execute(query)
+        ]
+
+    def _summaries(self, query: Select[Any]) -> list[SpeakerSummary]:
+        return [
+            SpeakerSummary(
+                id=SpeakerId(row.Speaker.id),
+                name=row.Speaker.name,
+                created_at=row.Speaker.created_at,
+                enrollments=row.enrollments,
+                enrolled_s=float(row.enrolled_s or 0.0),
+                recordings=row.recordings,
+            )
+            for row in self._session.execute(query)
         ]
 
     def delete(self, speaker_id: SpeakerId, *, erase_voice: bool = True) -> Erased:
@@ -310,6 +335,28 @@ class Speakers:
         return [UtteranceId(row.id) for row in rows], sorted({row.recording_id for row in rows})
 
 
-def _count(column: Any, condition: ColumnElement[bool]) -> Any:
-    """Count the rows that belong to each row of the enclosing query."""
-    return select(func.count(column)).where(condition).scalar_subquery()
+def _gallery_query() -> Select[Any]:
+    in_use = (Embedding.gallery_id == Gallery.id) & (Embedding.encoder_id == Gallery.encoder_id)
+    return select(
+        Gallery,
+        Encoder.name.label("encoder_name"),
+        _per_row(func.count(Speaker.id), Speaker.gallery_id == Gallery.id).label("speakers"),
+        _per_row(func.count(Recording.id), Recording.gallery_id == Gallery.id).label("recordings"),
+        _per_row(func.count(Embedding.id), in_use).label("embeddings"),
+        _per_row(func.sum(Recording.duration_s), Recording.gallery_id == Gallery.id).label("duration_s"),
+    ).join(Encoder, Encoder.id == Gallery.encoder_id)
+
+
+def _speaker_query() -> Select[Any]:
+    theirs = (Enrollment.speaker_id == Speaker.id) & (Enrollment.utterance_id == Utterance.id)
+    return select(
+        Speaker,
+        _per_row(func.count(Utterance.id), theirs).label("enrollments"),
+        _per_row(func.sum(Utterance.end_s - Utterance.start_s), theirs).label("enrolled_s"),
+        _per_row(func.count(Utterance.recording_id.distinct()), theirs).label("recordings"),
+    )
+
+
+def _per_row(aggregate: Any, condition: ColumnElement[bool]) -> Any:
+    """Aggregate over the rows that belong to each row of the enclosing query."""
+    return select(aggregate).where(condition).scalar_subquery()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.db.models import RecordingState
-from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
+from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
 
 PAGE_LIMIT = 100
 """Rows of a page unless the caller says otherwise."""
@@ -30,7 +30,8 @@ class NewEncoder:
 class NewUtterance:
     """A stretch to be recorded, with its unit vector and, where it is known, its speaker."""
 
-    channel: int
+    channel: int | None
+    """Channel from 0; None for the mix of all."""
     start_s: float
     end_s: float
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
@@ -80,11 +81,14 @@ class GallerySummary:
     id: GalleryId
     name: str
     encoder_id: EncoderId
+    encoder_name: str
     dim: int
     created_at: dt.datetime
     speakers: int
     recordings: int
     embeddings: int
+    duration_s: float
+    """Audio in its recordings."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class SpeakerSummary:
     id: SpeakerId
     name: str
     created_at: dt.datetime
-    utterances: int
+    enrollments: int
+    """Enrolled utterances."""
+    enrolled_s: float
     recordings: int
 
 
@@ -120,6 +126,39 @@ class RecordingSummary:
 
 
 @dataclass(frozen=True)
+class EnrolledStretch:
+    """Where a speaker's enrolled voice was heard."""
+
+    utterance_id: UtteranceId
+    recording_id: RecordingId
+    uri: str
+    channel: int | None
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class EnrolledVoice:
+    """What a speaker's voiceprint is made of."""
+
+    vectors: Vectors
+    """(n, D) unit rows."""
+    durations_s: tuple[float, ...]
+    """Lengths of the n utterances behind them."""
+
+
+@dataclass(frozen=True)
+class UtteranceSummary:
+    """An utterance of a recording, and whose voice it is said to be."""
+
+    utterance_id: UtteranceId
+    channel: int | None
+    start_s: float
+    end_s: float
+    speakers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Stretch:
     """Where in the archive an embedding was heard, and whose voice it is said to be."""
 
@@ -127,7 +166,7 @@ class Stretch:
     utterance_id: UtteranceId
     recording_id: RecordingId
     uri: str
-    channel: int
+    channel: int | None
     start_s: float
     end_s: float
     speakers: tuple[str, ...]

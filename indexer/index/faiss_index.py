@@ -33,6 +33,11 @@ SPARSE_SHARE = 0.05
 """Below this share of allowed rows FAISS visits them one by one; above it scans all rows against a bitmap."""
 
 
+def describe_faiss() -> str:
+    """Say which FAISS runs here and what it was built for."""
+    return f"faiss {faiss.__version__} ({str(_faiss.get_compile_options()).strip()}; {_faiss.get_num_gpus()} GPUs)"
+
+
 class FaissFlatIndex:
     """Every vector compared with every probe; the right index for galleries up to some 100,000 vectors.
 

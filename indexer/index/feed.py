@@ -16,7 +16,7 @@ from indexer.db.session import Database
 from indexer.errors import Unavailable, VoxdexError
 from indexer.index.base import Ids, VectorIndex
 from indexer.index.faiss_index import FaissFlatIndex
-from indexer.index.snapshots import SnapshotStore, index_folder, remove_folder
+from indexer.index.snapshots import Manifest, SnapshotStore, encoders_indexed, index_folder, remove_folder
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId
 from indexer.vectors import Fingerprint, checksums_of
 
@@ -49,11 +49,27 @@ class CheckReport:
     """In both, with different bytes."""
     damaged: tuple[EmbeddingId, ...]
     """In the record with bytes that do not match the record's own checksum: no index can hold what was meant."""
+    behind: int = 0
+    """Rows newer than a snapshot: the next process to open the index adds them, as after every ingest."""
+    problem: str | None = None
+    """Why the files could not be read, where they could not."""
 
     @property
-    def clean(self) -> bool:
-        """Whether index and record are equal."""
-        return not (self.missing or self.extra or self.changed or self.damaged)
+    def in_step(self) -> bool:
+        """Whether every vector that should be there is there as recorded, and nothing else."""
+        return not (self.missing or self.extra or self.changed or self.damaged or self.problem)
+
+    def describe(self) -> str:
+        """Say in one sentence what was found and what to do."""
+        if self.in_step:
+            later = f"; {self.behind} newer rows are added when it is next opened" if self.behind else ""
+            return f"index and record agree on {self.indexed} vectors{later}"
+        kinds = {"missing": self.missing, "extra": self.extra, "changed": self.changed, "damaged": self.damaged}
+        found = [f"{len(ids)} {kind} (first id {ids[0]})" for kind, ids in kinds.items() if ids]
+        if self.problem:
+            found.append(self.problem)
+        remedy = "delete the recordings of the damaged ones" if self.damaged else "run `voxdex index rebuild`"
+        return f"{self.indexed} vectors in the index, {self.recorded} in the record: {', '.join(found)}: {remedy}"
 
 
 class IndexFeed:
@@ -77,24 +93,30 @@ class IndexFeed:
         CorruptArtifact
             If a vector in the record itself is damaged.
         """
-        index = FaissFlatIndex(self._encoder_id, EMBEDDING_DIM)
-        known: Fingerprint | None = None
-        trusted = True
-        try:
-            snapshot = self._store.load()
-            if snapshot is not None:
-                index.add(snapshot.ids, snapshot.vectors)
-                known, trusted = snapshot.manifest.fingerprint, snapshot.newest
-        except VoxdexError as error:
-            logger.warning("gallery %d: rebuilding the index from the record: %s", self._gallery_id, error)
-            trusted = False
-        if trusted and known is not None and known == self._recorded():
+        index, snapshot, problem = self._load()
+        if problem is not None:
+            logger.warning("gallery %d: making the index again from the record: %s", self._gallery_id, problem)
+        elif snapshot is not None and snapshot.fingerprint == self._recorded():
             return index
         changes = self.catch_up(index)
         logger.info("gallery %d: index brought into step: %s", self._gallery_id, changes)
-        if changes or not trusted or (known is None and index.count):
-            self._save_if_possible(index, keep_previous=trusted and not (changes.removed or changes.replaced))
+        if changes or problem is not None:
+            # What had to go from the index must go from its files too, and a damaged file is of no further use.
+            keep_previous = problem is None and not (changes.removed or changes.replaced)
+            self._save_if_possible(index, keep_previous=keep_previous)
         return index
+
+    def _load(self) -> tuple[FaissFlatIndex, Manifest | None, str | None]:
+        """Return what the files hold, with what they say of it, and what is wrong with them."""
+        index = FaissFlatIndex(self._encoder_id, EMBEDDING_DIM)
+        try:
+            snapshot = self._store.load()
+            if snapshot is None:
+                return index, None, None
+            index.add(snapshot.ids, snapshot.vectors)
+        except VoxdexError as error:  # damaged, or whole and holding what no index takes
+            return FaissFlatIndex(self._encoder_id, EMBEDDING_DIM), None, str(error)
+        return index, snapshot.manifest, snapshot.damage
 
     def catch_up(self, index: VectorIndex) -> Changes:
         """Make an index equal to the record as it is now."""
@@ -130,6 +152,15 @@ class IndexFeed:
             index.add(ids, vectors)
             added += len(ids)
         return added
+
+    def check_files(self) -> CheckReport:
+        """Compare every id and vector of the newest whole snapshot with the record; nothing is changed."""
+        index, _, problem = self._load()
+        held = index.ids()
+        top = int(held[-1]) if len(held) else 0
+        report = self.check(index)
+        missing = tuple(number for number in report.missing if number <= top)
+        return replace(report, missing=missing, behind=len(report.missing) - len(missing), problem=problem)
 
     def check(self, index: VectorIndex) -> CheckReport:
         """Compare every id and every vector's bytes of index and record; nothing is changed."""
@@ -190,6 +221,11 @@ class IndexFeed:
         self._database.scrub()
         return changes
 
+    def scrub_files(self) -> None:
+        """Do what `forget` does where no index is open; errors as there."""
+        index, _, _ = self._load()
+        self.forget(index)
+
     def _recorded(self) -> Fingerprint:
         with self._database.read_scope() as session:
             return Embeddings(session).fingerprint(self._gallery_id, self._encoder_id)
@@ -206,7 +242,30 @@ def open_index(database: Database, home: Path, gallery_id: GalleryId, encoder_id
     return IndexFeed(database, home, gallery_id, encoder_id).open()
 
 
-def remove_index(home: Path, gallery_id: GalleryId) -> None:
+def check(database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> CheckReport:
+    """Compare the index files with the record; see `IndexFeed.check_files`."""
+    return IndexFeed(database, home, gallery_id, encoder_id).check_files()
+
+
+def rebuild(database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> FaissFlatIndex:
+    """Build a gallery's index from the record alone; see `IndexFeed.rebuild`."""
+    return IndexFeed(database, home, gallery_id, encoder_id).rebuild()
+
+
+def scrub(database: Database, home: Path, gallery_id: GalleryId) -> None:
+    """After a deletion was committed: leave no copy of what went in any index file of the gallery, of any encoder.
+
+    Raises
+    ------
+    Unavailable
+        If a file cannot be written; calling again finishes the erasure, and so does opening the index.
+    """
+    for encoder_id in encoders_indexed(home, gallery_id):
+        IndexFeed(database, home, gallery_id, encoder_id).scrub_files()
+    database.scrub()
+
+
+def drop(home: Path, gallery_id: GalleryId) -> None:
     """Delete the index files of a gallery that was deleted, of every encoder."""
     remove_folder(index_folder(home, gallery_id))
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -58,8 +58,8 @@ class Snapshot:
     manifest: Manifest
     ids: Ids
     vectors: Vectors
-    newest: bool
-    """False where a newer one was damaged and this is the one before."""
+    damage: str | None
+    """What is wrong with a newer one, where this is the one before it."""
 
 
 def index_folder(home: Path, gallery_id: GalleryId, encoder_id: EncoderId | None = None) -> Path:
@@ -73,6 +73,12 @@ def index_folder(home: Path, gallery_id: GalleryId, encoder_id: EncoderId | None
             f"encoder id {encoder_id!r} cannot name a folder: use the id that `voxdex encoder show` prints"
         )
     return folder / name
+
+
+def encoders_indexed(home: Path, gallery_id: GalleryId) -> list[EncoderId]:
+    """List the encoders under which a gallery has index files."""
+    folder = index_folder(home, gallery_id)
+    return sorted(EncoderId(unquote(path.name)) for path in folder.iterdir()) if folder.is_dir() else []
 
 
 class SnapshotStore:
@@ -128,7 +134,7 @@ class SnapshotStore:
                     continue
                 except FileNotFoundError:
                     break  # another process pruned it meanwhile: look again
-                return Snapshot(manifest, ids, vectors, newest=damaged is None)
+                return Snapshot(manifest, ids, vectors, damage=None if damaged is None else str(damaged))
             else:
                 break
             logger.debug("snapshots of %s changed while being read (attempt %d)", self._folder, attempt + 1)

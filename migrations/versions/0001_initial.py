@@ -18,7 +18,7 @@ def _row_id() -> sa.types.TypeEngine[int]:
 
 
 def upgrade() -> None:
-    """Apply the change."""
+    """Make every table."""
     op.create_table(
         "encoders",
         sa.Column("id", sa.String(length=200), nullable=False),
@@ -162,7 +162,7 @@ def upgrade() -> None:
         "utterances",
         sa.Column("id", _row_id(), nullable=False),
         sa.Column("recording_id", _row_id(), nullable=False),
-        sa.Column("channel", sa.Integer(), nullable=False),
+        sa.Column("channel", sa.Integer(), nullable=True),
         sa.Column("start_s", sa.Double(), nullable=False),
         sa.Column("end_s", sa.Double(), nullable=False),
         sa.CheckConstraint("start_s >= 0 AND end_s > start_s", name=op.f("ck_utterances_stretch")),
@@ -215,7 +215,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo the change."""
+    """Drop every table, and the record with it."""
     op.drop_table("enrollments")
     op.drop_table("embeddings")
     op.drop_table("utterances")
