@@ -1,6 +1,7 @@
 """Every error that voxdex raises on purpose, grouped by who must act.
 
-A message gives the value, the limit and the remedy. Domain errors know nothing of HTTP or exit codes: `api` maps each family once.
+A message gives the value, the limit and the remedy. Domain errors know nothing of HTTP or exit codes: `api` maps each
+family once.
 """
 
 from typing import ClassVar, TypeVar

@@ -19,7 +19,7 @@ from indexer.db.repositories import Speakers
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
-from indexer.errors import AlreadyExists, Conflict, VoxdexError
+from indexer.errors import AlreadyExists, Conflict, InvalidRequest, VoxdexError
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.settings import AudioSettings
 from indexer.types import GalleryId, JobId, RecordingId, SpeakerId
@@ -130,7 +130,9 @@ class Ingest:
         """
         with self._database.session_scope() as session:
             job_id = Jobs(session).start(self._gallery_id, kind="ingest", source=source, found=len(files))
-        run = _Run(self._database, self._gallery_id, self._encoder, self._channels, job_id, naming, Tally(found=len(files)))
+        run = _Run(
+            self._database, self._gallery_id, self._encoder, self._channels, job_id, naming, Tally(found=len(files))
+        )
         pipeline = EmbeddingPipeline(
             self._encoder,
             channels=self._channels,
@@ -195,7 +197,7 @@ class _Run:
         except AlreadyExists:
             # Another run committed the same content between our look and our write: first come, first kept.
             self._recognize(result)
-        except Conflict as error:
+        except (Conflict, InvalidRequest) as error:  # A name that cannot be kept is one file's failure too.
             self._fail(result, error)
         self.tally.elapsed_s = time.monotonic() - self.tally.started
 
@@ -246,8 +248,8 @@ class _Run:
 
     def _keep_name(self, result: EmbeddedFile, recording: Recording, names: Sequence[str]) -> None:
         message = (
-            f"{result.file.path}: recording {recording.id} is enrolled as {', '.join(names)}, not as {result.file.speaker}; "
-            f"to rename it, erase it first: voxdex recordings delete {recording.id}"
+            f"{result.file.path}: recording {recording.id} is enrolled as {', '.join(names)}, "
+            f"not as {result.file.speaker}; to rename it, erase it first: voxdex recordings delete {recording.id}"
         )
         if self._naming == "must":
             raise Conflict(message)
@@ -262,13 +264,20 @@ class _Run:
             uri = str(result.file.path)
             jobs = Jobs(session)
             jobs.record(
-                self._job_id, uri, JobItemState.FAILED, recording_id=recording_id, error_code=error.code, error_message=message
+                self._job_id,
+                uri,
+                JobItemState.FAILED,
+                recording_id=recording_id,
+                error_code=error.code,
+                error_message=message,
             )
         self.tally.failed += 1
         self.failures.append(Failure(uri, error.code, message))
         logger.info("job %s: file refused: %s", self._job_id, error.code)
 
-    def _record_failed(self, recordings: Recordings, result: EmbeddedFile, code: str, message: str) -> RecordingId | None:
+    def _record_failed(
+        self, recordings: Recordings, result: EmbeddedFile, code: str, message: str
+    ) -> RecordingId | None:
         recording = self._recording(result, None, failure=(code, message))
         known = recordings.by_content(self._gallery_id, recording.content_sha256)
         if known is None:
@@ -300,7 +309,11 @@ class _Run:
             if failure
             else [
                 NewUtterance(
-                    channel=utterance.track if apart else self._channels.channel if self._channels.kind == "one" else None,
+                    channel=utterance.track
+                    if apart
+                    else self._channels.channel
+                    if self._channels.kind == "one"
+                    else None,
                     start_s=utterance.start_s,
                     end_s=utterance.end_s,
                     vector=utterance.vector,

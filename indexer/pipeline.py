@@ -1,4 +1,4 @@
-"""Files -> embedded recordings: decoding in threads beside the encoder, with memory that does not grow with the archive."""
+"""Files -> embedded recordings: decoding in threads beside the encoder, in memory that an archive does not grow."""
 
 import hashlib
 import logging
@@ -91,7 +91,9 @@ def hash_content(path: Path, *, max_bytes: int) -> str:
             raise NotFound(f"{path}: no such file; it may have been moved since it was listed")
         size = path.stat().st_size
         if size > max_bytes:
-            raise AudioTooLarge(f"{path}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES")
+            raise AudioTooLarge(
+                f"{path}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
+            )
         digest = hashlib.sha256()
         with path.open("rb") as stream:
             while block := stream.read(_HASH_BLOCK_BYTES):

@@ -24,13 +24,13 @@ class AudioSettings(_Group):
     max_bytes: int = Field(default=16 * 1024**3, gt=0, description="largest file that is opened")
     max_channels: int = Field(default=64, ge=1, description="most channels a recording may have")
     block_s: float = Field(default=30.0, gt=0, le=600, description="audio held in memory by one decoder")
-    utterance_s: float = Field(default=10.0, ge=2, le=60, description="length of the utterances a recording is cut into")
+    utterance_s: float = Field(default=10.0, ge=2, le=60, description="length of an archive's utterances")
 
 
 class EmbeddingSettings(_Group):
     """Which network turns speech into vectors, and where it runs."""
 
-    encoder: str = Field(default="speechbrain-ecapa-voxceleb", description="name in the registry, or path of a .nemo file")
+    encoder: str = Field(default="speechbrain-ecapa-voxceleb", description="name in the registry, or a path")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     batch_audio_s: float = Field(default=120.0, gt=0, description="most audio in one pass through the network")
     threads: int = Field(default=0, ge=0, description="CPU threads of the network; 0 leaves the choice to torch")

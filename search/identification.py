@@ -1,4 +1,4 @@
-"""1:N: who is this voice, among the enrolled? The answer may be nobody."""
+"""1:N: who a voice is, among the enrolled; the answer may be nobody."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where else in the archive does this voice speak?"""
+"""Where else in the archive a voice speaks: hits -> recordings and stretches."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

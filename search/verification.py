@@ -1,4 +1,4 @@
-"""1:1: is this the person they claim to be?"""
+"""1:1: whether this is the person they claim to be."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,6 @@
 """The commands about what is stored: speakers, recordings, galleries."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,12 +32,17 @@ def list_speakers(
 
     with open_services(home=home) as services:
         found = services.catalog.speakers(gallery, after=after, limit=limit)
-    _print_rows(found, ["id", "name", "enrollments", "enrolled_s", "created_at"], limit, as_json=as_json, what="speakers")
+    _print_rows(
+        found, ["id", "name", "enrollments", "enrolled_s", "created_at"], limit, as_json=as_json, what="speakers"
+    )
 
 
 @speakers.command("show")
 def show_speaker(
-    name: _Name, gallery: options.Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
+    name: _Name,
+    gallery: options.Gallery = options.DEFAULT_GALLERY,
+    home: options.Home = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a speaker with every enrolled stretch."""
     from api.dependencies import open_services
@@ -165,7 +169,9 @@ def show_gallery(name: _Name, home: options.Home = None, as_json: options.Json =
 
 
 @galleries.command("delete")
-def delete_gallery(name: _Name, yes: options.Yes = False, home: options.Home = None, as_json: options.Json = False) -> None:
+def delete_gallery(
+    name: _Name, yes: options.Yes = False, home: options.Home = None, as_json: options.Json = False
+) -> None:
     """Erase a gallery: every speaker, recording, vector and index file of it. Audio files stay."""
     from api.dependencies import open_services
 

@@ -76,7 +76,9 @@ class _Report:
                 decision = voices.verify(vector, speaker, threshold=None)
                 target = speaker == probe.speaker
                 right = (decision.outcome == "accept") == target
-                self._trials.append({"probe": probe, "claimed": speaker, "target": target, "decision": decision, "right": right})
+                self._trials.append(
+                    {"probe": probe, "claimed": speaker, "target": target, "decision": decision, "right": right}
+                )
             if demo.archive:
                 occurrences, _ = voices.search(vector, threshold=None)
                 names = [Path(found.uri).name for found in occurrences if Path(found.uri) in set(demo.archive)]
@@ -128,7 +130,9 @@ class _Report:
         print_line(f"{right} of {len(self._trials)} right (accepted when the score >= {threshold:.2f})")
         if self._archive_hits:
             rows = [[hit["probe"].path.name, ", ".join(hit["recordings"])] for hit in self._archive_hits]
-            print_table(["probe", "heard in"], rows, title="\nSearch: in which recordings of the archive does this voice occur?")
+            print_table(
+                ["probe", "heard in"], rows, title="\nSearch: in which recordings of the archive does this voice occur?"
+            )
 
     def document(self) -> dict[str, Any]:
         """Return the same as data."""

@@ -15,7 +15,7 @@ from indexer.errors import InvalidRequest
 from indexer.settings import Settings
 
 MIN_SPEECH_S = 8.0
-"""A person needs this much speech of their own, half to enroll and half to probe; below, voices are a matter of luck."""
+"""A person needs this much speech of their own: half to enroll, half to probe. Below, it is a matter of luck."""
 
 MIN_STRETCH_S = 1.0
 UNKNOWN_EVERY = 3

@@ -42,7 +42,9 @@ def list_encoders(home: options.Home = None, as_json: options.Json = False) -> N
 
 @encoder.command("pull")
 def pull(
-    name: Annotated[str | None, typer.Argument(help="Name of the encoder (default: the default one).", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the encoder (default: the default one).", show_default=False)
+    ] = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -89,9 +91,14 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
 @encoder.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Name to give it.", show_default=False)],
-    path: Annotated[Path, typer.Argument(help="A .nemo archive, or a SpeechBrain embedding_model.ckpt.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="A .nemo archive, or a SpeechBrain embedding_model.ckpt.", show_default=False)
+    ],
     front_end: Annotated[
-        str | None, typer.Option("--front-end", help="legacy or current, for NeMo weights (default: by the file).", show_default=False)
+        str | None,
+        typer.Option(
+            "--front-end", help="legacy or current, for NeMo weights (default: by the file).", show_default=False
+        ),
     ] = None,
     home: options.Home = None,
     as_json: options.Json = False,

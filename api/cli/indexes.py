@@ -28,7 +28,9 @@ def info(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None,
 
 
 @index.command("check")
-def check(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
+def check(
+    gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
+) -> None:
     """Compare every id and vector of the index on disk with the record; exit status 1 says that they differ."""
     from api.dependencies import open_services
 
@@ -43,7 +45,9 @@ def check(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None
 
 
 @index.command("rebuild")
-def rebuild(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
+def rebuild(
+    gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
+) -> None:
     """Build the index of a gallery anew from the record, and put it in place of the old one."""
     from api.dependencies import open_services
 

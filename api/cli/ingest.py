@@ -34,8 +34,8 @@ def ingest(
 ) -> None:
     """Embed recordings into a gallery; run it again to go on or to add what is new.
 
-    A recording is known by its content: nothing is stored twice, and what failed is tried again. Exit status 1 says that
-    some files could not be used; the summary names each with its reason.
+    A recording is known by its content: nothing is stored twice, and what failed is tried again. Exit status 1 says
+    that some files could not be used; the summary names each with its reason.
     """
     from api.dependencies import open_services
     from indexer.archive import list_archive, parse_speaker_rule
@@ -44,7 +44,9 @@ def ingest(
         listing = list_archive(paths, parse_speaker_rule(speaker_from or "none"))
         source = ", ".join(str(path) for path in paths)
         if not listing.files:
-            print_notice(f"no recordings in {source} ({listing.ignored} files do not look like audio; name one to try it)")
+            print_notice(
+                f"no recordings in {source} ({listing.ignored} files do not look like audio; name one to try it)"
+            )
         with _Progress(len(listing.files), listing.total_bytes, quiet=as_json) as progress:
             report = services.ingest(gallery, encoder).run(listing.files, source=source, on_file=progress.update)
     print_report(gallery, report, as_json=as_json, ignored=listing.ignored)
@@ -65,7 +67,14 @@ class _Progress:
 
     def __init__(self, files: int, total_bytes: int, *, quiet: bool) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         console = Console(stderr=True)
         self._progress = Progress(

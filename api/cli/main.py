@@ -41,9 +41,11 @@ app.add_typer(system.db, name="db")
 
 @app.callback(invoke_without_command=False)
 def voxdex(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=system.print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=system.print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Speaker search over audio archives: who is this voice, is it who they claim to be, where else do they speak?"""
+    """Search audio archives by voice."""
 
 
 def run() -> None:

@@ -34,4 +34,6 @@ def save_npz(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise InvalidRequest(f"{path}: cannot be written ({error.strerror or error}); choose another --output") from error
+        raise InvalidRequest(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --output"
+        ) from error

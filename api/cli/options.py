@@ -7,7 +7,11 @@ import typer
 
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="Folder of the database and the index (default: VOXDEX_HOME, else ~/.voxdex).", show_default=False),
+    typer.Option(
+        "--home",
+        help="Folder of the database and the index (default: VOXDEX_HOME, else ~/.voxdex).",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Gallery to work in.")]

@@ -22,7 +22,12 @@ def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
     console = Console(stderr=True)
     live = console.is_terminal and not quiet
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, disable=not live
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        disable=not live,
     )
     tasks: dict[str, TaskID] = {}
 

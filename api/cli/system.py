@@ -46,7 +46,9 @@ def demo(
 
 
 def bench(
-    seconds: Annotated[float, typer.Option("--seconds", help="Time given to each measurement.", min=0.5, max=600)] = 8.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time given to each measurement.", min=0.5, max=600)
+    ] = 8.0,
     encoder: options.Encoder = None,
     home: options.Home = None,
     as_json: options.Json = False,

@@ -17,7 +17,7 @@ from api.cli.output import (
     print_notice,
     print_table,
 )
-from indexer.errors import InvalidAudio, NotFound, VoxdexError
+from indexer.errors import InvalidAudio, NotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +196,15 @@ def search(
             )
             for occurrence in occurrences[:limit]:
                 stretches = ", ".join(f"{s.start_s:.1f}-{s.end_s:.1f}" for s in occurrence.stretches)
-                rows.append([occurrence.recording_id, occurrence.uri, occurrence.score, stretches, ", ".join(occurrence.speakers)])
+                rows.append(
+                    [
+                        occurrence.recording_id,
+                        occurrence.uri,
+                        occurrence.score,
+                        stretches,
+                        ", ".join(occurrence.speakers),
+                    ]
+                )
     if as_json:
         print_json({"gallery": gallery, "results": results})
         return
@@ -212,7 +220,9 @@ def embed(
     encoder: options.Encoder = None,
     front_end: Annotated[
         str | None,
-        typer.Option("--front-end", help="legacy or current, for NeMo weights (default: by the file).", show_default=False),
+        typer.Option(
+            "--front-end", help="legacy or current, for NeMo weights (default: by the file).", show_default=False
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The network's own output instead of unit vectors.")] = False,
     channels: options.Channels = None,
@@ -235,7 +245,13 @@ def embed(
         save_npz(output, vectors)
     if as_json:
         print_json(
-            {"output": str(output), "encoder_id": encoder_id, "dim": dim, "keys": list(vectors), "failed": attempts.failed}
+            {
+                "output": str(output),
+                "encoder_id": encoder_id,
+                "dim": dim,
+                "keys": list(vectors),
+                "failed": attempts.failed,
+            }
         )
     else:
         print_line(f"{len(vectors)} vectors of {dim} numbers by {encoder_id} in {output}")
@@ -274,6 +290,7 @@ def _print_verifications(results: list[dict[str, Any]], *, as_json: bool, galler
         channel = "" if result["channel"] is None else f" (channel {result['channel']})"
         comparison = ">=" if result["outcome"] == "accept" else "<"
         print_line(
-            f"{result['outcome']}: {result['path']}{channel} against {against}: score {result['score']:.3f} {comparison} "
-            f"threshold {result['threshold']:.3f} (from the {result['threshold_source']})"
+            f"{result['outcome']}: {result['path']}{channel} against {against}: "
+            f"score {result['score']:.3f} {comparison} threshold {result['threshold']:.3f} "
+            f"(from the {result['threshold_source']})"
         )

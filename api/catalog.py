@@ -1,0 +1,127 @@
+"""What is stored, and its erasure: through row, index and snapshot."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from indexer.db.models import RecordingState
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Galleries, Speakers
+from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSummary, SpeakerSummary, UtteranceSummary
+from indexer.db.session import Database
+from indexer.errors import InvalidRequest, NotFound
+from indexer.types import GalleryId, RecordingId, SpeakerId
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedCounts:
+    """How much an erasure took away."""
+
+    speakers: int = 0
+    recordings: int = 0
+    vectors: int = 0
+
+
+class Catalog:
+    """Lists and erases.
+
+    Parameters
+    ----------
+    refresh_index
+        Called with a gallery after rows of it are gone; must leave no copy of their vectors in any index file.
+    drop_index
+        Called with a gallery that is gone.
+    """
+
+    def __init__(
+        self, database: Database, *, refresh_index: Callable[[GalleryId], None], drop_index: Callable[[GalleryId], None]
+    ) -> None:
+        self._database = database
+        self._refresh_index = refresh_index
+        self._drop_index = drop_index
+
+    def galleries(self, *, after: int = 0, limit: int = 1000) -> list[GallerySummary]:
+        """List the galleries in the order they were made."""
+        with self._database.read_scope() as session:
+            return Galleries(session).page(after, limit)
+
+    def gallery(self, name: str) -> GallerySummary:
+        """Return one gallery, or raise NotFound."""
+        with self._database.read_scope() as session:
+            galleries = Galleries(session)
+            return galleries.summary(GalleryId(galleries.by_name(name).id))
+
+    def speakers(self, gallery: str, *, after: int, limit: int) -> list[SpeakerSummary]:
+        """List the speakers of a gallery with an id above `after`."""
+        with self._database.read_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            return Speakers(session).page(gallery_id, after, limit)
+
+    def speaker(self, gallery: str, name: str) -> tuple[SpeakerSummary, list[EnrolledStretch]]:
+        """Return one speaker with every enrolled stretch, or raise NotFound."""
+        with self._database.read_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            speakers = Speakers(session)
+            speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
+            return speakers.summary(speaker_id), speakers.enrolled_stretches(speaker_id)
+
+    def recordings(self, gallery: str, *, state: str | None, after: int, limit: int) -> list[RecordingSummary]:
+        """List the recordings of a gallery with an id above `after`, of one state or of any.
+
+        Raises
+        ------
+        InvalidRequest
+            If there is no such state.
+        """
+        states: Sequence[str] = list(RecordingState)
+        if state is not None and state not in states:
+            raise InvalidRequest(f"no recording state {state!r}: ask for {', '.join(states)}")
+        with self._database.read_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            wanted = RecordingState(state) if state else None
+            return Recordings(session).page(gallery_id, after, limit, state=wanted)
+
+    def recording(self, gallery: str, recording_id: int) -> tuple[RecordingSummary, list[UtteranceSummary]]:
+        """Return one recording of a gallery with its utterances, or raise NotFound."""
+        with self._database.read_scope() as session:
+            number = self._in_gallery(Galleries(session), Recordings(session), gallery, recording_id)
+            recordings = Recordings(session)
+            return recordings.summary(number), recordings.utterances(number)
+
+    def delete_speaker(self, gallery: str, name: str, *, keep_recordings: bool) -> ErasedCounts:
+        """Erase a speaker; the vectors that are enrolled to nobody else go too, unless recordings are kept."""
+        with self._database.session_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            speakers = Speakers(session)
+            speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
+            erased = speakers.delete(speaker_id, erase_voice=not keep_recordings)
+        return self._forget(gallery_id, erased)
+
+    def delete_recording(self, gallery: str, recording_id: int) -> ErasedCounts:
+        """Erase a recording with its utterances, vectors and enrollments."""
+        with self._database.session_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            recordings = Recordings(session)
+            erased = recordings.delete(self._in_gallery(Galleries(session), recordings, gallery, recording_id))
+        return self._forget(gallery_id, erased)
+
+    def delete_gallery(self, name: str) -> ErasedCounts:
+        """Erase a gallery and everything in it."""
+        with self._database.session_scope() as session:
+            galleries = Galleries(session)
+            summary = galleries.summary(GalleryId(galleries.by_name(name).id))
+            galleries.delete(summary.id)
+        self._drop_index(summary.id)
+        self._database.scrub()
+        return ErasedCounts(summary.speakers, summary.recordings, summary.embeddings)
+
+    def _forget(self, gallery_id: GalleryId, erased: Erased) -> ErasedCounts:
+        if erased.embedding_ids:
+            self._refresh_index(gallery_id)
+        self._database.scrub()
+        return ErasedCounts(len(erased.speaker_ids), len(erased.recording_ids), len(erased.embedding_ids))
+
+    def _in_gallery(self, galleries: Galleries, recordings: Recordings, gallery: str, recording_id: int) -> RecordingId:
+        gallery_id = galleries.by_name(gallery).id
+        if recordings.get(RecordingId(recording_id)).gallery_id != gallery_id:
+            raise NotFound(f"no recording with id {recording_id} in gallery {gallery}: see `voxdex recordings list`")
+        return RecordingId(recording_id)

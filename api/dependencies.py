@@ -1,0 +1,206 @@
+"""Where the parts are put together: settings, record, index and encoder, for the command line and the service alike."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.embedding.registry import EncoderRegistry, EncoderSpec
+from indexer.errors import EncoderMismatch, InvalidRequest
+from indexer.settings import Settings, load_settings
+from indexer.types import EncoderId, GalleryId
+
+if TYPE_CHECKING:  # What these load takes a second or more; each is imported where it is first needed.
+    from api.catalog import Catalog
+    from api.indexes import Indexes
+    from api.voices import Comparison, Voices
+    from indexer.db.session import Database
+    from indexer.embedding.encoder import SpeakerEncoder
+    from indexer.ingest import Ingest
+
+
+def settings_of(*, home: Path | None = None, channels: str | None = None) -> Settings:
+    """Build the settings of this process: the environment, then what the caller asks for."""
+    settings = load_settings(home=home)
+    if channels is not None:
+        settings = settings.model_copy(update={"audio": settings.audio.model_copy(update={"channels": channels})})
+    return settings
+
+
+def make_registry(settings: Settings) -> EncoderRegistry:
+    """Build the registry of encoders."""
+    return EncoderRegistry(settings.home, settings.cache, offline=settings.offline)
+
+
+@contextmanager
+def open_services(*, home: Path | None = None, channels: str | None = None) -> Iterator["Services"]:
+    """Open everything lazily, and close what was opened."""
+    settings = settings_of(home=home, channels=channels)
+    logging.basicConfig(level=settings.logging.level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    services = Services(settings)
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+class Services:
+    """The parts of one process; each is made when it is first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        from indexer.audio.channels import ChannelPolicy
+
+        self.settings = settings
+        self.registry = make_registry(settings)
+        self._channels = ChannelPolicy.parse(settings.audio.channels)
+        self._encoders: dict[tuple[str, str | None], tuple[SpeakerEncoder, EncoderSpec]] = {}
+        self._database: Database | None = None
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._database is not None:
+            self._database.close()
+
+    @property
+    def database(self) -> "Database":
+        """The record, at the schema of this version."""
+        if self._database is None:
+            from indexer.db.session import open_database
+
+            self._database = open_database(self.settings)
+        return self._database
+
+    @cached_property
+    def indexes(self) -> "Indexes":
+        """The index of each gallery."""
+        from api.indexes import Indexes
+
+        return Indexes(self.database, self.settings.home)
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """What is stored."""
+        from api.catalog import Catalog
+
+        return Catalog(self.database, refresh_index=self.indexes.scrub, drop_index=self.indexes.drop)
+
+    def ingest(self, gallery: str, encoder: str | None) -> "Ingest":
+        """Prepare to write into a gallery, which is made if new.
+
+        Parameters
+        ----------
+        encoder
+            Name or path; None means the gallery's own, or for a new gallery the setting.
+
+        Raises
+        ------
+        EncoderMismatch
+            If the gallery is of another encoder, or the encoder's vectors do not fit a gallery.
+        """
+        from indexer.db.repositories import Encoders, Galleries
+        from indexer.db.rows import NewEncoder
+        from indexer.ingest import Ingest
+
+        loaded, spec = self._gallery_encoder(gallery, encoder)
+        with self.database.session_scope() as session:
+            row = Encoders(session).register(
+                NewEncoder(
+                    id=loaded.id,
+                    name=spec.name,
+                    family=spec.family,
+                    weights_sha256=loaded.checkpoint.weights_sha256,
+                    front_end=loaded.checkpoint.front_end,
+                    dim=loaded.dim,
+                )
+            )
+            gallery_id = GalleryId(Galleries(session).get_or_create(gallery, row).id)
+        return Ingest(
+            self.database,
+            gallery_id,
+            loaded,
+            limits=self.settings.audio,
+            channels=self._channels,
+            decode_threads=self.settings.ingest.decode_threads,
+        )
+
+    def voices(self, gallery: str) -> "Voices":
+        """Prepare to answer questions from a gallery.
+
+        Raises
+        ------
+        NotFound
+            If there is no such gallery.
+        EncoderMismatch
+            If the gallery's encoder cannot be had any more: another one would compare what must not be compared.
+        """
+        from api.voices import Voices
+        from indexer.db.repositories import Galleries
+
+        with self.database.read_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+        loaded, spec = self._gallery_encoder(gallery, None)
+        return Voices(
+            loaded,
+            spec,
+            self.settings,
+            database=self.database,
+            gallery=gallery,
+            gallery_id=gallery_id,
+            index=self.indexes.open(gallery),
+        )
+
+    def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":
+        """Prepare to embed and compare without a gallery."""
+        from api.voices import Comparison
+
+        loaded, spec = self._load(encoder or self.settings.embedding.encoder, front_end)
+        return Comparison(loaded, spec, self.settings)
+
+    def _gallery_encoder(self, gallery: str, wanted: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        from indexer.db.repositories import Encoders, Galleries
+
+        with self.database.read_scope() as session:
+            row = Galleries(session).find(gallery)
+            recorded = Encoders(session).get(row.encoder_id) if row else None
+        if recorded is None:
+            return self._load(wanted or self.settings.embedding.encoder, None)
+        loaded, spec = self._load(
+            wanted or recorded.name, None if wanted else _front_end_of(recorded.family, recorded.id)
+        )
+        if loaded.id != recorded.id:
+            raise EncoderMismatch(
+                f"gallery {gallery} holds vectors of encoder {recorded.name} ({recorded.id}); "
+                f"{spec.name} is {loaded.id}: use that encoder, or ingest into another gallery"
+            )
+        return loaded, spec
+
+    def _load(self, name: str, front_end: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        from indexer.embedding.encoder import load_encoder
+
+        key = (name, front_end)
+        if key not in self._encoders:
+            spec = self.registry.get(name)
+            if front_end is not None:
+                spec = replace(spec, front_end=front_end)
+            if spec.family not in ("speechbrain", "nemo"):
+                raise InvalidRequest(f"encoder {spec.name} is of family {spec.family}, which voxdex does not run")
+            embedding = self.settings.embedding
+            loaded = load_encoder(
+                self.registry.pull(spec),
+                name=spec.name,
+                family=spec.family,
+                front_end=spec.front_end,
+                device=embedding.device,
+                batch_audio_s=embedding.batch_audio_s,
+                threads=embedding.threads,
+            )
+            self._encoders[key] = (loaded, spec)
+        return self._encoders[key]
+
+
+def _front_end_of(family: str, encoder_id: EncoderId) -> str | None:
+    """Front end that a recorded encoder was used with; only NeMo weights have a choice."""
+    return encoder_id.split("-", 1)[1] if family == "nemo" else None
