@@ -1,0 +1,89 @@
+"""What a user points at becomes the right files with the right speakers."""
+
+from pathlib import Path
+
+import pytest
+
+from indexer.archive import list_archive, parse_speaker_rule, read_manifest
+from indexer.errors import InvalidRequest, NotFound
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("ann/1/a.wav", "ann/1/b.flac", "bob/2/c.wav", "bob/2/notes.txt", ".hidden/d.wav", "bob/.e.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def test_a_folder_gives_its_audio_in_sorted_order_and_counts_the_rest(tree: Path) -> None:
+    listing = list_archive([tree], parse_speaker_rule("none"))
+    assert [str(file.path.relative_to(tree)) for file in listing.files] == [
+        "ann/1/a.wav",
+        "ann/1/b.flac",
+        "bob/2/c.wav",
+    ]
+    assert listing.ignored == 1
+    assert listing.total_bytes == 3
+
+
+def test_a_named_file_is_taken_whatever_it_looks_like(tree: Path) -> None:
+    listing = list_archive([tree / "bob/2/notes.txt"], parse_speaker_rule("none"))
+    assert [file.path.name for file in listing.files] == ["notes.txt"]
+
+
+def test_a_file_given_twice_is_listed_once(tree: Path) -> None:
+    listing = list_archive([tree, tree / "ann", tree / "ann/1/a.wav"], parse_speaker_rule("none"))
+    assert len(listing.files) == 3
+
+
+def test_a_loop_of_links_ends(tree: Path) -> None:
+    (tree / "ann" / "again").symlink_to(tree)
+    assert len(list_archive([tree], parse_speaker_rule("none")).files) == 3
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("none", [None, None, None]),
+        ("parent", ["1", "1", "2"]),
+        ("parent:2", ["ann", "ann", "bob"]),
+        (r"regex:/(?P<speaker>\w+)/\d/\w+\.wav$", ["ann", None, "bob"]),
+        (r"regex:/(ann)/", ["ann", "ann", None]),
+    ],
+)
+def test_a_path_tells_its_speaker(tree: Path, rule: str, expected: list[str | None]) -> None:
+    assert [file.speaker for file in list_archive([tree], parse_speaker_rule(rule)).files] == expected
+
+
+def test_a_manifest_lists_files_and_names_speakers(tree: Path) -> None:
+    manifest = tree / "list.csv"
+    manifest.write_text("Path,Speaker,extra\nann/1/a.wav,Ann,1\nbob/2/c.wav,,2\n", encoding="utf-8-sig")
+    listing = list_archive([manifest], parse_speaker_rule("none"))
+    assert [(file.path.name, file.speaker) for file in listing.files] == [("a.wav", "Ann"), ("c.wav", None)]
+    named = list_archive([tree], parse_speaker_rule(f"csv:{manifest}"))
+    assert [file.speaker for file in named.files] == ["Ann", None, None]
+
+
+@pytest.mark.parametrize(
+    "rule", ["parents", "parent:0", "parent:x", "regex:", "regex:abc", "regex:(", "csv:", "none:1"]
+)
+def test_an_unknown_rule_is_refused_by_name(rule: str) -> None:
+    with pytest.raises(InvalidRequest, match="--speaker-from"):
+        parse_speaker_rule(rule)
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="nowhere"):
+        list_archive([tmp_path / "nowhere"], parse_speaker_rule("none"))
+
+
+def test_a_manifest_without_a_path_column_is_refused(tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("name,speaker\na,b\n")
+    with pytest.raises(InvalidRequest, match="must be named path"):
+        read_manifest(manifest)
+    manifest.write_bytes(b"path\n\xff\xfe\n")
+    with pytest.raises(InvalidRequest, match="UTF-8"):
+        read_manifest(manifest)
