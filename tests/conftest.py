@@ -28,3 +28,38 @@ def speech_dir() -> Path:
     if not (folder / "manifest.csv").is_file():
         unavailable(f"no manifest.csv in {folder}; set VOXDEX_TEST_SPEECH_DIR to a folder of labeled speech")
     return folder
+
+
+@pytest.fixture(scope="session")
+def default_weights() -> Path:
+    """Weights of the default encoder, verified; fetched into the user's cache the first time."""
+    from indexer.embedding.registry import EncoderRegistry
+    from indexer.errors import Unavailable
+    from indexer.settings import load_settings
+
+    settings = load_settings()
+    registry = EncoderRegistry(settings.home, settings.cache, offline=settings.offline)
+    try:
+        return registry.pull(registry.get(settings.embedding.encoder))
+    except Unavailable as error:
+        unavailable(f"weights of the default encoder: {error}")
+
+
+@pytest.fixture(scope="session")
+def meeting_dir() -> Path:
+    """Folder of the meeting excerpts that the demo runs on; fetched into the user's cache the first time."""
+    from indexer.demo_data import fetch_demo_recordings
+    from indexer.errors import Unavailable
+    from indexer.settings import load_settings
+
+    settings = load_settings()
+    try:
+        return fetch_demo_recordings(settings.cache, offline=settings.offline, progress=None)
+    except Unavailable as error:
+        unavailable(f"meeting excerpts: {error}")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the user's own database."""
+    monkeypatch.setenv("VOXDEX_HOME", str(tmp_path_factory.mktemp("home")))
