@@ -4,15 +4,11 @@ A checkpoint is read in memory, hashed, unpickled as tensors only, and matched s
 """
 
 import hashlib
-import io
-import pickle
-import re
 import tarfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -28,8 +24,9 @@ from indexer.embedding.features import (
 )
 from indexer.embedding.nemo_archive import GZIP_MAGIC, read_nemo_archive, require_class
 from indexer.embedding.nemo_config import generation_of, read_front_end, read_network
+from indexer.embedding.tensor_files import load_tensors
 from indexer.embedding.weight_names import NEMO_UNUSED, nemo_names, speechbrain_config, speechbrain_names
-from indexer.errors import CorruptArtifact, InvalidRequest, NotFound, UnsafeArtifact, UnsupportedCheckpoint
+from indexer.errors import CorruptArtifact, InvalidRequest, NotFound, UnsupportedCheckpoint
 
 Family = Literal["speechbrain", "nemo"]
 
@@ -207,56 +204,6 @@ def _read_nemo(data: bytes, digest: str, label: str, generation: Generation | No
     version = str(config.get("nemo_version", "not stated"))[:40]
     facts = _facts(network, state) | {"format": ".nemo archive", "nemo_version": version}
     return Checkpoint("nemo", digest, f"nemo-{generation}", network, front_end, state, buffers, facts)
-
-
-def load_tensors(data: bytes, label: str) -> dict[str, Tensor]:
-    """Unpickle a state dict, tensors only.
-
-    Raises
-    ------
-    UnsafeArtifact
-        If the pickle names anything but tensors; the message names it.
-    CorruptArtifact
-        If the bytes are damaged.
-    UnsupportedCheckpoint
-        If they hold something else than tensors by name.
-    """
-    _refuse_compressed_records(data, label)
-    try:
-        loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        text = " ".join(str(error).split())
-        found = re.search(r"GLOBAL (\S+)|(?:class|function|type|global)\W+([\w.]+\.[\w.]+)", text, re.IGNORECASE)
-        if found:
-            name = found[1] or found[2]
-            raise UnsafeArtifact(f"{label}: its pickle calls {name}, which could run code; refused") from error
-        if "unsupported" in text.lower():
-            raise UnsafeArtifact(f"{label}: its pickle holds more than tensors ({text[:120]}); refused") from error
-        raise CorruptArtifact(f"{label}: damaged weights ({text[:120]}); get the file again") from error
-    except Exception as error:  # a damaged file can make the reader raise nearly anything
-        text = " ".join(str(error).split())[:120] or type(error).__name__
-        raise CorruptArtifact(f"{label}: damaged weights ({text}); get the file again") from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
-    ):
-        raise UnsupportedCheckpoint(f"{label}: holds no plain state dict (tensors by name)")
-    for name, tensor in loaded.items():
-        if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
-            raise UnsupportedCheckpoint(f"{label}: {name} is no plain array of numbers")
-    return loaded
-
-
-def _refuse_compressed_records(data: bytes, label: str) -> None:
-    # torch stores its records as they are; a compressed one could unpack to any size.
-    if not data.startswith(b"PK"):
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as container:
-            for record in container.infolist():
-                if record.compress_type != zipfile.ZIP_STORED:
-                    raise UnsafeArtifact(f"{label}: record {record.filename!r} is compressed, which torch never writes")
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise CorruptArtifact(f"{label}: damaged weights ({error}); get the file again") from error
 
 
 def _buffer(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], label: str) -> Tensor:
