@@ -36,6 +36,17 @@ class ArchiveListing:
 
 
 SpeakerRule = Callable[[Path], str | None]
+"""How a path tells its speaker."""
+
+
+def nobody(path: Path) -> str | None:
+    """Leave every recording unnamed."""
+    return None
+
+
+def everybody(speaker: str) -> SpeakerRule:
+    """Give every recording the same speaker."""
+    return lambda path: speaker
 
 
 def parse_speaker_rule(text: str) -> SpeakerRule:
@@ -54,7 +65,7 @@ def parse_speaker_rule(text: str) -> SpeakerRule:
     """
     kind, _, argument = text.partition(":")
     if kind == "none" and not argument:
-        return lambda path: None
+        return nobody
     if kind == "parent":
         levels = int(argument) if argument.isdigit() else 1 if not argument else 0
         if levels < 1:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +134,7 @@ class EmbeddingPipeline:
         self._batch = batch_utterances
         self._stop = threading.Event()
 
-    def run(self, files: Iterable[ArchiveFile]) -> Iterator[EmbeddedFile]:
+    def run(self, files: Iterable[ArchiveFile]) -> Generator[EmbeddedFile, None, None]:
         """Yield every file exactly once, embedded or with its error; closing the iterator stops the threads."""
         events: queue.Queue[_Event] = queue.Queue(_QUEUE_UTTERANCES)
         source = _LockedIterator(files)

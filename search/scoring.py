@@ -21,4 +21,5 @@ def cosine_scores(probe: NDArray[np.float32], vectors: Vectors) -> NDArray[np.fl
     (n,) float32 array
         Cosines; clipped to [-1, 1] because rounding can leave that range by one part in ten million.
     """
-    return np.clip(vectors @ probe, -1.0, 1.0).astype(np.float32)
+    scores: NDArray[np.float32] = np.clip(vectors @ probe, -1.0, 1.0).astype(np.float32)
+    return scores

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,13 +67,13 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
     gflop_per_audio_s = counter.get_total_flops() / 10.0 / 1e9
 
     left = torch.randn(_MATRIX, _MATRIX)
-    matrix_s = _median_s(lambda: torch.mm(left, left), budget_s)
+    matrix_s = _median_s(partial(torch.mm, left, left), budget_s)
     matrix_gflop_per_s = 2 * _MATRIX**3 / matrix_s / 1e9
 
     rows = []
     for utterance_s, batch in ((3.0, 1), (3.0, 8), (10.0, 1), (10.0, 8)):
         waveforms = [_noise(rng, utterance_s) for _ in range(batch)]
-        elapsed_s = _median_s(lambda some=waveforms: loaded.embed(some), budget_s)
+        elapsed_s = _median_s(partial(loaded.embed, waveforms), budget_s)
         speed = utterance_s * batch / elapsed_s
         rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop_per_audio_s / matrix_gflop_per_s))
 
@@ -100,7 +101,7 @@ def _ingest_speed(services: "Services", encoder: str | None, rng: np.random.Gene
     import soundfile
 
     from api.dependencies import Services
-    from indexer.archive import list_archive
+    from indexer.archive import list_archive, nobody
 
     with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
         for number in range(max(6, round(audio_s / 10.0))):
@@ -109,7 +110,7 @@ def _ingest_speed(services: "Services", encoder: str | None, rng: np.random.Gene
         apart = Services(settings)
         try:
             ingest = apart.ingest("bench", encoder)
-            listing = list_archive([Path(folder)], lambda path: None)
+            listing = list_archive([Path(folder)], nobody)
             return ingest.run(listing.files, source="bench").tally.times_real_time
         finally:
             apart.close()

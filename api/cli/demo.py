@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from api.cli.demo_sets import DemoProbe, DemoSet, labeled_recordings, meeting_excerpts
 from api.cli.output import outcome_text, print_line, print_table
 from api.cli.progress import TransferProgress
-from indexer.archive import list_archive
+from indexer.archive import everybody, list_archive, nobody
 
 if TYPE_CHECKING:
     from api.dependencies import Services
@@ -34,7 +34,7 @@ def run_demo(
     # A gallery of its own for every set of recordings, so that a second run, or other data, meets no leftovers.
     gallery = GALLERY if data is None else f"{GALLERY}-{data.resolve().stem}"
     ingest = services.ingest(gallery, None)
-    archive = ingest.run(list_archive(demo.archive, lambda path: None).files, source="demo").tally
+    archive = ingest.run(list_archive(demo.archive, nobody).files, source="demo").tally
     if archive.ingested:
         say(
             f"Ingested:   {archive.ingested} recordings, {archive.audio_s / 60:.1f} min of audio, "
@@ -44,7 +44,7 @@ def run_demo(
         say(f"Ingested:   {archive.duplicate} recordings were already there")
     enrolled = 0
     for speaker, files in demo.enrollments.items():
-        listing = list_archive(files, lambda path, name=speaker: name)
+        listing = list_archive(files, everybody(speaker))
         enrolled += ingest.run(listing.files, source="demo", naming="must").tally.found
     unknown = sorted({probe.speaker for probe in demo.probes if not probe.enrolled})
     say(f"Enrolled:   {len(demo.enrollments)} people with {enrolled} recordings; kept out: {', '.join(unknown)}")

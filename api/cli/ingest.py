@@ -49,6 +49,7 @@ def ingest(
             )
         with _Progress(len(listing.files), listing.total_bytes, quiet=as_json) as progress:
             report = services.ingest(gallery, encoder).run(listing.files, source=source, on_file=progress.update)
+        services.indexes.open(gallery)  # Brings the index into step now, not when the first question waits for it.
     print_report(gallery, report, as_json=as_json, ignored=listing.ignored)
 
 

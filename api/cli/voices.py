@@ -67,11 +67,12 @@ def enroll(
     """Enroll recordings of one person, who is found by `identify` and checked by `verify` from then on."""
     from api.cli.ingest import print_report
     from api.dependencies import open_services
-    from indexer.archive import list_archive
+    from indexer.archive import everybody, list_archive
 
     with open_services(home=home, channels=channels) as services:
-        listing = list_archive(files, lambda path: speaker)
+        listing = list_archive(files, everybody(speaker))
         report = services.ingest(gallery, encoder).run(listing.files, source=f"enroll {speaker}", naming="must")
+        services.indexes.open(gallery)
     print_report(gallery, report, as_json=as_json)
 
 
@@ -114,9 +115,9 @@ def identify(
                         candidate.enrollments if candidate else None,
                     ]
                 )
-        encoder = voices.encoder_name
+        encoder_id = voices.encoder.id
     if as_json:
-        print_json({"gallery": gallery, "encoder": encoder, "results": results, "failed": attempts.failed})
+        print_json({"gallery": gallery, "encoder_id": encoder_id, "results": results, "failed": attempts.failed})
     elif results:
         print_table(["recording", "decision", "candidate", "score", "enrollments"], rows)
         point = results[0]

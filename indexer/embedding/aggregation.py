@@ -28,11 +28,14 @@ def aggregate_embeddings(vectors: Vectors, durations_s: Sequence[float]) -> NDAr
     """
     weights = np.asarray(durations_s, dtype=np.float64)
     if len(vectors) == 0 or len(vectors) != len(weights):
-        raise ValueError(f"{len(vectors)} vectors with {len(weights)} durations: need one duration for each of at least one vector")
+        raise ValueError(
+            f"{len(vectors)} vectors with {len(weights)} durations: need one duration for each of at least one vector"
+        )
     if not (weights > 0).all():
         raise ValueError(f"durations must be positive seconds, got {weights.min()}")
     mean = (weights[:, None] * vectors.astype(np.float64)).sum(axis=0) / weights.sum()
     norm = float(np.linalg.norm(mean))
     if norm < 1e-6:
         raise ValueError("the vectors cancel out: their mean has no direction")
-    return (mean / norm).astype(np.float32)
+    voiceprint: NDArray[np.float32] = (mean / norm).astype(np.float32)
+    return voiceprint
