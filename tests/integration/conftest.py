@@ -1,0 +1,71 @@
+"""A record on SQLite and on a real PostgreSQL; every test gets an empty one."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from indexer.db.migrate import upgrade
+from indexer.db.session import Database, open_database
+from indexer.settings import Settings, load_settings
+from tests.conftest import unavailable
+from tests.postgres_server import NoPostgres, running_postgres
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a running server, with `{}` for a database's name."""
+    try:
+        with running_postgres() as url:
+            yield url
+    except NoPostgres as error:
+        unavailable(f"no PostgreSQL could be started: {error}")
+
+
+@pytest.fixture(scope="session")
+def _template(postgres: str) -> str:
+    """Name of a migrated database that the others are copied from."""
+    _administer(postgres, "CREATE DATABASE template_voxdex")
+    upgrade(postgres.format("template_voxdex"))
+    return "template_voxdex"
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: str) -> str:
+    """URL of a database without any table."""
+    name = f"empty_{next(_numbers)}"
+    _administer(postgres, f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+    return postgres.format(name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of a migrated record in a home folder of its own, once on each database."""
+    if request.param == "sqlite":
+        return load_settings(home=tmp_path / "home", database={})
+    server: str = request.getfixturevalue("postgres")
+    template: str = request.getfixturevalue("_template")
+    name = f"record_{next(_numbers)}"
+    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    return load_settings(home=tmp_path / "home", database={"url": server.format(name)})
+
+
+@pytest.fixture
+def database(record_settings: Settings) -> Iterator[Database]:
+    """An empty record."""
+    opened = open_database(record_settings)
+    yield opened
+    opened.close()
+
+
+def _administer(server: str, statement: str) -> None:
+    engine = create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()
