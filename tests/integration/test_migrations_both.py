@@ -104,7 +104,7 @@ def test_a_database_newer_than_the_code_is_refused_with_the_remedy(empty_url: st
 @pytest.mark.postgres
 def test_postgres_is_never_migrated_by_opening_it(empty_postgres_url: str) -> None:
     settings = load_settings(database={"url": empty_postgres_url})
-    with pytest.raises(SchemaMismatch, match="holds no voxdex schema .*voxdex db upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"holds no voxdex schema .*voxdex db upgrade"):
         open_database(settings)
     assert _tables(empty_postgres_url) == set()
     upgrade(empty_postgres_url)
