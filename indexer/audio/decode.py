@@ -280,7 +280,7 @@ def open_audio(
         try:
             _require_in_range(frames.sample_rate_hz, frames.channels, opened.name, limits)
             declared_s = _declared_s(frames, claim)
-            believable = declared_s is not None and declared_s * _LEAST_BYTES_PER_S <= opened.size
+            believable = _is_certain(frames, claim) and (declared_s or 0.0) * _LEAST_BYTES_PER_S <= opened.size
             if declared_s is not None and believable and declared_s > limits.max_duration_s:
                 raise _too_long(opened.name, f"{declared_s:.0f} s", limits)
             return AudioReader(opened, frames, claim, channels, limits)
@@ -355,6 +355,11 @@ def _declared_s(frames: _FrameReader, claim: Claim) -> float | None:
     return frames.declared_s
 
 
+def _is_certain(frames: _FrameReader, claim: Claim) -> bool:
+    """Tell a length that the header states from one that was estimated from the bit rate."""
+    return claim.frames is not None or claim.truncated_bytes > 0 or frames.exact_duration
+
+
 _LOST_ANYWAY_S = 0.25
 """What a complete lossy file may lack of its claim: encoder delay and padding (three MP3 frames at 16 kHz: 0.2 s)."""
 _LOST_EXACT_S = 0.01
@@ -365,10 +370,9 @@ def _shortfall(frames: _FrameReader, claim: Claim, decoded: int) -> str | None:
     """Say how much of what was claimed is missing, or None when nothing worth mentioning is."""
     decoded_s = decoded / frames.sample_rate_hz
     declared_s = _declared_s(frames, claim)
-    certain = claim.frames is not None or claim.truncated_bytes > 0 or frames.exact_duration
     allowed_s = _LOST_EXACT_S if frames.decoder == "soundfile" else _LOST_ANYWAY_S
     what = "the rest is damaged or missing" if frames.issues else "the file is truncated"
-    if certain and declared_s is not None and decoded_s < declared_s - allowed_s:
+    if _is_certain(frames, claim) and declared_s is not None and decoded_s < declared_s - allowed_s:
         return f"decoded {decoded_s:.1f} s of the {declared_s:.1f} s its header claims: {what}"
     if claim.unfinished:
         return f"decoded {decoded_s:.1f} s and found no end mark: the file is truncated"

@@ -31,6 +31,8 @@ class Claim:
         Bytes that the header promises, and how many of them are in the file.
     unfinished : bool
         The format marks its end, and the mark is missing.
+    chained : bool
+        Ogg only: several recordings in a row, of which libsndfile silently reads the first.
     format_tag : int or None
         WAV only: the codec's number.
     """
@@ -41,6 +43,7 @@ class Claim:
     data_bytes: int | None = None
     present_bytes: int | None = None
     unfinished: bool = False
+    chained: bool = False
     format_tag: int | None = None
 
     @property
@@ -243,7 +246,23 @@ def _ogg(file: SeekableFile, size: int) -> Claim:
     segments = tail[last + 26]
     table = tail[last + 27 : last + 27 + segments]
     whole = len(table) == segments and last + 27 + segments + sum(table) <= len(tail)
-    return Claim(unfinished=not (whole and tail[last + 5] & 4))
+    return Claim(unfinished=not (whole and tail[last + 5] & 4), chained=_ogg_is_chained(file, size))
+
+
+def _ogg_is_chained(file: SeekableFile, size: int) -> bool:
+    """Walk from page to page until a logical stream begins after another one's sound (RFC 3533 section 4)."""
+    at, sounding = 0, False
+    while at + 27 <= size:
+        file.seek(at)
+        page = file.read(27 + 255)
+        if page[:4] != b"OggS":
+            return False
+        begins = bool(page[5] & 2)
+        if begins and sounding:
+            return True
+        sounding = sounding or not begins
+        at += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return False
 
 
 _READERS: dict[str, Callable[[SeekableFile, int], Claim]] = {

@@ -180,9 +180,8 @@ class PyavReader:
         return f"{self._done / rate:.1f} s" if rate else "the start"
 
     def _report_failures(self) -> None:
-        # One bad packet at either end is a tag or a cut that every player passes over; the recording is whole.
-        inside = [number for number in self._failed if 2 < number < self._packets - 1]
-        if inside or len(self._failed) > 2:
+        # One bad packet is a tag, or the seam of joined files, that every player passes over: the recording is whole.
+        if len(self._failed) > 1:
             self.issues.append(f"{len(self._failed)} of {self._packets} packets are damaged and were skipped")
         if len(self._failed) * 2 > self._packets:
             self.issues.append("most of the file could not be decoded")
@@ -205,9 +204,16 @@ class _Nameless:
     """What PyAV needs of a file, without its name: an extension would make it guess, wrongly for misnamed files."""
 
     def __init__(self, source: OpenedSource) -> None:
+        self._file = source.file
         self.read = source.file.read
-        self.seek = source.file.seek
         self.tell = source.file.tell
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Seek, or answer -1 to an offset that a damaged header made up: PyAV would print the exception."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def _refuse_to_open(url: str, flags: int, options: object) -> NoReturn:

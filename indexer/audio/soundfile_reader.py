@@ -18,6 +18,7 @@ NO_SAMPLES = "no samples"
 """Reason of refusal: a header with nothing after it."""
 
 _READ_VALUES = 1 << 17
+_UNKNOWN_FRAMES = 1 << 62
 _READ_FRAMES = 8192
 
 
@@ -51,6 +52,8 @@ class SoundfileReader:
             raise DecoderRefusedError("not a container for libsndfile")
         if claim.format_tag in WAVE_MPEG:
             raise DecoderRefusedError("MPEG audio inside WAV")
+        if claim.chained:
+            raise DecoderRefusedError("several Ogg streams in a row")
         source.file.seek(0)
         try:
             if isinstance(source.file, io.BytesIO):
@@ -70,7 +73,8 @@ class SoundfileReader:
         self.codec: str = str(self._file.subtype).lower()
         self.sample_rate_hz = int(self._file.samplerate)
         self.channels = int(self._file.channels)
-        self.declared_s: float | None = self._file.frames / self.sample_rate_hz if self.sample_rate_hz else None
+        known = 0 < self._file.frames < _UNKNOWN_FRAMES and self.sample_rate_hz > 0
+        self.declared_s: float | None = self._file.frames / self.sample_rate_hz if known else None
         self.exact_duration = True
         self.issues: list[str] = []
 
@@ -81,9 +85,10 @@ class SoundfileReader:
     def frames(self) -> Iterator[NDArray[np.float64]]:
         """Yield (n, channels) blocks in file order; integer samples are divided by 2^(bits - 1)."""
         count = max(1, min(_READ_FRAMES, _READ_VALUES // self.channels))
-        done = 0
-        while True:
-            block = np.empty((count, self.channels))
+        done, promised = 0, self._file.frames
+        while done < promised:
+            # Not one frame too many: past the last, libFLAC takes a tag for damage and drops the good frames with it.
+            block = np.empty((min(count, promised - done), self.channels))
             try:
                 block = self._file.read(out=block)
             except (soundfile.SoundFileError, RuntimeError) as error:

@@ -151,7 +151,7 @@ FORMATS: dict[str, tuple[str, int, Callable[[Path, Signal, int], None]]] = {
     "amr-nb": ("a.amr", 8_000, _av("amr", "libopencore_amrnb")),
     "amr-nb-3gp": ("a.3gp", 8_000, _av("3gp", "libopencore_amrnb")),
     "wma": ("a.wma", 44_100, _ff("-c:a", "wmav2")),
-    "mpeg-ts": ("a.ts", 48_000, _av("mpegts", "aac")),
+    "mpeg-ts": ("a.m2ts", 48_000, _av("mpegts", "aac")),
     "avi": ("a.avi", 16_000, _av("avi", "pcm_s16le")),
     "flv": ("a.flv", 44_100, _av("flv", "libmp3lame")),
 }

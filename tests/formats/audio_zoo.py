@@ -177,6 +177,7 @@ def build_zoo(folder: Path) -> dict[str, tuple[Path, Outcome]]:
         # odd, and whole
         "wav from a pipe (size 2^32 - 1)": ("pipe.wav", raw_wav(pcm, claimed=0xFFFFFFFF), "ok"),
         "wav from a pipe (size 0)": ("pipe0.wav", raw_wav(pcm, claimed=0), "ok"),
+        "flac from a pipe (0 samples claimed)": ("pipe.flac", _flac_with_frames(flac, 0), "ok"),
         "mp3 without a tag": ("bare.mp3", encoded["mp3-no-tag"], "ok"),
         "mp3 with a tag at its end": ("tail.mp3", mp3 + b"TAG" + bytes(125), "ok"),
         "adts": ("bare.aac", encoded["aac-adts"], "ok"),
