@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.cli.demo_sets import DemoProbe, DemoSet, labeled_recordings, meeting_excerpts
 from api.cli.output import outcome_text, print_line, print_table
-from api.cli.progress import TransferProgress
+from api.cli.progress import transfer_progress
 from indexer.archive import everybody, list_archive, nobody
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 GALLERY = "demo"
 
 
-def run_demo(
-    services: "Services", *, data: Path | None, most_speakers: int, progress: TransferProgress, quiet: bool
-) -> dict[str, Any]:
+def run_demo(services: "Services", *, data: Path | None, most_speakers: int, quiet: bool) -> dict[str, Any]:
     """Fetch, ingest, enroll, identify, verify; return everything that was found, with what was right and wrong."""
     started = time.perf_counter()
 
@@ -25,10 +23,11 @@ def run_demo(
         if not quiet:
             print_line(text)
 
-    demo = labeled_recordings(data, most_speakers) if data else meeting_excerpts(services.settings, progress)
-    say(f"Recordings: {demo.title}" + (f"\n            {demo.credit}" if demo.credit else ""))
     spec = services.registry.get(services.settings.embedding.encoder)
-    services.registry.pull(spec, progress=progress)
+    with transfer_progress(quiet=quiet) as progress:
+        demo = labeled_recordings(data, most_speakers) if data else meeting_excerpts(services.settings, progress)
+        services.registry.pull(spec, progress=progress)
+    say(f"Recordings: {demo.title}" + (f"\n            {demo.credit}" if demo.credit else ""))
     say(f"Encoder:    {spec.name} ({spec.license}; published EER {spec.published_eer})")
 
     # A gallery of its own for every set of recordings, so that a second run, or other data, meets no leftovers.

@@ -47,7 +47,7 @@ class DemoSet:
 
 
 def meeting_excerpts(settings: Settings, progress: TransferProgress) -> DemoSet:
-    """Twelve one-minute meeting excerpts, cut by their reference transcripts into one-voice recordings.
+    """Cut excerpts of meetings, by their reference transcripts, into recordings of one voice each.
 
     The first half of a person's overlap-free speech is for enrollment, the second half for the probe.
     """
@@ -72,7 +72,7 @@ def meeting_excerpts(settings: Settings, progress: TransferProgress) -> DemoSet:
             enrollments[speaker] = (_write_cut(cut / f"{speaker}-enroll.wav", first),)
         probes.append(DemoProbe(_write_cut(cut / f"{speaker}-probe.wav", second), speaker, known))
     return DemoSet(
-        title=f"{len(recordings)} one-minute meeting excerpts, {len(people)} people with {MIN_SPEECH_S:.0f} s or more",
+        title=f"{len(recordings)} meeting excerpts; {len(people)} people speak alone for {MIN_SPEECH_S:.0f} s or more",
         credit="AMI Meeting Corpus (CC BY 4.0), excerpts from the test data of pyannote.audio 4.0.7",
         archive=tuple(recordings.values()),
         enrollments=enrollments,
@@ -156,7 +156,7 @@ def _write_cut(target: Path, stretches: Sequence[tuple[Path, float, float]]) -> 
     for path, start_s, duration_s in stretches:
         with soundfile.SoundFile(path) as recording:
             recording.seek(round(start_s * recording.samplerate))
-            pieces.append(recording.read(round(duration_s * recording.samplerate), dtype="int16"))
+            pieces.append(recording.read(round(duration_s * recording.samplerate), dtype="float32", always_2d=True))
             rate = recording.samplerate
     soundfile.write(target, np.concatenate(pieces), rate, subtype="PCM_16")
     return target

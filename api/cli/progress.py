@@ -28,6 +28,8 @@ def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
         TransferSpeedColumn(),
         console=console,
         disable=not live,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
     tasks: dict[str, TaskID] = {}
 

@@ -36,11 +36,10 @@ def demo(
 ) -> None:
     """Show the main job on real speech: ingest, enroll, identify known and unknown voices, verify."""
     from api.cli.demo import run_demo
-    from api.cli.progress import transfer_progress
     from api.dependencies import open_services
 
-    with open_services(home=home) as services, transfer_progress(quiet=as_json) as progress:
-        report = run_demo(services, data=data, most_speakers=speakers, progress=progress, quiet=as_json)
+    with open_services(home=home) as services:
+        report = run_demo(services, data=data, most_speakers=speakers, quiet=as_json)
     if as_json:
         print_json(report)
 
