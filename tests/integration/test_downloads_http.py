@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from indexer.downloads import ALTERNATIVE_TIMEOUT_S, FetchReport, UrlSource, fet
 from indexer.errors import DownloadFailed, HashMismatch
 from indexer.http_download import download_to_part, state_path
 from indexer.sources import SourceError
-from tests.loopback_server import BLOCK, CONTENT, Server
+from tests.loopback_server import BLOCK, CONTENT, Server, running
 
 OTHER = CONTENT[::-1]
 
@@ -34,13 +33,8 @@ def sha256(content: bytes) -> str:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield running
-        running.behavior.released.set()
-        running.shutdown()
-        thread.join()
+    with running(Server()) as one:
+        yield one
 
 
 @pytest.fixture
@@ -281,16 +275,12 @@ def test_the_next_source_is_asked_and_all_reasons_are_told(server: Server, targe
 
 
 def test_a_silent_server_is_passed_over_within_five_seconds(server: Server, target: Path) -> None:
-    with Server() as second:
-        thread = threading.Thread(target=second.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        server.behavior.silent = True
+    server.behavior.silent = True
+    with running(Server()) as second:
         started = time.monotonic()
         report = fetch([UrlSource(server.url), UrlSource(second.url)], target, sha256=sha256(CONTENT))
         assert ALTERNATIVE_TIMEOUT_S <= time.monotonic() - started < ALTERNATIVE_TIMEOUT_S + 1
         assert report.source == UrlSource(second.url)
-        second.shutdown()
-        thread.join()
 
 
 def attempt(server: Server, target: Path, timeout_s: float = 0.4) -> None:
@@ -405,13 +395,10 @@ def https_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     subprocess.run([openssl, *command.split(), *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with Server() as secure:
-        secure.socket = context.wrap_socket(secure.socket, server_side=True)
-        thread = threading.Thread(target=secure.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    secure = Server()
+    secure.socket = context.wrap_socket(secure.socket, server_side=True)
+    with running(secure):
         yield secure, certificate
-        secure.shutdown()
-        thread.join()
 
 
 def test_https_is_verified_and_never_left_for_http(
