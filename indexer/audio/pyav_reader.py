@@ -46,7 +46,7 @@ _UNSAFE_PLANES = 8
 _MAX_BARREN_PACKETS = 2000
 """Packets in a row without one sample, after which a file is given up: none that holds sound needs so many."""
 
-_FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, OverflowError, EOFError, KeyError, AttributeError)
+_FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, OverflowError, EOFError, LookupError, AttributeError)
 
 
 class PyavReader:
