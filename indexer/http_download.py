@@ -21,7 +21,7 @@ from indexer.sources import NotWritableError, Progress, SourceError
 MAX_ATTEMPTS = 5
 """Connections to one server for one file; each after the first goes on where the last one stopped."""
 
-MIN_BYTES_PER_S = 1_000
+MIN_BYTES_PER_S = 10_000
 """A server that sends less, measured over one time-out, counts as stalled."""
 
 _BLOCK_BYTES = 1 << 18

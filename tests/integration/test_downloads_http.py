@@ -300,7 +300,7 @@ def test_a_server_that_drips_is_given_up(server: Server, target: Path) -> None:
     server.behavior.trickle = True
     server.behavior.ranges = False
     started = time.monotonic()
-    with pytest.raises(SourceError, match="less than 1000 bytes/s"):
+    with pytest.raises(SourceError, match="less than 10000 bytes/s"):
         attempt(server, target)
     assert time.monotonic() - started < 5
 

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.downloads import UrlSource
 from indexer.embedding.registry import NEMO_ECAPA, SPEECHBRAIN_ECAPA, EncoderRegistry, EncoderSpec
-from indexer.errors import DownloadFailed, HashMismatch
+from indexer.errors import DownloadFailed, HashMismatch, UnsupportedCheckpoint
 from indexer.file_integrity import sha256_of
 from tests.loopback_server import CONTENT, Server, running
 
@@ -95,3 +95,14 @@ def test_weights_of_a_published_hash_are_repaired_when_damaged(server: Server, t
     assert registry.cached(spec) is None
     assert registry.pull(spec) == registry.cached(spec) == path
     assert not (tmp_path / "home").exists()  # nothing to record: the publisher states the hash
+
+
+def test_the_family_of_an_added_file_is_read_from_its_content(tmp_path: Path) -> None:
+    registry = EncoderRegistry(tmp_path / "home", tmp_path / "cache")
+    archive, text = tmp_path / "renamed.bin", tmp_path / "notes.nemo"
+    archive.write_bytes(nemo_archive(CONTENT))
+    text.write_text("not a model" * 100)
+    assert registry.add("mine", archive).family == registry.get(str(archive)).family == "nemo"
+    with pytest.raises(UnsupportedCheckpoint, match=r"notes\.nemo"):
+        registry.add("notes", text)
+    assert [spec.name for spec in registry.list()][2:] == ["mine"]
