@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.downloads import fetch
-from indexer.embedding.user_encoders import UserEncoder, UserEncoders, describe
+from indexer.embedding.user_encoders import Family, UserEncoder, UserEncoders, describe
 from indexer.errors import AlreadyExists, CorruptArtifact, HashMismatch, InvalidRequest, NotFound
 from indexer.file_integrity import remembered_sha256
 from indexer.sources import PackageSource, Progress, Source, UrlSource
@@ -51,7 +51,7 @@ class EncoderSpec:
     """
 
     name: str
-    family: str
+    family: Family
     front_end: str | None
     license: str
     published_eer: str
@@ -137,7 +137,7 @@ class EncoderRegistry:
         offline: bool = False,
         *,
         built_in: tuple[EncoderSpec, ...] = BUILT_IN,
-        family_of: Callable[[Path], str] | None = None,
+        family_of: Callable[[Path], Family] | None = None,
     ) -> None:
         self._cache = cache
         self._offline = offline
@@ -338,7 +338,7 @@ _FAMILY_THRESHOLDS = {spec.family: spec.verification_threshold for spec in BUILT
 """What the verification code of each family takes as its default for any of its models."""
 
 
-def _detected_family(path: Path) -> str:
+def _detected_family(path: Path) -> Family:
     # Here, because looking into weights needs torch, and listing encoders must not.
     from indexer.embedding.checkpoints import detect_family
 

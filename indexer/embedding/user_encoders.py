@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from indexer.errors import CorruptArtifact, HashMismatch, NotFound, Unavailable
 from indexer.file_integrity import exclusive_lock, make_private_dir, sha256_of, write_json_atomically
 
 SCHEMA = 1
+
+# The same as in `checkpoints`, which cannot be imported here: it needs torch.
+Family = Literal["speechbrain", "nemo"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class UserEncoder:
     """
 
     path: str
-    family: str
+    family: Family
     front_end: str | None
     sha256: str
     size_bytes: int
     mtime_ns: int
 
 
-def describe(path: Path, *, family: str, front_end: str | None) -> UserEncoder:
+def describe(path: Path, *, family: Family, front_end: str | None) -> UserEncoder:
     """Take note of a model file as it is now."""
     status = path.stat()
     return UserEncoder(
@@ -166,7 +169,9 @@ class UserEncoders:
             encoder = UserEncoder(**entry)
         except TypeError as error:
             raise self._corrupt(f"has an incomplete entry {name!r}") from error
-        texts = (encoder.path, encoder.family, encoder.sha256)
+        if encoder.family not in get_args(Family):
+            raise self._corrupt(f"has an entry {name!r} of the unknown family {encoder.family!r}")
+        texts = (encoder.path, encoder.sha256)
         numbers = (encoder.size_bytes, encoder.mtime_ns)
         well_typed = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
         if not well_typed or not (encoder.front_end is None or isinstance(encoder.front_end, str)):

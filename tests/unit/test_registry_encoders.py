@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from indexer.embedding.registry import NEMO_ECAPA, SPEECHBRAIN_ECAPA, EncoderRegistry, EncoderSpec
+from indexer.embedding.user_encoders import Family
 from indexer.errors import AlreadyExists, CorruptArtifact, DownloadFailed, HashMismatch, InvalidRequest, NotFound
 from indexer.file_integrity import sha256_of
 
 
-def by_suffix(path: Path) -> str:
+def by_suffix(path: Path) -> Family:
     return "nemo" if path.suffix == ".nemo" else "speechbrain"
 
 
@@ -150,6 +151,8 @@ GOOD = {"path": "/x", "family": "nemo", "front_end": None, "sha256": "00", "size
         '{"schema": 1, "encoders": {"a": 7}, "first_use": {}}',
         json.dumps({"schema": 1, "encoders": {"a": {**GOOD, "size_bytes": "1"}}, "first_use": {}}),
         json.dumps({"schema": 1, "encoders": {"a": {**GOOD, "more": 1}}, "first_use": {}}),
+        json.dumps({"schema": 1, "encoders": {"a": {**GOOD, "family": "other"}}, "first_use": {}}),
+        json.dumps({"schema": 1, "encoders": {"a": {**GOOD, "family": []}}, "first_use": {}}),
         json.dumps({"schema": 1, "encoders": {"a": {**GOOD, "front_end": 1}}, "first_use": {}}),
     ],
 )
