@@ -25,6 +25,8 @@ MAX_MEMBERS = 1_000
 MAX_YAML_DEPTH = 50
 MAX_YAML_ALIASES = 200
 
+_DRAIN_BYTES = 1024**2
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -89,7 +91,8 @@ def read_nemo_archive(data: bytes, label: str) -> NemoArchive:
     if data.startswith(GZIP_MAGIC):
         plain = gzip.GzipFile(fileobj=io.BytesIO(data))
     try:
-        with tarfile.open(fileobj=_BoundedReader(plain, MAX_ARCHIVE_BYTES, label), mode="r:") as archive:
+        reader = _BoundedReader(plain, MAX_ARCHIVE_BYTES, label)
+        with tarfile.open(fileobj=reader, mode="r:") as archive:
             names: set[str] = set()
             # Iterating reads one header at a time, so that a bad member is refused before it is skipped over.
             for member in archive:
@@ -107,6 +110,9 @@ def read_nemo_archive(data: bytes, label: str) -> NemoArchive:
                     members[name] = stream.read() if stream is not None else b""
                     if len(members[name]) != member.size:
                         raise CorruptArtifact(f"{label}: member {member.name!r} is cut short; get the file again")
+        # gzip compares its checksum at the very end, past what tar needs to see.
+        while reader.read(_DRAIN_BYTES):
+            pass
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         raise CorruptArtifact(f"{label}: not a readable .nemo archive ({_one_line(error)}); get it again") from error
     for name in limits:

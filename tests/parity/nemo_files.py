@@ -58,8 +58,9 @@ def nemo_config(**changes: Any) -> dict[str, Any]:
     """Return the base configuration with changes such as `encoder__scale=8`; a value of `...` removes the option."""
     config = copy.deepcopy(BASE)
     for key, value in changes.items():
-        section, _, option = key.rpartition("__")
-        place = config[section] if section else config
+        section, _, option = key.partition("__")
+        place = config[section] if option else config
+        option = option or section
         if value is ...:
             del place[option]
         else:
