@@ -65,6 +65,10 @@ def _candidates(folder: Path) -> Iterator[Path]:
             libraries = root.with_name(f"{root.name}.libs")
             if libraries.is_dir():
                 shutil.copytree(libraries, folder / "wheel" / libraries.name, dirs_exist_ok=True)
+            for path in (folder / "wheel").rglob("*"):
+                if not path.is_symlink():
+                    mode = path.stat().st_mode
+                    path.chmod(mode | (0o555 if path.is_dir() or mode & 0o100 else 0o444))
             yield copy / "bin"
     on_path = shutil.which("initdb")
     if on_path is not None:

@@ -1,0 +1,90 @@
+"""Unit vectors for tests, and the plainest index that can be right."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from indexer.errors import AlreadyExists, InvalidRequest, NotFound
+from indexer.index.base import Hit, Ids, IndexInfo
+from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, Vectors
+from indexer.vectors import require_unit_rows
+
+
+def unit_vectors(count: int, *, seed: int = 0, dim: int = EMBEDDING_DIM) -> Vectors:
+    """(count, dim) random unit rows."""
+    rows = np.random.default_rng(seed).standard_normal((count, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+class ReferenceIndex:
+    """A dict of vectors, every score computed; what other indexes are compared with."""
+
+    def __init__(self, encoder_id: EncoderId, dim: int = EMBEDDING_DIM) -> None:
+        self.encoder_id = encoder_id
+        self.dim = dim
+        self._rows: dict[int, np.ndarray] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def count(self) -> int:
+        return len(self._rows)
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        rows = require_unit_rows(vectors, self.dim)
+        numbers = np.asarray(ids, dtype=np.int64).tolist()
+        if len(numbers) != len(rows):
+            raise InvalidRequest(f"{len(numbers)} ids for {len(rows)} vectors")
+        with self._lock:
+            for position, number in enumerate(numbers):
+                if number in self._rows or number in numbers[:position]:
+                    raise AlreadyExists(f"embedding id {number} is in the index already")
+            self._rows.update(zip(numbers, rows.copy(), strict=True))
+
+    def remove(self, ids: Ids) -> int:
+        with self._lock:
+            return sum(self._rows.pop(number, None) is not None for number in set(np.asarray(ids).tolist()))
+
+    def search(self, probes: Vectors, k: int, *, allowed: Ids | None = None) -> list[list[Hit]]:
+        if k < 1:
+            raise InvalidRequest(f"k = {k} where at least 1 is needed")
+        return [hits[:k] for hits in self._scores(probes, allowed)]
+
+    def search_above(self, probes: Vectors, threshold: float, *, allowed: Ids | None = None) -> list[list[Hit]]:
+        if not np.isfinite(threshold):
+            raise InvalidRequest(f"threshold = {threshold}")
+        return [[hit for hit in hits if hit.score >= threshold] for hits in self._scores(probes, allowed)]
+
+    def _scores(self, probes: Vectors, allowed: Ids | None) -> list[list[Hit]]:
+        rows = require_unit_rows(probes, self.dim)
+        eligible = None if allowed is None else set(np.asarray(allowed).tolist())
+        with self._lock:
+            found = [
+                [
+                    Hit(EmbeddingId(number), float(np.clip(np.dot(row.astype(np.float64), probe), -1, 1)))
+                    for number, row in self._rows.items()
+                    if eligible is None or number in eligible
+                ]
+                for probe in rows.astype(np.float64)
+            ]
+        return [sorted(hits, key=lambda hit: (-hit.score, hit.embedding_id)) for hits in found]
+
+    def ids(self) -> Ids:
+        return np.array(sorted(self._rows), dtype=np.int64)
+
+    def reconstruct(self, ids: Ids) -> Vectors:
+        try:
+            rows = [self._rows[number] for number in np.asarray(ids).tolist()]
+        except KeyError as error:
+            raise NotFound(f"embedding id {error} is not in the index") from None
+        return np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    @contextmanager
+    def frozen(self) -> Iterator[tuple[Ids, Vectors]]:
+        with self._lock:
+            ids = self.ids()
+            yield ids, self.reconstruct(ids)
+
+    def info(self) -> IndexInfo:
+        return IndexInfo("reference", self.encoder_id, self.dim, self.count, self.count * 4 * self.dim)
