@@ -1,5 +1,6 @@
 """Waveforms in, unit vectors out: batching, device, and the checks that keep unusable vectors out of a gallery."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -199,14 +200,15 @@ def choose_device(choice: str) -> torch.device:
     Unavailable
         If this machine has no such device.
     """
-    kind, _, number = choice.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
+    found = re.fullmatch(r"(auto|cpu|mps|cuda)(?:(?<=cuda):([0-9]{1,4}))?", choice)
+    if found is None:
         raise InvalidRequest(f"device {choice!r}: give auto, cpu, cuda, cuda:N or mps")
+    kind, number = found[1], int(found[2] or 0)
     if kind == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(number or 0) >= count:
+        if number >= count:
             raise Unavailable(f"device {choice!r}: this machine has {count} CUDA devices; use device cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise Unavailable("device 'mps': this machine has no Metal device; use device cpu")
