@@ -17,7 +17,8 @@ from indexer.settings import Settings
 MIN_SPEECH_S = 8.0
 """A person needs this much speech of their own: half to enroll, half to probe. Below, it is a matter of luck."""
 
-MIN_STRETCH_S = 1.0
+MIN_STRETCH_S = 1.5
+"""Shorter turns are mostly "yeah" and "mm-hmm": little of anybody's voice."""
 UNKNOWN_EVERY = 3
 """Every third person is not enrolled, so that the right answer for them is nobody."""
 

@@ -56,7 +56,7 @@ def test_the_published_encoders_state_license_error_rate_and_threshold(registry:
     speechbrain, nemo = registry.list()
     assert (speechbrain.name, speechbrain.license) == ("speechbrain-ecapa-voxceleb", "Apache-2.0")
     assert "0.80 %" in speechbrain.published_eer
-    assert (speechbrain.verification_threshold, speechbrain.identification_threshold) == (0.25, None)
+    assert (speechbrain.verification_threshold, speechbrain.identification_threshold) == (0.4, 0.5)
     assert (nemo.name, nemo.license, nemo.sha256) == ("nemo-ecapa-tdnn", "CC-BY-4.0", None)
     assert nemo.verification_threshold == pytest.approx(2 * 0.7 - 1)
 
