@@ -82,7 +82,7 @@ class UnitVector(TypeDecorator[NDArray[np.float32]]):
         """Refuse a wrong dimension, NaN, infinity and any norm but 1, each by name."""
         if value is None:
             return None
-        return require_unit_rows(np.atleast_2d(value), self.dim).tobytes()
+        return require_unit_rows(np.asarray(value)[None, ...], self.dim).tobytes()
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> NDArray[np.float32] | None:
         """Return a read-only (D,) array.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -195,7 +195,7 @@ class SnapshotStore:
             )
         data = path.with_suffix(".vectors")
         size = manifest.count * (8 + 4 * manifest.dim)
-        with data.open("rb") as file:
+        with _opened(data, path) as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
                 raise CorruptSnapshot(f"{data} has {found} bytes where {size} were written: run `voxdex index rebuild`")
@@ -242,6 +242,16 @@ def _parse(path: Path) -> Manifest:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptSnapshot(f"{path} is not a readable snapshot ({error}): run `voxdex index rebuild`") from error
+
+
+def _opened(data: Path, manifest: Path) -> BinaryIO:
+    try:
+        return data.open("rb")
+    except FileNotFoundError:
+        # Whoever prunes deletes the manifest first: where it is still there, the vectors were lost, not pruned.
+        if not manifest.exists():
+            raise
+    raise CorruptSnapshot(f"{data} is gone: run `voxdex index rebuild`")
 
 
 def _digest(body: dict[str, Any]) -> str:

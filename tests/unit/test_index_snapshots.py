@@ -119,6 +119,13 @@ def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(tmp_path: Path, s
     assert "voxdex index rebuild" in loaded.damage
 
 
+def test_vectors_that_are_gone_are_noticed(tmp_path: Path) -> None:
+    _store(tmp_path).save(_index(5))
+    _files(tmp_path, ".vectors")[0].unlink()
+    with pytest.raises(CorruptSnapshot, match=r"\.vectors is gone"):
+        _store(tmp_path).load()
+
+
 def test_no_whole_snapshot_left_is_an_error_that_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.save(_index(5))
