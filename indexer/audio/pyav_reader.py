@@ -36,6 +36,9 @@ _FORMATS = {
     "mpeg-ts": "mpegts",
     "mpeg-ps": "mpeg",
     "mxf": "mxf",
+    "wavpack": "wv",
+    "tta": "tta",
+    "real": "rm",
 }
 _ALLOWED = ",".join([*_FORMATS.values(), "ac3", "eac3", "dts"])
 NO_SOUND = "no sound could be decoded from"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 _AUDIO = (
     "wav wave rf64 w64 bwf flac ogg oga opus spx mp1 mp2 mp3 mpga m4a m4b mp4 aac adts aif aiff aifc au snd caf "
-    "sph nist amr awb 3gp 3g2 wma asf webm weba mka ac3 eac3 dts voc"
+    "sph nist amr awb 3gp 3g2 wma asf webm weba mka ac3 eac3 dts voc wv tta ra"
 )
-_VIDEO = "m4v mov qt mkv avi wmv flv mpg mpeg mts m2ts vob ogv ogm mxf"
+_VIDEO = "m4v mov qt mkv avi wmv flv mpg mpeg mts m2ts vob ogv ogm mxf rm"
 AUDIO_EXTENSIONS = frozenset(_AUDIO.split())
 VIDEO_EXTENSIONS = frozenset(_VIDEO.split())
 
@@ -28,6 +28,9 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x00\x01\xba", "mpeg-ps"),
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "mxf"),
     (0, b"ID3", "id3"),
+    (0, b"wvpk", "wavpack"),
+    (0, b"TTA1", "tta"),
+    (0, b".RMF", "real"),
     (0, b"ADIF", "aac"),
     (0, b"Creative Voice File\x1a", "voc"),
     (4, b"ftyp", "mp4"),

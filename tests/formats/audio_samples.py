@@ -93,6 +93,48 @@ def write_with_ffmpeg(path: Path, samples: Signal, rate: int, *options: str) -> 
         raise CannotEncodeError(f"ffmpeg cannot encode {' '.join(options)}: {done.stderr.strip()[:200]}")
 
 
+def shorten(samples: NDArray[np.int16], bits: int = 11, block: int = 256) -> bytes:
+    """Compress (N,) samples as Shorten version 2, with its plainest predictor (Robinson, CUED/F-INFENG/TR.156, 1994).
+
+    Every number is in Rice code: the high bits as so many zeros and a one, then `width` low bits.
+    """
+    out: list[str] = []
+
+    def put(value: int, width: int) -> None:
+        low = format(value & (1 << width) - 1, f"0{width}b") if width else ""
+        out.append("0" * (value >> width) + "1" + low)
+
+    def put_field(value: int) -> None:
+        put(value.bit_length(), 2)
+        put(value, value.bit_length())
+
+    for field in (5, 1, block, 0, 0, 0):  # 16-bit little-endian, channels, block size, no prediction, means or skips
+        put_field(field)
+    for start in range(0, len(samples), block):
+        piece = samples[start : start + block]
+        if len(piece) < block:
+            put(5, 2)  # a block of another size
+            put_field(len(piece))
+        put(0, 2)  # the samples as they are
+        put(bits, 3)
+        for sample in piece.tolist():
+            put(sample << 1 if sample >= 0 else (~sample << 1) | 1, bits + 1)
+    put(4, 2)  # the end
+    stream = "".join(out)
+    stream += "0" * (-len(stream) % 32)
+    return b"ajkg\x02" + int(stream, 2).to_bytes(len(stream) // 8, "big")
+
+
+def write_nist_shorten(path: Path, samples: Signal, rate: int) -> None:
+    """Write the compressed SPHERE of older speech corpora."""
+    fields = (
+        f"sample_count -i {len(samples)}\nsample_rate -i {rate}\nchannel_count -i 1\nsample_n_bytes -i 2\n"
+        "sample_byte_format -s2 01\nsample_sig_bits -i 16\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
+    )
+    header = f"NIST_1A\n   1024\n{fields}".encode("ascii").ljust(1024)
+    path.write_bytes(header + shorten((samples * 32767).astype(np.int16)))
+
+
 def _sf(container: str, subtype: str) -> Callable[[Path, Signal, int], None]:
     return lambda path, samples, rate: write_with_soundfile(path, samples, rate, container, subtype)
 
@@ -148,11 +190,14 @@ FORMATS: dict[str, tuple[str, int, Callable[[Path, Signal, int], None]]] = {
     "caf": ("a.caf", 16_000, _sf("CAF", "PCM_24")),
     "nist-pcm": ("a.sph", 16_000, _sf("NIST", "PCM_16")),
     "nist-mu-law": ("a.sph", 8_000, _sf("NIST", "ULAW")),
+    "nist-shorten": ("a.sph", 16_000, write_nist_shorten),
     "amr-nb": ("a.amr", 8_000, _av("amr", "libopencore_amrnb")),
     "amr-nb-3gp": ("a.3gp", 8_000, _av("3gp", "libopencore_amrnb")),
     "wma": ("a.wma", 44_100, _ff("-c:a", "wmav2")),
     "mpeg-ts": ("a.m2ts", 48_000, _av("mpegts", "aac")),
     "avi": ("a.avi", 16_000, _av("avi", "pcm_s16le")),
+    "wavpack": ("a.wv", 16_000, _av("wv", "wavpack")),
+    "tta": ("a.tta", 44_100, _av("tta", "tta")),
     "flv": ("a.flv", 44_100, _av("flv", "libmp3lame")),
 }
 """Every format that must decode."""
