@@ -7,12 +7,14 @@ resampling the whole recording at once (see `indexer.audio.resample`).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.audio import completeness
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.completeness import FrameReader
 from indexer.audio.headers import Claim, read_claim
 from indexer.audio.meter import LevelMeter, require_numbers
 from indexer.audio.pyav_reader import NO_SOUND, PyavReader
@@ -92,23 +94,6 @@ class DecodedAudio:
     duration_s: float
 
 
-class _FrameReader(Protocol):
-    """What both decoders are."""
-
-    decoder: str
-    container: str
-    codec: str
-    sample_rate_hz: int
-    channels: int
-    declared_s: float | None
-    exact_duration: bool
-    issues: list[str]
-
-    def frames(self) -> Iterator[NDArray[np.float64]]: ...
-
-    def close(self) -> None: ...
-
-
 class AudioReader:
     """One recording being decoded; made by `open_audio`, and a context manager that closes it.
 
@@ -121,7 +106,7 @@ class AudioReader:
     """
 
     def __init__(
-        self, source: OpenedSource, frames: _FrameReader, claim: Claim, policy: ChannelPolicy, limits: AudioSettings
+        self, source: OpenedSource, frames: FrameReader, claim: Claim, policy: ChannelPolicy, limits: AudioSettings
     ) -> None:
         self._source = source
         self._frames = frames
@@ -138,7 +123,7 @@ class AudioReader:
             frames.codec,
             frames.sample_rate_hz,
             frames.channels,
-            _declared_s(frames, claim),
+            completeness.declared_s(frames, claim),
             frames.decoder,
         )
         self.tracks = policy.tracks(frames.channels, source.name)
@@ -226,14 +211,14 @@ class AudioReader:
     def _judge(self, by_channel: LevelMeter, by_track: LevelMeter) -> None:
         name, decoded_s = self.info.name, self._frames_in / self.info.sample_rate_hz
         found = list(self._frames.issues)
-        shortfall = _shortfall(self._frames, self._claim, self._frames_in)
-        if shortfall is not None:
-            found.append(shortfall)
+        missing = completeness.shortfall(self._frames, self._claim, self._frames_in)
+        if missing is not None:
+            found.append(missing)
         self._issues = tuple(found)
         why = f" ({'; '.join(found)})" if found else ""
         if self._frames_in == 0:
             raise CorruptAudio(f"{name}: a header and no samples{why}; record or copy the file again")
-        if getattr(self._frames, "mostly_damaged", False):
+        if self._frames.mostly_damaged:
             raise CorruptAudio(f"{name}: more of it is damaged than not{why}; copy the file again")
         if by_track.sounding():
             return
@@ -279,10 +264,12 @@ def open_audio(
         frames = _choose_decoder(opened, container, claim, head)
         try:
             _require_in_range(frames.sample_rate_hz, frames.channels, opened.name, limits)
-            declared_s = _declared_s(frames, claim)
-            believable = _is_certain(frames, claim) and (declared_s or 0.0) * _LEAST_BYTES_PER_S <= opened.size
-            if declared_s is not None and believable and declared_s > limits.max_duration_s:
-                raise _too_long(opened.name, f"{declared_s:.0f} s", limits)
+            claimed_s = completeness.declared_s(frames, claim)
+            believable = (
+                completeness.is_certain(frames, claim) and (claimed_s or 0.0) * _LEAST_BYTES_PER_S <= opened.size
+            )
+            if claimed_s is not None and believable and claimed_s > limits.max_duration_s:
+                raise _too_long(opened.name, f"{claimed_s:.0f} s", limits)
             return AudioReader(opened, frames, claim, channels, limits)
         except BaseException:
             frames.close()
@@ -305,7 +292,7 @@ def decode(
         return DecodedAudio(reader.info, np.concatenate(blocks, axis=1), reader.issues, reader.decoded_s)
 
 
-def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, head: bytes) -> _FrameReader:
+def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, head: bytes) -> FrameReader:
     try:
         return SoundfileReader(opened, container, claim)
     except DecoderRefusedError as error:
@@ -344,36 +331,3 @@ def _too_long(name: str, found: str, limits: AudioSettings) -> AudioTooLarge:
     return AudioTooLarge(
         f"{name}: lasts {found}, over the limit of {limits.max_duration_s:g} s; split it or raise audio.max_duration_s"
     )
-
-
-def _declared_s(frames: _FrameReader, claim: Claim) -> float | None:
-    if claim.frames is not None:
-        return claim.frames / (claim.sample_rate_hz or frames.sample_rate_hz)
-    if claim.truncated_bytes and claim.data_bytes and claim.present_bytes and frames.decoder == "soundfile":
-        # The decoder has clamped its count to the bytes that are there.
-        return (frames.declared_s or 0.0) * claim.data_bytes / claim.present_bytes
-    return frames.declared_s
-
-
-def _is_certain(frames: _FrameReader, claim: Claim) -> bool:
-    """Tell a length that the header states from one that was estimated from the bit rate."""
-    return claim.frames is not None or claim.truncated_bytes > 0 or frames.exact_duration
-
-
-_LOST_ANYWAY_S = 0.25
-"""What a complete lossy file may lack of its claim: encoder delay and padding (three MP3 frames at 16 kHz: 0.2 s)."""
-_LOST_EXACT_S = 0.01
-"""What an exact claim may be off by: writers that count their header as data."""
-
-
-def _shortfall(frames: _FrameReader, claim: Claim, decoded: int) -> str | None:
-    """Say how much of what was claimed is missing, or None when nothing worth mentioning is."""
-    decoded_s = decoded / frames.sample_rate_hz
-    declared_s = _declared_s(frames, claim)
-    allowed_s = _LOST_EXACT_S if frames.decoder == "soundfile" else _LOST_ANYWAY_S
-    what = "the rest is damaged or missing" if frames.issues else "the file is truncated"
-    if _is_certain(frames, claim) and declared_s is not None and decoded_s < declared_s - allowed_s:
-        return f"decoded {decoded_s:.1f} s of the {declared_s:.1f} s its header claims: {what}"
-    if claim.unfinished:
-        return f"decoded {decoded_s:.1f} s and found no end mark: the file is truncated"
-    return None

@@ -46,6 +46,7 @@ class SoundfileReader:
     """
 
     decoder = "soundfile"
+    mostly_damaged = False
 
     def __init__(self, source: OpenedSource, container: str | None, claim: Claim) -> None:
         if container not in CONTAINERS:
