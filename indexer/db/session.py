@@ -149,15 +149,25 @@ class Database:
             raise Unavailable(f"{shown(self.engine.url)}: the connection was lost; try again") from error
 
     def scrub(self) -> None:
-        """Take deleted rows out of SQLite's write-ahead log as well; Postgres manages its own."""
+        """Take deleted rows out of SQLite's write-ahead log as well; Postgres manages its own.
+
+        Raises
+        ------
+        Unavailable
+            If a reader that began before the deletion still needs the log; calling again finishes the work.
+        """
         if self.engine.dialect.name != "sqlite":
             return
         with self._translated_errors():
             connection = self.engine.raw_connection()
             try:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                busy, _, _ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 connection.close()
+        if busy:
+            raise Unavailable(
+                f"deleted rows stay in the log of {shown(self.engine.url)} while another process reads it: try again"
+            )
 
     def close(self) -> None:
         """Close every pooled connection."""

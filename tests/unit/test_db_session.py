@@ -112,3 +112,23 @@ def test_a_locked_database_is_unavailable(tmp_path: Path) -> None:
     finally:
         holder.close()
         database.close()
+
+
+def test_a_log_that_a_reader_still_needs_is_reported_and_cleared_later(tmp_path: Path) -> None:
+    database = open_database(load_settings(home=tmp_path, database={}))
+    log = tmp_path / "voxdex.sqlite3-wal"
+    reader = sqlite3.connect(tmp_path / "voxdex.sqlite3", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM encoders").fetchone()
+    try:
+        with database.session_scope() as session:
+            session.execute(text("INSERT INTO encoders VALUES ('e', 'n', 'f', 'w', 'x', 192, '2026-01-01')"))
+            session.execute(text("PRAGMA busy_timeout = 50"))
+        with pytest.raises(Unavailable, match=r"stay in the log .* try again"):
+            database.scrub()
+        reader.execute("ROLLBACK")
+        database.scrub()
+        assert log.stat().st_size == 0
+    finally:
+        reader.close()
+        database.close()
