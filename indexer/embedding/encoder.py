@@ -62,7 +62,7 @@ class SpeakerEncoder:
         "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:N" or "mps".
     batch_audio_s : float
         Most seconds of audio in one pass; one longer utterance still goes through alone, because cutting it would
-        change its vector. 120 s need about 1.5 GB.
+        change its vector. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
     threads : int
         CPU threads, for the whole process; 0 leaves torch's choice.
 
