@@ -33,7 +33,9 @@ def problems() -> list[str]:
         entries = [entry for entry in re.split(r"\n(?=\S)", text.strip()) if not entry.startswith("#")]
         found += [f"{name}: {entry.split()[0]} has no hash" for entry in entries if "--hash=sha256:" not in entry]
     run, dev = read_pins(locks["run.lock"]), read_pins(locks["dev.lock"])
-    found += [f"{name} is {run[name]} in run.lock, {dev.get(name)} in dev.lock" for name in run if run[name] != dev.get(name)]
+    found += [
+        f"{name} is {run[name]} in run.lock, {dev.get(name)} in dev.lock" for name in run if run[name] != dev.get(name)
+    ]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     for lock, pins, wanted in (
         ("run.lock", run, project["dependencies"]),

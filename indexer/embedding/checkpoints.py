@@ -78,9 +78,11 @@ class Checkpoint:
         """Return the network with the weights in place, in evaluation mode."""
         with torch.device("meta"):  # no memory for the random weights that the real ones replace
             network = Ecapa(self.network)
-        complete = dict(network.state_dict())
+        # torch.zeros and not zeros_like: of a meta tensor the latter loads sympy, which takes two seconds.
         complete = {
-            name: torch.zeros_like(tensor, device="cpu") for name, tensor in complete.items() if _is_count(name)
+            name: torch.zeros(tensor.shape, dtype=tensor.dtype)
+            for name, tensor in network.state_dict().items()
+            if _is_count(name)
         }
         network.load_state_dict(complete | dict(self.state), strict=True, assign=True)
         return network.eval().requires_grad_(False)
