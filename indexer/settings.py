@@ -51,14 +51,20 @@ class IngestSettings(_Group):
 class DecisionSettings(_Group):
     """Thresholds that replace the encoder's published ones."""
 
-    identification_threshold: float | None = Field(default=None, ge=-1, le=1)
-    verification_threshold: float | None = Field(default=None, ge=-1, le=1)
+    identification_threshold: float | None = Field(
+        default=None, ge=-1, le=1, description="cosine from which on a voice is identified; unset: the encoder's"
+    )
+    verification_threshold: float | None = Field(
+        default=None, ge=-1, le=1, description="cosine from which on a claim is accepted; unset: the encoder's"
+    )
 
 
 class LoggingSettings(_Group):
     """What is logged to standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="WARNING", description="DEBUG, INFO, WARNING or ERROR"
+    )
 
 
 class Settings(BaseSettings):
