@@ -9,10 +9,10 @@ PACKAGES := indexer search worker api migrations
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev demo test lint format types bench lock clean
+.PHONY: help install dev demo test lint format types bench docs-reference lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "voxdex needs Python 3.11 or newer: none found on the PATH. Install one, or run: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
@@ -51,6 +51,10 @@ types: $(VENV)/.dev.stamp ## mypy, strict
 
 bench: $(VENV)/.run.stamp ## Encoder and ingest speed on this machine, beside its own matrix rate
 	@$(BIN)/voxdex bench
+
+docs-reference: $(VENV)/.run.stamp ## Rewrite the generated pages of docs/ from the commands and the settings
+	$(BIN)/python docs/make_cli_reference.py
+	$(BIN)/python docs/make_settings_reference.py
 
 lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirements/*.lock (hashes, no URLs)
 	$(BIN)/python requirements/lock.py
