@@ -1,0 +1,78 @@
+"""A process killed at any moment loses nothing that was written, and the next run makes nothing twice."""
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.formats.audio_samples import speech_like
+
+pytestmark = pytest.mark.real_weights
+
+FILES = 80
+KILLS = 5
+VOXDEX = Path(sys.executable).with_name("voxdex")
+
+
+def contents(home: Path) -> dict[str, str]:
+    """Return what is committed: content hash -> checksums of the recording's vectors."""
+    database = home / "voxdex.sqlite3"
+    if not database.exists():
+        return {}
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        rows = connection.execute(
+            "SELECT content_sha256, group_concat(e.id || ':' || e.checksum) FROM recordings r "
+            "JOIN utterances u ON u.recording_id = r.id JOIN embeddings e ON e.utterance_id = u.id GROUP BY r.id"
+        ).fetchall()
+        assert len({content for content, _ in rows}) == len(rows), "a recording is there twice"
+        return dict(rows)
+    except sqlite3.OperationalError:
+        return {}  # Killed before the tables were made.
+    finally:
+        connection.close()
+
+
+def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_path: Path, default_weights: Path) -> None:
+    archive, home = tmp_path / "archive", tmp_path / "home"
+    archive.mkdir()
+    for number in range(FILES):
+        soundfile.write(archive / f"{number:03}.wav", speech_like(0.6, seed=number), 16_000)
+    command = [VOXDEX, "ingest", archive, "--home", home, "--json"]
+    rng = random.Random(20261122)
+    killed_midway, survived = 0, contents(home)
+    for _ in range(KILLS):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and len(contents(home)) <= len(survived) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.3))
+        midway = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = contents(home)
+        assert survived.items() <= now.items(), "something that was committed is gone or has changed"
+        killed_midway += midway and len(now) < FILES
+        survived = now
+    assert killed_midway >= 2, "the test killed nothing that was under way"
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["found"], report["failed"]) == (FILES, 0)
+    assert report["ingested"] + report["duplicate"] == FILES
+    final = contents(home)
+    assert len(final) == FILES
+    assert survived.items() <= final.items()
+    check = subprocess.run(
+        [VOXDEX, "index", "check", "--home", home, "--json"], capture_output=True, text=True, check=True
+    )
+    agreed = json.loads(check.stdout)
+    assert (agreed["in_step"], agreed["indexed"], agreed["recorded"]) == (True, FILES, FILES)
