@@ -1,5 +1,6 @@
 """The generated pages of docs/ say what the commands and the settings say."""
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,19 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
         else:
             raise AssertionError(f"{name} (default {default}) changes nothing")
         monkeypatch.delenv(name)
+
+
+def test_every_locked_package_is_in_the_notices_with_a_license() -> None:
+    names = script("make_notices.py")
+    page = names["TARGET"].read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\S+) \| (.+) \|$", page, re.MULTILINE))
+    locked = set(names["locked"]())
+    assert len(locked) > 50
+    assert locked - set(rows) == set(), "run `python docs/make_notices.py`"
+    assert [name for name in locked if "unknown" in rows[name]] == []
+    # What is installed here says what the table says. Packages locked in two versions may state it differently.
+    lock = names["LOCK"].read_text(encoding="utf-8")
+    once = [name for name in locked if len(re.findall(rf"^{re.escape(name)}==", lock, re.MULTILINE)) == 1]
+    stated = {name: license for name in once if (license := names["license_of"](name))}
+    assert len(stated) > 30
+    assert {name: rows[name] for name in stated} == stated
