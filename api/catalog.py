@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
@@ -94,6 +95,7 @@ class Catalog:
             speakers = Speakers(session)
             speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
             erased = speakers.delete(speaker_id, erase_voice=not keep_recordings)
+            Jobs(session).forget_emptied(gallery_id)
         return self._forget(gallery_id, erased)
 
     def delete_recording(self, gallery: str, recording_id: int) -> ErasedCounts:
@@ -102,6 +104,7 @@ class Catalog:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
             recordings = Recordings(session)
             erased = recordings.delete(self._in_gallery(Galleries(session), recordings, gallery, recording_id))
+            Jobs(session).forget_emptied(gallery_id)
         return self._forget(gallery_id, erased)
 
     def delete_gallery(self, name: str) -> ErasedCounts:

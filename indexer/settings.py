@@ -32,7 +32,7 @@ class EmbeddingSettings(_Group):
 
     encoder: str = Field(default="speechbrain-ecapa-voxceleb", description="name in the registry, or a path")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
-    batch_audio_s: float = Field(default=120.0, gt=0, description="most audio in one pass through the network")
+    batch_audio_s: float = Field(default=40.0, gt=0, description="most audio in one pass through the network")
     threads: int = Field(default=0, ge=0, description="CPU threads of the network; 0 leaves the choice to torch")
 
 

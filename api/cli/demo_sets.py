@@ -12,6 +12,7 @@ from indexer.archive import list_archive, nobody, read_manifest
 from indexer.audio.rttm import overlap_free_turns, parse_rttm
 from indexer.demo_data import fetch_demo_recordings
 from indexer.errors import InvalidRequest
+from indexer.file_integrity import make_private_dir
 from indexer.settings import Settings
 
 MIN_SPEECH_S = 8.0
@@ -63,7 +64,7 @@ def meeting_excerpts(settings: Settings, progress: TransferProgress) -> DemoSet:
     spoken = {speaker: sum(duration for _, _, duration in found) for speaker, found in by_speaker.items()}
     people = sorted((speaker for speaker in spoken if spoken[speaker] >= MIN_SPEECH_S), key=lambda s: (-spoken[s], s))
     cut = settings.cache / "demo" / "cut"
-    cut.mkdir(parents=True, exist_ok=True)
+    make_private_dir(cut)
     enrollments: dict[str, tuple[Path, ...]] = {}
     probes = []
     for position, speaker in enumerate(people, start=1):

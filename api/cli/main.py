@@ -9,6 +9,9 @@ from api.cli import catalog, encoders, indexes, ingest, system, voices
 from api.cli.output import exit_code, print_error
 from indexer.errors import VoxdexError
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count."""
+
 app = typer.Typer(
     name="voxdex",
     help="Speaker search over audio archives: who is this voice, is it who they claim to be, where else do they speak?",
@@ -55,9 +58,10 @@ def run() -> None:
     except VoxdexError as error:
         print_error(error, as_json="--json" in sys.argv)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("voxdex: interrupted; what was finished is kept, run the same command again to go on\n")
-        sys.exit(130)
+    except SystemExit as leave:
+        if leave.code == INTERRUPTED:  # Typer turns Ctrl-C into this status.
+            sys.stderr.write("voxdex: interrupted; what was finished is kept, run the same command again to go on\n")
+        raise
     except BrokenPipeError:
         # The reader (head, less) went away; there is nobody left to tell.
         sys.stderr.close()

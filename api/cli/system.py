@@ -87,10 +87,11 @@ def upgrade(home: options.Home = None, as_json: options.Json = False) -> None:
     from api.dependencies import settings_of
     from indexer.db.migrate import upgrade as run_migrations
     from indexer.db.session import parse_url, shown
+    from indexer.file_integrity import make_private_dir
 
     settings = settings_of(home=home)
     if settings.database.url is None:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_private_dir(settings.home)
     revision = run_migrations(settings.database_url)
     database = shown(parse_url(settings.database_url))
     if as_json:

@@ -71,7 +71,7 @@ def enroll(
 
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
-        report = services.ingest(gallery, encoder).run(listing.files, source=f"enroll {speaker}", naming="must")
+        report = services.ingest(gallery, encoder).run(listing.files, source="enroll", naming="must")
         services.indexes.open(gallery)
     print_report(gallery, report, as_json=as_json)
 

@@ -1,6 +1,6 @@
 """Named queries about jobs: what was asked for, and what became of each file."""
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Job, JobItem, JobItemState, JobState, utc_now
@@ -57,6 +57,16 @@ class Jobs:
         self._session.execute(
             update(Job).where(Job.id == job_id).values(state=state, error=error, finished_at=utc_now())
         )
+
+    def forget_emptied(self, gallery_id: GalleryId) -> None:
+        """Delete the jobs whose every file was erased: where they were read from may name a person."""
+        emptied = (
+            Job.gallery_id == gallery_id,
+            Job.finished_at.is_not(None),
+            Job.found > 0,
+            ~exists().where(JobItem.job_id == Job.id),
+        )
+        self._session.execute(delete(Job).where(*emptied))
 
     def get(self, job_id: JobId) -> Job:
         """Return a job, or raise NotFound."""

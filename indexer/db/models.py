@@ -297,7 +297,7 @@ class Job(_Numbered, Base):
 
 
 class JobItem(_Numbered, Base):
-    """One file of a job."""
+    """One file of a job; erasing its recording erases this note of it too, for a path can name a person."""
 
     __tablename__ = "job_items"
     __table_args__ = (UniqueConstraint("job_id", "uri"), Index(None, "job_id", "state", "id"), _NEVER_REUSE)
@@ -305,6 +305,6 @@ class JobItem(_Numbered, Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     uri: Mapped[str]
     state: Mapped[JobItemState] = mapped_column(_state(JobItemState), default=JobItemState.QUEUED)
-    recording_id: Mapped[int | None] = mapped_column(ForeignKey("recordings.id", ondelete="SET NULL"), index=True)
+    recording_id: Mapped[int | None] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), index=True)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None]

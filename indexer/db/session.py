@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from indexer.db.models import SCHEMA_REVISION
 from indexer.errors import Conflict, InvalidRequest, SchemaMismatch, Unavailable
+from indexer.file_integrity import make_private_dir
 from indexer.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ def _connect(engine: Engine) -> str | None:
 def _make_folder(url: URL) -> None:
     assert url.database is not None  # parse_url refuses SQLite without a path
     try:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_dir(Path(url.database).parent)
     except OSError as error:
         raise Unavailable(f"cannot make the folder of {shown(url)}: {error.strerror}; choose another --home") from error
 

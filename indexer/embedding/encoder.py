@@ -80,7 +80,7 @@ class SpeakerEncoder:
         *,
         name: str,
         device: str = "auto",
-        batch_audio_s: float = 120.0,
+        batch_audio_s: float = 40.0,
         threads: int = 0,
     ) -> None:
         if not batch_audio_s > 0:
@@ -222,7 +222,7 @@ def load_encoder(
     family: Literal["speechbrain", "nemo"],
     front_end: str | None = None,
     device: str = "auto",
-    batch_audio_s: float = 120.0,
+    batch_audio_s: float = 40.0,
     threads: int = 0,
 ) -> SpeakerEncoder:
     """Read weights and put them on a device; see `read_checkpoint` and `SpeakerEncoder` for the errors."""

@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
+from indexer.file_integrity import make_private_dir
 from indexer.index.base import Ids, VectorIndex
 from indexer.types import EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint, checksums_of
@@ -158,7 +159,7 @@ class SnapshotStore:
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
         # The system drops the lock with its holder, so a killed process leaves none behind.
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_dir(self._folder)
         with (self._folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -150,7 +150,7 @@ def upgrade() -> None:
         sa.Column("error_message", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_items_job_id_jobs"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
-            ["recording_id"], ["recordings.id"], name=op.f("fk_job_items_recording_id_recordings"), ondelete="SET NULL"
+            ["recording_id"], ["recordings.id"], name=op.f("fk_job_items_recording_id_recordings"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_items")),
         sa.UniqueConstraint("job_id", "uri", name=op.f("uq_job_items_job_id_uri")),

@@ -40,6 +40,22 @@ def contents(home: Path) -> dict[str, str]:
         connection.close()
 
 
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, default_weights: Path) -> None:
+    archive, home = tmp_path / "archive", tmp_path / "home"
+    archive.mkdir()
+    for number in range(FILES):
+        soundfile.write(archive / f"{number:03}.wav", speech_like(2.0, seed=number), 16_000)
+    process = subprocess.Popen([VOXDEX, "ingest", archive, "--home", home], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not contents(home) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip() == "voxdex: interrupted; what was finished is kept, run the same command again to go on"
+    assert 0 < len(contents(home)) < FILES
+
+
 def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_path: Path, default_weights: Path) -> None:
     archive, home = tmp_path / "archive", tmp_path / "home"
     archive.mkdir()

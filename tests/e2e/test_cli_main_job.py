@@ -252,11 +252,23 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
     assert (done["speakers"], done["recordings"]) == (1, 1)
     holders = [str(path) for path in home.rglob("*") if path.is_file() and needle in path.read_bytes()]
     assert holders == []
+    # The name, and the path that may hold it, are gone too: from the rows, the notes of jobs and the free pages.
+    for trace in (b"Gone", str(cut / "MEE009").encode()):
+        assert [str(path) for path in home.rglob("*") if path.is_file() and trace in path.read_bytes()] == []
     found = answer(run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", "--json"))["results"][0]
     assert (found["outcome"], [candidate["speaker"] for candidate in found["candidates"]]) == ("unknown", ["Stays"])
     run("galleries", "delete", "erasure", "--yes")
     assert not (home / "index" / str(gallery_id)).exists()
     run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", expect=4)
+
+
+def test_what_is_kept_of_voices_is_readable_by_its_owner_only(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "a" / "home"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("voxdex"), "db", "upgrade", "--home", target], capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert target.stat().st_mode & 0o077 == 0
 
 
 def test_an_encoder_of_another_kind_is_refused_by_the_gallery(run: Run, gallery: str, cut: Path) -> None:
