@@ -101,7 +101,7 @@ def identify(
     """
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidRequest(f"top_k {top_k} is out of range: ask for 1 to {MAX_TOP_K} candidates")
-    proposed = _propose(probe, index, enrolled, speakers=max(4 * top_k, 32))
+    proposed = _propose(probe, index, enrolled, speakers=max(4 * top_k, 128))
     voiceprints = enrolled.voiceprints(proposed) if proposed else ()
     ranked: list[Candidate] = []
     if voiceprints:
