@@ -1,5 +1,6 @@
 """Waveforms in, unit vectors out: batching, device, and the checks that keep unusable vectors out of a gallery."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,10 @@ from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 MIN_SPEECH_S = 0.1
 """Shortest utterance that is embedded. NeMo accepts 20 ms and then gives nearly the same vector to any voice, because
 two frames have only a sign left after normalization; ten frames are about the span that the convolutions see."""
+
+_PRIMITIVE_CACHE = "128"
+"""Compiled CPU kernels that oneDNN keeps, a few for each length of utterance. Its own 1024 grow by a gigabyte over an
+archive of many lengths, and are no faster."""
 
 
 class Encoder(Protocol):
@@ -89,6 +94,8 @@ class SpeakerEncoder:
             raise InvalidRequest(f"threads = {threads}: must be 0 (torch's choice) or more")
         if threads:
             torch.set_num_threads(threads)
+        # Read by oneDNN when the first convolution runs, so it is early enough here.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVE_CACHE)
         self.name = name
         self.id = encoder_id(checkpoint.weights_sha256, checkpoint.front_end)
         self.dim = checkpoint.dim
