@@ -210,8 +210,8 @@ class AudioReader:
 
     def _judge(self, by_channel: LevelMeter, by_track: LevelMeter) -> None:
         name, decoded_s = self.info.name, self._frames_in / self.info.sample_rate_hz
-        found = list(self._frames.issues)
-        missing = completeness.shortfall(self._frames, self._claim, self._frames_in)
+        found = completeness.issues(self._frames, self._claim, self._frames_in)
+        missing = completeness.shortfall(self._frames, self._claim, self._frames_in, self._source)
         if missing is not None:
             found.append(missing)
         self._issues = tuple(found)
@@ -323,11 +323,12 @@ def _require_in_range(rate_hz: int | None, channels: int | None, name: str, limi
         )
     if channels is not None and channels > limits.max_channels:
         raise AudioTooLarge(
-            f"{name}: {channels} channels is over the limit of {limits.max_channels}; raise audio.max_channels"
+            f"{name}: {channels} channels is over the limit of {limits.max_channels}; raise VOXDEX_AUDIO__MAX_CHANNELS"
         )
 
 
 def _too_long(name: str, found: str, limits: AudioSettings) -> AudioTooLarge:
     return AudioTooLarge(
-        f"{name}: lasts {found}, over the limit of {limits.max_duration_s:g} s; split it or raise audio.max_duration_s"
+        f"{name}: lasts {found}, over the limit of {limits.max_duration_s:g} s; "
+        "split it or raise VOXDEX_AUDIO__MAX_DURATION_S"
     )

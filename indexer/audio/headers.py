@@ -15,6 +15,8 @@ _TAIL_BYTES = 1 << 17
 _SCAN_BYTES = 1 << 16
 
 WAVE_EXTENSIBLE = 0xFFFE
+WAVE_BLOCKS = frozenset({0x0002, 0x0011, 0x0031})
+"""Format tags of codecs that are decoded a block of many samples at a time: MS and IMA ADPCM, GSM 6.10."""
 WAVE_MPEG = frozenset({0x0050, 0x0055})
 """Format tags of MPEG audio inside WAV, which libsndfile decodes with noise on standard error and loses the end of."""
 
@@ -35,6 +37,8 @@ class Claim:
         Ogg only: several recordings in a row, of which libsndfile silently reads the first.
     format_tag : int or None
         WAV only: the codec's number.
+    block_bytes : int or None
+        WAV only: what holds a whole number of samples.
     """
 
     sample_rate_hz: int | None = None
@@ -45,6 +49,14 @@ class Claim:
     unfinished: bool = False
     chained: bool = False
     format_tag: int | None = None
+    block_bytes: int | None = None
+
+    @property
+    def ends_inside_block(self) -> bool:
+        """Whether bytes are missing in the middle of a block whose samples are lost with them."""
+        if self.format_tag not in WAVE_BLOCKS or not self.block_bytes or not self.truncated_bytes:
+            return False
+        return bool((self.present_bytes or 0) % self.block_bytes)
 
     @property
     def truncated_bytes(self) -> int:
@@ -86,10 +98,10 @@ def _wav(file: SeekableFile, size: int) -> Claim:
             wide_data = struct.unpack("<Q", file.read(16)[8:16])[0]
         elif name == b"fmt ":
             body = file.read(min(length, 40))
-            tag, channels, rate = struct.unpack(order + "HHI", body[:8])
+            tag, channels, rate, _, block = struct.unpack(order + "HHIIH", body[:14])
             if tag == WAVE_EXTENSIBLE and len(body) >= 26:
                 tag = struct.unpack(order + "H", body[24:26])[0]
-            claim = replace(claim, sample_rate_hz=rate, channels=channels, format_tag=tag)
+            claim = replace(claim, sample_rate_hz=rate, channels=channels, format_tag=tag, block_bytes=block)
         elif name == b"data":
             if length == 0xFFFFFFFF and wide_data is not None:
                 length = wide_data
@@ -149,15 +161,24 @@ def _au(file: SeekableFile, size: int) -> Claim:
 
 
 def _caf(file: SeekableFile, size: int) -> Claim:
+    """Compute the length from the packet size: FFmpeg, which has to read what libsndfile refuses once cut, does not."""
     file.seek(8)
+    claim, packet_bytes, packet_frames = Claim(), 0, 0
     for _ in range(_MAX_CHUNKS):
         header = file.read(12)
         if len(header) < 12:
             break
         length, start = struct.unpack(">q", header[4:])[0], file.tell()
         if header[:4] == b"data":
-            data_bytes, present = _present(max(0, length), start, size)
-            return Claim(data_bytes=data_bytes, present_bytes=present) if length > 0 else Claim()
+            if length <= 4:  # -1: written to a pipe
+                return claim
+            # The content begins with a count of edits.
+            data_bytes, present = _present(length - 4, start + 4, size)
+            frames = data_bytes // packet_bytes * packet_frames if packet_bytes else 0
+            return replace(claim, frames=frames or None, data_bytes=data_bytes, present_bytes=present)
+        if header[:4] == b"desc":
+            rate, _, _, packet_bytes, packet_frames, channels = struct.unpack(">dIIIII", file.read(28))
+            claim = Claim(sample_rate_hz=int(rate), channels=channels)
         if length < 0:
             break
         file.seek(start + length)
@@ -206,13 +227,8 @@ def _mp3(file: SeekableFile, size: int) -> Claim:
     tag = max(frame[:64].find(b"Xing"), frame[:64].find(b"Info"))
     if tag < 0:
         return claim
-    flags, count, byte_count = struct.unpack(">III", frame[tag + 4 : tag + 16])
-    if flags & 1:
-        claim = replace(claim, frames=count * mpeg_frame_samples(frame))
-    if flags & 3 == 3:
-        data_bytes, present = _present(byte_count, at + first, size)
-        claim = replace(claim, data_bytes=data_bytes, present_bytes=present)
-    return claim
+    flags, count = struct.unpack(">II", frame[tag + 4 : tag + 12])
+    return replace(claim, frames=count * mpeg_frame_samples(frame)) if flags & 1 else claim
 
 
 def _matroska(file: SeekableFile, size: int) -> Claim:
@@ -228,12 +244,17 @@ def _matroska(file: SeekableFile, size: int) -> Claim:
     return Claim(data_bytes=data_bytes, present_bytes=present)
 
 
-def _riff(file: SeekableFile, size: int) -> Claim:
-    length = struct.unpack("<I", file.read(8)[4:])[0]
-    if length == 0 or length >= 0x7FFFF000:
-        return Claim()
-    data_bytes, present = _present(length, 8, size)
-    return Claim(data_bytes=data_bytes, present_bytes=present)
+def _tta(file: SeekableFile, size: int) -> Claim:
+    channels, _, rate, frames = struct.unpack("<HHII", file.read(18)[6:])
+    return Claim(sample_rate_hz=rate, channels=channels, frames=frames or None)
+
+
+def _wavpack(file: SeekableFile, size: int) -> Claim:
+    """Take the 40-bit sample count from the first block (WavPack 4 & 5 binary format); all ones: unknown."""
+    head = file.read(16)
+    low = struct.unpack("<I", head[12:])[0]
+    # The format keeps 2^32 - 1 for "unknown", so the high byte counts from there.
+    return Claim(frames=(head[11] << 32) + low - head[11]) if low not in (0, 0xFFFFFFFF) else Claim()
 
 
 def _ogg(file: SeekableFile, size: int) -> Claim:
@@ -276,6 +297,7 @@ _READERS: dict[str, Callable[[SeekableFile, int], Claim]] = {
     "mp3": _mp3,
     "id3": _mp3,
     "matroska": _matroska,
-    "avi": _riff,
+    "tta": _tta,
+    "wavpack": _wavpack,
     "ogg": _ogg,
 }

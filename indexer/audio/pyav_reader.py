@@ -44,6 +44,9 @@ _ALLOWED = ",".join([*_FORMATS.values(), "ac3", "eac3", "dts"])
 NO_SOUND = "no sound could be decoded from"
 """Start of the reason of refusal when a container opens and nothing in it decodes."""
 
+READING_STOPPED = "reading stopped"
+"""Start of the issue of a container that cannot be read on."""
+
 _BUFFER_BYTES = 1 << 18
 _UNSAFE_PLANES = 8
 _MAX_BARREN_PACKETS = 2000
@@ -160,7 +163,7 @@ class PyavReader:
             try:
                 packet = next(packets, None)
             except _FAILURES as error:
-                self.issues.append(f"reading stopped at {self._position()} ({_reason(error)})")
+                self.issues.append(f"{READING_STOPPED} at {self._position()} ({_reason(error)})")
                 packet = None
             if packet is None:
                 break

@@ -104,8 +104,8 @@ def sniff_container(head: bytes) -> str | None:
     length = mpeg_frame_bytes(head)
     if length and mpeg_frame_bytes(head[length:]):
         return "mp3"
-    length = _adts_frame_bytes(head)
-    if length and _adts_frame_bytes(head[length:]):
+    length = adts_frame_bytes(head)
+    if length and adts_frame_bytes(head[length:]):
         return "aac"
     return None
 
@@ -149,7 +149,8 @@ def mpeg_rate_hz(head: bytes) -> int:
     return _MPEG_RATES[head[1] >> 3 & 3][head[2] >> 2 & 3]
 
 
-def _adts_frame_bytes(head: bytes) -> int | None:
+def adts_frame_bytes(head: bytes) -> int | None:
+    """Read the length of the ADTS frame that starts here (ISO/IEC 13818-7 6.2); None where none does."""
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 0xF > 12:
         return None
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5

@@ -21,6 +21,10 @@ _READ_VALUES = 1 << 17
 _UNKNOWN_FRAMES = 1 << 62
 _READ_FRAMES = 8192
 
+_NEAR_BYTES = 1 << 20
+"""libFLAC reads ahead by less; what begins behind the last frame begins this near to where it stands."""
+_FLAC_BEGINS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+
 
 class DecoderRefusedError(Exception):
     """One decoder cannot read the file; another may. Never leaves this package."""
@@ -55,6 +59,7 @@ class SoundfileReader:
             raise DecoderRefusedError("MPEG audio inside WAV")
         if claim.chained:
             raise DecoderRefusedError("several Ogg streams in a row")
+        self._source = source
         source.file.seek(0)
         try:
             if isinstance(source.file, io.BytesIO):
@@ -99,6 +104,20 @@ class SoundfileReader:
                 return
             done += len(block)
             yield block
+        if self.container == "flac" and self._another_follows():
+            self.issues.append("another FLAC recording follows in the same file and was not decoded")
+
+    def _another_follows(self) -> bool:
+        """Look behind the last frame for the beginning of a second file: FLAC cannot be joined, and yet it is."""
+        file = self._source.file
+        try:
+            position = file.tell()
+            file.seek(max(1, position - _NEAR_BYTES))
+            near = file.read(2 * _NEAR_BYTES)
+            file.seek(position)
+        except (OSError, ValueError):
+            return False
+        return any(mark in near for mark in _FLAC_BEGINS)
 
 
 def _reason(error: Exception) -> str:

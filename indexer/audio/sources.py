@@ -88,7 +88,7 @@ def open_source(source: AudioSource, *, max_bytes: int, name: str | None = None)
     if opened.size > max_bytes:
         opened.close()
         raise AudioTooLarge(
-            f"{opened.name}: {opened.size} bytes is over the limit of {max_bytes}; raise audio.max_bytes"
+            f"{opened.name}: {opened.size} bytes is over the limit of {max_bytes}; raise VOXDEX_AUDIO__MAX_BYTES"
         )
     if opened.size == 0:
         opened.close()
@@ -147,7 +147,7 @@ def _spool(stream: BinaryIO, max_bytes: int, name: str) -> OpenedSource:
                 raise InvalidAudio(f"{name}: the stream gives text; open it in binary mode")
             size += len(block)
             if size > max_bytes:
-                raise AudioTooLarge(f"{name}: over the limit of {max_bytes} bytes; raise audio.max_bytes")
+                raise AudioTooLarge(f"{name}: over the limit of {max_bytes} bytes; raise VOXDEX_AUDIO__MAX_BYTES")
             rest = memoryview(block)
             while rest:  # a raw file may take less than it is given
                 rest = rest[copy.write(rest) :]

@@ -176,6 +176,8 @@ FORMATS: dict[str, tuple[str, int, Callable[[Path, Signal, int], None]]] = {
     "mp3-8k": ("a.mp3", 8_000, _av("mp3", "libmp3lame")),
     "mp3-no-tag": ("a.mp3", 16_000, _av("mp3", "libmp3lame", write_xing="0", id3v2_version="0")),
     "mp2": ("a.mp2", 16_000, _av("mp2", "mp2")),
+    "ac3": ("a.ac3", 48_000, _av("ac3", "ac3")),
+    "eac3": ("a.eac3", 48_000, _av("eac3", "eac3")),
     "m4a": ("a.m4a", 44_100, _av("ipod", "aac")),
     "m4a-faststart": ("a.m4a", 16_000, _av("ipod", "aac", movflags="+faststart")),
     "m4a-alac": ("a.m4a", 16_000, _av("ipod", "alac")),

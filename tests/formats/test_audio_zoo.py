@@ -123,7 +123,7 @@ def test_a_refusal_names_the_value(kind: str, claim: str, zoo: dict[str, tuple[P
 
 def test_limits_in_bytes_seconds_and_channels_are_refused_by_name(tmp_path: Path) -> None:
     data = raw_wav(bytes(range(1, 251)) * 1280)  # 10 s
-    with pytest.raises(AudioTooLarge, match=r"over the limit of 1000; raise audio\.max_bytes"):
+    with pytest.raises(AudioTooLarge, match=r"over the limit of 1000; raise VOXDEX_AUDIO__MAX_BYTES"):
         decode(data, limits=AudioSettings(max_bytes=1000))
     with pytest.raises(AudioTooLarge, match="lasts 10 s, over the limit of 5 s"):
         decode(data, limits=AudioSettings(max_duration_s=5))
