@@ -118,9 +118,9 @@ class Services:
             )
             gallery_id = GalleryId(Galleries(session).get_or_create(gallery, row).id)
         return Ingest(
-            self.database,
-            gallery_id,
-            loaded,
+            database=self.database,
+            gallery_id=gallery_id,
+            encoder=loaded,
             limits=self.settings.audio,
             channels=self._channels,
             decode_threads=self.settings.ingest.decode_threads,

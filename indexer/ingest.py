@@ -80,31 +80,16 @@ class IngestReport:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Ingest:
-    """Embeds recordings into one gallery.
+    """Embeds recordings into one gallery, whose encoder `encoder` is."""
 
-    Parameters
-    ----------
-    encoder
-        The gallery's encoder.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        gallery_id: GalleryId,
-        encoder: Encoder,
-        *,
-        limits: AudioSettings,
-        channels: ChannelPolicy,
-        decode_threads: int,
-    ) -> None:
-        self._database = database
-        self._gallery_id = gallery_id
-        self._encoder = encoder
-        self._limits = limits
-        self._channels = channels
-        self._decode_threads = decode_threads
+    database: Database
+    gallery_id: GalleryId
+    encoder: Encoder
+    limits: AudioSettings
+    channels: ChannelPolicy
+    decode_threads: int
 
     def run(
         self,
@@ -128,16 +113,14 @@ class Ingest:
         Unavailable
             If the record cannot be written; what was committed stays.
         """
-        with self._database.session_scope() as session:
-            job_id = Jobs(session).start(self._gallery_id, kind="ingest", source=source, found=len(files))
-        run = _Run(
-            self._database, self._gallery_id, self._encoder, self._channels, job_id, naming, Tally(found=len(files))
-        )
+        with self.database.session_scope() as session:
+            job_id = Jobs(session).start(self.gallery_id, kind="ingest", source=source, found=len(files))
+        run = _Run(self, job_id, naming, Tally(found=len(files)))
         pipeline = EmbeddingPipeline(
-            self._encoder,
-            channels=self._channels,
-            limits=self._limits,
-            decode_threads=self._decode_threads,
+            self.encoder,
+            channels=self.channels,
+            limits=self.limits,
+            decode_threads=self.decode_threads,
             is_known=run.is_known,
         )
         done = pipeline.run(files)
@@ -156,33 +139,21 @@ class Ingest:
         return IngestReport(job_id, run.tally, tuple(run.failures), tuple(run.notices))
 
 
+@dataclass
 class _Run:
     """One job under way."""
 
-    def __init__(
-        self,
-        database: Database,
-        gallery_id: GalleryId,
-        encoder: Encoder,
-        channels: ChannelPolicy,
-        job_id: JobId,
-        naming: Naming,
-        tally: Tally,
-    ) -> None:
-        self._database = database
-        self._gallery_id = gallery_id
-        self._encoder = encoder
-        self._channels = channels
-        self._job_id = job_id
-        self._naming = naming
-        self.tally = tally
-        self.failures: list[Failure] = []
-        self.notices: list[str] = []
+    ingest: Ingest
+    job_id: JobId
+    naming: Naming
+    tally: Tally
+    failures: list[Failure] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def is_known(self, content_sha256: str) -> bool:
         """Tell whether a recording with this content is in the gallery and usable; called from decoding threads."""
-        with self._database.read_scope() as session:
-            recording = Recordings(session).by_content(self._gallery_id, content_sha256)
+        with self.ingest.database.read_scope() as session:
+            recording = Recordings(session).by_content(self.ingest.gallery_id, content_sha256)
             return recording is not None and recording.state != RecordingState.FAILED
 
     def commit(self, result: EmbeddedFile) -> None:
@@ -203,18 +174,18 @@ class _Run:
 
     def finish(self, state: JobState, *, error: str | None = None) -> None:
         """End the job."""
-        with self._database.session_scope() as session:
-            Jobs(session).finish(self._job_id, state, error=error)
+        with self.ingest.database.session_scope() as session:
+            Jobs(session).finish(self.job_id, state, error=error)
 
     def _add(self, result: EmbeddedFile) -> None:
-        with self._database.session_scope() as session:
+        with self.ingest.database.session_scope() as session:
             recordings, speaker = Recordings(session), self._speaker(Speakers(session), result)
             recording = self._recording(result, speaker)
-            failed_before = recordings.by_content(self._gallery_id, recording.content_sha256)
+            failed_before = recordings.by_content(self.ingest.gallery_id, recording.content_sha256)
             if failed_before is not None and failed_before.state == RecordingState.FAILED:
-                added, _ = recordings.replace(RecordingId(failed_before.id), self._encoder.id, recording)
+                added, _ = recordings.replace(RecordingId(failed_before.id), self.ingest.encoder.id, recording)
             else:
-                added = recordings.add(self._gallery_id, self._encoder.id, recording)
+                added = recordings.add(self.ingest.gallery_id, self.ingest.encoder.id, recording)
             self._note(Jobs(session), result, JobItemState.DONE, added.recording_id)
         self.tally.ingested += 1
         self.tally.partial += bool(result.issues)
@@ -226,10 +197,10 @@ class _Run:
     def _recognize(self, result: EmbeddedFile) -> None:
         """Take note of a recording that is there already; give it its speaker where it has none."""
         enrolled = 0
-        with self._database.session_scope() as session:
+        with self.ingest.database.session_scope() as session:
             assert result.content_sha256 is not None
             recordings, speakers = Recordings(session), Speakers(session)
-            recording = recordings.by_content(self._gallery_id, result.content_sha256)
+            recording = recordings.by_content(self.ingest.gallery_id, result.content_sha256)
             assert recording is not None
             recording_id = RecordingId(recording.id)
             if result.file.speaker is not None:
@@ -251,20 +222,20 @@ class _Run:
             f"{result.file.path}: recording {recording.id} is enrolled as {', '.join(names)}, "
             f"not as {result.file.speaker}; to rename it, erase it first: voxdex recordings delete {recording.id}"
         )
-        if self._naming == "must":
+        if self.naming == "must":
             raise Conflict(message)
         self.notices.append(message)
 
     def _fail(self, result: EmbeddedFile, error: VoxdexError) -> None:
         message = " ".join(str(error).split())
-        with self._database.session_scope() as session:
+        with self.ingest.database.session_scope() as session:
             recording_id = None
             if result.content_sha256 is not None and not result.known:
                 recording_id = self._record_failed(Recordings(session), result, error.code, message)
             uri = str(result.file.path)
             jobs = Jobs(session)
             jobs.record(
-                self._job_id,
+                self.job_id,
                 uri,
                 JobItemState.FAILED,
                 recording_id=recording_id,
@@ -273,17 +244,17 @@ class _Run:
             )
         self.tally.failed += 1
         self.failures.append(Failure(uri, error.code, message))
-        logger.info("job %s: file refused: %s", self._job_id, error.code)
+        logger.info("job %s: file refused: %s", self.job_id, error.code)
 
     def _record_failed(
         self, recordings: Recordings, result: EmbeddedFile, code: str, message: str
     ) -> RecordingId | None:
         recording = self._recording(result, None, failure=(code, message))
-        known = recordings.by_content(self._gallery_id, recording.content_sha256)
+        known = recordings.by_content(self.ingest.gallery_id, recording.content_sha256)
         if known is None:
-            return recordings.add(self._gallery_id, self._encoder.id, recording).recording_id
+            return recordings.add(self.ingest.gallery_id, self.ingest.encoder.id, recording).recording_id
         if known.state == RecordingState.FAILED:
-            recordings.replace(RecordingId(known.id), self._encoder.id, recording)
+            recordings.replace(RecordingId(known.id), self.ingest.encoder.id, recording)
         return RecordingId(known.id)
 
     def _recording(
@@ -292,7 +263,7 @@ class _Run:
         assert result.content_sha256 is not None
         info = result.info
         state = RecordingState.FAILED if failure else RecordingState.PARTIAL if result.issues else RecordingState.READY
-        apart = self._channels.kind == "each"
+        apart = self.ingest.channels.kind == "each"
         return NewRecording(
             content_sha256=result.content_sha256,
             uri=str(result.file.path),
@@ -311,8 +282,8 @@ class _Run:
                 NewUtterance(
                     channel=utterance.track
                     if apart
-                    else self._channels.channel
-                    if self._channels.kind == "one"
+                    else self.ingest.channels.channel
+                    if self.ingest.channels.kind == "one"
                     else None,
                     start_s=utterance.start_s,
                     end_s=utterance.end_s,
@@ -327,7 +298,7 @@ class _Run:
     def _speaker(self, speakers: Speakers, result: EmbeddedFile) -> SpeakerId | None:
         if result.file.speaker is None:
             return None
-        return speakers.get_or_create(self._gallery_id, [result.file.speaker])[result.file.speaker]
+        return speakers.get_or_create(self.ingest.gallery_id, [result.file.speaker])[result.file.speaker]
 
     def _note(self, jobs: Jobs, result: EmbeddedFile, state: JobItemState, recording_id: RecordingId) -> None:
-        jobs.record(self._job_id, str(result.file.path), state, recording_id=recording_id)
+        jobs.record(self.job_id, str(result.file.path), state, recording_id=recording_id)

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from api.cli.demo_sets import DemoProbe, DemoSet, labeled_recordings, meeting_excerpts
+from api.cli.demo_sets import MIN_SPEECH_S, DemoProbe, DemoSet, labeled_recordings, meeting_excerpts
 from api.cli.output import outcome_text, print_line, print_table
 from api.cli.progress import transfer_progress
 from indexer.archive import everybody, list_archive, nobody
@@ -128,9 +128,14 @@ class _Report:
         right = sum(trial["right"] for trial in self._trials)
         print_line(f"{right} of {len(self._trials)} right (accepted when the score >= {threshold:.2f})")
         if self._archive_hits:
-            rows = [[hit["probe"].path.name, ", ".join(hit["recordings"])] for hit in self._archive_hits]
+            rows = [
+                [hit["probe"].path.name, ", ".join(sorted(hit["recordings"])), ", ".join(hit["probe"].speaks_in)]
+                for hit in self._archive_hits
+            ]
             print_table(
-                ["probe", "heard in"], rows, title="\nSearch: in which recordings of the archive does this voice occur?"
+                ["probe", "voxdex hears it in", f"speaks {MIN_SPEECH_S / 2:.0f} s or more in"],
+                rows,
+                title="\nSearch: where in the archive does this voice speak?",
             )
 
     def document(self) -> dict[str, Any]:

@@ -30,11 +30,20 @@ _LIBRISPEECH_NAME = re.compile(r"^(?P<speaker>\d+)-\d+-\d+$")
 
 @dataclass(frozen=True, slots=True)
 class DemoProbe:
-    """A recording whose speaker we know; `enrolled` says whether the gallery may know them."""
+    """A recording whose speaker we know.
+
+    Attributes
+    ----------
+    enrolled
+        Whether the gallery may know them.
+    speaks_in
+        Recordings of the archive in which they speak for long enough to be found.
+    """
 
     path: Path
     speaker: str
     enrolled: bool
+    speaks_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,8 @@ def meeting_excerpts(settings: Settings, progress: TransferProgress) -> DemoSet:
         known = position % UNKNOWN_EVERY != 0
         if known:
             enrollments[speaker] = (_write_cut(cut / f"{speaker}-enroll.wav", first),)
-        probes.append(DemoProbe(_write_cut(cut / f"{speaker}-probe.wav", second), speaker, known))
+        heard = _recordings_with(by_speaker[speaker], MIN_SPEECH_S / 2)
+        probes.append(DemoProbe(_write_cut(cut / f"{speaker}-probe.wav", second), speaker, known, heard))
     return DemoSet(
         title=f"{len(recordings)} meeting excerpts; {len(people)} people speak alone for {MIN_SPEECH_S:.0f} s or more",
         credit="AMI Meeting Corpus (CC BY 4.0), excerpts from the test data of pyannote.audio 4.0.7",
@@ -132,6 +142,14 @@ def labeled_recordings(data: Path, most_speakers: int) -> DemoSet:
 def _speaker_of(path: Path) -> str:
     match = _LIBRISPEECH_NAME.match(path.stem)
     return match["speaker"] if match else path.parent.name
+
+
+def _recordings_with(stretches: Sequence[tuple[Path, float, float]], least_s: float) -> tuple[str, ...]:
+    """Name the recordings whose stretches last `least_s` or more together."""
+    spoken: dict[str, float] = {}
+    for path, _, duration_s in stretches:
+        spoken[path.name] = spoken.get(path.name, 0.0) + duration_s
+    return tuple(sorted(name for name, duration_s in spoken.items() if duration_s >= least_s))
 
 
 def _halves(

@@ -42,9 +42,9 @@ def gallery_id(database: Database) -> GalleryId:
 def make_ingest(database: Database, gallery_id: GalleryId) -> MakeIngest:
     def make(encoder: SpectrumEncoder | None = None, *, channels: str = "mix", threads: int = 2) -> Ingest:
         return Ingest(
-            database,
-            gallery_id,
-            encoder or SpectrumEncoder(),
+            database=database,
+            gallery_id=gallery_id,
+            encoder=encoder or SpectrumEncoder(),
             limits=AudioSettings(),
             channels=ChannelPolicy.parse(channels),
             decode_threads=threads,
