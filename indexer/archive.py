@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,17 @@ def everybody(speaker: str) -> SpeakerRule:
     return lambda path: speaker
 
 
-def parse_speaker_rule(text: str) -> SpeakerRule:
+def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
     """Read a `--speaker-from` value: how a path tells its speaker.
 
     `none`; `parent` or `parent:N` (the N-th folder above the file; LibriSpeech is parent:2); `regex:PATTERN`
     (the group named speaker, else the first group, searched in the absolute path with forward slashes; no match
-    leaves the recording unnamed); `csv:FILE` (columns path and speaker; relative paths start at the file's folder).
+    leaves the recording unnamed); `csv:FILE` (columns path and speaker).
+
+    Parameters
+    ----------
+    roots
+        Folders that are searched; relative paths of a CSV are also looked for there.
 
     Raises
     ------
@@ -74,9 +79,18 @@ def parse_speaker_rule(text: str) -> SpeakerRule:
     if kind == "regex" and argument:
         return _regex_rule(argument)
     if kind == "csv" and argument:
-        named = {path: speaker for path, speaker in read_manifest(Path(argument)) if speaker}
-        return lambda path: named.get(path.resolve())
+        return _csv_rule(Path(argument), roots)
     raise InvalidRequest(f"--speaker-from {text!r}: give none, parent, parent:N, regex:PATTERN or csv:FILE")
+
+
+def _csv_rule(manifest: Path, roots: Sequence[Path]) -> SpeakerRule:
+    named: dict[Path, str] = {}
+    for path, speaker in read_manifest(manifest, roots=roots, needs_speaker=True):
+        if speaker is None:
+            continue
+        if named.setdefault(path, speaker) != speaker:
+            raise InvalidRequest(f"{manifest}: {path} is both {named[path]!r} and {speaker!r}; name one speaker a file")
+    return lambda path: named.get(path.resolve())
 
 
 def _regex_rule(pattern: str) -> SpeakerRule:
@@ -95,34 +109,49 @@ def _regex_rule(pattern: str) -> SpeakerRule:
     return rule
 
 
-def read_manifest(manifest: Path) -> list[tuple[Path, str | None]]:
-    """Read (absolute path, speaker or None) rows of a CSV with a header.
+def read_manifest(
+    manifest: Path, *, roots: Sequence[Path] = (), needs_speaker: bool = False
+) -> list[tuple[Path, str | None]]:
+    """Read (absolute path, speaker or None) rows of a CSV with a header; commas, semicolons or tabs.
+
+    A relative path starts at the folder of the CSV; where nothing is there, at the working folder, then at `roots`.
 
     Raises
     ------
     NotFound
         If there is no such file.
     InvalidRequest
-        If it is not UTF-8 CSV, or has no column named path (or uri, or file).
+        If it is not UTF-8 CSV, or lacks a column: path (or uri, file), and speaker where that is needed.
     """
     if not manifest.is_file():
         raise NotFound(f"{manifest}: no such manifest; give a CSV file with the columns path and speaker")
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
+            first = lines.readline()
+            lines.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             column = next((name for name in _PATH_COLUMNS if name in header), None)
             if column is None:
                 raise InvalidRequest(f"{manifest}: columns {header}; one must be named path (or uri, or file)")
-            folder = manifest.resolve().parent
+            if needs_speaker and "speaker" not in header:
+                raise InvalidRequest(f"{manifest}: columns {header}; one must be named speaker")
+            bases = [manifest.absolute().parent, Path.cwd(), *(root for root in roots if root.is_dir())]
             return [
-                ((folder / row[column].strip()).resolve(), (row.get("speaker") or "").strip() or None)
+                (_find(row[column].strip(), bases), (row.get("speaker") or "").strip() or None)
                 for row in reader
                 if row[column] and row[column].strip()
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{manifest}: not UTF-8 CSV ({error}); save it as comma-separated UTF-8") from error
+
+
+def _find(path: str, bases: Sequence[Path]) -> Path:
+    """Resolve a path at the first base where it exists, else at the first base."""
+    places = ((base / path) for base in bases)
+    return next((place for place in places if place.exists()), bases[0] / path).resolve()
 
 
 def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:

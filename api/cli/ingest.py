@@ -41,7 +41,13 @@ def ingest(
     from indexer.archive import list_archive, parse_speaker_rule
 
     with open_services(home=home, channels=channels) as services:
-        listing = list_archive(paths, parse_speaker_rule(speaker_from or "none"))
+        listing = list_archive(paths, parse_speaker_rule(speaker_from or "none", roots=paths))
+        unnamed = sum(file.speaker is None for file in listing.files)
+        if speaker_from and speaker_from != "none" and unnamed:
+            print_notice(
+                f"{unnamed} of {len(listing.files)} recordings have no speaker by {speaker_from}: "
+                "they are searched and not enrolled"
+            )
         source = ", ".join(str(path) for path in paths)
         if not listing.files:
             print_notice(

@@ -66,6 +66,23 @@ def test_a_manifest_lists_files_and_names_speakers(tree: Path) -> None:
     assert [file.speaker for file in named.files] == ["Ann", None, None]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_manifest_from_elsewhere_finds_its_files_below_what_is_ingested(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, delimiter: str
+) -> None:
+    manifest = tmp_path_factory.mktemp("elsewhere") / "names.csv"
+    manifest.write_text(f'path{delimiter}speaker\n1/a.wav{delimiter}"Ann, A.; \t1"\n')
+    rule = parse_speaker_rule(f"csv:{manifest}", roots=[tree / "bob", tree / "ann"])
+    assert [file.speaker for file in list_archive([tree], rule).files] == ["Ann, A.; \t1", None, None]
+
+
+def test_a_manifest_that_names_two_speakers_for_a_file_is_refused(tree: Path) -> None:
+    manifest = tree / "names.csv"
+    manifest.write_text("path,speaker\nann/1/a.wav,Ann\nann/1/a.wav,Bob\n")
+    with pytest.raises(InvalidRequest, match="both 'Ann' and 'Bob'"):
+        parse_speaker_rule(f"csv:{manifest}")
+
+
 @pytest.mark.parametrize(
     "rule", ["parents", "parent:0", "parent:x", "regex:", "regex:abc", "regex:(", "csv:", "none:1"]
 )
@@ -84,6 +101,9 @@ def test_a_manifest_without_a_path_column_is_refused(tmp_path: Path) -> None:
     manifest.write_text("name,speaker\na,b\n")
     with pytest.raises(InvalidRequest, match="must be named path"):
         read_manifest(manifest)
+    manifest.write_text("path,who\na,b\n")
+    with pytest.raises(InvalidRequest, match="must be named speaker"):
+        parse_speaker_rule(f"csv:{manifest}")
     manifest.write_bytes(b"path\n\xff\xfe\n")
     with pytest.raises(InvalidRequest, match="UTF-8"):
         read_manifest(manifest)
