@@ -99,15 +99,23 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    from indexer.db.session import open_database, parse_url, shown
+    from indexer.db.models import SCHEMA_REVISION
+    from indexer.db.session import make_engine, parse_url, revision_of, shown
 
     url = parse_url(settings.database_url)
     if url.drivername.startswith("sqlite") and not Path(url.database or "").exists():
         yield Finding("database", True, f"{shown(url)} (made at first use)")
         return
-    database = open_database(settings)
-    database.close()
-    yield Finding("database", True, shown(url))
+    engine = make_engine(settings.database_url)
+    try:
+        revision = revision_of(engine)
+    finally:
+        engine.dispose()
+    if revision == SCHEMA_REVISION:
+        yield Finding("database", True, f"{shown(url)} at revision {revision}")
+    else:
+        remedy = f"at revision {revision}, {SCHEMA_REVISION} is needed: run `voxdex db upgrade`"
+        yield Finding("database", False, f"{shown(url)} {remedy}")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:

@@ -45,6 +45,9 @@ def pull(
     name: Annotated[
         str | None, typer.Argument(help="Name of the encoder (default: the default one).", show_default=False)
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash a cached file again, however unchanged it looks.")
+    ] = False,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -56,7 +59,7 @@ def pull(
     registry = make_registry(settings)
     spec = registry.get(name or settings.embedding.encoder)
     with transfer_progress(quiet=as_json) as progress:
-        path = registry.pull(spec, progress=progress)
+        path = registry.pull(spec, progress=progress, verify=verify)
     if as_json:
         print_json({"encoder": spec.name, "path": path, "size_bytes": path.stat().st_size})
     else:
@@ -76,14 +79,17 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
     document["path"] = str(path) if path else None
     if path:
         from indexer.embedding.checkpoints import read_checkpoint
+        from indexer.embedding.encoder import encoder_id
 
-        document.update(read_checkpoint(path, spec.family, spec.front_end).facts)
+        checkpoint = read_checkpoint(path, spec.family, spec.front_end)
+        identity = encoder_id(checkpoint.weights_sha256, checkpoint.front_end)
+        document.update({"encoder_id": identity, "dim": checkpoint.dim, **checkpoint.facts})
     if as_json:
         print_json(document)
         return
     for key, value in document.items():
         if value is not None:
-            print_line(f"{key:26} {value}")
+            print_line(f"{key:26} {', '.join(value) if isinstance(value, list) else value}")
     if not path:
         print_line(f"weights are not here yet: voxdex encoder pull {spec.name}")
 

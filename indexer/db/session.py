@@ -191,7 +191,7 @@ def open_database(settings: Settings) -> Database:
     try:
         if engine.dialect.name == "sqlite":
             _make_folder(engine.url)
-        revision = _connect(engine)
+        revision = revision_of(engine)
         if revision != SCHEMA_REVISION:
             # Alembic is loaded only where it is needed; most commands find the schema as it should be.
             from indexer.db import migrate
@@ -223,7 +223,16 @@ def schema_revision(connection: Connection) -> str | None:
     return revisions[0] if revisions else None
 
 
-def _connect(engine: Engine) -> str | None:
+def revision_of(engine: Engine) -> str | None:
+    """Connect, and read which migration the database is at; None where none has run.
+
+    Raises
+    ------
+    Unavailable
+        If it cannot be reached.
+    SchemaMismatch
+        If it is at several revisions at once.
+    """
     try:
         with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
             return schema_revision(connection)

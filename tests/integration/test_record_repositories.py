@@ -379,13 +379,8 @@ def test_deleting_a_recording_takes_all_that_is_in_it(
     with database.session_scope() as session:
         erased = Recordings(session).delete(ids.recording_id)
     assert erased.embedding_ids == ids.embedding_ids
-    assert _count(database, Recording, Utterance, Embedding, Enrollment, JobItem) == [
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]  # the note of the job too: a path can name a person
+    # The note of the job goes too: a path can name a person.
+    assert _count(database, Recording, Utterance, Embedding, Enrollment, JobItem) == [0, 0, 0, 0, 0]
 
 
 def test_deleting_a_gallery_takes_everything_but_the_encoder_and_the_others(
