@@ -5,6 +5,7 @@ the vector of a one-second word by several hundredths of cosine, so each is part
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -24,16 +25,16 @@ class Frames(NamedTuple):
     valid: int
 
 
-class FrontEnd(nn.Module):
+class FrontEnd(nn.Module, ABC):
     """Base of the front ends: fixed tensors, no trained weights."""
 
+    @abstractmethod
     def samples_for(self, frames: int) -> int:
         """Return the fewest samples that give at least `frames` valid frames and that the transform accepts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, waveforms: Tensor) -> Frames:
         """Turn (B, N) float32 waveforms of one length into (B, F, T) features."""
-        raise NotImplementedError
 
     def __call__(self, waveforms: Tensor) -> Frames:
         """Run `forward`; restated because `nn.Module` leaves the result untyped."""
