@@ -1,6 +1,7 @@
 """What a user points at -> the recordings to ingest, with the speaker each one names."""
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ class ArchiveFile:
     path: Path
     speaker: str | None
     size_bytes: int
+
+
+def uri_of(path: Path) -> str:
+    r"""Name a file as text that every database and JSON reader keeps; bytes that are no text are written as \xNN."""
+    return as_text(str(path))
+
+
+def as_text(text: str) -> str:
+    r"""Write the bytes of a file name that are no text as \xNN, so that the rest can be kept and shown."""
+    return os.fsencode(text).decode("utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)

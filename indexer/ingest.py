@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from indexer.archive import ArchiveFile
+from indexer.archive import ArchiveFile, as_text, uri_of
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobItemState, JobState, Recording, RecordingState
@@ -192,7 +192,7 @@ class _Run:
         self.tally.utterances += len(result.utterances)
         self.tally.enrolled += len(result.utterances) if speaker is not None else 0
         self.tally.audio_s += result.duration_s
-        self.notices += [f"{result.file.path}: partial: {issue}" for issue in result.issues]
+        self.notices += [f"{uri_of(result.file.path)}: partial: {issue}" for issue in result.issues]
 
     def _recognize(self, result: EmbeddedFile) -> None:
         """Take note of a recording that is there already; give it its speaker where it has none."""
@@ -219,7 +219,7 @@ class _Run:
 
     def _keep_name(self, result: EmbeddedFile, recording: Recording, names: Sequence[str]) -> None:
         message = (
-            f"{result.file.path}: recording {recording.id} is enrolled as {', '.join(names)}, "
+            f"{uri_of(result.file.path)}: recording {recording.id} is enrolled as {', '.join(names)}, "
             f"not as {result.file.speaker}; to rename it, erase it first: voxdex recordings delete {recording.id}"
         )
         if self.naming == "must":
@@ -227,12 +227,12 @@ class _Run:
         self.notices.append(message)
 
     def _fail(self, result: EmbeddedFile, error: VoxdexError) -> None:
-        message = " ".join(str(error).split())
+        message = as_text(" ".join(str(error).split()))
         with self.ingest.database.session_scope() as session:
             recording_id = None
             if result.content_sha256 is not None and not result.known:
                 recording_id = self._record_failed(Recordings(session), result, error.code, message)
-            uri = str(result.file.path)
+            uri = uri_of(result.file.path)
             jobs = Jobs(session)
             jobs.record(
                 self.job_id,
@@ -266,7 +266,7 @@ class _Run:
         apart = self.ingest.channels.kind == "each"
         return NewRecording(
             content_sha256=result.content_sha256,
-            uri=str(result.file.path),
+            uri=uri_of(result.file.path),
             state=state,
             duration_s=None if failure else result.duration_s,
             sample_rate_hz=info.sample_rate_hz if info else None,
@@ -301,4 +301,4 @@ class _Run:
         return speakers.get_or_create(self.ingest.gallery_id, [result.file.speaker])[result.file.speaker]
 
     def _note(self, jobs: Jobs, result: EmbeddedFile, state: JobItemState, recording_id: RecordingId) -> None:
-        jobs.record(self.job_id, str(result.file.path), state, recording_id=recording_id)
+        jobs.record(self.job_id, uri_of(result.file.path), state, recording_id=recording_id)

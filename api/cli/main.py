@@ -1,5 +1,6 @@
 """Entry point of the `voxdex` command. Importing it loads neither torch nor a database library: `--help` stays fast."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -53,6 +54,10 @@ def voxdex(
 
 def run() -> None:
     """Run the command line; an error becomes one line and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name need not be text; one that is not must not end the command that prints it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except VoxdexError as error:

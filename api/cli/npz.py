@@ -3,11 +3,13 @@
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.archive import as_text
 from indexer.errors import InvalidRequest
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -28,12 +30,14 @@ def save_npz(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     try:
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for key, array in arrays.items():
-                member = zipfile.ZipInfo(f"{key}.npy", date_time=_EPOCH)
+                member = zipfile.ZipInfo(f"{as_text(key)}.npy", date_time=_EPOCH)
                 with archive.open(member, "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InvalidRequest(
             f"{path}: cannot be written ({error.strerror or error}); choose another --output"
         ) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)

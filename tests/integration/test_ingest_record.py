@@ -1,5 +1,6 @@
 """Ingest writes every recording exactly once, on both databases, whatever the files are like."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -265,3 +266,25 @@ def test_a_file_that_vanished_is_a_failure_with_its_name(tmp_path: Path, make_in
     path.unlink()
     report = make_ingest().run(files, source="x")
     assert [(failure.code, failure.path) for failure in report.failures] == [("not-found", str(path))]
+
+
+def test_a_file_name_that_is_no_text_is_ingested_under_its_bytes(
+    tmp_path: Path, database: Database, gallery_id: GalleryId, make_ingest: MakeIngest
+) -> None:
+    good = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    text = write(tmp_path / "text.wav")
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mus\xedca.wav"))
+    try:
+        text.rename(good)
+        bad.write_bytes(b"RIFF")
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    report = make_ingest().run(list_archive([tmp_path], everybody("ann")).files, source="x")
+    assert (report.tally.ingested, report.tally.failed) == (1, 1)
+    assert "mus\\xedca.wav" in report.failures[0].message
+    with database.read_scope() as session:
+        uris = {recording.uri: recording.state for recording in Recordings(session).page(gallery_id)}
+    assert {Path(uri).name: state for uri, state in uris.items()} == {
+        "caf\\xe9.wav": RecordingState.READY,
+        "mus\\xedca.wav": RecordingState.FAILED,
+    }
