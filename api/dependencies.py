@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
-from indexer.errors import EncoderMismatch, InvalidRequest
+from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
 from indexer.settings import Settings, load_settings
 from indexer.types import EncoderId, GalleryId
 
@@ -65,6 +65,25 @@ class Services:
             self._database.close()
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a record to ask; the default one is made by the first ingest."""
+        return self.settings.database.url is not None or self.settings.sqlite_path.exists()
+
+    def record(self) -> "Database":
+        """Return the record for questions, which must not make one.
+
+        Raises
+        ------
+        NotFound
+            If there is none yet.
+        """
+        if not self.exists:
+            raise NotFound(
+                f"nothing is stored in {self.settings.home} yet: run voxdex ingest, or name another folder with --home"
+            )
+        return self.database
+
+    @property
     def database(self) -> "Database":
         """The record, at the schema of this version."""
         if self._database is None:
@@ -78,14 +97,14 @@ class Services:
         """The index of each gallery."""
         from api.indexes import Indexes
 
-        return Indexes(self.database, self.settings.home)
+        return Indexes(self.record(), self.settings.home)
 
     @cached_property
     def catalog(self) -> "Catalog":
         """What is stored."""
         from api.catalog import Catalog
 
-        return Catalog(self.database, refresh_index=self.indexes.scrub, drop_index=self.indexes.drop)
+        return Catalog(self.record(), refresh_index=self.indexes.scrub, drop_index=self.indexes.drop)
 
     def ingest(self, gallery: str, encoder: str | None) -> "Ingest":
         """Prepare to write into a gallery, which is made if new.
@@ -139,7 +158,7 @@ class Services:
         from api.voices import Voices
         from indexer.db.repositories import Galleries
 
-        with self.database.read_scope() as session:
+        with self.record().read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
         loaded, spec = self._gallery_encoder(gallery, None)
         return Voices(

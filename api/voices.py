@@ -48,6 +48,7 @@ class Comparison:
             setting=self._settings.decision.verification_threshold,
             encoder_default=self._spec.verification_threshold,
             encoder=self._spec.name,
+            default_source="family" if self._spec.local_path else "encoder",
         )
 
     def identification_point(self, threshold: float | None) -> OperatingPoint:

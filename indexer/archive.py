@@ -35,10 +35,11 @@ def as_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """The files found, in a stable order, and how many others lay beside them."""
+    """The files found, in a stable order, how many others lay beside them, and the folders that could not be listed."""
 
     files: tuple[ArchiveFile, ...]
     ignored: int
+    unreadable: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -179,34 +180,43 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
     """
     found: dict[Path, str | None] = {}
     ignored = 0
+    unreadable: list[str] = []
     for path in paths:
         if path.is_dir():
-            for file in _walk(path.resolve()):
+            for file in _walk(path.resolve(), unreadable):
                 if looks_like_audio(file):
                     found.setdefault(file, None)
                 else:
                     ignored += 1
         elif path.suffix.lower() == MANIFEST_SUFFIX:
             for file, speaker in read_manifest(path):
+                if speaker and found.get(file) not in (None, speaker):
+                    raise InvalidRequest(
+                        f"{path}: {file} is both {found[file]!r} and {speaker!r}; name one speaker a file"
+                    )
                 found[file] = found.get(file) or speaker
         elif path.exists() or path.is_symlink():
             found.setdefault(path.absolute(), None)
         else:
             raise NotFound(f"{path}: no such file or folder; check the spelling, relative paths start at {Path.cwd()}")
     files = (ArchiveFile(path, rule(path) or speaker, _size(path)) for path, speaker in found.items())
-    return ArchiveListing(tuple(files), ignored)
+    return ArchiveListing(tuple(files), ignored, tuple(unreadable))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
     # Path.walk is 3.12; sorted, so that two runs and two machines list alike. Links to folders are not followed:
     # they can form loops, and what they lead to is outside of what was asked for.
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        unreadable.append(f"{folder}: cannot be listed ({error.strerror or error}); check its permissions")
+        return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             if not entry.is_symlink():
-                yield from _walk(entry)
+                yield from _walk(entry, unreadable)
         elif entry.is_file():
             yield entry
 

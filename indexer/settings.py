@@ -5,9 +5,10 @@
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from indexer.errors import InvalidRequest
 
@@ -70,7 +71,9 @@ class LoggingSettings(_Group):
 class Settings(BaseSettings):
     """The whole configuration of one process, built once at its edge."""
 
-    model_config = SettingsConfigDict(env_prefix="VOXDEX_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="VOXDEX_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".voxdex", description="database, index files, registry")
     cache: Path = Field(
@@ -85,11 +88,16 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
 
     @property
+    def sqlite_path(self) -> Path:
+        """File of the record where no database URL is set."""
+        return (self.home / "voxdex.sqlite3").absolute()
+
+    @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the record."""
         if self.database.url is not None:
             return self.database.url.get_secret_value()
-        return f"sqlite:///{(self.home / 'voxdex.sqlite3').absolute()}"
+        return f"sqlite:///{quote(str(self.sqlite_path))}"
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -103,6 +111,11 @@ def load_settings(**overrides: Any) -> Settings:
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)
+    except SettingsError as error:
+        reason = error.__cause__ or error
+        raise InvalidRequest(
+            f"{error} ({reason}); a group is set as JSON, or field by field: VOXDEX_AUDIO__BLOCK_S"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         name = "VOXDEX_" + "__".join(str(part) for part in first["loc"]).upper()

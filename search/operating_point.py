@@ -5,7 +5,7 @@ from typing import Literal
 
 from indexer.errors import InvalidRequest
 
-ThresholdSource = Literal["request", "setting", "encoder"]
+ThresholdSource = Literal["request", "setting", "encoder", "family"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,17 @@ class OperatingPoint:
 
 
 def choose_operating_point(
-    *, requested: float | None, setting: float | None, encoder_default: float | None, encoder: str
+    *,
+    requested: float | None,
+    setting: float | None,
+    encoder_default: float | None,
+    encoder: str,
+    default_source: ThresholdSource = "encoder",
 ) -> OperatingPoint:
     """Take the most specific threshold: the request's, the setting's, the encoder's.
+
+    `default_source` is "family" where the default was published for another model of the encoder's family: it holds
+    for that model's scores, and for this one's only perhaps. An answer says so.
 
     Raises
     ------
@@ -29,7 +37,7 @@ def choose_operating_point(
     candidates: list[tuple[ThresholdSource, float | None]] = [
         ("request", requested),
         ("setting", setting),
-        ("encoder", encoder_default),
+        (default_source, encoder_default),
     ]
     for source, value in candidates:
         if value is None:

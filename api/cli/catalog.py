@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli import options
-from api.cli.output import print_json, print_line, print_notice, print_table
+from api.cli.output import counted, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
 
 speakers = typer.Typer(help="List, show and erase speakers.", no_args_is_help=True)
@@ -14,9 +14,11 @@ recordings = typer.Typer(help="List, show and erase recordings.", no_args_is_hel
 galleries = typer.Typer(help="List, show and erase galleries.", no_args_is_help=True)
 
 _Limit = Annotated[int, typer.Option("--limit", help="Most rows shown.", min=1, max=100_000)]
-_After = Annotated[int, typer.Option("--after", help="Go on after this id.", min=0)]
+_After = Annotated[int, typer.Option("--after", help="Go on after this id.", min=0, max=2**63 - 1)]
 _Name = Annotated[str, typer.Argument(help="Name.", show_default=False)]
-_RecordingId = Annotated[int, typer.Argument(help="Id, as `recordings list` shows it.", show_default=False)]
+_RecordingId = Annotated[
+    int, typer.Argument(help="Id, as `recordings list` shows it.", show_default=False, min=1, max=2**63 - 1)
+]
 
 
 @speakers.command("list")
@@ -149,7 +151,7 @@ def list_galleries(home: options.Home = None, as_json: options.Json = False) -> 
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        found = services.catalog.galleries()
+        found = services.catalog.galleries() if services.exists else []
     columns = ["name", "encoder_name", "speakers", "recordings", "embeddings", "created_at"]
     _print_rows(found, columns, len(found) + 1, as_json=as_json, what="galleries")
 
@@ -197,7 +199,7 @@ def _print_erased(erased: Any, *, as_json: bool, what: str) -> None:
     if as_json:
         print_json({"erased": what, **asdict(erased)})
         return
-    counts = ", ".join(f"{count} {kind}" for kind, count in asdict(erased).items() if count)
+    counts = ", ".join(counted(count, kind.removesuffix("s")) for kind, count in asdict(erased).items() if count)
     print_line(f"erased {what}" + (f": {counts}" if counts else ""))
 
 

@@ -109,7 +109,7 @@ def labeled_recordings(data: Path, most_speakers: int) -> DemoSet:
     if data.is_dir():
         labeled = [(file.path, _speaker_of(file.path)) for file in list_archive([data], nobody).files]
     else:
-        labeled = [(path, speaker) for path, speaker in read_manifest(data) if speaker]
+        labeled = [(path, speaker) for path, speaker in read_manifest(data, needs_speaker=True) if speaker]
     by_speaker: dict[str, list[Path]] = {}
     for path, speaker in labeled:
         if speaker:

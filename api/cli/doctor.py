@@ -94,7 +94,13 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     registry = make_registry(settings)
     spec = registry.get(settings.embedding.encoder)
     path = registry.cached(spec)
-    found = f"{spec.name}: {path}" if path else f"{spec.name} is not here yet: voxdex encoder pull"
+    place = registry.place_of(spec)
+    if path:
+        found = f"{spec.name}: {path}"
+    elif place.exists():
+        found = f"{spec.name}: {place} is not the published file: delete it, then run voxdex encoder pull"
+    else:
+        found = f"{spec.name} is not here yet: voxdex encoder pull"
     yield Finding("weights", path is not None, found)
 
 

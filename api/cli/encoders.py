@@ -98,7 +98,10 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
 def add(
     name: Annotated[str, typer.Argument(help="Name to give it.", show_default=False)],
     path: Annotated[
-        Path, typer.Argument(help="A .nemo archive, or a SpeechBrain embedding_model.ckpt.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A .nemo archive, or a SpeechBrain embedding_model.ckpt.", show_default=False, readable=False
+        ),
     ],
     front_end: Annotated[
         str | None,

@@ -1,13 +1,14 @@
 """`voxdex ingest`: an archive goes into a gallery."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli import options
-from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice
+from api.cli.output import EXIT_SOME_FAILED, counted, print_json, print_line, print_notice
 
 if TYPE_CHECKING:
     from indexer.ingest import IngestReport, Tally
@@ -16,7 +17,9 @@ _SHOWN_FAILURES = 20
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files, folders, or CSV manifests with a column named path.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, folders, or CSV manifests with a column named path.", readable=False)
+    ],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     speaker_from: Annotated[
         str | None,
@@ -41,7 +44,7 @@ def ingest(
     from indexer.archive import list_archive, parse_speaker_rule
 
     with open_services(home=home, channels=channels) as services:
-        listing = list_archive(paths, parse_speaker_rule(speaker_from or "none", roots=paths))
+        listing = list_archive(paths, parse_speaker_rule("none" if speaker_from is None else speaker_from, roots=paths))
         unnamed = sum(file.speaker is None for file in listing.files)
         if speaker_from and speaker_from != "none" and unnamed:
             print_notice(
@@ -50,29 +53,32 @@ def ingest(
             )
         source = ", ".join(str(path) for path in paths)
         if not listing.files:
-            print_notice(
-                f"no recordings in {source} ({listing.ignored} files do not look like audio; name one to try it)"
-            )
-        with _Progress(len(listing.files), listing.total_bytes, quiet=as_json) as progress:
+            others = f"; {listing.ignored} files there do not look like audio: name one to try it"
+            print_notice(f"no recordings in {source}" + (others if listing.ignored else ""))
+        for folder in listing.unreadable:
+            print_notice(folder)
+        with _Progress(len(listing.files), quiet=as_json) as progress:
             report = services.ingest(gallery, encoder).run(listing.files, source=source, on_file=progress.update)
         services.indexes.open(gallery)  # Brings the index into step now, not when the first question waits for it.
-    print_report(gallery, report, as_json=as_json, ignored=listing.ignored)
+    print_report(gallery, report, as_json=as_json, ignored=listing.ignored, unreadable=listing.unreadable)
 
 
-def print_report(gallery: str, report: "IngestReport", *, as_json: bool, ignored: int = 0) -> None:
-    """Print what became of the files, and leave with status 1 when one could not be used."""
+def print_report(
+    gallery: str, report: "IngestReport", *, as_json: bool, ignored: int = 0, unreadable: Sequence[str] = ()
+) -> None:
+    """Print what became of the files, and leave with status 1 when one, or a folder of them, could not be used."""
     if as_json:
-        print_json({"gallery": gallery, "ignored": ignored, **_document(report)})
+        print_json({"gallery": gallery, "ignored": ignored, "unreadable": list(unreadable), **_document(report)})
     else:
         _print_summary(gallery, ignored, report)
-    if report.tally.failed:
+    if report.tally.failed or unreadable:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
 class _Progress:
     """A live bar on a terminal; nothing where output is not watched."""
 
-    def __init__(self, files: int, total_bytes: int, *, quiet: bool) -> None:
+    def __init__(self, files: int, *, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -95,8 +101,6 @@ class _Progress:
             console=console,
             disable=quiet or not console.is_terminal,
         )
-        self._files = files
-        # Bytes are known before decoding and follow duration far better than the count of files does.
         self._task = self._progress.add_task("", total=files, speed="")
 
     def __enter__(self) -> "_Progress":
@@ -149,6 +153,7 @@ def _print_summary(gallery: str, ignored: int, report: "IngestReport") -> None:
     print_line(f"gallery {gallery}: {tally.found} found: " + ", ".join(parts))
     if tally.ingested:
         print_line(
-            f"{tally.utterances} utterances ({tally.enrolled} enrolled), {tally.audio_s / 60:.1f} min of audio in "
-            f"{tally.elapsed_s:.1f} s: {tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f} times real time"
+            f"{counted(tally.utterances, 'utterance')} ({tally.enrolled} enrolled), "
+            f"{tally.audio_s / 60:.1f} min of audio in {tally.elapsed_s:.1f} s: "
+            f"{tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f} times real time"
         )

@@ -1,14 +1,15 @@
 """Entry point of the `voxdex` command. Importing it loads neither torch nor a database library: `--help` stays fast."""
 
 import io
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from api.cli import catalog, encoders, indexes, ingest, system, voices
-from api.cli.output import exit_code, print_error
-from indexer.errors import VoxdexError
+from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
+from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
@@ -53,24 +54,57 @@ def voxdex(
 
 
 def run() -> None:
-    """Run the command line; an error becomes one line and an exit status."""
+    """Run the command line; an error becomes one line, a document where JSON was asked for, and an exit status."""
+    as_json = "--json" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be text; one that is not must not end the command that prints it.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except VoxdexError as error:
-        print_error(error, as_json="--json" in sys.argv)
-        sys.exit(exit_code(error))
-    except SystemExit as leave:
-        if leave.code == INTERRUPTED:  # Typer turns Ctrl-C into this status.
-            sys.stderr.write("voxdex: interrupted; what was finished is kept, run the same command again to go on\n")
-        raise
+        status = _run(as_json=as_json)
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) went away; there is nobody left to tell.
-        sys.stderr.close()
-        sys.exit(0)
+        _discard_output()
+        status = 0
+    except OSError as error:
+        _discard_output()
+        what = error.filename or "the answer"
+        print_error(Unavailable(f"{what} cannot be written or read: {error.strerror or error}"), as_json=False)
+        status = exit_code(Unavailable())
+    sys.exit(status)
+
+
+def _run(*, as_json: bool) -> int:
+    try:
+        status = app(standalone_mode=False)
+    except VoxdexError as error:
+        print_error(error, as_json=as_json)
+        return exit_code(error)
+    except typer.Abort:
+        return EXIT_SOME_FAILED
+    except typer.TyperException as error:
+        return _report_usage(error, as_json=as_json)
+    if status == INTERRUPTED:  # Typer turns Ctrl-C into this status.
+        sys.stderr.write("voxdex: interrupted; what was finished is kept, run the same command again to go on\n")
+    return status if isinstance(status, int) else 0
+
+
+def _report_usage(error: typer.TyperException, *, as_json: bool) -> int:
+    """Report a mistyped command like every other error; a command without arguments shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # Not public in Typer, and no error in a user's eyes.
+        sys.stderr.write(f"{error}\n")
+        return exit_code(InvalidRequest())
+    format_message = getattr(error, "format_message", error.__str__)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "voxdex"
+    print_error(InvalidRequest(f"{format_message().rstrip('.')}; see `{command} --help`"), as_json=as_json)
+    return exit_code(InvalidRequest())
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, so that leaving does not fail on it again."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the process ends
 
 
 if __name__ == "__main__":

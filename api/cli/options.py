@@ -9,6 +9,7 @@ Home = Annotated[
     Path | None,
     typer.Option(
         "--home",
+        readable=False,
         help="Folder of the database and the index (default: VOXDEX_HOME, else ~/.voxdex).",
         show_default=False,
     ),

@@ -70,6 +70,11 @@ def print_notice(text: str) -> None:
     sys.stderr.write(f"voxdex: {text}\n")
 
 
+def counted(number: int, noun: str) -> str:
+    """Write "1 recording" and "2 recordings"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """Print rows as a table; numbers are aligned to the right, and markup in names means nothing."""
     from rich import box

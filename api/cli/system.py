@@ -25,6 +25,7 @@ def demo(
         Path | None,
         typer.Option(
             "--data",
+            readable=False,
             help="A LibriSpeech-style tree (a folder for each speaker) or a CSV manifest (path, speaker) "
             "instead of the meeting excerpts that are fetched.",
             show_default=False,

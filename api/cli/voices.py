@@ -10,6 +10,7 @@ import typer
 from api.cli import options
 from api.cli.output import (
     EXIT_SOME_FAILED,
+    counted,
     outcome_text,
     print_error,
     print_json,
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from indexer.probes import Probe
+    from search.occurrences import Occurrence
     from search.verification import Verification
 
-Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False, readable=False)]
 
 
 @dataclass
@@ -68,7 +70,9 @@ def enroll(
     from api.cli.ingest import print_report
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
+    from indexer.db.repositories import require_name
 
+    require_name("speaker", speaker)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
         report = services.ingest(gallery, encoder).run(listing.files, source="enroll", naming="must")
@@ -126,7 +130,7 @@ def identify(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="Recording of the person.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Recording of the person.", show_default=False, readable=False)],
     speaker: Annotated[str, typer.Option("--speaker", "-s", help="Who they claim to be.", show_default=False)],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     threshold: options.Threshold = None,
@@ -147,8 +151,8 @@ def verify(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A recording.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="Another recording.", show_default=False)],
+    a: Annotated[Path, typer.Argument(help="A recording.", show_default=False, readable=False)],
+    b: Annotated[Path, typer.Argument(help="Another recording.", show_default=False, readable=False)],
     threshold: options.Threshold = None,
     encoder: options.Encoder = None,
     channels: options.Channels = None,
@@ -170,7 +174,9 @@ def compare(
 
 
 def search(
-    file: Annotated[Path, typer.Argument(help="Recording of the voice to look for.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Recording of the voice to look for.", show_default=False, readable=False)
+    ],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     threshold: options.Threshold = None,
     limit: Annotated[int, typer.Option("--limit", help="Most recordings shown.", min=1, max=10_000)] = 20,
@@ -181,7 +187,7 @@ def search(
     """Find the recordings of the archive in which a voice occurs, and the stretches where it does."""
     from api.dependencies import open_services
 
-    results, rows = [], []
+    results: list[dict[str, Any]] = []
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
         for probe in voices.probe(file):
@@ -195,28 +201,29 @@ def search(
                     "recordings": occurrences[:limit],
                 }
             )
-            for occurrence in occurrences[:limit]:
-                stretches = ", ".join(f"{s.start_s:.1f}-{s.end_s:.1f}" for s in occurrence.stretches)
-                rows.append(
-                    [
-                        occurrence.recording_id,
-                        occurrence.uri,
-                        occurrence.score,
-                        stretches,
-                        ", ".join(occurrence.speakers),
-                    ]
+            if not as_json:
+                _print_occurrences(occurrences[:limit])
+                voice = "this voice" if probe.channel is None else f"the voice of channel {probe.channel}"
+                print_line(
+                    f"{counted(len(occurrences), 'recording')} with {voice} in gallery {gallery} "
+                    f"(score >= {point.score_threshold:.3f}, from the {point.source})"
                 )
     if as_json:
         print_json({"gallery": gallery, "results": results})
-        return
+
+
+def _print_occurrences(occurrences: "list[Occurrence]") -> None:
+    rows = []
+    for occurrence in occurrences:
+        stretches = ", ".join(f"{stretch.start_s:.1f}-{stretch.end_s:.1f}" for stretch in occurrence.stretches)
+        speakers = ", ".join(occurrence.speakers)
+        rows.append([occurrence.recording_id, occurrence.uri, occurrence.score, stretches, speakers])
     if rows:
         print_table(["id", "recording", "score", "stretches (s)", "known as"], rows)
-    found = sum(result["found"] for result in results)
-    print_line(f"{found} recordings with this voice in gallery {gallery} (score >= {results[0]['threshold']:.3f})")
 
 
 def embed(
-    files: Files,
+    files: Annotated[list[str], typer.Argument(help="Recordings.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy .npz file to write.", show_default=False)],
     encoder: options.Encoder = None,
     front_end: Annotated[
@@ -231,19 +238,20 @@ def embed(
     as_json: options.Json = False,
 ) -> None:
     """Embed recordings into an .npz whose keys are the paths as given (with #N for channel N of `--channels each`)."""
-    from api.cli.npz import save_npz
+    from api.cli.npz import check_output, save_npz
     from api.dependencies import open_services
 
+    target = check_output(output, map(Path, files))
     attempts = _Attempts()
     vectors: dict[str, NDArray[np.float32]] = {}
     with open_services(home=home, channels=channels) as services:
         comparison = services.comparison(encoder, front_end=front_end)
-        for file, probe in attempts.each(files, lambda path: comparison.probe(path, raw=raw)):
-            key = str(file) if probe.channel is None else f"{file}#{probe.channel}"
-            vectors[key] = probe.vector
+        for file in dict.fromkeys(files):  # A path writes "./a" as "a"; a key is what was typed.
+            for _, probe in attempts.each([Path(file)], lambda path: comparison.probe(path, raw=raw)):
+                vectors[file if probe.channel is None else f"{file}#{probe.channel}"] = probe.vector
         encoder_id, dim = comparison.encoder.id, comparison.encoder.dim
     if vectors:
-        save_npz(output, vectors)
+        save_npz(target, vectors)
     if as_json:
         print_json(
             {
@@ -254,8 +262,8 @@ def embed(
                 "failed": attempts.failed,
             }
         )
-    else:
-        print_line(f"{len(vectors)} vectors of {dim} numbers by {encoder_id} in {output}")
+    elif vectors:
+        print_line(f"{counted(len(vectors), 'vector')} of {dim} numbers by {encoder_id} in {output}")
     attempts.finish()
 
 

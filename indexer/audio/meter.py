@@ -57,5 +57,5 @@ def require_numbers(block: NDArray[np.float64], first_frame: int, sample_rate_hz
     position = first_frame + frame
     raise CorruptAudio(
         f"{name}: sample {position} of channel {channel} (at {position / sample_rate_hz:.3f} s) is "
-        f"{float(block[frame, channel])}, not a finite sample value; export the recording again"
+        f"{float(block[frame, channel])}, which is no sample value; export the recording again"
     )

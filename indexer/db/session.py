@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 from sqlalchemy.orm import Session, sessionmaker
 
 from indexer.db.models import SCHEMA_REVISION
-from indexer.errors import Conflict, InvalidRequest, SchemaMismatch, Unavailable
+from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, SchemaMismatch, Unavailable
 from indexer.file_integrity import make_private_dir
 from indexer.settings import Settings
 
@@ -39,7 +39,7 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise InvalidRequest(
             "VOXDEX_DATABASE__URL is not a database URL: write postgresql://user:password@host/name or sqlite:///path"
         ) from None
@@ -236,10 +236,18 @@ def revision_of(engine: Engine) -> str | None:
     try:
         with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
             return schema_revision(connection)
+    except OperationalError as error:
+        sqlite = engine.dialect.name == "sqlite"
+        remedy = (
+            "its folder and the files beside it must be writable, even to read"
+            if sqlite
+            else "check VOXDEX_DATABASE__URL and that the server is running"
+        )
+        raise Unavailable(f"cannot open the database {shown(engine.url)}: {_first_line(error)}; {remedy}") from error
     except DBAPIError as error:
-        raise Unavailable(
-            f"cannot open the database {shown(engine.url)}: {_first_line(error)}; check VOXDEX_DATABASE__URL and that "
-            "the server is running"
+        # SQLite reports a file that is no database, or a damaged one, in this way.
+        raise CorruptArtifact(
+            f"the database {shown(engine.url)} is damaged: {_first_line(error)}; restore it from a backup"
         ) from error
 
 

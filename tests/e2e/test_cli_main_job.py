@@ -211,6 +211,13 @@ def test_one_bad_probe_does_not_cost_the_others_their_answer(run: Run, gallery: 
         (["recordings", "show", "999999", "-g", "meetings"], 4, "not-found"),
         (["recordings", "list", "--state", "odd", "-g", "meetings"], 2, "invalid-request"),
         (["ingest", "MISSING"], 4, "not-found"),
+        (["ingest", "PROBE", "--speaker-from", ""], 2, "invalid-request"),
+        (["enroll", "", "PROBE"], 2, "invalid-request"),
+        (["embed", "PROBE", "-o", "PROBE"], 2, "invalid-request"),
+        (["embed", "PROBE", "-o", "/dev/null"], 2, "invalid-request"),
+        (["identify", "PROBE", "--top-k", "many"], 2, "invalid-request"),
+        (["recordings", "show", "99999999999999999999"], 2, "invalid-request"),
+        (["identify"], 2, "invalid-request"),
         (["ingest", "PROBE", "--speaker-from", "moon"], 2, "invalid-request"),
     ],
 )
@@ -229,6 +236,51 @@ def test_an_error_is_one_line_with_its_own_exit_status(
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith(f"voxdex: {code}: ")
+
+
+def test_a_refused_output_leaves_the_recording_alone(run: Run, cut: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "own.wav"
+    shutil.copy(cut / "MEE009" / "probe.wav", recording)
+    before = recording.read_bytes()
+    (tmp_path / "link.wav").symlink_to(recording)
+    run("embed", recording, "-o", recording, expect=2)
+    run("embed", recording, "-o", tmp_path / "link.wav", expect=2)
+    assert recording.read_bytes() == before
+
+
+def test_keys_are_the_paths_as_typed(run: Run, cut: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cut)
+    typed = ["./MEE009/probe.wav", "MEE009//probe.wav", str(cut / "MEE009" / "probe.wav")]
+    document = answer(run("embed", *typed, typed[0], "-o", tmp_path / "v.npz", "--json"))
+    assert document["keys"] == list(np.load(tmp_path / "v.npz")) == typed
+
+
+def test_a_usage_error_is_a_document_where_json_was_asked_for(run: Run) -> None:
+    document = answer(run("identify", "x.wav", "--threshold", "high", "--json", expect=2))
+    assert document["error"]["code"] == "invalid-request"
+    assert "--threshold" in document["error"]["message"]
+
+
+def test_asking_makes_nothing(default_weights: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "typo"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("voxdex"), "speakers", "list", "--home", nowhere],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, nowhere.exists()) == (4, False)
+    assert str(nowhere) in done.stderr
+
+
+@pytest.mark.parametrize("name", ["h %20 x", "q?x=1#a", "50%", "caf\u00e9 \U0001f600"])
+def test_a_home_of_any_name_holds_its_own_database(name: str, tmp_path: Path) -> None:
+    home = tmp_path / name
+    command = [Path(sys.executable).with_name("voxdex"), "db", "upgrade", "--home", home]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home / "voxdex.sqlite3").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Path, cut: Path) -> None:

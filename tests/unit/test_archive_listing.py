@@ -1,10 +1,11 @@
 """What a user points at becomes the right files with the right speakers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from indexer.archive import list_archive, parse_speaker_rule, read_manifest
+from indexer.archive import _walk, list_archive, parse_speaker_rule, read_manifest
 from indexer.errors import InvalidRequest, NotFound
 
 
@@ -89,6 +90,26 @@ def test_a_manifest_that_names_two_speakers_for_a_file_is_refused(tree: Path) ->
 def test_an_unknown_rule_is_refused_by_name(rule: str) -> None:
     with pytest.raises(InvalidRequest, match="--speaker-from"):
         parse_speaker_rule(rule)
+
+
+class LockedFolder(type(Path())):  # type: ignore[misc]
+    """A folder that may not be listed, also for a user who may list everything."""
+
+    def iterdir(self) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_stops_nothing(tree: Path) -> None:
+    unreadable: list[str] = []
+    assert list(_walk(LockedFolder(tree / "ann"), unreadable)) == []
+    assert unreadable == [f"{tree / 'ann'}: cannot be listed (Permission denied); check its permissions"]
+
+
+def test_a_manifest_that_contradicts_itself_is_refused(tree: Path) -> None:
+    manifest = tree / "list.csv"
+    manifest.write_text("path,speaker\nann/1/a.wav,Ann\nann/1/a.wav,Bob\n")
+    with pytest.raises(InvalidRequest, match="both 'Ann' and 'Bob'"):
+        list_archive([manifest], parse_speaker_rule("none"))
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:

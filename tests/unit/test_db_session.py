@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.session import make_engine, open_database, parse_url, shown
-from indexer.errors import InvalidRequest, Unavailable
+from indexer.errors import CorruptArtifact, InvalidRequest, Unavailable
 from indexer.settings import load_settings
 
 
@@ -45,9 +45,9 @@ def test_an_unreachable_server_is_unavailable_and_its_password_stays_hidden() ->
     assert "127.0.0.1" in message
 
 
-def test_a_file_that_is_no_database_is_unavailable_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_damaged_by_name(tmp_path: Path) -> None:
     (tmp_path / "voxdex.sqlite3").write_bytes(b"this is not a database, whatever its name says " * 100)
-    with pytest.raises(Unavailable, match=r"voxdex\.sqlite3: file is not a database"):
+    with pytest.raises(CorruptArtifact, match=r"voxdex\.sqlite3 is damaged: file is not a database"):
         open_database(load_settings(home=tmp_path, database={}))
 
 
