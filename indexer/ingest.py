@@ -131,7 +131,12 @@ class Ingest:
                     on_file(run.tally)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
-            run.finish(state, error=str(error) or type(error).__name__)
+            # The note must not hide why it is written: a full disk refuses it too, and so can a connection that an
+            # interrupt left in the middle of a statement.
+            try:
+                run.finish(state, error=str(error) or type(error).__name__)
+            except VoxdexError as unwritten:
+                logger.warning("job %s: its end was not written: %s", job_id, unwritten)
             raise
         finally:
             done.close()

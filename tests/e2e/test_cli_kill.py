@@ -51,8 +51,9 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, defaul
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.strip() == "voxdex: interrupted; what was finished is kept, run the same command again to go on"
+    assert process.returncode == 130, stderr
+    last = stderr.strip().splitlines()[-1]
+    assert last == "voxdex: interrupted; what was finished is kept, run the same command again to go on"
     assert 0 < len(contents(home)) < FILES
 
 
