@@ -20,6 +20,7 @@ from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
 from indexer.errors import AlreadyExists, Conflict, InvalidRequest, VoxdexError
+from indexer.interrupts import interrupts_deferred
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.settings import AudioSettings
 from indexer.types import GalleryId, JobId, RecordingId, SpeakerId
@@ -126,13 +127,13 @@ class Ingest:
         done = pipeline.run(files)
         try:
             for result in done:
-                run.commit(result)
+                with interrupts_deferred():
+                    run.commit(result)
                 if on_file:
                     on_file(run.tally)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
-            # The note must not hide why it is written: a full disk refuses it too, and so can a connection that an
-            # interrupt left in the middle of a statement.
+            # The note must not hide why it is written: what stopped the job (a full disk) may refuse it too.
             try:
                 run.finish(state, error=str(error) or type(error).__name__)
             except VoxdexError as unwritten:
