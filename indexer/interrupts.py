@@ -11,8 +11,8 @@ from types import FrameType
 def interrupts_deferred() -> Iterator[None]:
     """Hold an interrupt (SIGINT) back until the block has ended, then raise it.
 
-    Raised in the middle of a transaction it could leave the connection, and with it SQLite's write lock, in a state that
-    the next write (the note that the job was canceled) has to wait for. Between transactions nothing is at stake.
+    Raised in the middle of a transaction it could leave the connection, and with it SQLite's write lock, in a state
+    that the next write (the note that the job was canceled) has to wait for. Between transactions nothing is at stake.
     Elsewhere than in the main thread nothing is held back, because no signal arrives there.
     """
     if threading.current_thread() is not threading.main_thread():
