@@ -43,21 +43,21 @@ class Comparison:
 
     def verification_point(self, threshold: float | None) -> OperatingPoint:
         """Threshold of a 1:1 decision."""
-        return choose_operating_point(
-            requested=threshold,
-            setting=self._settings.decision.verification_threshold,
-            encoder_default=self._spec.verification_threshold,
-            encoder=self._spec.name,
-            default_source="family" if self._spec.local_path else "encoder",
-        )
+        decision = self._settings.decision
+        return self._point(threshold, decision.verification_threshold, self._spec.verification_threshold)
 
     def identification_point(self, threshold: float | None) -> OperatingPoint:
         """Threshold of a decision against a whole gallery."""
+        decision = self._settings.decision
+        return self._point(threshold, decision.identification_threshold, self._spec.identification_threshold)
+
+    def _point(self, requested: float | None, setting: float | None, default: float | None) -> OperatingPoint:
         return choose_operating_point(
-            requested=threshold,
-            setting=self._settings.decision.identification_threshold,
-            encoder_default=self._spec.identification_threshold,
+            requested=requested,
+            setting=setting,
+            encoder_default=default,
             encoder=self._spec.name,
+            default_source="family" if self._spec.local_path else "encoder",
         )
 
 

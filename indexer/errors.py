@@ -134,6 +134,11 @@ class NonFiniteEmbedding(CorruptArtifact):
     code = "non-finite-embedding"
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line; the kind of error where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 _Error = TypeVar("_Error", bound=VoxdexError)
 
 

@@ -19,7 +19,7 @@ from indexer.db.repositories import Speakers
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
-from indexer.errors import AlreadyExists, Conflict, InvalidRequest, VoxdexError
+from indexer.errors import AlreadyExists, Conflict, InvalidRequest, VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.settings import AudioSettings
@@ -233,7 +233,7 @@ class _Run:
         self.notices.append(message)
 
     def _fail(self, result: EmbeddedFile, error: VoxdexError) -> None:
-        message = as_text(" ".join(str(error).split()))
+        message = as_text(one_line(error))
         with self.ingest.database.session_scope() as session:
             recording_id = None
             if result.content_sha256 is not None and not result.known:

@@ -16,7 +16,6 @@ SpeakerId = NewType("SpeakerId", int)
 RecordingId = NewType("RecordingId", int)
 UtteranceId = NewType("UtteranceId", int)
 EmbeddingId = NewType("EmbeddingId", int)
-EnrollmentId = NewType("EnrollmentId", int)
 JobId = NewType("JobId", int)
 EncoderId = NewType("EncoderId", str)
 """Weights hash and front end: vectors are comparable only when these are equal."""

@@ -16,6 +16,7 @@ from indexer.errors import (
     NotFound,
     Unavailable,
     VoxdexError,
+    one_line,
 )
 
 EXIT_SOME_FAILED = 1
@@ -54,7 +55,7 @@ def _plain(value: Any) -> Any:
 
 def print_error(error: VoxdexError, *, as_json: bool) -> None:
     """Write an error as one line on standard error, and as a document where JSON was asked for."""
-    message = " ".join(str(error).split())
+    message = one_line(error)
     if as_json:
         print_json({"error": {"code": error.code, "message": message}})
     sys.stderr.write(f"voxdex: {error.code}: {message}\n")

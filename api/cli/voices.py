@@ -18,7 +18,7 @@ from api.cli.output import (
     print_notice,
     print_table,
 )
-from indexer.errors import InvalidAudio, NotFound
+from indexer.errors import InvalidAudio, NotFound, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class _Attempts:
             try:
                 probes = probes_of(file)
             except (InvalidAudio, NotFound) as error:
-                self.failed.append({"path": str(file), "code": error.code, "message": " ".join(str(error).split())})
+                self.failed.append({"path": str(file), "code": error.code, "message": one_line(error)})
                 print_error(error, as_json=False)
                 continue
             for probe in probes:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from indexer.db.models import SCHEMA_REVISION, Base
-from indexer.db.session import make_engine, schema_revision, shown
+from indexer.db.session import driver_message, make_engine, schema_revision, shown
 from indexer.errors import SchemaMismatch, Unavailable
 
 _ADVISORY_LOCK = 0x766F78646578  # "voxdex": one migration at a time on a Postgres that many processes share
@@ -72,8 +72,9 @@ def _migrating(url: str) -> Iterator[tuple[Config, Connection]]:
             yield config, connection
             _check_foreign_keys(connection)
     except DBAPIError as error:
-        reason = " ".join(str(error.orig).split())[:300]
-        raise Unavailable(f"cannot migrate {shown(engine.url)}: {reason}; nothing was changed") from error
+        raise Unavailable(
+            f"cannot migrate {shown(engine.url)}: {driver_message(error)}; nothing was changed"
+        ) from error
     finally:
         engine.dispose()
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 from sqlalchemy.orm import Session, sessionmaker
 
 from indexer.db.models import SCHEMA_REVISION
-from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, SchemaMismatch, Unavailable
+from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, SchemaMismatch, Unavailable, one_line
 from indexer.file_integrity import make_private_dir
 from indexer.settings import Settings
 
@@ -141,9 +141,9 @@ class Database:
         try:
             yield
         except IntegrityError as error:
-            raise Conflict(f"the record refuses the change: {_first_line(error)}") from error
+            raise Conflict(f"the record refuses the change: {driver_message(error)}") from error
         except OperationalError as error:
-            raise Unavailable(f"{shown(self.engine.url)}: {_first_line(error)}; try again") from error
+            raise Unavailable(f"{shown(self.engine.url)}: {driver_message(error)}; try again") from error
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
@@ -243,11 +243,11 @@ def revision_of(engine: Engine) -> str | None:
             if sqlite
             else "check VOXDEX_DATABASE__URL and that the server is running"
         )
-        raise Unavailable(f"cannot open the database {shown(engine.url)}: {_first_line(error)}; {remedy}") from error
+        raise Unavailable(f"cannot open the database {shown(engine.url)}: {driver_message(error)}; {remedy}") from error
     except DBAPIError as error:
         # SQLite reports a file that is no database, or a damaged one, in this way.
         raise CorruptArtifact(
-            f"the database {shown(engine.url)} is damaged: {_first_line(error)}; restore it from a backup"
+            f"the database {shown(engine.url)} is damaged: {driver_message(error)}; restore it from a backup"
         ) from error
 
 
@@ -259,8 +259,8 @@ def _make_folder(url: URL) -> None:
         raise Unavailable(f"cannot make the folder of {shown(url)}: {error.strerror}; choose another --home") from error
 
 
-def _first_line(error: DBAPIError) -> str:
-    # Drivers may repeat the connection string, password included, and speak over several lines.
-    line = " ".join(str(error.orig).split()) if error.orig is not None else type(error).__name__
+def driver_message(error: DBAPIError) -> str:
+    """Return what the database driver says, on one line and without the password that some repeat."""
+    line = one_line(error.orig) if error.orig is not None else type(error).__name__
     line = re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", line)
     return re.sub(r"(password=)\S+", r"\1***", line)[:300]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from indexer.errors import CorruptArtifact, UnsafeArtifact, UnsupportedCheckpoint
+from indexer.errors import CorruptArtifact, UnsafeArtifact, UnsupportedCheckpoint, one_line
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHTS_NAME = "model_weights.ckpt"
@@ -114,7 +114,7 @@ def read_nemo_archive(data: bytes, label: str) -> NemoArchive:
         while reader.read(_DRAIN_BYTES):
             pass
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise CorruptArtifact(f"{label}: not a readable .nemo archive ({_one_line(error)}); get it again") from error
+        raise CorruptArtifact(f"{label}: not a readable .nemo archive ({one_line(error)}); get it again") from error
     for name in limits:
         if name not in members:
             held = ", ".join(sorted(names)[:8]) or "nothing"
@@ -147,9 +147,9 @@ def parse_config(text: bytes, label: str) -> dict[str, Any]:
         _refuse_yaml_bombs(text, label)
         config = yaml.safe_load(text)
     except yaml.constructor.ConstructorError as error:
-        raise UnsafeArtifact(f"{label}: {CONFIG_NAME} asks for more than data ({_one_line(error)})") from error
+        raise UnsafeArtifact(f"{label}: {CONFIG_NAME} asks for more than data ({one_line(error)})") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CorruptArtifact(f"{label}: {CONFIG_NAME} is not YAML ({_one_line(error)})") from error
+        raise CorruptArtifact(f"{label}: {CONFIG_NAME} is not YAML ({one_line(error)})") from error
     if isinstance(config, dict) and "encoder" not in config and isinstance(config.get("model"), dict):
         outer = {key: value for key, value in config.items() if key != "model"}
         config = outer | config["model"]
@@ -203,7 +203,3 @@ def require_class(config: dict[str, Any], section: str | None, expected: str, la
         what = section
     if str(found).rsplit(".", 1)[-1] != expected:
         raise UnsupportedCheckpoint(f"{label}: its {what} is of class {found}, voxdex runs {expected} only")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

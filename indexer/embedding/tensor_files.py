@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from indexer.errors import CorruptArtifact, UnsafeArtifact, UnsupportedCheckpoint
+from indexer.errors import CorruptArtifact, UnsafeArtifact, UnsupportedCheckpoint, one_line
 
 # What the pickle of a state dict names; used to say which name is foreign, while torch's own reader enforces it.
 _TENSOR_NAMES = re.compile(
@@ -52,8 +52,7 @@ def load_tensors(data: bytes, label: str) -> dict[str, Tensor]:
         foreign = _foreign_name(_zip_pickle(data) if is_zip else data)
         if foreign is not None:
             raise UnsafeArtifact(f"{label}: its pickle calls {foreign}, which could run code; refused") from error
-        text = " ".join(str(error).split()) or type(error).__name__
-        reason = text.split("WeightsUnpickler error: ")[-1][:120]
+        reason = one_line(error).split("WeightsUnpickler error: ")[-1][:120]
         raise CorruptArtifact(f"{label}: damaged weights ({reason}); get the file again") from error
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()

@@ -109,11 +109,9 @@ class FaissFlatIndex:
         if k < 1:
             raise InvalidRequest(f"k = {k} where at least 1 is needed")
         with self._lock.reading():
-            positions = None if allowed is None else self._allowed(allowed)
-            eligible = len(self._ids) if positions is None else len(positions)
+            eligible, selector = self._scope(allowed)
             if eligible == 0 or len(rows) == 0:
                 return [[] for _ in rows]
-            selector = None if positions is None else _selector(positions, len(self._ids))
             fetch = min(k + SPARE_CANDIDATES, eligible)
             found = self._candidates(rows, fetch, selector)
             return [
@@ -127,11 +125,9 @@ class FaissFlatIndex:
         if not np.isfinite(threshold):
             raise InvalidRequest(f"threshold = {threshold} where a finite score is needed")
         with self._lock.reading():
-            positions = None if allowed is None else self._allowed(allowed)
-            eligible = len(self._ids) if positions is None else len(positions)
+            eligible, selector = self._scope(allowed)
             if eligible == 0 or len(rows) == 0:
                 return [[] for _ in rows]
-            selector = None if positions is None else _selector(positions, len(self._ids))
             limits, _, candidates = self._flat.range_search(
                 rows, float(threshold) - ROUNDING, params=_parameters(selector)
             )
@@ -191,9 +187,13 @@ class FaissFlatIndex:
             places = self._by_id[places]
         return np.where(self._ids[places] == numbers, places, -1)
 
-    def _allowed(self, allowed: Ids) -> NDArray[np.intp]:
+    def _scope(self, allowed: Ids | None) -> tuple[int, Any]:
+        """Count the vectors that may be found, and build the filter that keeps a scan to them; None for all."""
+        if allowed is None:
+            return len(self._ids), None
         positions = self._positions(np.unique(np.asarray(allowed, dtype=np.int64)))
-        return np.sort(positions[positions >= 0])
+        positions = np.sort(positions[positions >= 0])
+        return len(positions), _selector(positions, len(self._ids)) if len(positions) else None
 
     def _candidates(self, rows: Vectors, fetch: int, selector: Any) -> tuple[Vectors, NDArray[np.int64]]:
         scores, positions = self._flat.search(rows, fetch, params=_parameters(selector))
