@@ -47,13 +47,19 @@ class TooLittleSpeech(InvalidAudio):
 class SilentAudio(TooLittleSpeech):
     """The recording holds samples, and none of them is sound."""
 
-    code = "silent-audio"
+    code = "not-enough-speech"
 
 
 class AudioTooLarge(InvalidAudio):
     """The recording exceeds a limit of the settings (bytes, seconds, channels)."""
 
     code = "payload-too-large"
+
+
+class WorkerLost(InvalidAudio):
+    """Every worker that opened the recording died of it (memory, a fault in a codec)."""
+
+    code = "worker-lost"
 
 
 class NotFound(VoxdexError):
@@ -80,10 +86,52 @@ class EncoderMismatch(Conflict):
     code = "encoder-mismatch"
 
 
+class ConsentRequired(Conflict):
+    """The gallery enrolls nobody without a reference to their consent."""
+
+    code = "consent-required"
+
+
+class AccessDenied(VoxdexError):
+    """The caller may not do this; another key may."""
+
+    code = "forbidden"
+
+
+class Unauthenticated(AccessDenied):
+    """No key, or none that is known."""
+
+    code = "unauthenticated"
+
+
+class RateLimited(VoxdexError):
+    """The key's requests of this minute are used up."""
+
+    code = "rate-limited"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(VoxdexError):
     """Something outside failed (network, database, device); the same request may succeed later."""
 
     code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    """More work waits than will be done soon; the same request succeeds a little later."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LeaseLost(Unavailable):
+    """Another worker has taken over this work, or the job was canceled; nothing of it may be written any more."""
+
+    code = "lease-lost"
 
 
 class DownloadFailed(Unavailable):

@@ -43,6 +43,77 @@ class DatabaseSettings(_Group):
     url: SecretStr | None = Field(default=None, description="SQLAlchemy URL; unset: SQLite in the home folder")
 
 
+class BrokerSettings(_Group):
+    """What carries tasks to the workers."""
+
+    url: SecretStr | None = Field(
+        default=None, description="Redis URL, as in redis://:password@host:6379/0; unset: jobs run in the API's process"
+    )
+    visibility_timeout_s: int = Field(
+        default=3600, ge=60, description="after how long the broker gives an unfinished task to another worker"
+    )
+
+
+class JobSettings(_Group):
+    """How bulk ingest is cut up, and where it may read."""
+
+    sources: tuple[str, ...] = Field(
+        default=(),
+        description='JSON list of folders and URL prefixes that jobs may read, as in ["/archive", "s3://calls/"]; '
+        "empty: any folder, s3:// and gs:// for admin keys and open servers, and no https:// at all",
+    )
+    shard_audio_s: float = Field(default=750.0, gt=0, le=3600, description="audio that one task works through")
+    shard_files: int = Field(default=256, ge=1, le=1024, description="most files of one task")
+    lease_s: float = Field(
+        default=30.0,
+        ge=2,
+        le=600,
+        description="silence after which a worker is taken for dead; it reports 3 times in it",
+    )
+    sweep_s: float = Field(default=10.0, ge=0.5, le=300, description="how often lost work is looked for")
+    tries: int = Field(default=3, ge=1, le=10, description="workers that may die of one file before it is given up")
+
+
+class ApiSettings(_Group):
+    """The HTTP service."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; any but loopback needs an API key")
+    port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0: a free one")
+    open: bool | None = Field(
+        default=None, description="whether requests without a key are served; unset: on loopback while there is no key"
+    )
+    max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest recording that is uploaded to keep")
+    max_probe_bytes: int = Field(default=256 * 1024**2, gt=0, description="largest recording to identify or verify")
+    max_probe_s: float = Field(default=1800.0, gt=0, description="longest recording to identify or verify")
+    rate_limit_per_minute: int = Field(default=1200, ge=1, description="requests of one key in a minute")
+    idempotency_hours: float = Field(default=24.0, gt=0, description="how long an Idempotency-Key is remembered")
+
+
+class ProbeSettings(_Group):
+    """How the voices of requests are embedded."""
+
+    where: Literal["process", "workers"] = Field(
+        default="process", description="process: on this machine; workers: on the queue `probes`"
+    )
+    queue: int = Field(default=256, ge=1, description="probes that may wait; more are refused with 503")
+    batch: int = Field(default=16, ge=1, le=256, description="most probes in one pass through the network")
+    timeout_s: float = Field(default=60.0, gt=0, description="longest wait for an embedding")
+
+
+class MediaSettings(_Group):
+    """Uploaded recordings."""
+
+    path: Path | None = Field(default=None, description="folder that API and workers share; unset: media in the home")
+
+
+class WebhookSettings(_Group):
+    """Messages about the end of jobs."""
+
+    secret: SecretStr | None = Field(default=None, description="signing secret, whsec_ and base64; unset: no webhooks")
+    allow_private: bool = Field(default=False, description="whether receivers in private networks are called")
+    attempts: int = Field(default=8, ge=1, le=20, description="tries before a message is given up")
+
+
 class IngestSettings(_Group):
     """How an archive is read."""
 
@@ -66,6 +137,9 @@ class LoggingSettings(_Group):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="DEBUG, INFO, WARNING or ERROR"
     )
+    format: Literal["text", "json"] | None = Field(
+        default=None, description="text or json; unset: json for serve, worker and beat, text for the rest"
+    )
 
 
 class Settings(BaseSettings):
@@ -83,7 +157,13 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
     ingest: IngestSettings = IngestSettings()
+    jobs: JobSettings = JobSettings()
+    api: ApiSettings = ApiSettings()
+    probes: ProbeSettings = ProbeSettings()
+    media: MediaSettings = MediaSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     decision: DecisionSettings = DecisionSettings()
     logging: LoggingSettings = LoggingSettings()
 
@@ -91,6 +171,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """File of the record where no database URL is set."""
         return (self.home / "voxdex.sqlite3").absolute()
+
+    @property
+    def media_path(self) -> Path:
+        """Folder of uploaded recordings."""
+        return self.media.path or (self.home / "media").absolute()
 
     @property
     def database_url(self) -> str:

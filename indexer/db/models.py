@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -20,14 +22,17 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    false,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM, EncoderId
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {
@@ -37,6 +42,9 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+# Postgres compares `jsonb`, and not `json`.
+Document = JSON().with_variant(JSONB(), "postgresql")
 
 # SQLite numbers rows by itself only where the column is an INTEGER PRIMARY KEY.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
@@ -103,13 +111,17 @@ class UnitVector(TypeDecorator[NDArray[np.float32]]):
 
 
 def _state(states: type[StrEnum]) -> Enum:
-    # Text and a CHECK on both databases: adding a state is an ordinary migration, not ALTER TYPE.
+    return _enumerated(states, "state")
+
+
+def _enumerated(values: type[StrEnum], name: str) -> Enum:
+    # Text and a CHECK on both databases: adding a value is an ordinary migration, not ALTER TYPE.
     return Enum(
-        states,
+        values,
         native_enum=False,
         length=32,
         create_constraint=True,
-        name="state",
+        name=name,
         values_callable=lambda members: [member.value for member in members],
     )
 
@@ -142,6 +154,25 @@ class JobItemState(StrEnum):
     DONE = "done"
     DUPLICATE = "duplicate"
     FAILED = "failed"
+
+
+class ShardState(StrEnum):
+    """How far a shard of a job got."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class OnDuplicate(StrEnum):
+    """What a job does with a recording whose content the gallery has already."""
+
+    SKIP = "skip"
+    """Leave it as it is; give it the job's speaker only where it has none."""
+    RELABEL = "relabel"
+    """Enroll it as the job's speaker and nobody else, and take over session, time and labels."""
+    ERROR = "error"
+    """Count the file as failed."""
 
 
 class Base(DeclarativeBase):
@@ -185,8 +216,50 @@ class Gallery(_Numbered, Base):
     encoder_id: Mapped[EncoderId] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"))
     dim: Mapped[int]
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+    identification_threshold: Mapped[float | None]
+    """Cosine of this gallery's operating point; null: the setting's or the encoder's."""
+    verification_threshold: Mapped[float | None]
+    consent_required: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether nobody may be enrolled without a reference to their consent."""
+    retention_days: Mapped[int | None]
+    """Days after which recordings are erased; null: kept."""
 
     encoder: Mapped[Encoder] = relationship(lazy="raise", viewonly=True)
+
+
+class GalleryFeed(Base):
+    """How often the vectors and the enrollments of a gallery have changed: what every searching process follows.
+
+    A row of its own, because it is locked by whoever changes the gallery until they commit: that is what gives the
+    changes numbers in the order of their commits.
+    """
+
+    __tablename__ = "gallery_feeds"
+
+    gallery_id: Mapped[int] = mapped_column(
+        ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    vectors_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Number of the newest row of `index_changes`; 0 where there is none."""
+    speakers_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Counts the transactions that changed speakers, their labels or their enrollments."""
+
+
+class IndexChange(Base):
+    """Vectors that one transaction added to a gallery or took out of it."""
+
+    __tablename__ = "index_changes"
+
+    gallery_id: Mapped[int] = mapped_column(
+        ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """1, 2, 3, ... within the gallery, without gaps, in the order of the commits."""
+    encoder_id: Mapped[EncoderId] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"))
+    removed: Mapped[bool] = mapped_column(Boolean)
+    embedding_ids: Mapped[bytes] = mapped_column(LargeBinary)
+    """Ids as little-endian int64."""
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
 
 
 class Speaker(_Numbered, Base):
@@ -198,6 +271,21 @@ class Speaker(_Numbered, Base):
     gallery_id: Mapped[int] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+    consent_reference: Mapped[str | None] = mapped_column(String(500))
+    """Where the person's consent to being enrolled is kept: a contract number, a form, a date."""
+    consented_at: Mapped[dt.datetime | None]
+
+
+class SpeakerLabel(Base):
+    """A word that speakers are filtered by."""
+
+    __tablename__ = "speaker_labels"
+    __table_args__ = (Index(None, "label", "speaker_id"),)
+
+    speaker_id: Mapped[int] = mapped_column(
+        ForeignKey("speakers.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    label: Mapped[str] = mapped_column(String(200), primary_key=True)
 
 
 class Recording(_Numbered, Base):
@@ -222,6 +310,14 @@ class Recording(_Numbered, Base):
     state: Mapped[RecordingState] = mapped_column(_state(RecordingState))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None]
+    session: Mapped[str | None] = mapped_column(String(200))
+    """The occasion it was made on, as the user names it (a call, a broadcast)."""
+    recorded_at: Mapped[dt.datetime | None]
+    labels: Mapped[list[str]] = mapped_column(Document, default=list, server_default=text("'[]'"))
+    speech_s: Mapped[float | None]
+    """Seconds that were embedded."""
+    media_key: Mapped[str | None] = mapped_column(String(200))
+    """Place of the uploaded file below the media folder; null where the audio stays at `uri`."""
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[dt.datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 
@@ -280,7 +376,7 @@ class Job(_Numbered, Base):
     """Work over many files, with what came of it."""
 
     __tablename__ = "jobs"
-    __table_args__ = (_NEVER_REUSE,)
+    __table_args__ = (Index(None, "state", "id"), _NEVER_REUSE)
 
     gallery_id: Mapped[int] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(32))
@@ -291,8 +387,51 @@ class Job(_Numbered, Base):
     duplicate: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None]
+    audio_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    """Audio of the files that are done."""
+    speech_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    """Audio of the files that are done that was embedded."""
+    on_duplicate: Mapped[OnDuplicate] = mapped_column(
+        _enumerated(OnDuplicate, "on_duplicate"), default=OnDuplicate.SKIP, server_default=OnDuplicate.SKIP.value
+    )
+    options: Mapped[dict[str, Any]] = mapped_column(Document, default=dict, server_default=text("'{}'"))
+    """How the source is read: `indexer.jobs.source.JobOptions` as a document."""
+    cursor: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    """How far planning got; null before it begins."""
+    planned_at: Mapped[dt.datetime | None]
+    """When the last file was listed; null while files may still be added."""
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    """Who plans it now."""
+    lease_until: Mapped[dt.datetime | None]
+    sent_at: Mapped[dt.datetime | None]
+    """When planning was last handed to the broker."""
+    webhook_url: Mapped[str | None]
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+
+
+class JobShard(_Numbered, Base):
+    """Files of a job that one task works through."""
+
+    __tablename__ = "job_shards"
+    __table_args__ = (Index(None, "job_id", "state"), Index(None, "state", "lease_until"), _NEVER_REUSE)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    state: Mapped[ShardState] = mapped_column(_state(ShardState), default=ShardState.QUEUED)
+    items: Mapped[int]
+    estimated_s: Mapped[float]
+    """Audio inside, guessed when it was planned."""
+    solo: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether it holds one file that was under way when a worker died."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often a worker took it up."""
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    """Who works on it now; a commit under another token is refused."""
+    lease_until: Mapped[dt.datetime | None]
+    sent_at: Mapped[dt.datetime | None]
+    """When it was last handed to the broker."""
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     finished_at: Mapped[dt.datetime | None]
 
 
@@ -300,11 +439,82 @@ class JobItem(_Numbered, Base):
     """One file of a job; erasing its recording erases this note of it too, for a path can name a person."""
 
     __tablename__ = "job_items"
-    __table_args__ = (UniqueConstraint("job_id", "uri"), Index(None, "job_id", "state", "id"), _NEVER_REUSE)
+    __table_args__ = (
+        UniqueConstraint("job_id", "uri"),
+        Index(None, "job_id", "state", "id"),
+        Index(None, "shard_id", "state"),
+        _NEVER_REUSE,
+    )
 
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    shard_id: Mapped[int | None] = mapped_column(ForeignKey("job_shards.id", ondelete="SET NULL"))
     uri: Mapped[str]
+    speaker: Mapped[str | None] = mapped_column(String(200))
+    session: Mapped[str | None] = mapped_column(String(200))
+    recorded_at: Mapped[dt.datetime | None]
+    labels: Mapped[list[str] | None] = mapped_column(Document)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     state: Mapped[JobItemState] = mapped_column(_state(JobItemState), default=JobItemState.QUEUED)
+    attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often a worker died while it worked on this file alone."""
     recording_id: Mapped[int | None] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), index=True)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None]
+    notice: Mapped[str | None]
+    """What a person should know of a file that was not refused (partly readable, kept under another name)."""
+    finished_at: Mapped[dt.datetime | None]
+
+
+class ApiKey(_Numbered, Base):
+    """A key to the API; the secret half is known to its holder only."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (_NEVER_REUSE,)
+
+    public_id: Mapped[str] = mapped_column(String(32), unique=True)
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200))
+    gallery_id: Mapped[int | None] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"), index=True)
+    """The one gallery it opens; null: every gallery."""
+    scopes: Mapped[list[str]] = mapped_column(Document)
+    rate_limit_per_minute: Mapped[int | None]
+    """Null: the setting's."""
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+    last_used_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class IdempotentRequest(_Numbered, Base):
+    """A writing request that carried an `Idempotency-Key`, and the answer it got."""
+
+    __tablename__ = "idempotent_requests"
+    __table_args__ = (UniqueConstraint("owner", "key"), Index(None, "created_at"), _NEVER_REUSE)
+
+    owner: Mapped[str] = mapped_column(String(32))
+    """Public id of the API key, or `open`."""
+    key: Mapped[str] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    """Of method, path and body: the same key with another request is refused."""
+    status: Mapped[int | None]
+    """HTTP status of the answer; null while the request is being worked on."""
+    headers: Mapped[dict[str, str] | None] = mapped_column(Document)
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+
+
+class WebhookDelivery(_Numbered, Base):
+    """A message about a job's end, until its receiver took it or the tries are used up."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "delivered_at", "next_attempt_at"), _NEVER_REUSE)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    message_id: Mapped[str] = mapped_column(String(64), unique=True)
+    url: Mapped[str]
+    payload: Mapped[dict[str, Any]] = mapped_column(Document)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[dt.datetime | None] = mapped_column(default=utc_now)
+    """Null: given up, or delivered."""
+    delivered_at: Mapped[dt.datetime | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)

@@ -63,6 +63,8 @@ def test_check_constraints_have_the_names_of_the_convention(empty_url: str) -> N
     engine.dispose()
     assert names == {
         "ck_galleries_dim",
+        "ck_job_shards_state",
+        "ck_jobs_on_duplicate",
         "ck_jobs_state",
         "ck_job_items_state",
         "ck_recordings_state",
