@@ -1,6 +1,7 @@
 """What a user points at -> the recordings to ingest, with the speaker each one names."""
 
 import csv
+import datetime as dt
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,19 @@ class ArchiveFile:
     path: Path
     speaker: str | None
     size_bytes: int
+    uri: str | None = None
+    """What the record calls it where that is not its path: a place elsewhere, the name of an upload."""
+    session: str | None = None
+    """The occasion it was made on."""
+    recorded_at: dt.datetime | None = None
+    labels: tuple[str, ...] = ()
+    media_key: str | None = None
+    """Place below the media folder, of an upload that is kept there."""
+
+    @property
+    def recorded_uri(self) -> str:
+        """What the record calls it."""
+        return self.uri if self.uri is not None else uri_of(self.path)
 
 
 def uri_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from indexer.archive import ArchiveFile, as_text, uri_of
+from indexer.archive import ArchiveFile, as_text
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobItemState, JobState, Recording, RecordingState
@@ -198,7 +198,7 @@ class _Run:
         self.tally.utterances += len(result.utterances)
         self.tally.enrolled += len(result.utterances) if speaker is not None else 0
         self.tally.audio_s += result.duration_s
-        self.notices += [f"{uri_of(result.file.path)}: partial: {issue}" for issue in result.issues]
+        self.notices += [f"{result.file.recorded_uri}: partial: {issue}" for issue in result.issues]
 
     def _recognize(self, result: EmbeddedFile) -> None:
         """Take note of a recording that is there already; give it its speaker where it has none."""
@@ -225,7 +225,7 @@ class _Run:
 
     def _keep_name(self, result: EmbeddedFile, recording: Recording, names: Sequence[str]) -> None:
         message = (
-            f"{uri_of(result.file.path)}: recording {recording.id} is enrolled as {', '.join(names)}, "
+            f"{result.file.recorded_uri}: recording {recording.id} is enrolled as {', '.join(names)}, "
             f"not as {result.file.speaker}; to rename it, erase it first: voxdex recordings delete {recording.id}"
         )
         if self.naming == "must":
@@ -238,7 +238,7 @@ class _Run:
             recording_id = None
             if result.content_sha256 is not None and not result.known:
                 recording_id = self._record_failed(Recordings(session), result, error.code, message)
-            uri = uri_of(result.file.path)
+            uri = result.file.recorded_uri
             jobs = Jobs(session)
             jobs.record(
                 self.job_id,
@@ -272,7 +272,7 @@ class _Run:
         apart = self.ingest.channels.kind == "each"
         return NewRecording(
             content_sha256=result.content_sha256,
-            uri=uri_of(result.file.path),
+            uri=result.file.recorded_uri,
             state=state,
             duration_s=None if failure else result.duration_s,
             sample_rate_hz=info.sample_rate_hz if info else None,
@@ -282,6 +282,11 @@ class _Run:
             size_bytes=result.file.size_bytes,
             error_code=failure[0] if failure else "partial" if result.issues else None,
             error_message=failure[1] if failure else "; ".join(result.issues) or None,
+            session=result.file.session,
+            recorded_at=result.file.recorded_at,
+            labels=result.file.labels,
+            speech_s=None if failure else result.speech_s,
+            media_key=result.file.media_key,
             utterances=[]
             if failure
             else [
@@ -307,4 +312,4 @@ class _Run:
         return speakers.get_or_create(self.ingest.gallery_id, [result.file.speaker])[result.file.speaker]
 
     def _note(self, jobs: Jobs, result: EmbeddedFile, state: JobItemState, recording_id: RecordingId) -> None:
-        jobs.record(self.job_id, uri_of(result.file.path), state, recording_id=recording_id)
+        jobs.record(self.job_id, result.file.recorded_uri, state, recording_id=recording_id)

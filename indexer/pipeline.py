@@ -50,6 +50,11 @@ class EmbeddedFile:
     utterances: list[EmbeddedUtterance] = field(default_factory=list)
     error: VoxdexError | None = None
 
+    @property
+    def speech_s(self) -> float:
+        """Seconds that were embedded, of all tracks."""
+        return sum(utterance.end_s - utterance.start_s for utterance in self.utterances)
+
 
 @dataclass(frozen=True, slots=True)
 class _Heard:

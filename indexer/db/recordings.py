@@ -217,7 +217,10 @@ class Recordings:
 def _columns(recording: NewRecording) -> dict[str, Any]:
     values = {name: value for name, value in vars(recording).items() if name != "utterances"}
     require_text("path", recording.uri)
-    return values
+    for kind, text in (("session", recording.session), *(("label", label) for label in recording.labels)):
+        if text is not None:
+            require_text(kind, text)
+    return {**values, "labels": list(recording.labels)}
 
 
 def _summary_query() -> Select[Any]:

@@ -53,6 +53,14 @@ class NewRecording:
     size_bytes: int | None = None
     error_code: str | None = None
     error_message: str | None = None
+    session: str | None = None
+    """The occasion it was made on."""
+    recorded_at: dt.datetime | None = None
+    labels: Sequence[str] = ()
+    speech_s: float | None = None
+    """Seconds that were embedded."""
+    media_key: str | None = None
+    """Place of an upload below the media folder."""
     utterances: Sequence[NewUtterance] = ()
 
 
