@@ -1,6 +1,5 @@
 """Where the parts are put together: settings, record, index and encoder, for the command line and the service alike."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,8 +37,10 @@ def make_registry(settings: Settings) -> EncoderRegistry:
 @contextmanager
 def open_services(*, home: Path | None = None, channels: str | None = None) -> Iterator["Services"]:
     """Open everything lazily, and close what was opened."""
+    from indexer.observability import setup_logging
+
     settings = settings_of(home=home, channels=channels)
-    logging.basicConfig(level=settings.logging.level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    setup_logging(settings, service="cli")
     services = Services(settings)
     try:
         yield services

@@ -134,11 +134,21 @@ class DecisionSettings(_Group):
 class LoggingSettings(_Group):
     """What is logged to standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="WARNING", description="DEBUG, INFO, WARNING or ERROR"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        default=None,
+        description="DEBUG, INFO, WARNING or ERROR; unset: INFO for serve, worker and beat, WARNING for the rest",
     )
     format: Literal["text", "json"] | None = Field(
         default=None, description="text or json; unset: json for serve, worker and beat, text for the rest"
+    )
+
+
+class MetricsSettings(_Group):
+    """Where a worker answers Prometheus; the API does at /metrics."""
+
+    worker_host: str = Field(default="127.0.0.1", description="address on which a worker process answers /metrics")
+    worker_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port on which a worker process answers /metrics; unset: it does not"
     )
 
 
@@ -166,6 +176,7 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     decision: DecisionSettings = DecisionSettings()
     logging: LoggingSettings = LoggingSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @property
     def sqlite_path(self) -> Path:
