@@ -7,6 +7,7 @@ import numpy as np
 from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from indexer.db.changes import Changes
 from indexer.db.models import Embedding, Enrollment, Gallery, Recording, RecordingState, Speaker, Utterance, utc_now
 from indexer.db.repositories import batches, insert_if_absent, require_text
 from indexer.db.rows import (
@@ -85,7 +86,7 @@ class Recordings:
         """
         row = self.get(recording_id)
         gallery_id = GalleryId(row.gallery_id)
-        erased = Erased(embedding_ids=self._embedding_ids(recording_id))
+        erased = Erased(embedding_ids=self._take_out(gallery_id, recording_id))
         self._session.execute(delete(Utterance).where(Utterance.recording_id == recording_id))
         self._session.execute(
             update(Recording).where(Recording.id == recording_id).values(**_columns(recording), updated_at=utc_now())
@@ -132,20 +133,32 @@ class Recordings:
 
     def delete(self, recording_id: RecordingId) -> Erased:
         """Delete a recording with its utterances, vectors and enrollments; NotFound if already gone."""
-        self.get(recording_id)
-        erased = Erased(embedding_ids=self._embedding_ids(recording_id), recording_ids=(recording_id,))
+        gallery_id = GalleryId(self.get(recording_id).gallery_id)
+        erased = Erased(embedding_ids=self._take_out(gallery_id, recording_id), recording_ids=(recording_id,))
         self._session.execute(delete(Recording).where(Recording.id == recording_id))
         self._session.expire_all()
         return erased
 
-    def _embedding_ids(self, recording_id: RecordingId) -> tuple[EmbeddingId, ...]:
-        query = (
-            select(Embedding.id)
+    def _take_out(self, gallery_id: GalleryId, recording_id: RecordingId) -> tuple[EmbeddingId, ...]:
+        """Tell the indexes that the recording's vectors go, before they do; return the ids."""
+        inside = (
+            select(Embedding.id, Embedding.encoder_id)
             .join(Utterance, Utterance.id == Embedding.utterance_id)
             .where(Utterance.recording_id == recording_id)
             .order_by(Embedding.id)
         )
-        return tuple(EmbeddingId(number) for number in self._session.scalars(query))
+        enrolled = (
+            select(Enrollment.id)
+            .join(Utterance, Utterance.id == Enrollment.utterance_id)
+            .where(Utterance.recording_id == recording_id)
+        )
+        changes = Changes(self._session)
+        if self._session.scalar(select(enrolled.exists())):
+            changes.speakers_changed(gallery_id)
+        rows = self._session.execute(inside).all()
+        for number, encoder_id in rows:
+            changes.vectors_removed(gallery_id, encoder_id, [number])
+        return tuple(EmbeddingId(number) for number, _ in rows)
 
     def _fill(
         self,
@@ -168,8 +181,11 @@ class Recordings:
             for number, part in zip(numbers, utterances, strict=True)
             if part.speaker_id is not None
         ]
+        changes = Changes(self._session)
+        changes.vectors_added(gallery_id, encoder_id, embeddings)
         if enrolled:
             self._session.execute(insert(Enrollment), enrolled)
+            changes.speakers_changed(gallery_id)
         return RecordedIds(recording_id, tuple(numbers), embeddings)
 
     def _embed(

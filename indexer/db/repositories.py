@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, fun
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
+from indexer.db.changes import Changes
 from indexer.db.models import Base, Embedding, Encoder, Enrollment, Gallery, Recording, Speaker, Utterance
 from indexer.db.rows import PAGE_LIMIT, EnrolledStretch, Erased, GallerySummary, NewEncoder, SpeakerSummary
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
@@ -194,6 +195,7 @@ class Galleries:
         """
         self.get(gallery_id)
         self._session.execute(delete(Gallery).where(Gallery.id == gallery_id))
+        Changes(self._session).gallery_deleted(gallery_id)
         self._session.expire_all()
 
 
@@ -240,6 +242,9 @@ class Speakers:
         rows = [{"speaker_id": speaker_id, "utterance_id": number} for number in utterance_ids]
         for some in batches(rows):
             self._session.execute(insert_if_absent(self._session, Enrollment), list(some))
+        gallery_id = self._session.scalar(select(Speaker.gallery_id).where(Speaker.id == speaker_id))
+        if rows and gallery_id is not None:
+            Changes(self._session).speakers_changed(GalleryId(gallery_id))
 
     def summary(self, speaker_id: SpeakerId) -> SpeakerSummary:
         """Return one speaker with what is enrolled, or raise NotFound."""
@@ -298,15 +303,20 @@ class Speakers:
         Erased
             What went; indexes must forget its embedding ids.
         """
-        if self._session.get(Speaker, speaker_id) is None:
+        row = self._session.get(Speaker, speaker_id)
+        if row is None:
             raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
+        gallery_id, changes = GalleryId(row.gallery_id), Changes(self._session)
+        changes.speakers_changed(gallery_id)
         embeddings: list[EmbeddingId] = []
         recordings: list[RecordingId] = []
         if erase_voice:
             utterances, touched = self._only_of(speaker_id)
             for some in batches(utterances):
-                query = select(Embedding.id).where(Embedding.utterance_id.in_(some))
-                embeddings += [EmbeddingId(number) for number in self._session.scalars(query)]
+                query = select(Embedding.id, Embedding.encoder_id).where(Embedding.utterance_id.in_(some))
+                for number, encoder_id in self._session.execute(query):
+                    changes.vectors_removed(gallery_id, encoder_id, [number])
+                    embeddings.append(EmbeddingId(number))
                 self._session.execute(delete(Utterance).where(Utterance.id.in_(some)))
             for candidates in batches(touched):
                 empty = select(Recording.id).where(

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from indexer.db.changes import Changes
 from indexer.db.models import SCHEMA_REVISION
 from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, SchemaMismatch, Unavailable, one_line
 from indexer.file_integrity import make_private_dir
@@ -120,6 +121,8 @@ class Database:
     def session_scope(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises. The only commit there is.
 
+        Last of all, right before the commit, the changes it noted are written to the feed; see `Changes`.
+
         Raises
         ------
         Unavailable
@@ -129,6 +132,7 @@ class Database:
         """
         with self._translated_errors(), self._write.begin() as session:
             yield session
+            Changes(session).write()
 
     @contextmanager
     def read_scope(self) -> Iterator[Session]:

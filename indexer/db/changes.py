@@ -1,0 +1,159 @@
+"""What other processes must hear of: changed vectors and speakers of each gallery, numbered in the order of commits.
+
+A number is given out under the lock of the gallery's row in `gallery_feeds`, and that lock is held until the commit.
+So whoever sees number n also sees everything that was numbered before it, and nothing below n appears later: a reader
+that remembers the last number it saw skips nothing, which a reader that remembers the highest row id does.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import CursorResult, Table, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from indexer.db.models import GalleryFeed, IndexChange
+from indexer.types import EncoderId, GalleryId
+
+Ids = NDArray[np.int64]
+
+IDS_OF_A_CHANGE = 100_000
+"""Most ids in one row of the feed: 800 kB."""
+
+_PENDING = "voxdex_changes"
+
+
+@dataclass(frozen=True)
+class FeedPosition:
+    """How far the feed of a gallery has got; both are 0 where nothing has been recorded."""
+
+    vectors: int = 0
+    speakers: int = 0
+
+
+@dataclass(frozen=True)
+class VectorChange:
+    """Vectors of one encoder that a transaction added to a gallery or took out of it."""
+
+    seq: int
+    encoder_id: EncoderId
+    removed: bool
+    embedding_ids: Ids
+
+
+@dataclass
+class _Pending:
+    """What the transaction under way has changed in one gallery."""
+
+    added: dict[EncoderId, list[int]] = field(default_factory=dict)
+    removed: dict[EncoderId, list[int]] = field(default_factory=dict)
+    speakers: bool = False
+
+
+class Changes:
+    """The feed of changes.
+
+    What is noted here is kept with the session and written by `Database.session_scope` right before the commit, a row
+    or two for the whole transaction: so the lock is taken last and held shortly, however early a change is noted.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def vectors_added(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Iterable[int]) -> None:
+        """Note that these embeddings were inserted."""
+        self._of(gallery_id).added.setdefault(encoder_id, []).extend(embedding_ids)
+
+    def vectors_removed(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Iterable[int]) -> None:
+        """Note that these embeddings were deleted."""
+        self._of(gallery_id).removed.setdefault(encoder_id, []).extend(embedding_ids)
+
+    def speakers_changed(self, gallery_id: GalleryId) -> None:
+        """Note that speakers of the gallery, their names, labels or enrollments changed."""
+        self._of(gallery_id).speakers = True
+
+    def gallery_deleted(self, gallery_id: GalleryId) -> None:
+        """Forget what was noted of a gallery that goes with its feed; whoever follows it finds it gone."""
+        self._noted().pop(gallery_id, None)
+
+    def write(self) -> None:
+        """Write what was noted under the next numbers; nobody else numbers a change of these galleries until the commit."""
+        noted = self._noted()
+        # In the order of their ids: two transactions that change the same galleries cannot wait for each other.
+        for gallery_id in sorted(noted):
+            pending = noted[gallery_id]
+            rows = [*_rows(pending.added, removed=False), *_rows(pending.removed, removed=True)]
+            if not rows and not pending.speakers:
+                continue
+            last = self._advance(gallery_id, vectors=len(rows), speakers=int(pending.speakers))
+            if rows:
+                first = last - len(rows) + 1
+                numbered = [{"gallery_id": gallery_id, "seq": seq, **row} for seq, row in enumerate(rows, start=first)]
+                self._session.execute(insert(IndexChange), numbered)
+        noted.clear()
+
+    def position(self, gallery_id: GalleryId) -> FeedPosition:
+        """Return how far the gallery's feed has got."""
+        return self.positions([gallery_id]).get(gallery_id, FeedPosition())
+
+    def positions(self, gallery_ids: Sequence[GalleryId]) -> dict[GalleryId, FeedPosition]:
+        """Return how far the feeds of these galleries have got; those without any change are absent."""
+        query = select(GalleryFeed.gallery_id, GalleryFeed.vectors_seq, GalleryFeed.speakers_seq)
+        rows = self._session.execute(query.where(GalleryFeed.gallery_id.in_(gallery_ids)))
+        return {GalleryId(number): FeedPosition(vectors, speakers) for number, vectors, speakers in rows}
+
+    def since(self, gallery_id: GalleryId, seq: int, limit: int | None = None) -> list[VectorChange]:
+        """Return the changes numbered above `seq`, in order; a gap where old ones have been pruned."""
+        query = (
+            select(IndexChange.seq, IndexChange.encoder_id, IndexChange.removed, IndexChange.embedding_ids)
+            .where(IndexChange.gallery_id == gallery_id, IndexChange.seq > seq)
+            .order_by(IndexChange.seq)
+            .limit(limit)
+        )
+        return [
+            VectorChange(number, encoder_id, removed, np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False))
+            for number, encoder_id, removed, ids in self._session.execute(query)
+        ]
+
+    def prune(self, before: dt.datetime) -> int:
+        """Delete the changes that were written before a moment, and return how many went.
+
+        Who has not read them by then compares its index with the whole record instead.
+        """
+        result = self._session.execute(delete(IndexChange).where(IndexChange.created_at < before))
+        return cast(CursorResult[Any], result).rowcount
+
+    def _noted(self) -> dict[GalleryId, _Pending]:
+        noted: dict[GalleryId, _Pending] = self._session.info.setdefault(_PENDING, {})
+        return noted
+
+    def _of(self, gallery_id: GalleryId) -> _Pending:
+        return self._noted().setdefault(gallery_id, _Pending())
+
+    def _advance(self, gallery_id: GalleryId, *, vectors: int, speakers: int) -> int:
+        """Lock the gallery's feed until the commit, count the changes in, and return the last one's number."""
+        table = GalleryFeed.__table__
+        assert isinstance(table, Table)
+        postgres = self._session.get_bind().dialect.name == "postgresql"
+        start = (postgresql.insert if postgres else sqlite.insert)(table)
+        start = start.values(gallery_id=gallery_id, vectors_seq=vectors, speakers_seq=speakers)
+        statement = start.on_conflict_do_update(
+            index_elements=[table.c.gallery_id],
+            set_={
+                "vectors_seq": table.c.vectors_seq + vectors,
+                "speakers_seq": table.c.speakers_seq + speakers,
+            },
+        )
+        return int(self._session.execute(statement.returning(table.c.vectors_seq)).scalar_one())
+
+
+def _rows(changed: dict[EncoderId, list[int]], *, removed: bool) -> Iterator[dict[str, Any]]:
+    for encoder_id in sorted(changed):
+        ids = np.unique(np.asarray(changed[encoder_id], dtype="<i8"))
+        for start in range(0, len(ids), IDS_OF_A_CHANGE):
+            some = ids[start : start + IDS_OF_A_CHANGE]
+            yield {"encoder_id": encoder_id, "removed": removed, "embedding_ids": some.tobytes()}
