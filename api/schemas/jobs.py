@@ -1,0 +1,163 @@
+"""Jobs over the API."""
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from indexer.db.models import JobItemState, JobState, OnDuplicate
+
+
+class NewJob(BaseModel):
+    """A source of recordings to take into a gallery."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"source": "/archive/2026", "speaker_from": "parent:1"},
+                {"source": "s3://calls/2026/manifest.csv", "channels": "each", "on_duplicate": "relabel"},
+            ]
+        },
+    )
+
+    source: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="Folder or manifest that the workers can see, or a URL (s3://, gs://, file://, https://) of one.",
+    )
+    kind: Literal["folder", "manifest", "url"] | None = Field(
+        default=None, description="What the source is; left out, it is told by the source."
+    )
+    speaker_from: str = Field(
+        default="none",
+        max_length=500,
+        description="Where a recording's speaker is read from: none, parent:N (the Nth folder above the file) or "
+        "regex:... (its group `speaker`, or its first); a manifest states them itself.",
+    )
+    channels: str | None = Field(
+        default=None, max_length=16, description="mix, left, right, a channel number from 0, or each."
+    )
+    on_duplicate: OnDuplicate = Field(
+        default=OnDuplicate.SKIP, description="What is done with a recording that the gallery has already."
+    )
+    webhook_url: str | None = Field(
+        default=None, max_length=2000, description="Told of the job's end, in a signed message."
+    )
+
+
+class JobProgress(BaseModel):
+    """How far a job got."""
+
+    state: JobState
+    planned: bool = Field(description="Whether every file of the source is listed: `found` grows no more.")
+    found: int
+    done: int
+    duplicate: int
+    failed: int
+    audio_s: float = Field(description="Audio of the files that are done.")
+    speech_s: float = Field(description="Audio of the files that are done that was embedded.")
+    elapsed_s: float = Field(description="Since work began, until the end or now.")
+    times_real_time: float | None = Field(description="Seconds of audio done in a second; null before there is one.")
+    eta_s: float | None = Field(description="Seconds until the end at this pace; null where that cannot be told.")
+
+
+class Job(JobProgress):
+    """A job and how far it got."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 12,
+                    "gallery": "archive",
+                    "kind": "folder",
+                    "source": "/archive/2026",
+                    "speaker_from": "parent:1",
+                    "channels": None,
+                    "on_duplicate": "skip",
+                    "error": None,
+                    "created_at": "2026-01-31T09:00:00Z",
+                    "started_at": "2026-01-31T09:00:01Z",
+                    "finished_at": None,
+                    "state": "running",
+                    "planned": True,
+                    "found": 5000,
+                    "done": 1200,
+                    "duplicate": 3,
+                    "failed": 1,
+                    "audio_s": 36000.0,
+                    "speech_s": 35200.5,
+                    "elapsed_s": 300.0,
+                    "times_real_time": 120.0,
+                    "eta_s": 948.0,
+                }
+            ]
+        }
+    )
+
+    id: int
+    gallery: str
+    kind: str
+    source: str
+    speaker_from: str
+    channels: str | None
+    on_duplicate: OnDuplicate
+    error: str | None = Field(description="Why the job as a whole ended before its time.")
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class JobItem(BaseModel):
+    """One file of a job."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 981,
+                    "uri": "/archive/2026/torn.flac",
+                    "state": "failed",
+                    "speaker": "Ada",
+                    "recording_id": None,
+                    "error_code": "corrupt-audio",
+                    "error_message": "/archive/2026/torn.flac: the file is empty (0 bytes); record or copy it again",
+                    "notice": None,
+                    "finished_at": "2026-01-31T09:04:11Z",
+                }
+            ]
+        }
+    )
+
+    id: int
+    uri: str
+    state: JobItemState
+    speaker: str | None
+    recording_id: int | None
+    error_code: str | None
+    error_message: str | None
+    notice: str | None = Field(description="What to know of a file that was not refused, as that it was read in part.")
+    finished_at: dt.datetime | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None
+
+
+class JobItemPage(BaseModel):
+    """Files of a job, in the order of the source."""
+
+    items: list[JobItem]
+    next_cursor: str | None
+
+
+class Requeued(BaseModel):
+    """How many failed files are tried again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"requeued": 3}]})
+
+    requeued: int
