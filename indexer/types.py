@@ -17,6 +17,7 @@ RecordingId = NewType("RecordingId", int)
 UtteranceId = NewType("UtteranceId", int)
 EmbeddingId = NewType("EmbeddingId", int)
 JobId = NewType("JobId", int)
+ShardId = NewType("ShardId", int)
 EncoderId = NewType("EncoderId", str)
 """Weights hash and front end: vectors are comparable only when these are equal."""
 

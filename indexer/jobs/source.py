@@ -1,0 +1,127 @@
+"""What a job is pointed at, how that is read, and what one file of it is known by before it is opened."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, Protocol, Self
+
+from indexer.archive import parse_speaker_rule
+from indexer.audio.channels import ChannelPolicy
+from indexer.errors import InvalidRequest, VoxdexError
+
+SourceKind = Literal["folder", "manifest", "url"]
+
+KINDS: tuple[SourceKind, ...] = ("folder", "manifest", "url")
+
+MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+
+MAX_RULE_LENGTH = 500
+"""Most characters of a speaker rule that arrives with a job."""
+
+
+def guess_kind(source: str) -> SourceKind:
+    """Tell a manifest by its suffix and a URL by its scheme; everything else is a folder (or one file)."""
+    if PurePosixPath(source.partition("?")[0]).suffix.lower() in MANIFEST_SUFFIXES:
+        return "manifest"
+    return "url" if "://" in source else "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a job's source is read; kept with the job as a document.
+
+    Attributes
+    ----------
+    kind
+        `folder` (a local path), `manifest` (a CSV or JSON lines file, local or a URL), or `url`.
+    speaker_from
+        `none`, `parent`, `parent:N` or `regex:PATTERN`: see `indexer.archive.parse_speaker_rule`.
+    channels
+        A channel policy for this job; None: the setting's.
+
+    Raises
+    ------
+    InvalidRequest
+        If a value is none of these.
+    """
+
+    kind: SourceKind
+    speaker_from: str = "none"
+    channels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidRequest(f"kind {self.kind!r}: give one of {', '.join(KINDS)}")
+        if len(self.speaker_from) > MAX_RULE_LENGTH:
+            raise InvalidRequest(
+                f"speaker_from has {len(self.speaker_from)} characters, the limit is {MAX_RULE_LENGTH}"
+            )
+        if self.speaker_from.startswith("csv:"):
+            raise InvalidRequest(
+                "speaker_from csv: is for files at hand; give a manifest with a column speaker instead"
+            )
+        parse_speaker_rule(self.speaker_from)
+        if self.channels is not None:
+            ChannelPolicy.parse(self.channels)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return what `from_document` reads."""
+        return {"kind": self.kind, "speaker_from": self.speaker_from, "channels": self.channels}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `as_document` wrote; further keys are somebody else's."""
+        return cls(document["kind"], document.get("speaker_from", "none"), document.get("channels"))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """One file of a source, before anybody opened it."""
+
+    uri: str
+    """An absolute path, or a URL."""
+    speaker: str | None = None
+    session: str | None = None
+    recorded_at: dt.datetime | None = None
+    labels: tuple[str, ...] | None = None
+    size_bytes: int | None = None
+    estimated_s: float = 0.0
+    """Audio inside, guessed; it only decides how shards are cut."""
+    line: int | None = None
+    """Line of the manifest that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableEntry:
+    """A row, file or folder of a source of which nothing can be made; it becomes a failed item."""
+
+    uri: str
+    error: VoxdexError
+
+
+Cursor = dict[str, Any]
+"""A place in a source, as JSON: reading goes on behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A step through a source: what was found (None: something that is passed over), and the place behind it."""
+
+    entry: SourceEntry | UnusableEntry | None
+    cursor: Cursor
+
+
+class Source(Protocol):
+    """A folder, bucket or manifest that is read in an order of its own, from any place on."""
+
+    def read(self, after: Cursor | None) -> Iterator[Listed]:
+        """Step through everything behind `after`, from the beginning where that is None, in constant memory.
+
+        Raises
+        ------
+        NotFound, AccessDenied, InvalidRequest
+            If the source as a whole is not there or not usable.
+        Unavailable
+            If the network or the server fails; reading again may work.
+        """
