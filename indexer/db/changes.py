@@ -81,7 +81,7 @@ class Changes:
         self._noted().pop(gallery_id, None)
 
     def write(self) -> None:
-        """Write what was noted under the next numbers; nobody else numbers a change of these galleries until the commit."""
+        """Write what was noted under the next numbers; nobody else numbers a change there until the commit."""
         noted = self._noted()
         # In the order of their ids: two transactions that change the same galleries cannot wait for each other.
         for gallery_id in sorted(noted):

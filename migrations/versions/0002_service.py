@@ -156,7 +156,7 @@ def upgrade() -> None:
             ["delivered_at", "next_attempt_at"],
             unique=False,
         )
-    with op.batch_alter_table("galleries") as batch_op:
+    with op.batch_alter_table("galleries", table_kwargs=AUTOINCREMENT) as batch_op:
         batch_op.add_column(sa.Column("identification_threshold", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("verification_threshold", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("consent_required", sa.Boolean(), server_default=sa.false(), nullable=False))
@@ -202,7 +202,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(sa.Column("webhook_url", sa.String(), nullable=True))
         batch_op.create_index(batch_op.f("ix_jobs_state_id"), ["state", "id"], unique=False)
-    with op.batch_alter_table("recordings") as batch_op:
+    with op.batch_alter_table("recordings", table_kwargs=AUTOINCREMENT) as batch_op:
         batch_op.add_column(sa.Column("session", sa.String(length=200), nullable=True))
         batch_op.add_column(sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(sa.Column("labels", _document(), server_default=sa.text("'[]'"), nullable=False))
