@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.embedding.registry import EncoderRegistry, EncoderSpec
-from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
+from indexer.embedding.registry import make_registry
+from indexer.errors import NotFound
 from indexer.settings import Settings, load_settings
-from indexer.types import EncoderId, GalleryId
+from indexer.types import GalleryId
 
 if TYPE_CHECKING:  # What these load takes a second or more; each is imported where it is first needed.
     from api.catalog import Catalog
     from api.indexes import Indexes
     from api.voices import Comparison, Voices
     from indexer.db.session import Database
-    from indexer.embedding.encoder import SpeakerEncoder
+    from indexer.encoders_in_use import EncodersInUse
     from indexer.ingest import Ingest
 
 
@@ -27,11 +26,6 @@ def settings_of(*, home: Path | None = None, channels: str | None = None) -> Set
     if channels is not None:
         settings = settings.model_copy(update={"audio": settings.audio.model_copy(update={"channels": channels})})
     return settings
-
-
-def make_registry(settings: Settings) -> EncoderRegistry:
-    """Build the registry of encoders."""
-    return EncoderRegistry(settings.home, settings.cache, offline=settings.offline)
 
 
 @contextmanager
@@ -57,7 +51,6 @@ class Services:
         self.settings = settings
         self.registry = make_registry(settings)
         self._channels = ChannelPolicy.parse(settings.audio.channels)
-        self._encoders: dict[tuple[str, str | None], tuple[SpeakerEncoder, EncoderSpec]] = {}
         self._database: Database | None = None
 
     def close(self) -> None:
@@ -94,6 +87,13 @@ class Services:
         return self._database
 
     @cached_property
+    def encoders(self) -> "EncodersInUse":
+        """The encoders, loaded when they are first asked for."""
+        from indexer.encoders_in_use import EncodersInUse
+
+        return EncodersInUse(self.registry, self.settings.embedding)
+
+    @cached_property
     def indexes(self) -> "Indexes":
         """The index of each gallery."""
         from api.indexes import Indexes
@@ -121,21 +121,12 @@ class Services:
             If the gallery is of another encoder, or the encoder's vectors do not fit a gallery.
         """
         from indexer.db.repositories import Encoders, Galleries
-        from indexer.db.rows import NewEncoder
+        from indexer.encoders_in_use import as_row
         from indexer.ingest import Ingest
 
-        loaded, spec = self._gallery_encoder(gallery, encoder)
+        loaded, spec = self.encoders.of_gallery(self.database, gallery, encoder)
         with self.database.session_scope() as session:
-            row = Encoders(session).register(
-                NewEncoder(
-                    id=loaded.id,
-                    name=spec.name,
-                    family=spec.family,
-                    weights_sha256=loaded.checkpoint.weights_sha256,
-                    front_end=loaded.checkpoint.front_end,
-                    dim=loaded.dim,
-                )
-            )
+            row = Encoders(session).register(as_row(loaded, spec))
             gallery_id = GalleryId(Galleries(session).get_or_create(gallery, row).id)
         return Ingest(
             database=self.database,
@@ -161,7 +152,7 @@ class Services:
 
         with self.record().read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
-        loaded, spec = self._gallery_encoder(gallery, None)
+        loaded, spec = self.encoders.of_gallery_id(self.database, gallery_id)
         return Voices(
             loaded,
             spec,
@@ -176,51 +167,5 @@ class Services:
         """Prepare to embed and compare without a gallery."""
         from api.voices import Comparison
 
-        loaded, spec = self._load(encoder or self.settings.embedding.encoder, front_end)
+        loaded, spec = self.encoders.load(encoder, front_end)
         return Comparison(loaded, spec, self.settings)
-
-    def _gallery_encoder(self, gallery: str, wanted: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
-        from indexer.db.repositories import Encoders, Galleries
-
-        with self.database.read_scope() as session:
-            row = Galleries(session).find(gallery)
-            recorded = Encoders(session).get(row.encoder_id) if row else None
-        if recorded is None:
-            return self._load(wanted or self.settings.embedding.encoder, None)
-        loaded, spec = self._load(
-            wanted or recorded.name, None if wanted else _front_end_of(recorded.family, recorded.id)
-        )
-        if loaded.id != recorded.id:
-            raise EncoderMismatch(
-                f"gallery {gallery} holds vectors of encoder {recorded.name} ({recorded.id}); "
-                f"{spec.name} is {loaded.id}: use that encoder, or ingest into another gallery"
-            )
-        return loaded, spec
-
-    def _load(self, name: str, front_end: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
-        from indexer.embedding.encoder import load_encoder
-
-        key = (name, front_end)
-        if key not in self._encoders:
-            spec = self.registry.get(name)
-            if front_end is not None:
-                spec = replace(spec, front_end=front_end)
-            if spec.family not in ("speechbrain", "nemo"):
-                raise InvalidRequest(f"encoder {spec.name} is of family {spec.family}, which voxdex does not run")
-            embedding = self.settings.embedding
-            loaded = load_encoder(
-                self.registry.pull(spec),
-                name=spec.name,
-                family=spec.family,
-                front_end=spec.front_end,
-                device=embedding.device,
-                batch_audio_s=embedding.batch_audio_s,
-                threads=embedding.threads,
-            )
-            self._encoders[key] = (loaded, spec)
-        return self._encoders[key]
-
-
-def _front_end_of(family: str, encoder_id: EncoderId) -> str | None:
-    """Front end that a recorded encoder was used with; only NeMo weights have a choice."""
-    return encoder_id.split("-", 1)[1] if family == "nemo" else None

@@ -89,7 +89,7 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from api.dependencies import make_registry
+    from indexer.embedding.registry import make_registry
 
     registry = make_registry(settings)
     spec = registry.get(settings.embedding.encoder)

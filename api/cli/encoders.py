@@ -17,7 +17,8 @@ _Name = Annotated[str, typer.Argument(help="Name of the encoder, or path of a .n
 @encoder.command("list")
 def list_encoders(home: options.Home = None, as_json: options.Json = False) -> None:
     """List the encoders that voxdex knows, and whether their weights are here."""
-    from api.dependencies import make_registry, settings_of
+    from api.dependencies import settings_of
+    from indexer.embedding.registry import make_registry
 
     settings = settings_of(home=home)
     registry = make_registry(settings)
@@ -53,7 +54,8 @@ def pull(
 ) -> None:
     """Fetch an encoder's weights into the cache and verify them; done once, then everything works offline."""
     from api.cli.progress import transfer_progress
-    from api.dependencies import make_registry, settings_of
+    from api.dependencies import settings_of
+    from indexer.embedding.registry import make_registry
 
     settings = settings_of(home=home)
     registry = make_registry(settings)
@@ -69,7 +71,8 @@ def pull(
 @encoder.command("show")
 def show(name: _Name, home: options.Home = None, as_json: options.Json = False) -> None:
     """Show an encoder: where it comes from, and, where its weights are here, what is in them."""
-    from api.dependencies import make_registry, settings_of
+    from api.dependencies import settings_of
+    from indexer.embedding.registry import make_registry
 
     settings = settings_of(home=home)
     registry = make_registry(settings)
@@ -113,8 +116,9 @@ def add(
     as_json: options.Json = False,
 ) -> None:
     """Register weights of your own under a name; the file is checked, and its hash recorded."""
-    from api.dependencies import make_registry, settings_of
+    from api.dependencies import settings_of
     from indexer.embedding.checkpoints import detect_family, read_checkpoint
+    from indexer.embedding.registry import make_registry
 
     checkpoint = read_checkpoint(path, detect_family(path), front_end)  # Refuses what could not be used later.
     spec = make_registry(settings_of(home=home)).add(name, path, front_end)

@@ -13,6 +13,7 @@ from indexer.downloads import fetch
 from indexer.embedding.user_encoders import Family, UserEncoder, UserEncoders, describe
 from indexer.errors import AlreadyExists, CorruptArtifact, HashMismatch, InvalidRequest, NotFound
 from indexer.file_integrity import remembered_sha256
+from indexer.settings import Settings
 from indexer.sources import PackageSource, Progress, Source, UrlSource
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -351,3 +352,8 @@ def _detected_family(path: Path) -> Family:
 def _problem_of_nemo(path: Path) -> str | None:
     """Refuse the login page that a server sends in the place of a .nemo, before its hash is recorded for good."""
     return None if tarfile.is_tarfile(path) else "is no .nemo archive (a tar file)"
+
+
+def make_registry(settings: Settings) -> EncoderRegistry:
+    """Build the registry of the folders that the settings name."""
+    return EncoderRegistry(settings.home, settings.cache, offline=settings.offline)

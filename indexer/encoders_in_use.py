@@ -1,0 +1,116 @@
+"""The encoders of one process: each is loaded when it is first asked for, once, and kept."""
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from indexer.db.repositories import Encoders, Galleries
+from indexer.db.rows import NewEncoder
+from indexer.db.session import Database
+from indexer.embedding.registry import EncoderRegistry, EncoderSpec
+from indexer.errors import EncoderMismatch, InvalidRequest
+from indexer.settings import EmbeddingSettings
+from indexer.types import EncoderId, GalleryId
+
+if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
+    from indexer.embedding.encoder import SpeakerEncoder
+
+
+class EncodersInUse:
+    """Loads encoders by name, or as a gallery needs them; safe to ask from several threads."""
+
+    def __init__(self, registry: EncoderRegistry, settings: EmbeddingSettings) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._loaded: dict[tuple[str, str | None], tuple[SpeakerEncoder, EncoderSpec]] = {}
+        self._loading = threading.Lock()
+
+    def load(self, name: str | None = None, front_end: str | None = None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        """Load an encoder, or return it where it is loaded already.
+
+        Parameters
+        ----------
+        name
+            Name in the registry, or a path; None means the setting.
+        front_end
+            Front end that replaces the registry's; only NeMo weights have a choice.
+
+        Raises
+        ------
+        NotFound
+            If there is no such encoder.
+        InvalidRequest
+            If it is of a family that voxdex does not run.
+        """
+        key = (name or self._settings.encoder, front_end)
+        with self._loading:
+            if key not in self._loaded:
+                self._loaded[key] = self._load(*key)
+            return self._loaded[key]
+
+    def of_gallery(
+        self, database: Database, gallery: str, wanted: str | None = None
+    ) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        """Load the encoder of a gallery by its name; for one that does not exist yet, `wanted` or the setting.
+
+        Raises
+        ------
+        EncoderMismatch
+            If the gallery's vectors are of another encoder than the one that is found under its name, or than `wanted`.
+        """
+        with database.read_scope() as session:
+            row = Galleries(session).find(gallery)
+        return self.load(wanted) if row is None else self.of_gallery_id(database, GalleryId(row.id), wanted)
+
+    def of_gallery_id(
+        self, database: Database, gallery_id: GalleryId, wanted: str | None = None
+    ) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        """Load the encoder of a gallery that exists; see `of_gallery` for the errors."""
+        with database.read_scope() as session:
+            gallery = Galleries(session).get(gallery_id)
+            recorded = Encoders(session).get(gallery.encoder_id)
+        loaded, spec = self.load(
+            wanted or recorded.name, None if wanted else front_end_of(recorded.family, recorded.id)
+        )
+        if loaded.id != recorded.id:
+            raise EncoderMismatch(
+                f"gallery {gallery.name} holds vectors of encoder {recorded.name} ({recorded.id}); "
+                f"{spec.name} is {loaded.id}: use that encoder, or ingest into another gallery"
+            )
+        return loaded, spec
+
+    def _load(self, name: str, front_end: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        from indexer.embedding.encoder import load_encoder
+
+        spec = self._registry.get(name)
+        if front_end is not None:
+            spec = replace(spec, front_end=front_end)
+        if spec.family not in ("speechbrain", "nemo"):
+            raise InvalidRequest(f"encoder {spec.name} is of family {spec.family}, which voxdex does not run")
+        loaded = load_encoder(
+            self._registry.pull(spec),
+            name=spec.name,
+            family=spec.family,
+            front_end=spec.front_end,
+            device=self._settings.device,
+            batch_audio_s=self._settings.batch_audio_s,
+            threads=self._settings.threads,
+        )
+        return loaded, spec
+
+
+def front_end_of(family: str, encoder_id: EncoderId) -> str | None:
+    """Front end that a recorded encoder was used with; only NeMo weights have a choice."""
+    return encoder_id.split("-", 1)[1] if family == "nemo" else None
+
+
+def as_row(loaded: "SpeakerEncoder", spec: EncoderSpec) -> NewEncoder:
+    """Describe an encoder as the record keeps it."""
+    return NewEncoder(
+        id=loaded.id,
+        name=spec.name,
+        family=spec.family,
+        weights_sha256=loaded.checkpoint.weights_sha256,
+        front_end=loaded.checkpoint.front_end,
+        dim=loaded.dim,
+    )
