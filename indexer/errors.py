@@ -20,6 +20,12 @@ class InvalidRequest(VoxdexError):
     code = "invalid-request"
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """An `Idempotency-Key` came again with another request."""
+
+    code = "idempotency-key-reused"
+
+
 class InvalidAudio(VoxdexError):
     """The recording cannot be used; another recording can."""
 
@@ -42,6 +48,8 @@ class TooLittleSpeech(InvalidAudio):
     """The recording is shorter than the encoder's minimum, or silent."""
 
     code = "audio-too-short"
+    speech_s: float = 0.0
+    """Seconds of it that hold sound."""
 
 
 class SilentAudio(TooLittleSpeech):
@@ -68,6 +76,12 @@ class NotFound(VoxdexError):
     code = "not-found"
 
 
+class AudioGone(NotFound):
+    """The recording is known, and its audio is not at its place any more."""
+
+    code = "audio-gone"
+
+
 class Conflict(VoxdexError):
     """The request contradicts what is stored."""
 
@@ -90,6 +104,16 @@ class ConsentRequired(Conflict):
     """The gallery enrolls nobody without a reference to their consent."""
 
     code = "consent-required"
+
+
+class RequestInFlight(Conflict):
+    """The first request with this `Idempotency-Key` is still being worked on."""
+
+    code = "request-in-flight"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class AccessDenied(VoxdexError):
@@ -192,4 +216,6 @@ _Error = TypeVar("_Error", bound=VoxdexError)
 
 def about(name: str, error: _Error) -> _Error:
     """Say which recording an error is about, for errors raised where only samples are known."""
-    return type(error)(f"{name}: {error}").with_traceback(error.__traceback__)
+    named = type(error)(f"{name}: {error}").with_traceback(error.__traceback__)
+    vars(named).update(vars(error))
+    return named

@@ -3,16 +3,16 @@
 import datetime as dt
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from api.schemas.common import Body, Page, Text, View
 from indexer.db.models import JobItemState, JobState, OnDuplicate
 
 
-class NewJob(BaseModel):
+class NewJob(Body):
     """A source of recordings to take into a gallery."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"source": "/archive/2026", "speaker_from": "parent:1"},
@@ -21,7 +21,7 @@ class NewJob(BaseModel):
         },
     )
 
-    source: str = Field(
+    source: Text = Field(
         min_length=1,
         max_length=4096,
         description="Folder or manifest that the workers can see, or a URL (s3://, gs://, file://, https://) of one.",
@@ -29,24 +29,24 @@ class NewJob(BaseModel):
     kind: Literal["folder", "manifest", "url"] | None = Field(
         default=None, description="What the source is; left out, it is told by the source."
     )
-    speaker_from: str = Field(
+    speaker_from: Text = Field(
         default="none",
         max_length=500,
         description="Where a recording's speaker is read from: none, parent:N (the Nth folder above the file) or "
         "regex:... (its group `speaker`, or its first); a manifest states them itself.",
     )
-    channels: str | None = Field(
+    channels: Text | None = Field(
         default=None, max_length=16, description="mix, left, right, a channel number from 0, or each."
     )
     on_duplicate: OnDuplicate = Field(
         default=OnDuplicate.SKIP, description="What is done with a recording that the gallery has already."
     )
-    webhook_url: str | None = Field(
+    webhook_url: Text | None = Field(
         default=None, max_length=2000, description="Told of the job's end, in a signed message."
     )
 
 
-class JobProgress(BaseModel):
+class JobProgress(View):
     """How far a job got."""
 
     state: JobState
@@ -109,7 +109,7 @@ class Job(JobProgress):
     finished_at: dt.datetime | None
 
 
-class JobItem(BaseModel):
+class JobItem(View):
     """One file of a job."""
 
     model_config = ConfigDict(
@@ -141,21 +141,14 @@ class JobItem(BaseModel):
     finished_at: dt.datetime | None
 
 
-class JobPage(BaseModel):
-    """Jobs, newest first."""
+JobPage = Page[Job]
+"""Jobs, newest first."""
 
-    items: list[Job]
-    next_cursor: str | None
-
-
-class JobItemPage(BaseModel):
-    """Files of a job, in the order of the source."""
-
-    items: list[JobItem]
-    next_cursor: str | None
+JobItemPage = Page[JobItem]
+"""Files of a job, in the order of the source."""
 
 
-class Requeued(BaseModel):
+class Requeued(View):
     """How many failed files are tried again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"requeued": 3}]})

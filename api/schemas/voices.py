@@ -2,21 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from api.schemas.common import Cosine, View
 from search.operating_point import ThresholdSource
 
-Score = Annotated[float, Field(ge=-1, le=1, description="Cosine of the two voices, never rescaled.")]
+Score = Annotated[Cosine, Field(description="Cosine of the two voices, never rescaled.")]
 
 
-class Threshold(BaseModel):
+class Threshold(View):
     """Score from which on a voice is accepted, and on whose word."""
 
-    value: float = Field(ge=-1, le=1)
+    value: Cosine
     source: ThresholdSource = Field(description="The most specific of: request, gallery, setting, encoder.")
 
 
-class ProbeHeard(BaseModel):
+class ProbeHeard(View):
     """What was heard of the recording that was sent."""
 
     speech_s: float = Field(description="Seconds that were embedded.")
@@ -26,7 +27,7 @@ class ProbeHeard(BaseModel):
     )
 
 
-class Candidate(BaseModel):
+class Candidate(View):
     """A ranked speaker."""
 
     rank: int = Field(ge=1)
@@ -93,7 +94,7 @@ class VerifyAnswer(ProbeHeard):
     encoder_id: str
 
 
-class CompareAnswer(BaseModel):
+class CompareAnswer(View):
     """Whether two recordings are of the same voice."""
 
     model_config = ConfigDict(
@@ -119,7 +120,7 @@ class CompareAnswer(BaseModel):
     encoder_id: str
 
 
-class Stretch(BaseModel):
+class Stretch(View):
     """Consecutive utterances in which the voice occurs."""
 
     start_s: float
@@ -129,7 +130,7 @@ class Stretch(BaseModel):
     speakers: list[str] = Field(description="Whom its utterances are enrolled as.")
 
 
-class RecordingFound(BaseModel):
+class RecordingFound(View):
     """A recording in which the voice occurs."""
 
     recording_id: int
