@@ -18,11 +18,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "voxdex needs Python 3.11 or newer: none found on the PATH. Install one, or run: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu, install the package python3-venv and remove $(VENV)"; exit 1; }
 
-$(VENV)/.run.stamp: requirements/run.lock requirements/install pyproject.toml | $(BIN)/python
+$(VENV)/.run.stamp: requirements/run.lock requirements/install pyproject.toml api/client/pyproject.toml | $(BIN)/python
 	@requirements/install $(VENV) requirements/run.lock
 	@touch $@
 
-$(VENV)/.dev.stamp: requirements/dev.lock requirements/install pyproject.toml | $(BIN)/python
+$(VENV)/.dev.stamp: requirements/dev.lock requirements/install pyproject.toml api/client/pyproject.toml | $(BIN)/python
 	@requirements/install $(VENV) requirements/dev.lock
 	@touch $@ $(VENV)/.run.stamp
 
@@ -60,4 +60,4 @@ lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirement
 	$(BIN)/python requirements/lock.py
 
 clean: ## Remove the virtual environment and caches of this folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info api/client/src/*.egg-info

@@ -1,0 +1,223 @@
+"""What the service answers, as typed and frozen models. Fields that a newer service adds are passed over."""
+
+import datetime as dt
+import json
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Decision = Literal["identified", "unknown", "not_enough_speech"]
+Verdict = Literal["accept", "reject", "not_enough_speech"]
+Scope = Literal["read", "identify", "write", "admin", "embeddings"]
+OnDuplicate = Literal["skip", "relabel", "error"]
+SourceKind = Literal["folder", "manifest", "url"]
+JobState = Literal["queued", "planning", "running", "succeeded", "succeeded_with_errors", "failed", "canceled"]
+JobItemState = Literal["queued", "running", "done", "duplicate", "failed"]
+RecordingState = Literal["ready", "partial", "failed"]
+
+ENDED: frozenset[JobState] = frozenset({"succeeded", "succeeded_with_errors", "failed", "canceled"})
+"""States in which nothing more happens to a job."""
+
+
+class Model(BaseModel):
+    """Base of all models here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Item = TypeVar("Item")
+
+
+class Page(Model, Generic[Item]):
+    """Some items of a list, and where to go on."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Threshold(Model):
+    """Score from which on a voice is accepted, and on whose word."""
+
+    value: float
+    source: str
+    """The most specific of: request, gallery, setting, encoder."""
+
+
+class ProbeHeard(Model):
+    """What was heard of the recording that was sent."""
+
+    speech_s: float
+    """Seconds that were embedded."""
+    needed_s: float
+    """Fewest seconds that the encoder embeds."""
+    issues: list[str]
+    """Why the recording was read in part only, or not at all."""
+
+
+class Candidate(Model):
+    """A ranked speaker."""
+
+    rank: int
+    speaker: str
+    score: float
+    """Cosine in [-1, 1]."""
+    enrollments: int
+    """Embeddings that the speaker's voiceprint is made of."""
+
+
+class Identification(ProbeHeard):
+    """Who it is among the enrolled, or that it is nobody of them."""
+
+    decision: Decision
+    speaker: str | None
+    threshold: Threshold
+    candidates: list[Candidate]
+    encoder_id: str
+    embedding: list[float] | None
+
+
+class Verification(ProbeHeard):
+    """Whether it is who they claim to be."""
+
+    decision: Verdict
+    speaker: str
+    score: float | None
+    threshold: Threshold
+    encoder_id: str
+
+
+class Comparison(Model):
+    """Whether two recordings are of the same voice."""
+
+    decision: Verdict
+    score: float | None
+    threshold: Threshold
+    first: ProbeHeard
+    second: ProbeHeard
+    encoder_id: str
+
+
+class Stretch(Model):
+    """Consecutive utterances in which a voice occurs."""
+
+    start_s: float
+    end_s: float
+    channel: int | None
+    score: float
+    speakers: list[str]
+
+
+class RecordingFound(Model):
+    """A recording in which a voice occurs."""
+
+    recording_id: int
+    uri: str
+    score: float
+    speakers: list[str]
+    stretches: list[Stretch]
+
+
+class SearchResult(ProbeHeard):
+    """Where a voice occurs."""
+
+    decision: Literal["found", "not_found", "not_enough_speech"]
+    threshold: Threshold
+    found: int
+    """Recordings with the voice; `recordings` holds the best of them."""
+    recordings: list[RecordingFound]
+    encoder_id: str
+
+
+class JobProgress(Model):
+    """How far a job got."""
+
+    state: JobState
+    planned: bool
+    """Whether every file of the source is listed: `found` grows no more."""
+    found: int
+    done: int
+    duplicate: int
+    failed: int
+    audio_s: float
+    speech_s: float
+    elapsed_s: float
+    times_real_time: float | None
+    eta_s: float | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in ENDED
+
+
+class Job(JobProgress):
+    """A job and how far it got."""
+
+    id: int
+    gallery: str
+    kind: str
+    source: str
+    speaker_from: str
+    channels: str | None
+    on_duplicate: OnDuplicate
+    error: str | None
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class JobItem(Model):
+    """One file of a job."""
+
+    id: int
+    uri: str
+    state: JobItemState
+    speaker: str | None
+    recording_id: int | None
+    error_code: str | None
+    error_message: str | None
+    notice: str | None
+    finished_at: dt.datetime | None
+
+
+class Requeued(Model):
+    """How many failed files are tried again."""
+
+    requeued: int
+
+
+class WebhookData(Model):
+    """Counts of an ended job."""
+
+    job_id: int
+    gallery_id: int
+    state: JobState
+    found: int
+    done: int
+    duplicate: int
+    failed: int
+    audio_s: float
+    speech_s: float
+    created_at: dt.datetime
+    finished_at: dt.datetime
+
+
+class WebhookEvent(Model):
+    """A verified message about a job's end."""
+
+    id: str
+    """The same for every try of one message."""
+    type: str
+    """`job.` and the state it ended in."""
+    timestamp: dt.datetime
+    data: WebhookData
+
+    @classmethod
+    def from_message(cls, message_id: str, body: bytes) -> "WebhookEvent":
+        """Read a message's body; pydantic.ValidationError where it is not one."""
+        try:
+            document: Any = json.loads(body)
+        except ValueError:
+            document = None
+        fields = document if isinstance(document, dict) else {}
+        return cls.model_validate({**fields, "id": message_id})
