@@ -1,0 +1,341 @@
+"""One encoder for many threads: probes that wait share a pass, and whoever waits longest goes first.
+
+The network gains nothing from being run by several threads at once (each pass uses all cores or the whole device), and
+loses batching by it. So one thread owns it, and everyone else hands over waveforms and sleeps.
+"""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from indexer.embedding.encoder import Encoder
+from indexer.errors import Overloaded, Unavailable, VoxdexError
+from indexer.observability import PROBE_BATCH_SIZE
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+
+_BACKGROUND_TURN_S = 5.0
+"""Under probes without end, ingest gets one pass as often as this, so that it never stands still."""
+
+_LONGEST_RETRY_S = 60.0
+
+
+class _Call:
+    """What one thread asked for and waits for; only the thread that owns the network writes into it."""
+
+    def __init__(self, waveforms: Sequence[Waveform], dim: int, *, raw: bool) -> None:
+        self.waveforms = waveforms
+        self.raw = raw
+        self.vectors: Vectors = np.empty((len(waveforms), dim), dtype=np.float32)
+        self.left = len(waveforms)
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        if not self.done.is_set():
+            self.error = error
+            self.done.set()
+
+    def fill(self, rows: Sequence[int], vectors: Vectors) -> None:
+        self.vectors[rows] = vectors
+        self.left -= len(rows)
+        if self.left == 0:
+            self.done.set()
+
+
+class _Unit:
+    """Waveforms of equal length of one call, which go through the network together."""
+
+    __slots__ = ("call", "rows", "samples")
+
+    def __init__(self, call: _Call, rows: Sequence[int], samples: int) -> None:
+        self.call = call
+        self.rows = rows
+        self.samples = samples
+
+    @property
+    def waveforms(self) -> list[Waveform]:
+        return [self.call.waveforms[row] for row in self.rows]
+
+
+class BatchingEncoder:
+    """An `Encoder` that any number of threads call at once.
+
+    Parameters
+    ----------
+    inner : Encoder
+        Called from one thread of this object only.
+    queue : int
+        Probes that may wait; more are refused.
+    batch : int
+        Most probes in one pass.
+    batch_audio_s : float
+        Most seconds of audio in one pass, as the inner encoder cuts it.
+    timeout_s : float
+        Longest wait of a probe.
+    """
+
+    def __init__(
+        self,
+        inner: Encoder,
+        *,
+        queue: int = 256,
+        batch: int = 16,
+        batch_audio_s: float = 40.0,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._inner = inner
+        self._limit = queue
+        self._batch = batch
+        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
+        self._timeout_s = timeout_s
+        self._work = threading.Condition()
+        self._probes: deque[_Unit] = deque()
+        self._background: deque[_Unit] = deque()
+        self._closed = False
+        self._s_per_sample = 0.0
+        self._background_turn = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._thread.start()
+
+    @property
+    def id(self) -> EncoderId:
+        """The inner encoder's id."""
+        return self._inner.id
+
+    @property
+    def name(self) -> str:
+        """The inner encoder's name."""
+        return self._inner.name
+
+    @property
+    def dim(self) -> int:
+        """The inner encoder's dimension."""
+        return self._inner.dim
+
+    @property
+    def min_samples(self) -> int:
+        """The inner encoder's shortest utterance."""
+        return self._inner.min_samples
+
+    @property
+    def waiting(self) -> int:
+        """Probes that wait for a pass."""
+        return len(self._probes)
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed probes as the inner encoder does, before any work of the background.
+
+        Raises
+        ------
+        Overloaded
+            If too many wait already, or this one waited too long; it says when to come again.
+        Unavailable
+            If the encoder was closed.
+        VoxdexError
+            What the inner encoder raises for these waveforms; others that shared their pass are not concerned.
+        """
+        return self._embed(waveforms, raw=False)
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed probes without normalizing; see `embed`."""
+        return self._embed(waveforms, raw=True)
+
+    def background(self) -> "BackgroundEncoder":
+        """Return a view for ingest: same network, and its work waits while probes wait."""
+        return BackgroundEncoder(self)
+
+    def close(self) -> None:
+        """Finish the pass under way, fail whatever waits, and end the thread."""
+        with self._work:
+            self._closed = True
+            waiting = [*self._probes, *self._background]
+            self._probes.clear()
+            self._background.clear()
+            self._work.notify()
+        for unit in waiting:
+            unit.call.fail(_closing())
+        self._thread.join()
+
+    def _embed(self, waveforms: Sequence[Waveform], *, raw: bool) -> Vectors:
+        call = _Call(waveforms, self.dim, raw=raw)
+        units = [_Unit(call, [row], np.size(waveform)) for row, waveform in enumerate(waveforms)]
+        with self._work:
+            # A call longer than the whole queue goes in when nothing else waits; it could never go in otherwise.
+            if self._probes and len(self._probes) + len(units) > self._limit:
+                raise Overloaded(
+                    f"{len(self._probes)} probes wait for the encoder, the limit is {self._limit}: try again later",
+                    retry_after_s=self._retry_after_s(),
+                )
+            self._enqueue(self._probes, units)
+        return self._result(call, self._timeout_s)
+
+    def embed_in_background(self, waveforms: Sequence[Waveform], *, raw: bool) -> Vectors:
+        """Do what `BackgroundEncoder` promises."""
+        call = _Call(waveforms, self.dim, raw=raw)
+        with self._work:
+            if not self._background:
+                self._background_turn = time.monotonic()
+            self._enqueue(self._background, list(self._passes(call)))
+        return self._result(call, None)
+
+    def _passes(self, call: _Call) -> Iterator[_Unit]:
+        by_length: defaultdict[int, list[int]] = defaultdict(list)
+        for row, waveform in enumerate(call.waveforms):
+            by_length[np.size(waveform)].append(row)
+        for samples, rows in by_length.items():
+            size = self._most_of(samples)
+            for start in range(0, len(rows), size):
+                yield _Unit(call, rows[start : start + size], samples)
+
+    def _enqueue(self, queue: deque[_Unit], units: list[_Unit]) -> None:
+        if self._closed:
+            raise _closing()
+        queue.extend(units)
+        self._work.notify()
+
+    def _result(self, call: _Call, timeout_s: float | None) -> Vectors:
+        if not call.waveforms:
+            return call.vectors
+        try:
+            if not call.done.wait(timeout_s):
+                raise Overloaded(
+                    f"no embedding after {timeout_s:g} s, which is as long as a probe waits "
+                    "(VOXDEX_PROBES__TIMEOUT_S): try again later",
+                    retry_after_s=self._retry_after_s(),
+                )
+        except BaseException:
+            self._withdraw(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.vectors
+
+    def _withdraw(self, call: _Call) -> None:
+        with self._work:
+            for queue in (self._probes, self._background):
+                kept = [unit for unit in queue if unit.call is not call]
+                queue.clear()
+                queue.extend(kept)
+
+    def _retry_after_s(self) -> float:
+        """Seconds until what waits now will be done; at least one."""
+        waiting = sum(unit.samples for unit in tuple(self._probes))
+        return min(max(1.0, waiting * self._s_per_sample), _LONGEST_RETRY_S)
+
+    def _most_of(self, samples: int) -> int:
+        return max(1, self._batch_samples // max(1, samples))
+
+    def _run(self) -> None:
+        while (units := self._next()) is not None:
+            started = time.monotonic()
+            self._forward(units)
+            samples = sum(unit.samples * len(unit.rows) for unit in units)
+            if samples:
+                spent = (time.monotonic() - started) / samples
+                self._s_per_sample = spent if not self._s_per_sample else 0.8 * self._s_per_sample + 0.2 * spent
+
+    def _next(self) -> list[_Unit] | None:
+        """Wait for work and take a pass of it; None when closed."""
+        with self._work:
+            self._work.wait_for(lambda: self._closed or self._probes or self._background)
+            if self._closed:
+                return None
+            now = time.monotonic()
+            if self._background and (not self._probes or now - self._background_turn > _BACKGROUND_TURN_S):
+                self._background_turn = now
+                return [self._background.popleft()]
+            return self._take_probes()
+
+    def _take_probes(self) -> list[_Unit]:
+        """Take the probe that has waited longest, and those of its length that may share its pass."""
+        first = self._probes.popleft()
+        most = min(self._batch, self._most_of(first.samples))
+        taken = [first]
+        kept: list[_Unit] = []
+        for unit in self._probes:
+            fits = unit.samples == first.samples and unit.call.raw == first.call.raw and len(taken) < most
+            (taken if fits else kept).append(unit)
+        self._probes.clear()
+        self._probes.extend(kept)
+        PROBE_BATCH_SIZE.observe(len(taken))
+        return taken
+
+    def _forward(self, units: list[_Unit]) -> None:
+        """Embed the waveforms of some units together; where that fails, each apart, so that each gets its own error."""
+        embed = self._inner.embed_raw if units[0].call.raw else self._inner.embed
+        try:
+            vectors = embed([waveform for unit in units for waveform in unit.waveforms])
+        except BaseException as error:
+            self._after_error(units, error)
+            return
+        start = 0
+        for unit in units:
+            end = start + len(unit.rows)
+            unit.call.fill(unit.rows, vectors[start:end])
+            start = end
+
+    def _after_error(self, units: list[_Unit], error: BaseException) -> None:
+        if len(units) > 1:
+            for unit in units:
+                if not unit.call.done.is_set():
+                    self._forward([unit])
+            return
+        call = units[0].call
+        if isinstance(error, VoxdexError) and len(call.waveforms) > 1:
+            # The message counts the waveforms of a pass; the caller knows them by their place in the call.
+            try:
+                (self._inner.embed_raw if call.raw else self._inner.embed)(call.waveforms)
+            except BaseException as whole:
+                error = whole
+        self._withdraw(call)
+        call.fail(error)
+
+
+class BackgroundEncoder:
+    """The encoder as ingest sees it: its passes wait while probes wait, and are never refused."""
+
+    def __init__(self, owner: BatchingEncoder) -> None:
+        self._owner = owner
+
+    @property
+    def id(self) -> EncoderId:
+        """The inner encoder's id."""
+        return self._owner.id
+
+    @property
+    def name(self) -> str:
+        """The inner encoder's name."""
+        return self._owner.name
+
+    @property
+    def dim(self) -> int:
+        """The inner encoder's dimension."""
+        return self._owner.dim
+
+    @property
+    def min_samples(self) -> int:
+        """The inner encoder's shortest utterance."""
+        return self._owner.min_samples
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances as the inner encoder does, pass by pass, with probes in between.
+
+        Raises
+        ------
+        Unavailable
+            If the encoder was closed.
+        VoxdexError
+            What the inner encoder raises for these waveforms.
+        """
+        return self._owner.embed_in_background(waveforms, raw=False)
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Embed utterances without normalizing; see `embed`."""
+        return self._owner.embed_in_background(waveforms, raw=True)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("the encoder is being closed with its process: try again, elsewhere or later")
