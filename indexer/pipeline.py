@@ -4,7 +4,9 @@ import hashlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.encoder import Encoder
-from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, VoxdexError, about
+from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
+from indexer.observability import DECODE_SECONDS, EMBED_SECONDS, counting_seconds
 from indexer.settings import AudioSettings
 
 logger = logging.getLogger(__name__)
@@ -81,23 +84,37 @@ class _Crashed:
 _Event = _Heard | _Finished | _Crashed
 
 
-def hash_content(path: Path, *, max_bytes: int) -> str:
+class _NoAnswer(Exception):
+    """The record could not be asked: no fault of the file, and no reason to refuse it."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def hash_content(path: Path, *, max_bytes: int, name: str | None = None) -> str:
     """SHA-256 of a file's bytes, as hex: the identity of a recording within its gallery.
+
+    Parameters
+    ----------
+    name
+        What messages call the file; its path where that is None.
 
     Raises
     ------
     NotFound, InvalidAudio, AudioTooLarge
         If the path does not exist, is no regular file, cannot be read, or is over the limit.
     """
+    name = name or str(path)
     try:
         if not path.is_file():
             if path.exists():
-                raise InvalidAudio(f"{path}: not a regular file; give a file or a folder of files")
-            raise NotFound(f"{path}: no such file; it may have been moved since it was listed")
+                raise InvalidAudio(f"{name}: not a regular file; give a file or a folder of files")
+            raise NotFound(f"{name}: no such file; it may have been moved since it was listed")
         size = path.stat().st_size
         if size > max_bytes:
             raise AudioTooLarge(
-                f"{path}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
+                f"{name}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
             )
         digest = hashlib.sha256()
         with path.open("rb") as stream:
@@ -105,7 +122,18 @@ def hash_content(path: Path, *, max_bytes: int) -> str:
                 digest.update(block)
         return digest.hexdigest()
     except OSError as error:
-        raise InvalidAudio(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+        raise InvalidAudio(f"{name}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+Fetch = Callable[[ArchiveFile], AbstractContextManager[Path]]
+
+
+def _as_it_is(file: ArchiveFile) -> AbstractContextManager[Path]:
+    return nullcontext(file.path)
+
+
+def _never() -> bool:
+    return False
 
 
 class EmbeddingPipeline:
@@ -119,6 +147,10 @@ class EmbeddingPipeline:
         Asked with the content hash from a decoding thread, before a file is decoded; must be thread-safe.
     batch_utterances
         Most utterances handed to the encoder at once.
+    fetch
+        Makes a file readable at a path for as long as a decoding thread needs it.
+    stopping
+        Asked several times a second; once it says so, a run ends soon, and yields only what is done by then.
     """
 
     def __init__(
@@ -130,6 +162,8 @@ class EmbeddingPipeline:
         decode_threads: int,
         is_known: Callable[[str], bool],
         batch_utterances: int = 12,
+        fetch: Fetch = _as_it_is,
+        stopping: Callable[[], bool] = _never,
     ) -> None:
         self._encoder = encoder
         self._channels = channels
@@ -137,10 +171,31 @@ class EmbeddingPipeline:
         self._threads = decode_threads
         self._is_known = is_known
         self._batch = batch_utterances
+        self._fetch = fetch
+        self._stopping = stopping
         self._stop = threading.Event()
 
     def run(self, files: Iterable[ArchiveFile]) -> Generator[EmbeddedFile, None, None]:
         """Yield every file exactly once, embedded or with its error; closing the iterator stops the threads."""
+        batches = self.run_batches(files, most=1, within_s=0.0)
+        try:
+            for batch in batches:
+                yield from batch
+        finally:
+            batches.close()
+
+    def run_batches(
+        self, files: Iterable[ArchiveFile], *, most: int, within_s: float
+    ) -> Generator[list[EmbeddedFile], None, None]:
+        """Yield every file exactly once, several at a time; closing the iterator stops the threads.
+
+        Parameters
+        ----------
+        most
+            Most files of a batch.
+        within_s
+            How long a file that is done waits for others, about.
+        """
         events: queue.Queue[_Event] = queue.Queue(_QUEUE_UTTERANCES)
         source = _LockedIterator(files)
         self._stop.clear()
@@ -151,7 +206,7 @@ class EmbeddingPipeline:
         for thread in threads:
             thread.start()
         try:
-            yield from self._consume(events, threads)
+            yield from self._gather(self._consume(events, threads), most, within_s)
         finally:
             self._stop.set()
             while any(thread.is_alive() for thread in threads):
@@ -164,38 +219,72 @@ class EmbeddingPipeline:
             while not self._stop.is_set() and (file := source.next()) is not None:
                 result = EmbeddedFile(file)
                 try:
-                    self._decode(result, events)
+                    if not self._decode(result, events):
+                        return
+                except _NoAnswer:
+                    raise
                 except VoxdexError as error:
                     result.error = error
                 except Exception as error:
                     # A decoder failed in a way nobody foresaw: that is one file's failure, not the job's.
                     logger.exception("unforeseen failure while decoding")
                     result.error = InvalidAudio(
-                        f"{file.path}: decoding failed unexpectedly ({type(error).__name__}: {error}); "
+                        f"{file.recorded_uri}: decoding failed unexpectedly ({type(error).__name__}: {error}); "
                         "convert it with ffmpeg, and please report it"
                     )
                 events.put(_Finished(result))
+        except _NoAnswer as error:
+            events.put(_Crashed(error.reason))
         except BaseException as error:  # The consumer must hear of it, or it would wait forever.
             events.put(_Crashed(error))
 
-    def _decode(self, result: EmbeddedFile, events: "queue.Queue[_Event]") -> None:
-        path = result.file.path
-        result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes)
-        if self._is_known(result.content_sha256):
-            result.known = True
-            return
-        with open_audio(path, channels=self._channels, limits=self._limits) as reader:
-            result.info = reader.info
-            for audio in cut_utterances(reader.blocks(), self._limits.utterance_s):
-                if self._stop.is_set():
-                    return
-                if not is_silent(audio.waveform):
-                    events.put(_Heard(result, audio))
-            result.duration_s = reader.decoded_s
-            result.issues = reader.issues
+    def _decode(self, result: EmbeddedFile, events: "queue.Queue[_Event]") -> bool:
+        """Decode a file; False where it was given up halfway because the run ends, and must not be taken for done."""
+        name = result.file.recorded_uri
+        with self._fetch(result.file) as path:
+            started, waited_s = time.perf_counter(), 0.0
+            try:
+                result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes, name=name)
+                try:
+                    result.known = self._is_known(result.content_sha256)
+                except Exception as error:
+                    raise _NoAnswer(error) from error
+                if result.known:
+                    return True
+                with open_audio(path, channels=self._channels, limits=self._limits, name=name) as reader:
+                    result.info = reader.info
+                    for audio in cut_utterances(reader.blocks(), self._limits.utterance_s):
+                        if self._stop.is_set():
+                            return False
+                        if not is_silent(audio.waveform):
+                            waiting = time.perf_counter()
+                            events.put(_Heard(result, audio))
+                            waited_s += time.perf_counter() - waiting
+                    result.duration_s = reader.decoded_s
+                    result.issues = reader.issues
+            finally:
+                DECODE_SECONDS.inc(time.perf_counter() - started - waited_s)
+        return True
 
-    def _consume(self, events: "queue.Queue[_Event]", threads: list[threading.Thread]) -> Iterator[EmbeddedFile]:
-        while True:
+    def _gather(
+        self, results: Iterator[EmbeddedFile | None], most: int, within_s: float
+    ) -> Iterator[list[EmbeddedFile]]:
+        batch: list[EmbeddedFile] = []
+        oldest = 0.0
+        for result in results:
+            if result is not None:
+                oldest = oldest if batch else time.monotonic()
+                batch.append(result)
+            if len(batch) >= most or (batch and time.monotonic() - oldest >= within_s):
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _consume(self, events: "queue.Queue[_Event]", threads: list[threading.Thread]) -> Iterator[EmbeddedFile | None]:
+        """Yield files as they are done, and None now and then, so that whoever gathers them can look at the clock."""
+        while not self._stopping():
+            yield None
             try:
                 event = events.get(timeout=0.1)
             except queue.Empty:
@@ -214,13 +303,16 @@ class EmbeddingPipeline:
         if not batch:
             return
         try:
-            vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+            with counting_seconds(EMBED_SECONDS):
+                vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+        except Unavailable:
+            raise  # The device is at fault, not the recordings.
         except VoxdexError as error:
             if len(batch) > 1:  # Find the one that is to blame; the others must not suffer for it.
                 for heard in batch:
                     self._embed([heard])
             else:
-                batch[0].result.error = about(str(batch[0].result.file.path), error)
+                batch[0].result.error = about(batch[0].result.file.recorded_uri, error)
             return
         for heard, vector in zip(batch, vectors, strict=True):
             audio = heard.audio

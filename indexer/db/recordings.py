@@ -1,27 +1,26 @@
 """Named queries that write and read recordings, with the utterances, vectors and enrollments inside them."""
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from indexer.db.bulk_rows import insert_utterances
 from indexer.db.changes import Changes
-from indexer.db.models import Embedding, Enrollment, Gallery, Recording, RecordingState, Speaker, Utterance, utc_now
+from indexer.db.models import Embedding, Enrollment, Recording, RecordingState, Speaker, Utterance, utc_now
 from indexer.db.repositories import batches, insert_if_absent, require_text
 from indexer.db.rows import (
     PAGE_LIMIT,
     Erased,
     NewRecording,
-    NewUtterance,
     RecordedIds,
     RecordingSummary,
     UtteranceSummary,
 )
 from indexer.errors import AlreadyExists, NotFound
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
-from indexer.vectors import checksums_of, require_unit_rows
 
 
 class Recordings:
@@ -67,12 +66,32 @@ class Recordings:
         AlreadyExists
             If the gallery has a recording with this content; whoever came first keeps it.
         """
-        values = {"gallery_id": gallery_id, **_columns(recording)}
-        statement = insert_if_absent(self._session, Recording).returning(Recording.id)
-        number = self._session.scalars(statement, values).one_or_none()
-        if number is None:
-            raise AlreadyExists(f"{recording.uri}: this gallery already has a recording with the same content")
-        return self._fill(gallery_id, encoder_id, RecordingId(number), recording.utterances)
+        return self.add_many(gallery_id, encoder_id, [recording])[0]
+
+    def add_many(
+        self, gallery_id: GalleryId, encoder_id: EncoderId, recordings: Sequence[NewRecording]
+    ) -> list[RecordedIds]:
+        """Add recordings of different contents, all or none.
+
+        Raises
+        ------
+        AlreadyExists
+            If the gallery has a recording with one of these contents; whoever came first keeps it.
+        """
+        if not recordings:
+            return []
+        # In the order of their contents: two transactions that add the same ones cannot wait for each other.
+        rows = [
+            {"gallery_id": gallery_id, **_columns(recording)}
+            for recording in sorted(recordings, key=lambda recording: recording.content_sha256)
+        ]
+        statement = insert_if_absent(self._session, Recording).returning(Recording.content_sha256, Recording.id)
+        numbers = {content: RecordingId(number) for content, number in self._session.execute(statement, rows)}
+        taken = next((recording for recording in recordings if recording.content_sha256 not in numbers), None)
+        if taken is not None:
+            raise AlreadyExists(f"{taken.uri}: this gallery already has a recording with the same content")
+        named = [(numbers[recording.content_sha256], recording) for recording in recordings]
+        return self._fill(gallery_id, encoder_id, named)
 
     def replace(
         self, recording_id: RecordingId, encoder_id: EncoderId, recording: NewRecording
@@ -92,7 +111,19 @@ class Recordings:
             update(Recording).where(Recording.id == recording_id).values(**_columns(recording), updated_at=utc_now())
         )
         self._session.expire_all()
-        return self._fill(gallery_id, encoder_id, recording_id, recording.utterances), erased
+        return self._fill(gallery_id, encoder_id, [(recording_id, recording)])[0], erased
+
+    def relabel(
+        self, recording_id: RecordingId, *, session: str | None, recorded_at: dt.datetime | None, labels: Sequence[str]
+    ) -> None:
+        """Take over what is said of a recording; what is not said (None, no labels) stays."""
+        said: dict[str, Any] = {"session": session, "recorded_at": recorded_at, "labels": list(labels) or None}
+        values = {name: value for name, value in said.items() if value is not None}
+        if values:
+            self._session.execute(
+                update(Recording).where(Recording.id == recording_id).values(**values, updated_at=utc_now())
+            )
+            self._session.expire_all()
 
     def utterance_ids(self, recording_id: RecordingId) -> list[UtteranceId]:
         """Utterances of a recording, in the order they were added."""
@@ -131,6 +162,13 @@ class Recordings:
             query = query.where(Recording.state == state)
         return self._summaries(query.order_by(Recording.id).limit(limit))
 
+    def named_media(self, keys: Iterable[str]) -> set[str]:
+        """Tell which of these places below the media folder some recording names."""
+        named: set[str] = set()
+        for some in batches(sorted(set(keys))):
+            named.update(self._session.scalars(select(Recording.media_key).where(Recording.media_key.in_(some))))
+        return named
+
     def delete(self, recording_id: RecordingId) -> Erased:
         """Delete a recording with its utterances, vectors and enrollments; NotFound if already gone."""
         gallery_id = GalleryId(self.get(recording_id).gallery_id)
@@ -161,60 +199,31 @@ class Recordings:
         return tuple(EmbeddingId(number) for number, _ in rows)
 
     def _fill(
-        self,
-        gallery_id: GalleryId,
-        encoder_id: EncoderId,
-        recording_id: RecordingId,
-        utterances: Sequence[NewUtterance],
-    ) -> RecordedIds:
-        if not utterances:
-            return RecordedIds(recording_id, (), ())
-        rows: list[dict[str, Any]] = [
-            {"recording_id": recording_id, "channel": part.channel, "start_s": part.start_s, "end_s": part.end_s}
-            for part in utterances
-        ]
-        statement = insert(Utterance).returning(Utterance.id, sort_by_parameter_order=True)
-        numbers = [UtteranceId(number) for number in self._session.scalars(statement, rows)]
-        embeddings = self._embed(gallery_id, encoder_id, list(zip(numbers, utterances, strict=True)))
-        enrolled = [
-            {"speaker_id": part.speaker_id, "utterance_id": number}
-            for number, part in zip(numbers, utterances, strict=True)
-            if part.speaker_id is not None
-        ]
+        self, gallery_id: GalleryId, encoder_id: EncoderId, recordings: Sequence[tuple[RecordingId, NewRecording]]
+    ) -> list[RecordedIds]:
+        """Write what is inside of recordings whose rows are there, in one go."""
+        parts = [(number, part) for number, recording in recordings for part in recording.utterances]
+        rows = insert_utterances(self._session, gallery_id, encoder_id, parts)
         changes = Changes(self._session)
-        changes.vectors_added(gallery_id, encoder_id, embeddings)
-        if enrolled:
-            self._session.execute(insert(Enrollment), enrolled)
+        changes.vectors_added(gallery_id, encoder_id, [number for number in rows.embedding_ids if number is not None])
+        if rows.enrolled:
             changes.speakers_changed(gallery_id)
-        return RecordedIds(recording_id, tuple(numbers), embeddings)
-
-    def _embed(
-        self, gallery_id: GalleryId, encoder_id: EncoderId, parts: Sequence[tuple[UtteranceId, NewUtterance]]
-    ) -> tuple[EmbeddingId, ...]:
-        vectors = [(number, part.vector) for number, part in parts if part.vector is not None]
-        if not vectors:
-            return ()
-        dim = self._session.scalars(select(Gallery.dim).where(Gallery.id == gallery_id)).one()
-        matrix = require_unit_rows(np.stack([vector for _, vector in vectors]), dim)
-        rows = [
-            {
-                "gallery_id": gallery_id,
-                "utterance_id": number,
-                "encoder_id": encoder_id,
-                "vector": row,
-                "checksum": int(checksum),
-            }
-            for (number, _), row, checksum in zip(vectors, matrix, checksums_of(matrix), strict=True)
-        ]
-        statement = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
-        return tuple(EmbeddingId(number) for number in self._session.scalars(statement, rows))
+        filled: list[RecordedIds] = []
+        start = 0
+        for number, recording in recordings:
+            inside = slice(start, start + len(recording.utterances))
+            embeddings = tuple(embedding for embedding in rows.embedding_ids[inside] if embedding is not None)
+            filled.append(RecordedIds(number, tuple(rows.utterance_ids[inside]), embeddings))
+            start = inside.stop
+        return filled
 
     def _summaries(self, query: Select[Any]) -> list[RecordingSummary]:
         rows = self._session.execute(query).all()
-        speakers = self._speakers_of([row.Recording.id for row in rows])
+        speakers = self.speakers_of([row.Recording.id for row in rows])
         return [_summary(row, speakers.get(row.Recording.id, ())) for row in rows]
 
-    def _speakers_of(self, recording_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    def speakers_of(self, recording_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Names of the speakers that each recording is enrolled to; those without any are absent."""
         names: dict[int, tuple[str, ...]] = {}
         for some in batches(recording_ids):
             query = (
@@ -233,9 +242,6 @@ class Recordings:
 def _columns(recording: NewRecording) -> dict[str, Any]:
     values = {name: value for name, value in vars(recording).items() if name != "utterances"}
     require_text("path", recording.uri)
-    for kind, text in (("session", recording.session), *(("label", label) for label in recording.labels)):
-        if text is not None:
-            require_text(kind, text)
     return {**values, "labels": list(recording.labels)}
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, fun
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
-from indexer.db.changes import Changes
+from indexer.db.changes import Changes, FeedPosition
 from indexer.db.models import Base, Embedding, Encoder, Enrollment, Gallery, Recording, Speaker, Utterance
 from indexer.db.rows import PAGE_LIMIT, EnrolledStretch, Erased, GallerySummary, NewEncoder, SpeakerSummary
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
@@ -159,6 +159,26 @@ class Galleries:
             )
         return row
 
+    def heads(self, gallery_ids: Iterable[GalleryId]) -> dict[GalleryId, GalleryHead]:
+        """Return what answers from these galleries depend on; those that are gone are absent."""
+        query = (
+            select(
+                Gallery.id,
+                Gallery.name,
+                Gallery.encoder_id,
+                Gallery.identification_threshold,
+                Gallery.verification_threshold,
+                func.coalesce(GalleryFeed.vectors_seq, 0),
+                func.coalesce(GalleryFeed.speakers_seq, 0),
+            )
+            .outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)
+            .where(Gallery.id.in_(list(gallery_ids)))
+        )
+        return {
+            GalleryId(number): GalleryHead(GalleryId(number), *values, position=FeedPosition(vectors, speakers))
+            for number, *values, vectors, speakers in self._session.execute(query)
+        }
+
     def summary(self, gallery_id: GalleryId) -> GallerySummary:
         """Return one gallery with what it holds, or raise NotFound."""
         self.get(gallery_id)
@@ -245,6 +265,22 @@ class Speakers:
         gallery_id = self._session.scalar(select(Speaker.gallery_id).where(Speaker.id == speaker_id))
         if rows and gallery_id is not None:
             Changes(self._session).speakers_changed(GalleryId(gallery_id))
+
+    def withdraw(self, gallery_id: GalleryId, utterance_ids: Sequence[UtteranceId]) -> None:
+        """Take back every statement of whose voice these utterances of the gallery are."""
+        for some in batches(utterance_ids):
+            self._session.execute(delete(Enrollment).where(Enrollment.utterance_id.in_(some)))
+        Changes(self._session).speakers_changed(gallery_id)
+
+    def consenting(self, gallery_id: GalleryId, names: Iterable[str]) -> set[str]:
+        """Tell which of these names are speakers of the gallery whose consent is on record."""
+        found: set[str] = set()
+        for some in batches(sorted(set(names))):
+            query = select(Speaker.name).where(
+                Speaker.gallery_id == gallery_id, Speaker.name.in_(some), Speaker.consent_reference.is_not(None)
+            )
+            found.update(self._session.scalars(query))
+        return found
 
     def summary(self, speaker_id: SpeakerId) -> SpeakerSummary:
         """Return one speaker with what is enrolled, or raise NotFound."""
