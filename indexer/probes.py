@@ -13,6 +13,7 @@ from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.errors import VoxdexError, about
+from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
 
 _PIECE_S = 80.0
@@ -74,7 +75,8 @@ def embed_probes(
     pieces: dict[int, list[NDArray[np.float32]]] = {}
     durations: dict[int, list[float]] = {}
     with open_audio(source, channels=channels, limits=limits, name=name) as reader:
-        for piece in _sounding(cut_utterances(reader.blocks(), _PIECE_S)):
+        pieces_heard = counting_seconds_of(cut_utterances(reader.blocks(), _PIECE_S), DECODE_SECONDS)
+        for piece in _sounding(pieces_heard):
             try:
                 vector = (encoder.embed_raw if raw else encoder.embed)([piece.waveform])[0]
             except VoxdexError as error:

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -20,12 +20,20 @@ class _Group(BaseModel):
 class AudioSettings(_Group):
     """What is accepted as a recording, and how it is cut."""
 
+    duration_variable: ClassVar[str] = "VOXDEX_AUDIO__MAX_DURATION_S"
+
     channels: str = Field(default="mix", description="mix, left, right, a channel number from 0, or each")
     max_duration_s: float = Field(default=86_400.0, gt=0, description="longest recording that is decoded")
     max_bytes: int = Field(default=16 * 1024**3, gt=0, description="largest file that is opened")
     max_channels: int = Field(default=64, ge=1, description="most channels a recording may have")
     block_s: float = Field(default=30.0, gt=0, le=600, description="audio held in memory by one decoder")
     utterance_s: float = Field(default=10.0, ge=2, le=60, description="length of an archive's utterances")
+
+
+class ProbeAudioSettings(AudioSettings):
+    """The same for a recording that is only to be identified, under limits of its own."""
+
+    duration_variable: ClassVar[str] = "VOXDEX_API__MAX_PROBE_S"
 
 
 class EmbeddingSettings(_Group):
@@ -177,6 +185,15 @@ class Settings(BaseSettings):
     decision: DecisionSettings = DecisionSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
+
+    @property
+    def probe_audio(self) -> ProbeAudioSettings:
+        """What is accepted as a recording to identify: the stricter of both limits."""
+        limits = {
+            "max_duration_s": min(self.api.max_probe_s, self.audio.max_duration_s),
+            "max_bytes": min(self.api.max_probe_bytes, self.audio.max_bytes),
+        }
+        return ProbeAudioSettings(**{**self.audio.model_dump(), **limits})
 
     @property
     def sqlite_path(self) -> Path:

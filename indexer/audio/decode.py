@@ -330,5 +330,5 @@ def _require_in_range(rate_hz: int | None, channels: int | None, name: str, limi
 def _too_long(name: str, found: str, limits: AudioSettings) -> AudioTooLarge:
     return AudioTooLarge(
         f"{name}: lasts {found}, over the limit of {limits.max_duration_s:g} s; "
-        "split it or raise VOXDEX_AUDIO__MAX_DURATION_S"
+        f"split it or raise {limits.duration_variable}"
     )

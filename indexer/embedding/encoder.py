@@ -12,6 +12,7 @@ import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
+from indexer.observability import EMBED_SECONDS, counting_seconds
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 MIN_SPEECH_S = 0.1
@@ -154,8 +155,9 @@ class SpeakerEncoder:
         for index, waveform in enumerate(waveforms):
             self._check(index, waveform)
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        for rows in self._batches([len(waveform) for waveform in waveforms]):
-            vectors[rows] = self._forward(np.stack([waveforms[row] for row in rows]))
+        with counting_seconds(EMBED_SECONDS):
+            for rows in self._batches([len(waveform) for waveform in waveforms]):
+                vectors[rows] = self._forward(np.stack([waveforms[row] for row in rows]))
         if not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise NonFiniteEmbedding(
