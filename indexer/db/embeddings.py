@@ -177,7 +177,7 @@ class Embeddings:
             for speaker_id, rows in groupby(self._session.execute(query), key=lambda row: row[0]):
                 _, ids, checksums, stored, durations_s = zip(*rows, strict=True)
                 vectors = self._decode(np.array(ids), np.array(checksums), stored)
-                voices[SpeakerId(speaker_id)] = EnrolledVoice(vectors, durations_s)
+                voices[SpeakerId(speaker_id)] = EnrolledVoice(tuple(map(EmbeddingId, ids)), vectors, durations_s)
         return voices
 
     def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:

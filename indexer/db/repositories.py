@@ -8,8 +8,26 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from indexer.db.changes import Changes, FeedPosition
-from indexer.db.models import Base, Embedding, Encoder, Enrollment, Gallery, Recording, Speaker, Utterance
-from indexer.db.rows import PAGE_LIMIT, EnrolledStretch, Erased, GallerySummary, NewEncoder, SpeakerSummary
+from indexer.db.models import (
+    Base,
+    Embedding,
+    Encoder,
+    Enrollment,
+    Gallery,
+    GalleryFeed,
+    Recording,
+    Speaker,
+    Utterance,
+)
+from indexer.db.rows import (
+    PAGE_LIMIT,
+    EnrolledStretch,
+    Erased,
+    GalleryHead,
+    GallerySummary,
+    NewEncoder,
+    SpeakerSummary,
+)
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import (
     EMBEDDING_DIM,

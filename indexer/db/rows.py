@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.db.changes import FeedPosition
 from indexer.db.models import RecordingState
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
 
@@ -100,6 +101,18 @@ class GallerySummary:
 
 
 @dataclass(frozen=True)
+class GalleryHead:
+    """What an answer from a gallery depends on, beside its vectors, as it was at one moment."""
+
+    id: GalleryId
+    name: str
+    encoder_id: EncoderId
+    identification_threshold: float | None
+    verification_threshold: float | None
+    position: FeedPosition
+
+
+@dataclass(frozen=True)
 class SpeakerSummary:
     """A speaker and how much of their voice is enrolled."""
 
@@ -149,6 +162,7 @@ class EnrolledStretch:
 class EnrolledVoice:
     """What a speaker's voiceprint is made of."""
 
+    embedding_ids: tuple[EmbeddingId, ...]
     vectors: Vectors
     """(n, D) unit rows."""
     durations_s: tuple[float, ...]
