@@ -1,5 +1,6 @@
 """The files that deploy the service: what Compose makes of them, and what they must hold whoever reads them."""
 
+import itertools
 import json
 import os
 import re
@@ -147,7 +148,7 @@ def test_every_variable_of_the_file_is_explained_and_used() -> None:
     read_by_compose = {"COMPOSE_PROFILES"}
     assert set(example_variables()) - read_by_compose == used
     lines = (REPOSITORY / ".env.example").read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         assert not (line and not line.startswith("#") and before == ""), f"{line}: not explained"
 
 
