@@ -25,12 +25,13 @@ class ScoredUtterance:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Consecutive utterances in which the voice occurs; `score` is the best of them."""
+    """Consecutive utterances in which the voice occurs; `score` is the best of them, `speakers` are those of all."""
 
     channel: int | None
     start_s: float
     end_s: float
     score: float
+    speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ def _join(utterances: Sequence[ScoredUtterance]) -> list[Stretch]:
         last = stretches[-1] if stretches else None
         if last and last.channel == utterance.channel and utterance.start_s - last.end_s <= _JOIN_GAP_S:
             end_s, score = max(last.end_s, utterance.end_s), max(last.score, utterance.score)
-            stretches[-1] = Stretch(last.channel, last.start_s, end_s, score)
+            speakers = tuple(sorted({*last.speakers, *utterance.speakers}))
+            stretches[-1] = Stretch(last.channel, last.start_s, end_s, score, speakers)
         else:
-            stretches.append(Stretch(utterance.channel, utterance.start_s, utterance.end_s, utterance.score))
+            stretches.append(
+                Stretch(utterance.channel, utterance.start_s, utterance.end_s, utterance.score, utterance.speakers)
+            )
     return stretches
