@@ -4,12 +4,13 @@ import csv
 import datetime as dt
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.audio.sniff import looks_like_audio
 from indexer.errors import InvalidRequest, NotFound
+from indexer.folder_walk import UnreadableFolder, walk
 
 MANIFEST_SUFFIX = ".csv"
 _PATH_COLUMNS = ("path", "uri", "file")
@@ -197,9 +198,11 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
     unreadable: list[str] = []
     for path in paths:
         if path.is_dir():
-            for file in _walk(path.resolve(), unreadable):
-                if looks_like_audio(file):
-                    found.setdefault(file, None)
+            for file in walk(path.resolve()):
+                if isinstance(file, UnreadableFolder):
+                    unreadable.append(str(file))
+                elif looks_like_audio(file.path):
+                    found.setdefault(file.path, None)
                 else:
                     ignored += 1
         elif path.suffix.lower() == MANIFEST_SUFFIX:
@@ -215,24 +218,6 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
             raise NotFound(f"{path}: no such file or folder; check the spelling, relative paths start at {Path.cwd()}")
     files = (ArchiveFile(path, rule(path) or speaker, _size(path)) for path, speaker in found.items())
     return ArchiveListing(tuple(files), ignored, tuple(unreadable))
-
-
-def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
-    # Path.walk is 3.12; sorted, so that two runs and two machines list alike. Links to folders are not followed:
-    # they can form loops, and what they lead to is outside of what was asked for.
-    try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        unreadable.append(f"{folder}: cannot be listed ({error.strerror or error}); check its permissions")
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if not entry.is_symlink():
-                yield from _walk(entry, unreadable)
-        elif entry.is_file():
-            yield entry
 
 
 def _size(path: Path) -> int:

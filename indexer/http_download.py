@@ -63,12 +63,13 @@ def refusal_of(url: str, *, redirected_from: str | None = None) -> str | None:
         return f"{parts.scheme or 'no'} is not a scheme that files are taken from, only https"
     if redirected_from is not None and urlsplit(redirected_from).scheme == "https":
         return f"the server redirects from https to unencrypted http://{parts.hostname}"
-    if not _is_loopback(parts.hostname):
+    if not is_loopback(parts.hostname):
         return f"http://{parts.hostname} is unencrypted; only https is used"
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself, by its spelling."""
     if host == "localhost":
         return True
     try:

@@ -1,12 +1,45 @@
-"""Named queries about jobs: what was asked for, and what became of each file."""
+"""Named queries about jobs: what was asked for, how far it got, and what became of each file."""
+
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.orm import Session
 
-from indexer.db.models import Job, JobItem, JobItemState, JobState, utc_now
+from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
 from indexer.db.repositories import require_text
-from indexer.errors import NotFound
+from indexer.db.rows import PAGE_LIMIT
+from indexer.db.webhooks import ENDED, Deliveries
+from indexer.errors import Conflict, NotFound
 from indexer.types import GalleryId, JobId, RecordingId
+
+IN_PROCESS = "ingest"
+"""Kind of the jobs that one process works through by itself; no planner, worker or sweep may touch them."""
+
+_RESUMED = "resumed_from"
+"""Key of `Job.options`: the counts at which a job was taken up again, so that its speed is that of this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is, and how fast it goes."""
+
+    state: JobState
+    found: int
+    done: int
+    duplicate: int
+    failed: int
+    audio_s: float
+    speech_s: float
+    elapsed_s: float
+    """Since the job was begun or last taken up again, until now or its end."""
+    times_real_time: float
+    """Seconds of audio that were done in a second of `elapsed_s`."""
+    eta_s: float | None
+    """Seconds until the end at this speed; None while files are still being listed, before the first one is done, and
+    at the end."""
+    planned: bool
+    """Whether every file has been listed: `found` is final."""
 
 
 class Jobs:
@@ -15,15 +48,40 @@ class Jobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def create(
+        self,
+        gallery_id: GalleryId,
+        *,
+        kind: str,
+        source: str,
+        options: dict[str, Any],
+        on_duplicate: OnDuplicate = OnDuplicate.SKIP,
+        webhook_url: str | None = None,
+    ) -> JobId:
+        """Add a job that waits to be planned; its message is to be sent right after the commit."""
+        values = {
+            "gallery_id": gallery_id,
+            "kind": kind,
+            "source": require_text("source", source),
+            "state": JobState.QUEUED,
+            "options": options,
+            "on_duplicate": on_duplicate,
+            "webhook_url": webhook_url,
+            "sent_at": utc_now(),
+        }
+        return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
+
     def start(self, gallery_id: GalleryId, *, kind: str, source: str, found: int) -> JobId:
-        """Add a job that runs from now on."""
+        """Add a job that this process runs from now on, all of whose files are known."""
+        now = utc_now()
         values = {
             "gallery_id": gallery_id,
             "kind": kind,
             "source": require_text("path", source),
             "state": JobState.RUNNING,
             "found": found,
-            "started_at": utc_now(),
+            "planned_at": now,
+            "started_at": now,
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
 
@@ -75,9 +133,113 @@ class Jobs:
             raise NotFound(f"no job with id {job_id}")
         return row
 
-    def items(self, job_id: JobId, *, state: JobItemState | None = None) -> list[JobItem]:
-        """Items of a job in the order they ended."""
-        query = select(JobItem).where(JobItem.job_id == job_id).order_by(JobItem.id)
+    def page(
+        self,
+        gallery_id: GalleryId | None = None,
+        *,
+        state: JobState | None = None,
+        after: int = 0,
+        limit: int = PAGE_LIMIT,
+    ) -> list[Job]:
+        """List jobs of a gallery (None: of all) in id order, those with an id above `after`."""
+        query = select(Job).where(Job.id > after).order_by(Job.id).limit(limit)
+        if gallery_id is not None:
+            query = query.where(Job.gallery_id == gallery_id)
+        if state is not None:
+            query = query.where(Job.state == state)
+        return list(self._session.scalars(query))
+
+    def items_page(
+        self, job_id: JobId, *, state: JobItemState | None = None, after: int = 0, limit: int = PAGE_LIMIT
+    ) -> list[JobItem]:
+        """List items of a job in id order, those with an id above `after`."""
+        query = select(JobItem).where(JobItem.job_id == job_id, JobItem.id > after).order_by(JobItem.id).limit(limit)
         if state is not None:
             query = query.where(JobItem.state == state)
         return list(self._session.scalars(query))
+
+    def progress(self, job_id: JobId) -> JobProgress:
+        """Tell how far a job is, or raise NotFound."""
+        job = self.get(job_id)
+        elapsed_s = 0.0
+        if job.started_at is not None:
+            elapsed_s = max(0.0, ((job.finished_at or utc_now()) - job.started_at).total_seconds())
+        before = job.options.get(_RESUMED, {})
+        processed = job.done + job.duplicate + job.failed
+        in_this_run = processed - before.get("processed", 0)
+        eta_s = None
+        if job.state not in ENDED and job.planned_at is not None and in_this_run > 0 and elapsed_s:
+            eta_s = (job.found - processed) * elapsed_s / in_this_run
+        return JobProgress(
+            state=job.state,
+            found=job.found,
+            done=job.done,
+            duplicate=job.duplicate,
+            failed=job.failed,
+            audio_s=job.audio_s,
+            speech_s=job.speech_s,
+            elapsed_s=elapsed_s,
+            times_real_time=(job.audio_s - before.get("audio_s", 0.0)) / elapsed_s if elapsed_s else 0.0,
+            eta_s=eta_s,
+            planned=job.planned_at is not None,
+        )
+
+    def cancel(self, job_id: JobId) -> None:
+        """Stop a job: nothing of it is begun any more, and what is under way may not commit; again is no error.
+
+        Raises
+        ------
+        NotFound
+            If there is no such job.
+        Conflict
+            If it ended in another way, or runs in a process of its own.
+        """
+        job = self._locked(job_id)
+        if job.state == JobState.CANCELED:
+            return
+        if job.state in ENDED:
+            raise Conflict(f"job {job_id} is {job.state.value}: there is nothing left to cancel")
+        if job.kind == IN_PROCESS:
+            raise Conflict(f"job {job_id} runs in the process that began it: interrupt that with Ctrl-C")
+        self.end(job_id, JobState.CANCELED)
+
+    def fail(self, job_id: JobId, error: str) -> None:
+        """End a job whose source cannot be read, with the reason; a job that has ended stays as it is."""
+        if self._locked(job_id).state not in ENDED:
+            self.end(job_id, JobState.FAILED, error=error)
+
+    def finish_if_done(self, job_id: JobId) -> JobState | None:
+        """End a job of which every file is listed and every shard done; return its final state, None if it goes on."""
+        job = self._locked(job_id)
+        if job.state in ENDED or job.kind == IN_PROCESS or job.planned_at is None:
+            return None
+        if self._session.scalar(
+            select(JobShard.id).where(JobShard.job_id == job_id, JobShard.state != ShardState.DONE).limit(1)
+        ):
+            return None
+        state = JobState.SUCCEEDED_WITH_ERRORS if job.failed else JobState.SUCCEEDED
+        self.end(job_id, state)
+        return state
+
+    def end(self, job_id: JobId, state: JobState, *, error: str | None = None) -> None:
+        """End a planned job, drop what nobody has begun, and note the message about it, all in this transaction."""
+        now = utc_now()
+        self._session.execute(
+            update(Job)
+            .where(Job.id == job_id)
+            .values(state=state, error=error, finished_at=now, lease_token=None, lease_until=None)
+        )
+        self._session.execute(
+            update(JobShard)
+            .where(JobShard.job_id == job_id, JobShard.state == ShardState.QUEUED)
+            .values(state=ShardState.DONE, finished_at=now)
+        )
+        Deliveries(self._session).add(self.get(job_id))
+
+    def _locked(self, job_id: JobId) -> Job:
+        """Return a job that nobody else changes until this transaction ends."""
+        query = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+        row = self._session.scalars(query).one_or_none()
+        if row is None:
+            raise NotFound(f"no job with id {job_id}")
+        return row

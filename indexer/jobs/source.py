@@ -3,12 +3,17 @@
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal, Protocol, Self
+from urllib.parse import urlsplit
 
 from indexer.archive import parse_speaker_rule
 from indexer.audio.channels import ChannelPolicy
-from indexer.errors import InvalidRequest, VoxdexError
+from indexer.errors import AccessDenied, InvalidRequest, VoxdexError
+from indexer.http_download import is_loopback
+from indexer.jobs.uris import local_path, normal_uri, scheme_of
+from indexer.settings import JobSettings
 
 SourceKind = Literal["folder", "manifest", "url"]
 
@@ -100,6 +105,11 @@ class UnusableEntry:
     error: VoxdexError
 
 
+def place(manifest: str, line: int) -> str:
+    """Name a row of a manifest that names no file."""
+    return f"{manifest}:{line}"
+
+
 Cursor = dict[str, Any]
 """A place in a source, as JSON: reading goes on behind it."""
 
@@ -125,3 +135,64 @@ class Source(Protocol):
         Unavailable
             If the network or the server fails; reading again may work.
         """
+
+
+def require_allowed(source: str, settings: JobSettings, *, trusted: bool) -> str:
+    """Return the normal URI of what is asked for, if jobs may read it.
+
+    Parameters
+    ----------
+    source
+        A path or URL: of a job, of a row of a manifest, or that a server redirects to.
+    trusted
+        Whether it is an administrator who asks (or anybody, on a server that runs open).
+
+    Raises
+    ------
+    InvalidRequest
+        If it is no absolute path and no URL that is read.
+    AccessDenied
+        If `VOXDEX_JOBS__SOURCES` does not list it; what is not listed is refused, and an empty list allows local
+        folders, s3:// and gs:// to the trusted only.
+    """
+    uri = normal_uri(source)
+    if _is_listed(uri, settings.sources):
+        return uri
+    unlisted = not settings.sources and scheme_of(uri) in ("", "s3", "gs")
+    if unlisted and trusted:
+        return uri
+    remedy = "list its folder or URL prefix in VOXDEX_JOBS__SOURCES"
+    if unlisted:
+        remedy += ", or use an admin key"
+    raise AccessDenied(f"{source}: jobs may not read this; {remedy}")
+
+
+def _is_listed(uri: str, sources: tuple[str, ...]) -> bool:
+    path = local_path(uri)
+    if path is None:
+        return any(_covers(entry, uri) for entry in _listed(sources))
+    # Where links lead is what counts; a listed folder may itself be reached through one.
+    roots = [root.resolve() for entry in _listed(sources) if (root := local_path(entry)) is not None]
+    return bool(roots) and any(path.resolve().is_relative_to(root) for root in roots)
+
+
+@lru_cache(maxsize=8)
+def _listed(sources: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(entry if entry in ("s3://", "gs://") else normal_uri(entry) for entry in sources)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"VOXDEX_JOBS__SOURCES: {error}") from error
+
+
+def _covers(prefix: str, uri: str) -> bool:
+    """Tell whether a listed URL prefix covers a URL; a prefix ends where a part of the path ends, never inside one."""
+    if prefix in ("s3://", "gs://"):
+        return uri.startswith(prefix)
+    wanted, given = urlsplit(prefix), urlsplit(uri)
+    if (wanted.scheme, wanted.netloc) != (given.scheme, given.netloc):
+        return False
+    if given.scheme == "http" and not is_loopback(given.hostname or ""):
+        return False  # What travels unencrypted can be read and replaced on the way.
+    rest = uri.partition("://")[2] if given.scheme in ("s3", "gs") else given.netloc + given.path
+    start = (prefix.partition("://")[2] if given.scheme in ("s3", "gs") else wanted.netloc + wanted.path).rstrip("/")
+    return rest == start or rest.startswith(start + "/")

@@ -158,7 +158,7 @@ def test_every_kind_of_broken_file_gets_its_reason_and_stops_nothing(
     with database.read_scope() as session:
         job = Jobs(session).get(report.job_id)
         assert job.state == JobState.SUCCEEDED_WITH_ERRORS
-        items = Jobs(session).items(report.job_id, state=JobItemState.FAILED)
+        items = Jobs(session).items_page(report.job_id, state=JobItemState.FAILED)
         assert {item.uri for item in items} == {failure.path for failure in report.failures}
         assert all(item.error_code and item.error_message for item in items)
         states = {recording.uri: recording for recording in Recordings(session).page(gallery_id, limit=1000)}

@@ -1,12 +1,12 @@
 """What a user points at becomes the right files with the right speakers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from indexer.archive import _walk, list_archive, parse_speaker_rule, read_manifest
+from indexer.archive import list_archive, parse_speaker_rule, read_manifest
 from indexer.errors import InvalidRequest, NotFound
+from indexer.folder_walk import walk
 
 
 @pytest.fixture
@@ -95,14 +95,13 @@ def test_an_unknown_rule_is_refused_by_name(rule: str) -> None:
 class LockedFolder(type(Path())):  # type: ignore[misc]
     """A folder that may not be listed, also for a user who may list everything."""
 
-    def iterdir(self) -> Iterator[Path]:
+    def __fspath__(self) -> str:
         raise PermissionError(13, "Permission denied", str(self))
 
 
 def test_a_folder_that_cannot_be_listed_is_named_and_stops_nothing(tree: Path) -> None:
-    unreadable: list[str] = []
-    assert list(_walk(LockedFolder(tree / "ann"), unreadable)) == []
-    assert unreadable == [f"{tree / 'ann'}: cannot be listed (Permission denied); check its permissions"]
+    (step,) = walk(LockedFolder(tree / "ann"))
+    assert str(step) == f"{tree / 'ann'}: cannot be listed (Permission denied); check its permissions"
 
 
 def test_a_manifest_that_contradicts_itself_is_refused(tree: Path) -> None:

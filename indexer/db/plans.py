@@ -1,0 +1,175 @@
+"""Named queries of planning: who plans a job, and the shards that its files are cut into."""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, utc_now
+from indexer.db.repositories import batches, insert_if_absent
+from indexer.errors import LeaseLost
+from indexer.types import JobId, ShardId
+
+_STALLS = "stalls"
+"""Key of `Job.cursor`: calls in a row that found the source out of reach."""
+
+_PLANNED_IN = (JobState.QUEUED, JobState.PLANNING, JobState.RUNNING)
+
+
+def reached(job: Job) -> dict[str, Any] | None:
+    """Return the place up to which a job's source was read; None for the beginning."""
+    return {key: value for key, value in (job.cursor or {}).items() if key != _STALLS} or None
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A file of a job: to be worked on, or refused already."""
+
+    uri: str
+    speaker: str | None = None
+    session: str | None = None
+    recorded_at: dt.datetime | None = None
+    labels: tuple[str, ...] | None = None
+    size_bytes: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    line: int | None = None
+    """Line of the manifest that names it; not stored."""
+
+
+class Plans:
+    """The planning of one job by whoever holds its lease."""
+
+    def __init__(self, session: Session, job_id: JobId, token: str) -> None:
+        self._session = session
+        self._job_id = job_id
+        self._token = token
+
+    @staticmethod
+    def new_token() -> str:
+        """Make a name for one holder of a lease."""
+        return uuid.uuid4().hex
+
+    def claim(self, lease_s: float) -> Job | None:
+        """Take the lease, and return the job; None where it is planned, has ended, is gone, or somebody else plans."""
+        now = utc_now()
+        taken = self._session.scalar(
+            update(Job)
+            .where(
+                Job.id == self._job_id,
+                Job.state.in_(_PLANNED_IN),
+                Job.planned_at.is_(None),
+                or_(Job.lease_until.is_(None), Job.lease_until < now),
+            )
+            .values(lease_token=self._token, lease_until=now + dt.timedelta(seconds=lease_s))
+            .returning(Job.id)
+        )
+        if taken is None:
+            return None
+        job = self._session.get(Job, self._job_id)
+        assert job is not None
+        if job.state == JobState.QUEUED:
+            job.state = JobState.PLANNING
+        job.started_at = job.started_at or now
+        return job
+
+    def renew(self, lease_s: float) -> bool:
+        """Keep the lease; False where it is lost."""
+        return self._update(lease_until=utc_now() + dt.timedelta(seconds=lease_s))
+
+    def advance(self, cursor: dict[str, Any], lease_s: float) -> None:
+        """Note how far the source was read; LeaseLost where somebody else plans, or the job was canceled."""
+        if not self._update(cursor=cursor, lease_until=utc_now() + dt.timedelta(seconds=lease_s)):
+            raise LeaseLost(f"job {self._job_id}: another worker plans it, or it was canceled")
+
+    def add(self, items: Sequence[NewItem], estimated_s: float) -> tuple[ShardId | None, list[NewItem]]:
+        """Add files that are not yet in the job, as one shard, and those refused already as failed items.
+
+        Call it after `advance` in the same transaction: that is what keeps a planner who lost the lease from writing.
+
+        Returns
+        -------
+        ShardId or None
+            The shard, None where there was nothing new to work on.
+        list of NewItem
+            What was in the job already.
+        """
+        shard_id = self._session.scalars(
+            insert(JobShard).returning(JobShard.id),
+            {"job_id": self._job_id, "items": 0, "estimated_s": estimated_s, "sent_at": utc_now()},
+        ).one()
+        added: set[str] = set()
+        failed = 0
+        first: dict[str, NewItem] = {}
+        for item in items:
+            first.setdefault(item.uri, item)
+        for some in batches(list(first.values()), 1000):
+            statement = insert_if_absent(self._session, JobItem).returning(JobItem.uri, JobItem.state)
+            rows = self._session.execute(statement, [_row(self._job_id, shard_id, item) for item in some]).all()
+            added.update(row.uri for row in rows)
+            failed += sum(row.state == JobItemState.FAILED for row in rows)
+        to_do = len(added) - failed
+        if to_do:
+            self._session.execute(update(JobShard).where(JobShard.id == shard_id).values(items=to_do))
+        else:
+            self._session.execute(delete(JobShard).where(JobShard.id == shard_id))
+        counted: dict[Any, Any] = {Job.found: Job.found + len(added), Job.failed: Job.failed + failed}
+        if to_do:
+            counted[Job.state] = JobState.RUNNING
+        self._session.execute(update(Job).where(Job.id == self._job_id).values(counted))
+        repeated = [item for item in items if item.uri not in added or first[item.uri] is not item]
+        return (ShardId(shard_id) if to_do else None), repeated
+
+    def speakers_of(self, uris: Sequence[str]) -> dict[str, str | None]:
+        """Return the speaker that each of these files of the job was planned with."""
+        found: dict[str, str | None] = {}
+        for some in batches(uris):
+            query = select(JobItem.uri, JobItem.speaker).where(JobItem.job_id == self._job_id, JobItem.uri.in_(some))
+            found.update((uri, speaker) for uri, speaker in self._session.execute(query))
+        return found
+
+    def pause(self) -> bool:
+        """Give the lease back, for planning to be sent again; False where it was lost."""
+        return self._update(lease_token=None, lease_until=None, sent_at=utc_now())
+
+    def stall(self) -> int | None:
+        """Give the lease back because the source is out of reach; return how often in a row, None where it was lost."""
+        job = self._session.get(Job, self._job_id, populate_existing=True)
+        if job is None:
+            return None
+        # `advance` writes the cursor without the count: progress ends the row.
+        stalls = int((job.cursor or {}).get(_STALLS, 0)) + 1
+        given_back = self._update(
+            cursor={**(job.cursor or {}), _STALLS: stalls}, lease_token=None, lease_until=None, sent_at=utc_now()
+        )
+        return stalls if given_back else None
+
+    def complete(self) -> bool:
+        """State that every file is listed, and give the lease back; False where it was lost."""
+        return self._update(planned_at=utc_now(), lease_token=None, lease_until=None)
+
+    def _update(self, **values: Any) -> bool:
+        mine = (Job.id == self._job_id, Job.lease_token == self._token, Job.state.in_(_PLANNED_IN))
+        return self._session.scalar(update(Job).where(*mine).values(**values).returning(Job.id)) is not None
+
+
+def _row(job_id: JobId, shard_id: int, item: NewItem) -> dict[str, Any]:
+    failed = item.error_code is not None
+    return {
+        "job_id": job_id,
+        "shard_id": None if failed else shard_id,
+        "uri": item.uri,
+        "speaker": item.speaker,
+        "session": item.session,
+        "recorded_at": item.recorded_at,
+        "labels": None if item.labels is None else list(item.labels),
+        "size_bytes": item.size_bytes,
+        "state": JobItemState.FAILED if failed else JobItemState.QUEUED,
+        "error_code": item.error_code,
+        "error_message": item.error_message,
+        "finished_at": utc_now() if failed else None,
+    }

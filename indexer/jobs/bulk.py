@@ -1,0 +1,108 @@
+"""Bulk ingest as the API, the command line and the workers see it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from indexer.db.jobs import Jobs
+from indexer.db.models import Job, OnDuplicate
+from indexer.db.repositories import Galleries
+from indexer.db.session import Database
+from indexer.jobs.planning import Planner, send
+from indexer.jobs.queue import JobQueue
+from indexer.jobs.source import JobOptions, Source, require_allowed
+from indexer.jobs.sources import open_source
+from indexer.jobs.webhooks import require_receiver
+from indexer.settings import Settings
+from indexer.types import GalleryId, JobId, ShardId
+
+if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
+    from indexer.embedding.encoder import Encoder
+
+
+class BulkIngest:
+    """Jobs over archives of any size: posted, planned, worked through, stopped and taken up again.
+
+    The record says what is to be done and the queue only wakes whoever does it, so every method may be called again,
+    by any process, after any crash.
+
+    Parameters
+    ----------
+    queue
+        Told after each commit what there is to do.
+    encoder_for
+        Gives the encoder of a gallery; asked by `work` only.
+    stopping
+        Tells whether this process is to end; `work` then gives back soon what it has not begun.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        queue: JobQueue,
+        encoder_for: Callable[[GalleryId], "Encoder"],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._queue = queue
+        self._encoder_for = encoder_for
+        self._stopping = stopping
+
+    def submit(
+        self,
+        gallery: str,
+        source: str,
+        *,
+        options: JobOptions,
+        on_duplicate: OnDuplicate = OnDuplicate.SKIP,
+        webhook_url: str | None = None,
+        trusted: bool,
+    ) -> JobId:
+        """Accept a job; whether the source can be read is found by planning, where the workers are.
+
+        Parameters
+        ----------
+        trusted
+            Whether an administrator asks (or anybody, on a server that runs open): see `require_allowed`.
+
+        Raises
+        ------
+        NotFound
+            If there is no such gallery.
+        InvalidRequest
+            If source or webhook URL are not of a kind that is used.
+        AccessDenied
+            If jobs may not read the source.
+        """
+        uri = require_allowed(source, self._settings.jobs, trusted=trusted)
+        if webhook_url is not None:
+            require_receiver(webhook_url, self._settings.webhooks)
+        with self._database.session_scope() as session:
+            job_id = Jobs(session).create(
+                GalleryId(Galleries(session).by_name(gallery).id),
+                kind=options.kind,
+                source=uri,
+                options={**options.as_document(), "trusted": trusted},
+                on_duplicate=on_duplicate,
+                webhook_url=webhook_url,
+            )
+        send(lambda: self._queue.send_planning(job_id))
+        return job_id
+
+    def plan(self, job_id: JobId) -> None:
+        """Cut the next part of a job into shards: see `Planner.plan`."""
+        Planner(self._database, self._settings.jobs, self._queue, self._source_of).plan(job_id)
+
+    def work(self, shard_id: ShardId) -> None:
+        """Work through a shard: see `indexer.jobs.shards.work_shard`."""
+        raise NotImplementedError
+
+    def cancel(self, job_id: JobId) -> None:
+        """Stop a job; what it has done stays. Raises NotFound, or Conflict where it has ended in another way."""
+        with self._database.session_scope() as session:
+            Jobs(session).cancel(job_id)
+
+    def _source_of(self, job: Job) -> Source:
+        return open_source(job, self._settings)

@@ -1,0 +1,65 @@
+"""A folder, or one file, as the source of a job."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from indexer.archive import SpeakerRule, uri_of
+from indexer.audio.durations import estimate_duration_s
+from indexer.audio.sniff import looks_like_audio
+from indexer.errors import InvalidAudio, InvalidRequest, NotFound
+from indexer.folder_walk import UnreadableFolder, walk
+from indexer.jobs.source import Cursor, Listed, SourceEntry, UnusableEntry
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Every recording below a folder, by the rules of `indexer.archive`; a file that is named is taken as it is."""
+
+    root: Path
+    speaker_rule: SpeakerRule
+
+    def read(self, after: Cursor | None) -> Iterator[Listed]:
+        """Step through the files in the order of the parts of their paths."""
+        if self.root.is_file():
+            if after is None:
+                yield Listed(local_entry(self.root, self.speaker_rule(self.root)), {"path": ""})
+            return
+        if not self.root.exists():
+            raise NotFound(f"{self.root}: no such file or folder where the workers run; check path and mounts")
+        root = self.root.resolve()
+        parts = _parts(after["path"]) if after else ()
+        for found in walk(root, after=parts):
+            cursor: Cursor = {"path": _text(found.path.relative_to(root))}
+            if isinstance(found, UnreadableFolder):
+                if found.path == root:
+                    raise InvalidRequest(str(found))
+                yield Listed(UnusableEntry(uri_of(found.path), InvalidAudio(str(found))), cursor)
+            elif looks_like_audio(found.path):
+                yield Listed(local_entry(found.path, self.speaker_rule(found.path)), cursor)
+            else:
+                yield Listed(None, cursor)
+
+
+def local_entry(path: Path, speaker: str | None) -> SourceEntry | UnusableEntry:
+    """Describe a local file; its name must be text, because that is all a worker gets to find it by."""
+    uri = str(path)
+    if uri != uri_of(path):
+        error = InvalidRequest(f"{uri_of(path)}: the name holds bytes that are not text; rename the file")
+        return UnusableEntry(uri_of(path), error)
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0  # Decoding will say what is wrong with it.
+    return SourceEntry(uri, speaker, size_bytes=size, estimated_s=estimate_duration_s(path, size))
+
+
+def _text(path: Path) -> str:
+    """Write a path as text that keeps every byte of it, however it was encoded."""
+    return quote_from_bytes(os.fsencode(path))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return Path(os.fsdecode(unquote_to_bytes(text))).parts

@@ -1,0 +1,193 @@
+"""Planning: a job's source becomes shards of a few minutes of audio, each file once, whatever happens on the way."""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from indexer.archive import as_text
+from indexer.db.jobs import Jobs
+from indexer.db.models import Job
+from indexer.db.plans import NewItem, Plans, reached
+from indexer.db.repositories import require_name, require_text
+from indexer.db.session import Database
+from indexer.errors import Conflict, InvalidRequest, LeaseLost, Unavailable, VoxdexError, one_line
+from indexer.jobs.leases import kept_lease
+from indexer.jobs.queue import JobQueue
+from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry, place
+from indexer.settings import JobSettings
+from indexer.types import JobId
+
+logger = logging.getLogger(__name__)
+
+CALL_S = 45.0
+"""How long one call plans before it asks for the next: far inside any visibility timeout."""
+
+MAX_STALLS = 10
+"""Calls in a row that found the source out of reach before the job is given up."""
+
+
+@dataclass
+class Shard:
+    """Files that are read behind one another and will be worked on together."""
+
+    items: list[NewItem] = field(default_factory=list)
+    estimated_s: float = 0.0
+    cursor: Cursor | None = None
+    """The place behind the last of them; None before the first step."""
+
+    def has_room(self, estimated_s: float, settings: JobSettings) -> bool:
+        """Tell whether a file fits; a file longer than a shard gets one of its own."""
+        if not self.items:
+            return True
+        return len(self.items) < settings.shard_files and self.estimated_s + estimated_s <= settings.shard_audio_s
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans jobs, one call at a time; any number of processes may be asked to plan the same job."""
+
+    database: Database
+    settings: JobSettings
+    queue: JobQueue
+    open_source: Callable[[Job], Source]
+    call_s: float = CALL_S
+
+    def plan(self, job_id: JobId) -> None:
+        """Cut the next part of a job's source into shards, and ask for another call where that was not all of it.
+
+        A call that finds nothing to do (planned, ended, or planned by somebody else just now) returns at once.
+
+        Raises
+        ------
+        Unavailable
+            If the source or the record is out of reach; calling again goes on where this call stopped.
+        """
+        token = Plans.new_token()
+        with self.database.session_scope() as session:
+            job = Plans(session, job_id, token).claim(self.settings.lease_s)
+        if job is None:
+            return
+        try:
+            with kept_lease(lambda: self._renew(job_id, token), self.settings.lease_s / 3):
+                finished = self._read(job, token)
+        except LeaseLost as lost:
+            logger.info("planning stops: %s", lost)
+        except Unavailable as error:
+            self._stall(job, token, error)
+            raise
+        except VoxdexError as error:
+            with self.database.session_scope() as session:
+                if Plans(session, job_id, token).renew(self.settings.lease_s):
+                    Jobs(session).fail(job_id, as_text(one_line(error)))
+        else:
+            self._close(job_id, token, finished)
+
+    def _read(self, job: Job, token: str) -> bool:
+        """Read on from the job's cursor; return whether that was the rest."""
+        deadline = time.monotonic() + self.call_s
+        source, shard = self.open_source(job), Shard()
+        with closing(_steps(source, reached(job))) as steps:
+            for listed in steps:
+                if listed.entry is not None:
+                    item, estimated_s = _item(listed.entry, job.source)
+                    if not shard.has_room(estimated_s, self.settings):
+                        self._write(job, token, shard)
+                        shard = Shard()
+                    shard.items.append(item)
+                    shard.estimated_s += estimated_s
+                shard.cursor = listed.cursor
+                if time.monotonic() > deadline:
+                    self._write(job, token, shard)
+                    return False
+        self._write(job, token, shard)
+        return True
+
+    def _write(self, job: Job, token: str, shard: Shard) -> None:
+        """Commit a shard together with the place it reaches to, then send it."""
+        if shard.cursor is None:
+            return
+        job_id = JobId(job.id)
+        with self.database.session_scope() as session:
+            plans = Plans(session, job_id, token)
+            plans.advance(shard.cursor, self.settings.lease_s)
+            shard_id, repeated = plans.add(shard.items, shard.estimated_s)
+            if contradictions := _contradictions(plans, repeated, job.source):
+                plans.add(contradictions, 0.0)
+        if shard_id is not None:
+            send(lambda: self.queue.send_shards([shard_id]))
+
+    def _renew(self, job_id: JobId, token: str) -> bool:
+        with self.database.session_scope() as session:
+            return Plans(session, job_id, token).renew(self.settings.lease_s)
+
+    def _close(self, job_id: JobId, token: str, finished: bool) -> None:
+        with self.database.session_scope() as session:
+            plans = Plans(session, job_id, token)
+            if not finished:
+                again = plans.pause()
+            else:
+                again = False
+                if plans.complete():
+                    Jobs(session).finish_if_done(job_id)
+        if again:
+            send(lambda: self.queue.send_planning(job_id))
+
+    def _stall(self, job: Job, token: str, error: Unavailable) -> None:
+        """Count a call that got nowhere; give the job up where that happens again and again."""
+        with self.database.session_scope() as session:
+            plans, jobs = Plans(session, JobId(job.id), token), Jobs(session)
+            stalls = plans.stall()
+            if stalls is not None and stalls >= MAX_STALLS:
+                jobs.fail(JobId(job.id), as_text(f"{one_line(error)} ({stalls} tries); retry the job when it is back"))
+
+
+def send(message: Callable[[], None]) -> None:
+    """Hand a message to the broker; where it is out of reach, leave the work to the next sweep."""
+    try:
+        message()
+    except Unavailable as error:
+        logger.warning("the broker is out of reach, the next sweep will send what waits: %s", one_line(error))
+
+
+def _steps(source: Source, after: Cursor | None) -> Generator[Listed, None, None]:
+    yield from source.read(after)
+
+
+def _item(entry: SourceEntry | UnusableEntry, source: str) -> tuple[NewItem, float]:
+    if isinstance(entry, SourceEntry):
+        try:
+            require_text("path", entry.uri)
+            if entry.speaker is not None:
+                require_name("speaker", entry.speaker)
+        except InvalidRequest as error:
+            entry = UnusableEntry(entry.uri if entry.line is None else place(source, entry.line), error)
+    if isinstance(entry, UnusableEntry):
+        message = as_text(one_line(entry.error)).replace("\0", "\\0")
+        uri = as_text(entry.uri).replace("\0", "\\0")
+        return NewItem(uri, error_code=entry.error.code, error_message=message), 0.0
+    item = NewItem(
+        uri=entry.uri,
+        speaker=entry.speaker,
+        session=entry.session,
+        recorded_at=entry.recorded_at,
+        labels=entry.labels,
+        size_bytes=entry.size_bytes,
+        line=entry.line,
+    )
+    return item, entry.estimated_s
+
+
+def _contradictions(plans: Plans, repeated: Sequence[NewItem], source: str) -> list[NewItem]:
+    """Make failed items of the rows that name another speaker for a file than an earlier row does."""
+    known = plans.speakers_of(sorted({item.uri for item in repeated if item.line is not None and item.speaker}))
+    failed = []
+    for item in repeated:
+        if item.line is not None and item.speaker and item.speaker != known[item.uri]:
+            error = Conflict(
+                f"line {item.line}: {item.uri} is {item.speaker!r} here and {known[item.uri]!r} in an earlier line; "
+                "name one speaker a file"
+            )
+            failed.append(NewItem(place(source, item.line), error_code=error.code, error_message=one_line(error)))
+    return failed
