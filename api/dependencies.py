@@ -16,8 +16,12 @@ if TYPE_CHECKING:  # What these load takes a second or more; each is imported wh
     from api.indexes import Indexes
     from api.voices import Comparison, Voices
     from indexer.db.session import Database
+    from indexer.embedding.encoder import Encoder
     from indexer.encoders_in_use import EncodersInUse
     from indexer.ingest import Ingest
+    from indexer.jobs.bulk import BulkIngest
+    from worker.client import CeleryQueue
+    from worker.local_queue import LocalQueue
 
 
 def settings_of(*, home: Path | None = None, channels: str | None = None) -> Settings:
@@ -54,7 +58,9 @@ class Services:
         self._database: Database | None = None
 
     def close(self) -> None:
-        """Close the database."""
+        """Close what was opened; a shard that this process works on is given back first."""
+        if "queue" in vars(self):
+            self.queue.close()
         if self._database is not None:
             self._database.close()
 
@@ -92,6 +98,42 @@ class Services:
         from indexer.encoders_in_use import EncodersInUse
 
         return EncodersInUse(self.registry, self.settings.embedding)
+
+    @cached_property
+    def queue(self) -> "CeleryQueue | LocalQueue":
+        """What carries jobs to whoever works on them: the broker where one is set, else a thread of this process."""
+        if self.settings.broker.url is not None:
+            from worker.client import CeleryQueue
+
+            return CeleryQueue(self.settings)
+        from worker.local_queue import LocalQueue
+
+        return LocalQueue(self.settings.jobs)
+
+    @cached_property
+    def bulk(self) -> "BulkIngest":
+        """The use cases of jobs."""
+        from indexer.jobs.bulk import BulkIngest
+        from worker.local_queue import LocalQueue
+
+        return BulkIngest(
+            self.database,
+            self.settings,
+            queue=self.queue,
+            encoder_for=self.job_encoder,
+            stopping=self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False,
+        )
+
+    def work_on_jobs(self) -> None:
+        """Work through jobs in a thread of this process, unfinished ones first; where a broker is set, workers do."""
+        from worker.local_queue import LocalQueue
+
+        if isinstance(self.queue, LocalQueue):
+            self.queue.start(self.bulk)
+
+    def job_encoder(self, gallery_id: GalleryId) -> "Encoder":
+        """Return the encoder that a gallery's jobs are embedded by in this process."""
+        return self.encoders.of_gallery_id(self.database, gallery_id)[0]
 
     @cached_property
     def indexes(self) -> "Indexes":

@@ -49,7 +49,7 @@ class TooLittleSpeech(InvalidAudio):
 
     code = "audio-too-short"
     speech_s: float = 0.0
-    """Seconds of it that hold sound."""
+    """Seconds of it that hold sound, as far as whoever raises it knows."""
 
 
 class SilentAudio(TooLittleSpeech):
@@ -158,6 +158,12 @@ class LeaseLost(Unavailable):
     code = "lease-lost"
 
 
+class UnsafeFork(Unavailable):
+    """A process that has touched CUDA was about to fork; its child could not use the device."""
+
+    code = "unsafe-fork"
+
+
 class DownloadFailed(Unavailable):
     """No source gave the file; the message lists each source with its reason."""
 
@@ -216,6 +222,4 @@ _Error = TypeVar("_Error", bound=VoxdexError)
 
 def about(name: str, error: _Error) -> _Error:
     """Say which recording an error is about, for errors raised where only samples are known."""
-    named = type(error)(f"{name}: {error}").with_traceback(error.__traceback__)
-    vars(named).update(vars(error))
-    return named
+    return type(error)(f"{name}: {error}").with_traceback(error.__traceback__)
