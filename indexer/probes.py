@@ -12,7 +12,7 @@ from indexer.audio.levels import is_silent
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
-from indexer.errors import VoxdexError, about
+from indexer.errors import TooLittleSpeech, VoxdexError, about
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
 
@@ -80,7 +80,10 @@ def embed_probes(
             try:
                 vector = (encoder.embed_raw if raw else encoder.embed)([piece.waveform])[0]
             except VoxdexError as error:
-                raise about(label, error) from error
+                named = about(label, error)
+                if isinstance(named, TooLittleSpeech):
+                    named.speech_s = piece.end_s - piece.start_s
+                raise named from error
             pieces.setdefault(piece.track, []).append(vector)
             durations.setdefault(piece.track, []).append(piece.end_s - piece.start_s)
         apart = reader.tracks > 1

@@ -170,12 +170,10 @@ class SpeakerEncoder:
             kind = f"{waveform.dtype} of shape {waveform.shape}" if isinstance(waveform, np.ndarray) else type(waveform)
             raise InvalidAudio(f"utterance {index}: {kind}; an encoder takes one-dimensional float32 arrays")
         if len(waveform) < self.min_samples:
-            error = TooLittleSpeech(
+            raise TooLittleSpeech(
                 f"utterance {index}: {len(waveform) / SAMPLE_RATE_HZ:.3f} s of audio; encoder {self.name} needs "
                 f"{self.min_samples / SAMPLE_RATE_HZ:.3f} s or more"
             )
-            error.speech_s = len(waveform) / SAMPLE_RATE_HZ
-            raise error
         if not np.isfinite(waveform).all():
             raise InvalidAudio(f"utterance {index}: holds NaN or infinity; decode the recording again")
 
