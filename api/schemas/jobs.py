@@ -58,7 +58,7 @@ class JobProgress(View):
     audio_s: float = Field(description="Audio of the files that are done.")
     speech_s: float = Field(description="Audio of the files that are done that was embedded.")
     elapsed_s: float = Field(description="Since work began, until the end or now.")
-    times_real_time: float | None = Field(description="Seconds of audio done in a second; null before there is one.")
+    times_real_time: float = Field(description="Seconds of audio done in a second.")
     eta_s: float | None = Field(description="Seconds until the end at this pace; null where that cannot be told.")
 
 
@@ -142,7 +142,7 @@ class JobItem(View):
 
 
 JobPage = Page[Job]
-"""Jobs, newest first."""
+"""Jobs, in the order they were posted."""
 
 JobItemPage = Page[JobItem]
 """Files of a job, in the order of the source."""

@@ -1,0 +1,173 @@
+"""Bulk ingest as jobs: posted, watched, stopped, taken up again."""
+
+from collections.abc import AsyncIterable
+from dataclasses import asdict
+from typing import Annotated
+
+from anyio import sleep
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api.idempotency import Answer, Idempotent
+from api.openapi import problems
+from api.pagination import after_of, page_of
+from api.runtime import Runtime, runtime_of
+from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, RowNumber
+from api.schemas.jobs import Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
+from api.security import Principal, Reader, Writer
+from indexer.db import models
+from indexer.db.jobs import Jobs
+from indexer.db.repositories import Galleries
+from indexer.db.webhooks import ENDED
+from indexer.errors import NotFound
+from indexer.jobs.source import JobOptions, guess_kind
+from indexer.types import GalleryId, JobId
+
+router = APIRouter(tags=["jobs"])
+
+EVENT_STEP_S = 0.5
+"""How often a watched job is looked at; a step that changed nothing sends nothing."""
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+
+
+def _readable(parts: Parts, principal: Reader, job_id: RowNumber) -> JobId:
+    return _visible(parts, principal, job_id)
+
+
+def _writable(parts: Parts, principal: Writer, job_id: RowNumber) -> JobId:
+    return _visible(parts, principal, job_id)
+
+
+ReadableJob = Annotated[JobId, Depends(_readable)]
+WritableJob = Annotated[JobId, Depends(_writable)]
+
+
+@router.post("/galleries/{gallery}/jobs", status_code=202, response_model=Job, responses=problems(404, 409, 413))
+def post_job(gallery: GalleryName, body: NewJob, principal: Writer, parts: Parts, once: Idempotent) -> Response:
+    """Take an archive into a gallery: accepted at once, listed and worked through by the workers."""
+
+    def work() -> Answer:
+        job_id = parts.bulk.submit(
+            gallery,
+            body.source,
+            options=JobOptions(body.kind or guess_kind(body.source), body.speaker_from, body.channels),
+            on_duplicate=body.on_duplicate,
+            webhook_url=body.webhook_url,
+            trusted=principal.may("admin"),
+        )
+        return Answer(_job(parts, job_id), 202, location=f"/v1/jobs/{job_id}")
+
+    return once(principal, body, work)
+
+
+@router.get("/jobs", responses=problems(404))
+def list_jobs(
+    principal: Reader,
+    parts: Parts,
+    gallery: Annotated[Name | None, Query(description="Only jobs of this gallery.")] = None,
+    state: Annotated[models.JobState | None, Query(description="Only jobs in this state.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_ROWS,
+) -> JobPage:
+    """List jobs in the order they were posted."""
+    if gallery is not None:
+        principal.require_gallery(gallery)
+    with parts.database.read_scope() as session:
+        only = principal.gallery_id if gallery is None else GalleryId(Galleries(session).by_name(gallery).id)
+        rows = Jobs(session).page(only, state=state, after=after_of(cursor), limit=limit + 1)
+        return page_of(rows, limit, lambda row: _view(session, row))
+
+
+@router.get("/jobs/{job_id}", responses=problems(404))
+def get_job(job_id: ReadableJob, parts: Parts) -> Job:
+    """Show a job: its counts, its speed, and when it will be done."""
+    return _job(parts, job_id)
+
+
+@router.get("/jobs/{job_id}/items", responses=problems(404))
+def list_items(
+    job_id: ReadableJob,
+    parts: Parts,
+    state: Annotated[models.JobItemState | None, Query(description="Only files in this state.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_ROWS,
+) -> JobItemPage:
+    """List a job's files; those that failed have the reason."""
+    with parts.database.read_scope() as session:
+        rows = Jobs(session).items_page(job_id, state=state, after=after_of(cursor), limit=limit + 1)
+        return page_of(rows, limit, JobItem.model_validate)
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
+async def watch_job(job_id: ReadableJob, parts: Parts, request: Request) -> AsyncIterable[ServerSentEvent]:
+    """Watch a job: an event `progress` with the whole job at once and at every change, and `end` with its final state.
+
+    A comment is sent every 15 seconds in which nothing changes. Each event says all there is to know, so a client that
+    comes again has missed nothing. The stream also ends, without `end`, when the service stops: come again.
+    """
+    told: Job | None = None
+    while not parts.stopping.is_set():
+        job = await run_sync(_job, parts, job_id)
+        if told is None or _changed(told, job):
+            told = job
+            event = "end" if job.state in ENDED else "progress"
+            yield ServerSentEvent(event=event, data=job, id=f"{job.done + job.duplicate + job.failed}-{job.state}")
+        if job.state in ENDED:
+            return
+        await sleep(EVENT_STEP_S)
+
+
+@router.post("/jobs/{job_id}/cancel", response_model=Job, responses=problems(404, 409))
+def cancel_job(job_id: WritableJob, principal: Writer, parts: Parts, once: Idempotent) -> Response:
+    """Stop a job; what it has done stays. A job that was canceled before is left as it is."""
+
+    def work() -> Answer:
+        parts.bulk.cancel(job_id)
+        return Answer(_job(parts, job_id), 200)
+
+    return once(principal, "", work)
+
+
+@router.post("/jobs/{job_id}/retry-failed", response_model=Requeued, responses=problems(404, 409))
+def retry_failed(job_id: WritableJob, principal: Writer, parts: Parts, once: Idempotent) -> Response:
+    """Try the failed files of a job again; the job runs again until they are done."""
+    return once(principal, "", lambda: Answer(Requeued(requeued=parts.bulk.retry_failed(job_id)), 200))
+
+
+def _visible(parts: Runtime, principal: Principal, job_id: int) -> JobId:
+    with parts.database.read_scope() as session:
+        if not principal.sees(Jobs(session).get(JobId(job_id)).gallery_id):
+            raise NotFound(f"no job with id {job_id}")
+    return JobId(job_id)
+
+
+def _job(parts: Runtime, job_id: JobId) -> Job:
+    with parts.database.read_scope() as session:
+        return _view(session, Jobs(session).get(job_id))
+
+
+def _view(session: Session, row: models.Job) -> Job:
+    return Job(
+        id=row.id,
+        gallery=Galleries(session).get(GalleryId(row.gallery_id)).name,
+        kind=row.kind,
+        source=row.source,
+        speaker_from=row.options.get("speaker_from", "none"),
+        channels=row.options.get("channels"),
+        on_duplicate=row.on_duplicate,
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        **asdict(Jobs(session).progress(JobId(row.id))),
+    )
+
+
+def _changed(before: Job, now: Job) -> bool:
+    """Tell whether anything but the clock has moved."""
+    clock = {"elapsed_s", "times_real_time", "eta_s"}
+    return before.model_dump(exclude=clock) != now.model_dump(exclude=clock)

@@ -1,0 +1,221 @@
+"""Questions about voices: who is it, is it them, are these two the same, where else do they speak."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request
+
+from api.probing import Heard, hear
+from api.runtime import Runtime, runtime_of
+from api.schemas.common import Cosine, GalleryName, Name, Text
+from api.schemas.voices import (
+    Candidate,
+    CompareAnswer,
+    IdentifyAnswer,
+    ProbeHeard,
+    RecordingFound,
+    SearchAnswer,
+    Stretch,
+    Threshold,
+    VerifyAnswer,
+)
+from api.security import Identifier
+from api.uploads import Upload, audio_body, received
+from api.voices import Comparison
+from indexer.observability import DECISIONS, SEARCH_SECONDS
+from search.identification import MAX_TOP_K
+from search.occurrences import Occurrence
+from search.operating_point import OperatingPoint
+
+router = APIRouter(tags=["voices"])
+
+MOST_FOUND = 1000
+
+_ThresholdGiven = Annotated[
+    Cosine | None,
+    Query(description="Accept from this score on; left out: the gallery's, the setting's, the encoder's."),
+]
+_Channels = Annotated[
+    Text | None,
+    Query(
+        max_length=16,
+        description="mix, left, right, a channel number from 0, or each (refused where several channels hold sound: "
+        "a decision is about one voice). Left out: the setting.",
+        examples=["mix"],
+    ),
+]
+_FileName = Annotated[Text | None, Query(alias="filename", max_length=1000, description="What messages call it.")]
+
+_Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, SearchAnswer)
+
+
+@router.post("/galleries/{gallery}/identify", openapi_extra=audio_body("file"))
+async def identify(
+    request: Request,
+    principal: Identifier,
+    gallery: GalleryName,
+    top_k: Annotated[int, Query(ge=1, le=MAX_TOP_K, description="Most candidates.")] = 5,
+    threshold: _ThresholdGiven = None,
+    label: Annotated[
+        list[Name] | None, Query(max_length=50, description="Only speakers with all these labels.")
+    ] = None,
+    channels: _Channels = None,
+    embedding: Annotated[bool, Query(description="Return the vector too; needs the scope `embeddings`.")] = False,
+    _filename: _FileName = None,
+) -> IdentifyAnswer:
+    """Tell who speaks in a recording, among the enrolled speakers of a gallery; the answer may be nobody."""
+    if embedding:
+        principal.require("embeddings")
+
+    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> IdentifyAnswer:
+        voices = runtime.live.get(gallery)
+        heard = _hear(runtime, voices, uploads["file"], channels)
+        said = {**_heard(heard), "encoder_id": voices.encoder.id}
+        if heard.probe is None:
+            point = _threshold(voices.identification_point(threshold))
+            return IdentifyAnswer(decision="not_enough_speech", speaker=None, threshold=point, candidates=[], **said)
+        with SEARCH_SECONDS.time():
+            found = voices.identify(heard.probe, top_k=top_k, threshold=threshold, labels=label)
+        return IdentifyAnswer(
+            decision=found.outcome,
+            speaker=found.speaker,
+            threshold=_threshold(found.operating_point),
+            candidates=[
+                Candidate(rank=one.rank, speaker=one.speaker, score=one.score, enrollments=one.enrollments)
+                for one in found.candidates
+            ],
+            embedding=heard.probe.vector.tolist() if embedding else None,
+            **said,
+        )
+
+    return await _answered("identify", request, ("file",), answer)
+
+
+@router.post("/galleries/{gallery}/verify", openapi_extra=audio_body("file"))
+async def verify(
+    request: Request,
+    _: Identifier,
+    gallery: GalleryName,
+    speaker_id: Annotated[Name, Query(description="Name of the speaker who they claim to be.", examples=["Ada"])],
+    threshold: _ThresholdGiven = None,
+    channels: _Channels = None,
+    _filename: _FileName = None,
+) -> VerifyAnswer:
+    """Tell whether a recording is of the enrolled speaker it claims to be."""
+
+    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> VerifyAnswer:
+        voices = runtime.live.get(gallery)
+        voices.require_enrolled(speaker_id)
+        heard = _hear(runtime, voices, uploads["file"], channels)
+        said = {**_heard(heard), "encoder_id": voices.encoder.id, "speaker": speaker_id}
+        if heard.probe is None:
+            point = _threshold(voices.verification_point(threshold))
+            return VerifyAnswer(decision="not_enough_speech", score=None, threshold=point, **said)
+        with SEARCH_SECONDS.time():
+            found = voices.verify(heard.probe, speaker_id, threshold=threshold)
+        return VerifyAnswer(
+            decision=found.outcome, score=found.score, threshold=_threshold(found.operating_point), **said
+        )
+
+    return await _answered("verify", request, ("file",), answer)
+
+
+@router.post("/compare", openapi_extra=audio_body("first", "second"))
+async def compare(
+    request: Request,
+    _: Identifier,
+    encoder: Annotated[
+        Name | None, Query(description="Name of an encoder whose weights are here; left out: the default one.")
+    ] = None,
+    threshold: _ThresholdGiven = None,
+    channels: _Channels = None,
+) -> CompareAnswer:
+    """Tell whether two recordings are of the same voice; needs no gallery."""
+
+    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> CompareAnswer:
+        comparison = runtime.live.comparison(encoder)
+        first, second = (_hear(runtime, comparison, uploads[part], channels) for part in ("first", "second"))
+        said = {
+            "first": ProbeHeard(**_heard(first)),
+            "second": ProbeHeard(**_heard(second)),
+            "encoder_id": comparison.encoder.id,
+        }
+        if first.probe is None or second.probe is None:
+            point = _threshold(comparison.verification_point(threshold))
+            return CompareAnswer(decision="not_enough_speech", score=None, threshold=point, **said)
+        found = comparison.compare(first.probe, second.probe, threshold=threshold)
+        return CompareAnswer(
+            decision=found.outcome, score=found.score, threshold=_threshold(found.operating_point), **said
+        )
+
+    return await _answered("compare", request, ("first", "second"), answer)
+
+
+@router.post("/galleries/{gallery}/search", openapi_extra=audio_body("file"))
+async def search(
+    request: Request,
+    _: Identifier,
+    gallery: GalleryName,
+    threshold: _ThresholdGiven = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_FOUND, description="Most recordings.")] = 20,
+    channels: _Channels = None,
+    _filename: _FileName = None,
+) -> SearchAnswer:
+    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does."""
+
+    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> SearchAnswer:
+        voices = runtime.live.get(gallery)
+        heard = _hear(runtime, voices, uploads["file"], channels)
+        said = {**_heard(heard), "encoder_id": voices.encoder.id}
+        if heard.probe is None:
+            point = _threshold(voices.identification_point(threshold))
+            return SearchAnswer(decision="not_enough_speech", threshold=point, found=0, recordings=[], **said)
+        with SEARCH_SECONDS.time():
+            found, operating_point = voices.search(heard.probe, threshold=threshold)
+        return SearchAnswer(
+            decision="found" if found else "not_found",
+            threshold=_threshold(operating_point),
+            found=len(found),
+            recordings=[_recording(occurrence) for occurrence in found[:limit]],
+            **said,
+        )
+
+    return await _answered("search", request, ("file",), answer)
+
+
+async def _answered(
+    kind: str,
+    request: Request,
+    parts: tuple[str, ...],
+    answer: Callable[[Runtime, Mapping[str, Upload]], _Answer],
+) -> _Answer:
+    """Receive the recordings, answer in a thread, and count the decision."""
+    runtime = runtime_of(request)
+    limit = runtime.settings.api.max_probe_bytes
+    async with received(request, runtime.media, max_bytes=limit, parts=parts) as uploads:
+        decided = await runtime.probe_threads.run(lambda: answer(runtime, uploads))
+    DECISIONS.labels(kind, decided.decision).inc()
+    return decided
+
+
+def _hear(runtime: Runtime, comparison: Comparison, upload: Upload, channels: str | None) -> Heard:
+    name = upload.name or "the recording"
+    return hear(comparison.encoder, upload.path, name=name, channels=channels, settings=runtime.settings)
+
+
+def _heard(heard: Heard) -> dict[str, Any]:
+    return {"speech_s": round(heard.speech_s, 3), "needed_s": round(heard.needed_s, 3), "issues": list(heard.issues)}
+
+
+def _threshold(point: OperatingPoint) -> Threshold:
+    return Threshold(value=point.score_threshold, source=point.source)
+
+
+def _recording(occurrence: Occurrence) -> RecordingFound:
+    return RecordingFound(
+        recording_id=occurrence.recording_id,
+        uri=occurrence.uri,
+        score=occurrence.score,
+        speakers=list(occurrence.speakers),
+        stretches=[Stretch.model_validate(stretch) for stretch in occurrence.stretches],
+    )
