@@ -29,14 +29,19 @@ _BYTES_PER_S = {
 }
 _USUAL_BYTES_PER_S = 16_000
 
+UNKNOWN_S = 30.0
+"""What is taken for the length of a file whose size is not known either."""
+
 # Containers whose length is in the first bytes; Ogg's and Matroska's is found at the end, or nowhere.
 _TOLD_AT_THE_START = frozenset({"wav", "flac", "nist", "w64", "tta"})
 
 
 def guess_duration_s(name: str, size_bytes: int | None) -> float:
-    """Guess the seconds of audio in a file from its name and size; 0 where the size is not known."""
+    """Guess the seconds of audio in a file from its name and size."""
+    if size_bytes is None:
+        return UNKNOWN_S
     suffix = PurePosixPath(name).suffix.lower().lstrip(".")
-    return (size_bytes or 0) / _BYTES_PER_S.get(suffix, _USUAL_BYTES_PER_S)
+    return size_bytes / _BYTES_PER_S.get(suffix, _USUAL_BYTES_PER_S)
 
 
 def estimate_duration_s(path: Path, size_bytes: int) -> float:

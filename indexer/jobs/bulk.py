@@ -104,5 +104,18 @@ class BulkIngest:
         with self._database.session_scope() as session:
             Jobs(session).cancel(job_id)
 
+    def retry_failed(self, job_id: JobId) -> int:
+        """Take an ended job up again with its failed files; return how many that are. See `Jobs.requeue_failed`."""
+        limits = self._settings.jobs
+        with self._database.session_scope() as session:
+            again = Jobs(session).requeue_failed(
+                job_id, shard_audio_s=limits.shard_audio_s, shard_files=limits.shard_files
+            )
+        if again.shard_ids:
+            send(lambda: self._queue.send_shards(again.shard_ids))
+        if again.planning:
+            send(lambda: self._queue.send_planning(job_id))
+        return again.files
+
     def _source_of(self, job: Job) -> Source:
         return open_source(job, self._settings)

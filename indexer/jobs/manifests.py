@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from indexer.archive import SpeakerRule
+from indexer.audio.durations import UNKNOWN_S
 from indexer.db.repositories import NAME_LIMIT
 from indexer.errors import InvalidRequest, VoxdexError
 from indexer.jobs.folders import local_entry
@@ -22,9 +23,6 @@ from indexer.jobs.uris import absolute_uri, local_path, rule_path
 URI_COLUMNS = ("uri", "path", "file")
 MAX_LINE_BYTES = 1 << 20
 """Longest line that is read; a longer one is a bad row."""
-
-UNKNOWN_S = 30.0
-"""What is taken for the length of a file elsewhere: asking its server for its size takes longer than planning it."""
 
 _BLOCK_BYTES = 1 << 20
 
@@ -75,6 +73,7 @@ class ManifestSource:
         self.check(uri)
         speaker = self.speaker_rule(rule_path(uri)) or _text(row, "speaker")
         path = local_path(uri)
+        # Asking the server of each file elsewhere for its size would take longer than all the rest of planning.
         entry = SourceEntry(uri, estimated_s=UNKNOWN_S) if path is None else local_entry(path, None)
         if isinstance(entry, UnusableEntry):
             raise entry.error
