@@ -22,7 +22,8 @@ COPY search search
 COPY worker worker
 COPY api api
 # setuptools is in the lock, so nothing is fetched here.
-RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --no-deps --no-build-isolation --offline .
+RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --no-deps --no-build-isolation --offline \
+    . ./api/client
 
 FROM ${PYTHON} AS final
 LABEL org.opencontainers.image.title="voxdex" \

@@ -1,0 +1,20 @@
+"""An installed voxdex holds what the source tree holds."""
+
+import tomllib
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+ROOTS = ("indexer", "search", "worker", "api", "migrations")
+
+
+def test_every_package_of_the_tree_is_listed_for_installation() -> None:
+    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = document["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(REPOSITORY).parts)
+        for root in ROOTS
+        for path in (REPOSITORY / root).rglob("__init__.py")
+        if "client" not in path.relative_to(REPOSITORY).parts  # a distribution of its own
+    }
+    assert len(listed) == len(set(listed))
+    assert set(listed) == there
