@@ -19,7 +19,7 @@ from indexer.audio.levels import is_silent
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.encoder import Encoder
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
-from indexer.observability import DECODE_SECONDS, EMBED_SECONDS, counting_seconds
+from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class EmbeddedFile:
     file: ArchiveFile
     content_sha256: str | None = None
     known: bool = False
+    size_bytes: int | None = None
+    """As it was read; None where it was not."""
     info: AudioInfo | None = None
     duration_s: float = 0.0
     issues: tuple[str, ...] = ()
@@ -224,6 +226,8 @@ class EmbeddingPipeline:
                 except _NoAnswer:
                     raise
                 except VoxdexError as error:
+                    if self._stopping():
+                        return  # It may be what the file was given up with.
                     result.error = error
                 except Exception as error:
                     # A decoder failed in a way nobody foresaw: that is one file's failure, not the job's.
@@ -242,28 +246,24 @@ class EmbeddingPipeline:
         """Decode a file; False where it was given up halfway because the run ends, and must not be taken for done."""
         name = result.file.recorded_uri
         with self._fetch(result.file) as path:
-            started, waited_s = time.perf_counter(), 0.0
+            result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes, name=name)
+            result.size_bytes = path.stat().st_size
             try:
-                result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes, name=name)
-                try:
-                    result.known = self._is_known(result.content_sha256)
-                except Exception as error:
-                    raise _NoAnswer(error) from error
-                if result.known:
-                    return True
-                with open_audio(path, channels=self._channels, limits=self._limits, name=name) as reader:
-                    result.info = reader.info
-                    for audio in cut_utterances(reader.blocks(), self._limits.utterance_s):
-                        if self._stop.is_set():
-                            return False
-                        if not is_silent(audio.waveform):
-                            waiting = time.perf_counter()
-                            events.put(_Heard(result, audio))
-                            waited_s += time.perf_counter() - waiting
-                    result.duration_s = reader.decoded_s
-                    result.issues = reader.issues
-            finally:
-                DECODE_SECONDS.inc(time.perf_counter() - started - waited_s)
+                result.known = self._is_known(result.content_sha256)
+            except Exception as error:
+                raise _NoAnswer(error) from error
+            if result.known:
+                return True
+            with open_audio(path, channels=self._channels, limits=self._limits, name=name) as reader:
+                result.info = reader.info
+                utterances = cut_utterances(reader.blocks(), self._limits.utterance_s)
+                for audio in counting_seconds_of(utterances, DECODE_SECONDS):
+                    if self._stop.is_set():
+                        return False
+                    if not is_silent(audio.waveform):
+                        events.put(_Heard(result, audio))
+                result.duration_s = reader.decoded_s
+                result.issues = reader.issues
         return True
 
     def _gather(
@@ -303,8 +303,7 @@ class EmbeddingPipeline:
         if not batch:
             return
         try:
-            with counting_seconds(EMBED_SECONDS):
-                vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+            vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
         except Unavailable:
             raise  # The device is at fault, not the recordings.
         except VoxdexError as error:

@@ -296,7 +296,7 @@ class _Batch:
             channels=info.channels if info else None,
             container=info.container if info else None,
             codec=info.codec if info else None,
-            size_bytes=file.size_bytes,
+            size_bytes=file.size_bytes if result.size_bytes is None else result.size_bytes,
             error_code=error.code if error else "partial" if result.issues else None,
             error_message=as_text(one_line(error)) if error else "; ".join(result.issues) or None,
             session=file.session if keeps else None,

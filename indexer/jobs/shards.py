@@ -1,0 +1,280 @@
+"""Working through a shard: claimed, embedded, committed in batches, and given back or taken over whatever happens.
+
+A worker may die, lose its lease to another one, or lose the record for a while. Everything it writes is fenced by its
+lease in the same transaction, so nothing is written twice, and whatever was not written is found by whoever comes next.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.orm import Session
+
+from indexer.archive import ArchiveFile, as_text
+from indexer.audio.channels import ChannelPolicy
+from indexer.db.jobs import Jobs
+from indexer.db.models import JobItemState
+from indexer.db.repositories import batches
+from indexer.db.session import Database
+from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
+from indexer.db.transactions import in_transaction
+from indexer.errors import LeaseLost, Unavailable, VoxdexError, one_line
+from indexer.jobs.leases import kept_lease
+from indexer.jobs.planning import send
+from indexer.jobs.queue import JobQueue
+from indexer.jobs.recorder import Outcome, Recorder
+from indexer.jobs.remote import fetched
+from indexer.jobs.source import JobOptions
+from indexer.observability import log_context
+from indexer.pipeline import EmbeddingPipeline
+from indexer.settings import Settings
+from indexer.types import GalleryId, ShardId
+
+if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
+    from indexer.embedding.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+BATCH_FILES = 32
+BATCH_S = 2.0
+"""A transaction holds this many files, or those that were done in this time."""
+
+WINDOW_FILES = 8
+"""Files that are marked as under way at once: what a dead worker leaves to be looked at one by one."""
+
+FETCH_PAUSES_S = (0.5, 2.0, 8.0)
+"""Waits between tries to reach a file elsewhere."""
+
+_RECORD_PAUSE_S = 0.5
+
+Result = TypeVar("Result")
+
+
+def work_shard(
+    shard_id: ShardId,
+    *,
+    database: Database,
+    settings: Settings,
+    queue: JobQueue,
+    encoder_for: "Callable[[GalleryId], Encoder]",
+    stopping: Callable[[], bool],
+) -> None:
+    """Work through a shard; returns at once where it is done, canceled, or in another worker's hands.
+
+    Parameters
+    ----------
+    stopping
+        Asked several times a second: once it says so, the shard is given back, but for what is done by then.
+
+    Raises
+    ------
+    Unavailable
+        If the record or the encoder is out of reach; the shard is given back, or found when its lease ends.
+    VoxdexError
+        If the gallery's encoder cannot be had at all; after several tries of that the job fails.
+    """
+    lease_s, tries = settings.jobs.lease_s, settings.jobs.tries
+
+    def claim(session: Session) -> tuple[ClaimedShard | None, list[ShardId]]:
+        return Shards(session).claim(shard_id, uuid.uuid4().hex, lease_s=lease_s, tries=tries)
+
+    shard, apart = in_transaction(database, claim)
+    if apart:
+        send(lambda: queue.send_shards(apart))
+    if shard is None:
+        return
+    with log_context(job_id=shard.job_id):
+        _Worker(shard, database, settings, queue, encoder_for, stopping).run()
+
+
+@dataclass
+class _Worker:
+    """One shard in one worker's hands."""
+
+    shard: ClaimedShard
+    database: Database
+    settings: Settings
+    queue: JobQueue
+    encoder_for: "Callable[[GalleryId], Encoder]"
+    asked_to_stop: Callable[[], bool]
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        try:
+            with kept_lease(self._renew, self.settings.jobs.lease_s / 3):
+                self._process()
+                ended = self._patiently(lambda: in_transaction(self.database, self._finish))
+        except LeaseLost as lost:
+            logger.info("%s", lost)
+        except Unavailable:
+            self._give_back(resend=False)
+            raise
+        except VoxdexError as error:
+            self._give_back(resend=False)
+            if self.shard.attempts >= self.settings.jobs.tries:
+                reason = as_text(one_line(error))
+                in_transaction(self.database, lambda session: Jobs(session).fail(self.shard.job_id, reason))
+            raise
+        except Exception:
+            # Nobody foresaw this, so it may be what a file does to workers: treated as if this one had died of it.
+            in_transaction(self.database, lambda session: Shards(session).drop_lease(self.shard))
+            raise
+        else:
+            if ended:
+                self._end_job()
+            else:
+                self._give_back(resend=True)
+
+    def _process(self) -> None:
+        shard, settings = self.shard, self.settings
+        with self.database.read_scope() as session:
+            items = Shards(session).open_items(shard.id)
+        if not items:
+            return
+        encoder = self.encoder_for(shard.gallery_id)
+        channels = ChannelPolicy.parse(JobOptions.from_document(shard.options).channels or settings.audio.channels)
+        recorder = Recorder(
+            database=self.database,
+            gallery_id=shard.gallery_id,
+            encoder_id=encoder.id,
+            channels=channels,
+            on_duplicate=shard.on_duplicate,
+        )
+        pipeline = EmbeddingPipeline(
+            encoder,
+            channels=channels,
+            limits=settings.audio,
+            decode_threads=settings.ingest.decode_threads,
+            is_known=lambda content: self._patiently(lambda: recorder.is_known(content)),
+            fetch=self._fetched,
+            stopping=self._stops,
+        )
+        numbers = {item.uri: item.id for item in items}
+
+        def note(session: Session, outcomes: Sequence[Outcome]) -> None:
+            results = [_item_result(numbers[outcome.result.file.recorded_uri], outcome) for outcome in outcomes]
+            Shards(session).record(shard.id, shard.job_id, results)
+
+        with closing(pipeline.run_batches(self._files(items), most=BATCH_FILES, within_s=BATCH_S)) as done:
+            for batch in done:
+                # A commit of which nobody knows whether it happened is repeated: `record` counts a file once.
+                self._patiently(partial(recorder.commit, batch, note=note, fence=self._fence))
+
+    def _files(self, items: Sequence[OpenItem]) -> Iterator[ArchiveFile]:
+        """Hand files out in small windows, each marked as under way before it is touched; runs in decoding threads."""
+        for some in batches(items, 1 if self.shard.solo else WINDOW_FILES):
+            if self._stops():
+                return
+            numbers = [item.id for item in some]
+            self._patiently(partial(in_transaction, self.database, self._marking(numbers)))
+            for item in some:
+                yield ArchiveFile(
+                    path=Path(item.uri),
+                    speaker=item.speaker,
+                    size_bytes=item.size_bytes or 0,
+                    uri=item.uri,
+                    session=item.session,
+                    recorded_at=item.recorded_at,
+                    labels=item.labels,
+                )
+
+    def _marking(self, item_ids: Sequence[int]) -> Callable[[Session], None]:
+        def mark(session: Session) -> None:
+            self._fence(session)
+            Shards(session).mark_running(item_ids)
+
+        return mark
+
+    @contextmanager
+    def _fetched(self, file: ArchiveFile) -> Iterator[Path]:
+        """Bring a file here; where it is elsewhere and out of reach for a moment, try again a few times."""
+        assert file.uri is not None
+        with ExitStack() as stack:
+            for pause_s in (*FETCH_PAUSES_S, None):
+                try:
+                    path = stack.enter_context(self._open(file.uri))
+                    break
+                except Unavailable:
+                    if pause_s is None or self._waits(pause_s):
+                        raise
+            yield path
+
+    def _open(self, uri: str) -> AbstractContextManager[Path]:
+        return fetched(uri, self.settings)
+
+    def _stops(self) -> bool:
+        return self.lost.is_set() or self.asked_to_stop()
+
+    def _waits(self, pause_s: float) -> bool:
+        """Wait; True where this worker is to stop instead."""
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until:
+            if self._stops():
+                return True
+            time.sleep(min(0.1, pause_s))
+        return False
+
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        """Do something with the record; while that is out of reach, try again for as long as the lease would last."""
+        until = time.monotonic() + self.settings.jobs.lease_s
+        while True:
+            try:
+                return call()
+            except LeaseLost:
+                raise
+            except Unavailable:
+                if time.monotonic() > until or self._waits(_RECORD_PAUSE_S):
+                    raise
+
+    def _renew(self) -> bool:
+        with self.database.session_scope() as session:
+            kept = Shards(session).renew(self.shard, self.settings.jobs.lease_s)
+        if not kept:
+            self.lost.set()
+        return kept
+
+    def _fence(self, session: Session) -> None:
+        Shards(session).fence(self.shard, self.settings.jobs.lease_s)
+
+    def _finish(self, session: Session) -> bool:
+        self._fence(session)
+        return Shards(session).finish(self.shard)
+
+    def _give_back(self, *, resend: bool) -> None:
+        """Put the shard back; where the record cannot be reached, its lease ends by itself."""
+        try:
+            free = self._patiently(
+                lambda: in_transaction(self.database, lambda session: Shards(session).give_back(self.shard))
+            )
+        except Unavailable as error:
+            logger.warning("shard %d was not given back: %s", self.shard.id, one_line(error))
+            return
+        if free and resend:
+            send(lambda: self.queue.send_shards([self.shard.id]))
+
+    def _end_job(self) -> None:
+        """End the job where this was the rest of it."""
+        # In a transaction of its own, after the shard's end is committed: of two workers that end the last two shards
+        # at once, the later one sees both.
+        in_transaction(self.database, lambda session: Jobs(session).finish_if_done(self.shard.job_id))
+
+
+def _item_result(item_id: int, outcome: Outcome) -> ItemResult:
+    done = outcome.state == JobItemState.DONE
+    return ItemResult(
+        item_id,
+        outcome.state,
+        recording_id=outcome.recording_id,
+        error_code=outcome.error_code,
+        error_message=outcome.error_message,
+        notice="; ".join(outcome.notices) or None,
+        audio_s=outcome.result.duration_s if done else 0.0,
+        speech_s=outcome.result.speech_s if done else 0.0,
+    )
