@@ -303,7 +303,7 @@ class Jobs:
         last = files = 0
         while rows := self._session.execute(query.where(JobItem.id > last)).all():
             estimated_s = 0.0
-            chosen: list[Row[tuple[int, str, int | None, JobItemState]]] = []
+            chosen: list[Row[Any]] = []
             for row in rows:
                 guess_s = guess_duration_s(row.uri, row.size_bytes)
                 if chosen and estimated_s + guess_s > shard_audio_s:

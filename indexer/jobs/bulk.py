@@ -97,7 +97,16 @@ class BulkIngest:
 
     def work(self, shard_id: ShardId) -> None:
         """Work through a shard: see `indexer.jobs.shards.work_shard`."""
-        raise NotImplementedError
+        from indexer.jobs.shards import work_shard  # Loads the decoders, which only workers need.
+
+        work_shard(
+            shard_id,
+            database=self._database,
+            settings=self._settings,
+            queue=self._queue,
+            encoder_for=self._encoder_for,
+            stopping=self._stopping,
+        )
 
     def cancel(self, job_id: JobId) -> None:
         """Stop a job; what it has done stays. Raises NotFound, or Conflict where it has ended in another way."""
