@@ -35,6 +35,134 @@ class Page(Model, Generic[Item]):
     next_cursor: str | None
 
 
+class Gallery(Model):
+    """A gallery and what it holds."""
+
+    name: str
+    encoder: str
+    encoder_id: str
+    """Weights and front end; vectors are comparable only where these are equal."""
+    created_at: dt.datetime
+    identification_threshold: float | None
+    verification_threshold: float | None
+    consent_required: bool
+    retention_days: int | None
+    speakers: int
+    recordings: int
+    embeddings: int
+    duration_s: float
+
+
+class Erased(Model):
+    """How much an erasure took away."""
+
+    speakers: int
+    recordings: int
+    vectors: int
+
+
+class Speaker(Model):
+    """A person known by name within one gallery."""
+
+    name: str
+    labels: list[str]
+    consent_reference: str | None
+    consented_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+class Quality(Model):
+    """What was found in a recording."""
+
+    duration_s: float
+    speech_s: float
+    sample_rate_hz: int
+    channels: int
+    level_dbfs: float | None
+    clipped_share: float
+    issues: list[str]
+
+
+class Enrolled(Model):
+    """A recording that a speaker is enrolled with from now on."""
+
+    enrollment_id: int
+    recording_id: int
+    utterances: int
+    enrolled_s: float
+    quality: Quality
+
+
+class Enrollment(Model):
+    """A recording that a speaker is enrolled with."""
+
+    enrollment_id: int
+    recording_id: int
+    utterances: int
+    enrolled_s: float
+
+
+class Utterance(Model):
+    """A stretch of one speaker's speech in a recording."""
+
+    start_s: float
+    end_s: float
+    channel: int | None
+    speakers: list[str]
+
+
+class Recording(Model):
+    """One audio file of a gallery."""
+
+    id: int
+    uri: str
+    state: RecordingState
+
+
+class RecordingDetail(Recording):
+    """A recording with its utterances."""
+
+    utterances: list[Utterance]
+
+
+class Key(Model):
+    """An API key, without its secret."""
+
+    public_id: str
+    name: str
+    scopes: list[Scope]
+    gallery: str | None
+    rate_limit_per_minute: int | None
+    created_at: dt.datetime
+    last_used_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+
+class NewKey(Key):
+    """An API key that was just made."""
+
+    key: str
+    """What requests carry; it is not shown again."""
+
+
+class Encoder(Model):
+    """An encoder that the service knows."""
+
+    name: str
+
+
+class Stats(Model):
+    """What is stored."""
+
+
+class Health(Model):
+    """Whether the service answers."""
+
+
+class Readiness(Model):
+    """Whether the service can do its work."""
+
+
 class Threshold(Model):
     """Score from which on a voice is accepted, and on whose word."""
 

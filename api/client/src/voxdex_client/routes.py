@@ -1,0 +1,434 @@
+"""Every route of the service, described once; `client` and `aio` send what is described here."""
+
+import datetime as dt
+from collections.abc import Sequence
+from types import NoneType
+from typing import Any
+
+from voxdex_client import models
+from voxdex_client.audio import Audio, Body, Recording
+from voxdex_client.requests import UNSET, Query, Sent, Unset, route
+
+
+def _with_audio(audio: Audio, path: dict[str, str | int], query: Query, key: str | None = None) -> Sent:
+    recording = Recording(audio)
+    return Sent(path=path, query={**query, "filename": recording.name}, body=Body.raw(recording), key=key)
+
+
+# Galleries
+
+
+@route("POST", "/v1/galleries", models.Gallery, keyed=True)
+def create_gallery(
+    name: str,
+    *,
+    encoder: str | None = None,
+    identification_threshold: float | None = None,
+    verification_threshold: float | None = None,
+    consent_required: bool = False,
+    retention_days: int | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Make a gallery: an enrolled set that is searched under one encoder."""
+    fields = {
+        "name": name,
+        "encoder": encoder,
+        "identification_threshold": identification_threshold,
+        "verification_threshold": verification_threshold,
+        "consent_required": consent_required,
+        "retention_days": retention_days,
+    }
+    return Sent(json=fields, key=idempotency_key)
+
+
+@route("GET", "/v1/galleries", models.Page[models.Gallery])
+def list_galleries(*, limit: int | None = None, cursor: str | None = None) -> Sent:
+    """List the galleries that the key opens."""
+    return Sent(query={"limit": limit, "cursor": cursor})
+
+
+@route("GET", "/v1/galleries/{gallery}", models.Gallery)
+def get_gallery(gallery: str) -> Sent:
+    """Show a gallery and what it holds."""
+    return Sent(path={"gallery": gallery})
+
+
+@route("PATCH", "/v1/galleries/{gallery}", models.Gallery)
+def change_gallery(
+    gallery: str,
+    *,
+    identification_threshold: float | Unset | None = UNSET,
+    verification_threshold: float | Unset | None = UNSET,
+    consent_required: bool | Unset = UNSET,
+    retention_days: int | Unset | None = UNSET,
+) -> Sent:
+    """Change a gallery; what is left out stays, and None takes a value back."""
+    fields = {
+        "identification_threshold": identification_threshold,
+        "verification_threshold": verification_threshold,
+        "consent_required": consent_required,
+        "retention_days": retention_days,
+    }
+    return Sent(path={"gallery": gallery}, json=fields)
+
+
+@route("DELETE", "/v1/galleries/{gallery}", models.Erased)
+def delete_gallery(gallery: str) -> Sent:
+    """Erase a gallery: speakers, recordings, vectors and uploaded audio."""
+    return Sent(path={"gallery": gallery})
+
+
+# Speakers
+
+
+@route("POST", "/v1/galleries/{gallery}/speakers", models.Speaker, keyed=True)
+def create_speaker(
+    gallery: str,
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    consent_reference: str | None = None,
+    consented_at: dt.datetime | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Make a speaker, without a voice yet."""
+    fields = {
+        "name": name,
+        "labels": list(labels),
+        "consent_reference": consent_reference,
+        "consented_at": consented_at,
+    }
+    return Sent(path={"gallery": gallery}, json=fields, key=idempotency_key)
+
+
+@route("GET", "/v1/galleries/{gallery}/speakers", models.Page[models.Speaker])
+def list_speakers(
+    gallery: str, *, label: str | None = None, limit: int | None = None, cursor: str | None = None
+) -> Sent:
+    """List the speakers of a gallery, or those with a label."""
+    return Sent(path={"gallery": gallery}, query={"label": label, "limit": limit, "cursor": cursor})
+
+
+@route("GET", "/v1/galleries/{gallery}/speakers/{speaker}", models.Speaker)
+def get_speaker(gallery: str, speaker: str) -> Sent:
+    """Show a speaker."""
+    return Sent(path={"gallery": gallery, "speaker": speaker})
+
+
+@route("PATCH", "/v1/galleries/{gallery}/speakers/{speaker}", models.Speaker)
+def change_speaker(
+    gallery: str,
+    speaker: str,
+    *,
+    name: str | Unset = UNSET,
+    labels: Sequence[str] | Unset = UNSET,
+    consent_reference: str | Unset | None = UNSET,
+    consented_at: dt.datetime | Unset | None = UNSET,
+) -> Sent:
+    """Change a speaker; what is left out stays, and `labels` replaces all of them."""
+    fields = {
+        "name": name,
+        "labels": labels if isinstance(labels, Unset) else list(labels),
+        "consent_reference": consent_reference,
+        "consented_at": consented_at,
+    }
+    return Sent(path={"gallery": gallery, "speaker": speaker}, json=fields)
+
+
+@route("DELETE", "/v1/galleries/{gallery}/speakers/{speaker}", models.Erased)
+def delete_speaker(gallery: str, speaker: str, *, keep_recordings: bool | None = None) -> Sent:
+    """Erase a speaker with their recordings, or with `keep_recordings` only who it is that speaks in them."""
+    return Sent(path={"gallery": gallery, "speaker": speaker}, query={"keep_recordings": keep_recordings})
+
+
+@route("POST", "/v1/galleries/{gallery}/speakers/{speaker}/merge", models.Speaker, keyed=True)
+def merge_speaker(gallery: str, speaker: str, into: str, *, idempotency_key: str | None = None) -> Sent:
+    """Move everything that is known of a speaker to another one, who turned out to be the same person."""
+    return Sent(path={"gallery": gallery, "speaker": speaker}, json={"into": into}, key=idempotency_key)
+
+
+# Enrollments
+
+
+@route("POST", "/v1/galleries/{gallery}/speakers/{speaker}/enrollments", models.Enrolled, keyed=True)
+def create_enrollment(
+    gallery: str,
+    speaker: str,
+    audio: Audio,
+    *,
+    consent_reference: str | None = None,
+    channel: int | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Enroll a recording of a speaker, who is made if new; `InvalidAudio` says why one cannot be used."""
+    query = {"consent_reference": consent_reference, "channel": channel}
+    return _with_audio(audio, {"gallery": gallery, "speaker": speaker}, query, idempotency_key)
+
+
+@route("GET", "/v1/galleries/{gallery}/speakers/{speaker}/enrollments", models.Page[models.Enrollment])
+def list_enrollments(gallery: str, speaker: str, *, limit: int | None = None, cursor: str | None = None) -> Sent:
+    """List the recordings that a speaker is enrolled with."""
+    return Sent(path={"gallery": gallery, "speaker": speaker}, query={"limit": limit, "cursor": cursor})
+
+
+@route("DELETE", "/v1/galleries/{gallery}/speakers/{speaker}/enrollments/{enrollment_id}", models.Erased)
+def delete_enrollment(gallery: str, speaker: str, enrollment_id: int, *, erase: bool | None = None) -> Sent:
+    """Take an enrollment back; with `erase`, its recording goes too."""
+    return Sent(path={"gallery": gallery, "speaker": speaker, "enrollment_id": enrollment_id}, query={"erase": erase})
+
+
+# Voices
+
+
+@route("POST", "/v1/galleries/{gallery}/identify", models.Identification)
+def identify(
+    gallery: str,
+    audio: Audio,
+    *,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    labels: Sequence[str] | None = None,
+    channels: str | None = None,
+    embedding: bool | None = None,
+) -> Sent:
+    """Tell who speaks in a recording, among the enrolled speakers of a gallery; the answer may be nobody."""
+    query: dict[str, Any] = {
+        "top_k": top_k,
+        "threshold": threshold,
+        "label": labels,
+        "channels": channels,
+        "embedding": embedding,
+    }
+    return _with_audio(audio, {"gallery": gallery}, query)
+
+
+@route("POST", "/v1/galleries/{gallery}/verify", models.Verification)
+def verify(
+    gallery: str, audio: Audio, speaker: str, *, threshold: float | None = None, channels: str | None = None
+) -> Sent:
+    """Tell whether a recording is of the enrolled speaker it claims to be."""
+    query = {"speaker_id": speaker, "threshold": threshold, "channels": channels}
+    return _with_audio(audio, {"gallery": gallery}, query)
+
+
+@route("POST", "/v1/compare", models.Comparison)
+def compare(
+    first: Audio,
+    second: Audio,
+    *,
+    encoder: str | None = None,
+    threshold: float | None = None,
+    channels: str | None = None,
+) -> Sent:
+    """Tell whether two recordings are of the same voice; needs no gallery."""
+    return Sent(
+        query={"encoder": encoder, "threshold": threshold, "channels": channels},
+        body=Body.form({"first": Recording(first), "second": Recording(second)}),
+    )
+
+
+@route("POST", "/v1/galleries/{gallery}/search", models.SearchResult)
+def search(
+    gallery: str,
+    audio: Audio,
+    *,
+    threshold: float | None = None,
+    limit: int | None = None,
+    channels: str | None = None,
+) -> Sent:
+    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does."""
+    query = {"threshold": threshold, "limit": limit, "channels": channels}
+    return _with_audio(audio, {"gallery": gallery}, query)
+
+
+# Recordings
+
+
+@route("POST", "/v1/galleries/{gallery}/recordings", models.Recording, keyed=True)
+def create_recording(
+    gallery: str,
+    audio: Audio,
+    *,
+    speaker: str | None = None,
+    session: str | None = None,
+    recorded_at: dt.datetime | None = None,
+    labels: Sequence[str] | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Put a recording into a gallery; one whose content is there already is returned as it is."""
+    query: dict[str, Any] = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "label": labels}
+    return _with_audio(audio, {"gallery": gallery}, query, idempotency_key)
+
+
+@route("GET", "/v1/galleries/{gallery}/recordings", models.Page[models.Recording])
+def list_recordings(
+    gallery: str,
+    *,
+    state: models.RecordingState | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Sent:
+    """List the recordings of a gallery."""
+    return Sent(path={"gallery": gallery}, query={"state": state, "limit": limit, "cursor": cursor})
+
+
+@route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}", models.RecordingDetail)
+def get_recording(gallery: str, recording_id: int) -> Sent:
+    """Show a recording with its utterances."""
+    return Sent(path={"gallery": gallery, "recording_id": recording_id})
+
+
+@route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}/audio", bytes)
+def get_audio(gallery: str, recording_id: int, *, start_s: float | None = None, end_s: float | None = None) -> Sent:
+    """Return a stretch of a recording as a WAV file, to listen to it."""
+    return Sent(path={"gallery": gallery, "recording_id": recording_id}, query={"start_s": start_s, "end_s": end_s})
+
+
+@route("DELETE", "/v1/galleries/{gallery}/recordings/{recording_id}", models.Erased)
+def delete_recording(gallery: str, recording_id: int) -> Sent:
+    """Erase a recording, its vectors and its uploaded audio."""
+    return Sent(path={"gallery": gallery, "recording_id": recording_id})
+
+
+# Jobs
+
+
+@route("POST", "/v1/galleries/{gallery}/jobs", models.Job, keyed=True)
+def create_job(
+    gallery: str,
+    source: str,
+    *,
+    kind: models.SourceKind | None = None,
+    speaker_from: str = "none",
+    channels: str | None = None,
+    on_duplicate: models.OnDuplicate = "skip",
+    webhook_url: str | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Have workers ingest a folder, a manifest or a URL, as they see it."""
+    fields = {
+        "source": source,
+        "kind": kind,
+        "speaker_from": speaker_from,
+        "channels": channels,
+        "on_duplicate": on_duplicate,
+        "webhook_url": webhook_url,
+    }
+    return Sent(path={"gallery": gallery}, json=fields, key=idempotency_key)
+
+
+@route("GET", "/v1/jobs", models.Page[models.Job])
+def list_jobs(
+    *,
+    gallery: str | None = None,
+    state: models.JobState | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Sent:
+    """List jobs, newest first."""
+    return Sent(query={"gallery": gallery, "state": state, "limit": limit, "cursor": cursor})
+
+
+@route("GET", "/v1/jobs/{job_id}", models.Job)
+def get_job(job_id: int) -> Sent:
+    """Show a job and how far it got."""
+    return Sent(path={"job_id": job_id})
+
+
+@route("GET", "/v1/jobs/{job_id}/items", models.Page[models.JobItem])
+def list_job_items(
+    job_id: int, *, state: models.JobItemState | None = None, limit: int | None = None, cursor: str | None = None
+) -> Sent:
+    """List the files of a job, or those in one state: with `failed`, each has its reason."""
+    return Sent(path={"job_id": job_id}, query={"state": state, "limit": limit, "cursor": cursor})
+
+
+@route("GET", "/v1/jobs/{job_id}/events", NoneType)
+def job_events(job_id: int) -> Sent:
+    """Follow a job."""
+    return Sent(path={"job_id": job_id})
+
+
+@route("POST", "/v1/jobs/{job_id}/cancel", models.Job, keyed=True)
+def cancel_job(job_id: int, *, idempotency_key: str | None = None) -> Sent:
+    """End a job; what is ingested stays."""
+    return Sent(path={"job_id": job_id}, key=idempotency_key)
+
+
+@route("POST", "/v1/jobs/{job_id}/retry-failed", models.Requeued, keyed=True)
+def retry_failed(job_id: int, *, idempotency_key: str | None = None) -> Sent:
+    """Try the failed files of a job again."""
+    return Sent(path={"job_id": job_id}, key=idempotency_key)
+
+
+# Keys
+
+
+@route("POST", "/v1/keys", models.NewKey, keyed=True)
+def create_key(
+    name: str,
+    scopes: Sequence[models.Scope],
+    *,
+    gallery: str | None = None,
+    rate_limit_per_minute: int | None = None,
+    idempotency_key: str | None = None,
+) -> Sent:
+    """Make an API key; its secret is in the answer and never shown again."""
+    fields = {
+        "name": name,
+        "scopes": list(scopes),
+        "gallery": gallery,
+        "rate_limit_per_minute": rate_limit_per_minute,
+    }
+    return Sent(json=fields, key=idempotency_key)
+
+
+@route("GET", "/v1/keys", models.Page[models.Key])
+def list_keys(*, limit: int | None = None, cursor: str | None = None) -> Sent:
+    """List the API keys, without their secrets."""
+    return Sent(query={"limit": limit, "cursor": cursor})
+
+
+@route("DELETE", "/v1/keys/{public_id}", models.Key)
+def revoke_key(public_id: str) -> Sent:
+    """Revoke an API key."""
+    return Sent(path={"public_id": public_id})
+
+
+# The service itself
+
+
+@route("GET", "/v1/encoders", models.Page[models.Encoder])
+def encoders() -> Sent:
+    """List the encoders that the service knows."""
+    return Sent()
+
+
+@route("GET", "/v1/stats", models.Stats)
+def stats() -> Sent:
+    """Count what is stored in the galleries that the key opens."""
+    return Sent()
+
+
+@route("GET", "/healthz", models.Health)
+def health() -> Sent:
+    """Tell whether the service answers at all."""
+    return Sent()
+
+
+@route("GET", "/readyz", models.Readiness)
+def readiness() -> Sent:
+    """Tell whether the service can do its work; `Unavailable` says what is missing."""
+    return Sent()
+
+
+@route("GET", "/metrics", str)
+def metrics() -> Sent:
+    """Return the service's metrics in the text format of Prometheus."""
+    return Sent()
+
+
+@route("GET", "/v1/openapi.json", dict[str, Any])
+def openapi() -> Sent:
+    """Return the service's description of itself."""
+    return Sent()
