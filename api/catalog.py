@@ -1,7 +1,8 @@
-"""What is stored, and its erasure: through row, index and snapshot."""
+"""What is stored, how it is changed, and its erasure: through row, index, snapshot and uploaded file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
@@ -10,6 +11,7 @@ from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSummary, SpeakerSummary, UtteranceSummary
 from indexer.db.session import Database
 from indexer.errors import InvalidRequest, NotFound
+from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
 
 
@@ -31,12 +33,20 @@ class Catalog:
         Called with a gallery after rows of it are gone; must leave no copy of their vectors in any index file.
     drop_index
         Called with a gallery that is gone.
+    media
+        Uploaded files, which go with their recordings.
     """
 
     def __init__(
-        self, database: Database, *, refresh_index: Callable[[GalleryId], None], drop_index: Callable[[GalleryId], None]
+        self,
+        database: Database,
+        *,
+        refresh_index: Callable[[GalleryId], None],
+        drop_index: Callable[[GalleryId], None],
+        media: MediaStore,
     ) -> None:
         self._database = database
+        self._media = media
         self._refresh_index = refresh_index
         self._drop_index = drop_index
 
@@ -51,11 +61,19 @@ class Catalog:
             galleries = Galleries(session)
             return galleries.summary(GalleryId(galleries.by_name(name).id))
 
-    def speakers(self, gallery: str, *, after: int, limit: int) -> list[SpeakerSummary]:
-        """List the speakers of a gallery with an id above `after`."""
+    def change_gallery(self, name: str, **rules: Any) -> GallerySummary:
+        """Set columns of a gallery's operating point and rules, and return what it is now; or raise NotFound."""
+        with self._database.session_scope() as session:
+            galleries = Galleries(session)
+            gallery_id = GalleryId(galleries.by_name(name).id)
+            galleries.change(gallery_id, **rules)
+            return galleries.summary(gallery_id)
+
+    def speakers(self, gallery: str, *, after: int, limit: int, labels: Sequence[str] = ()) -> list[SpeakerSummary]:
+        """List the speakers of a gallery with an id above `after`, those with all of the labels."""
         with self._database.read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
-            return Speakers(session).page(gallery_id, after, limit)
+            return Speakers(session).page(gallery_id, after, limit, labels=labels)
 
     def speaker(self, gallery: str, name: str) -> tuple[SpeakerSummary, list[EnrolledStretch]]:
         """Return one speaker with every enrolled stretch, or raise NotFound."""
@@ -113,11 +131,13 @@ class Catalog:
             galleries = Galleries(session)
             summary = galleries.summary(GalleryId(galleries.by_name(name).id))
             galleries.delete(summary.id)
+        self._media.drop(summary.id)
         self._drop_index(summary.id)
         self._database.scrub()
         return ErasedCounts(summary.speakers, summary.recordings, summary.embeddings)
 
     def _forget(self, gallery_id: GalleryId, erased: Erased) -> ErasedCounts:
+        self._media.delete(erased.media_keys)
         if erased.embedding_ids:
             self._refresh_index(gallery_id)
         self._database.scrub()

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexer.embedding.registry import make_registry
-from indexer.errors import NotFound
+from indexer.errors import AlreadyExists, NotFound
 from indexer.settings import Settings, load_settings
 from indexer.types import GalleryId
 
@@ -146,8 +146,44 @@ class Services:
     def catalog(self) -> "Catalog":
         """What is stored."""
         from api.catalog import Catalog
+        from indexer.media import MediaStore
 
-        return Catalog(self.record(), refresh_index=self.indexes.scrub, drop_index=self.indexes.drop)
+        return Catalog(
+            self.record(),
+            refresh_index=self.indexes.scrub,
+            drop_index=self.indexes.drop,
+            media=MediaStore(self.settings.media_path),
+        )
+
+    def create_gallery(self, name: str, encoder: str | None, **rules: Any) -> None:
+        """Make a gallery for an encoder, which is loaded for its id and downloaded where it is not here.
+
+        Parameters
+        ----------
+        encoder
+            A name; None means the setting.
+        rules
+            Columns of the gallery's operating point and rules.
+
+        Raises
+        ------
+        NotFound
+            If no encoder has that name: a path is for the command line, not for whoever asks over the network.
+        AlreadyExists
+            If the gallery's name is taken.
+        """
+        from indexer.db.repositories import Encoders, Galleries
+        from indexer.encoders_in_use import as_row
+
+        known = {spec.name for spec in self.registry.list()}
+        if encoder is not None and encoder not in known:
+            raise NotFound(f"no encoder is called {encoder!r}; there are: {', '.join(sorted(known))}")
+        with self.database.read_scope() as session:
+            if Galleries(session).find(name) is not None:
+                raise AlreadyExists(f"gallery {name!r} is there already; change it, or choose another name")
+        row = as_row(*self.encoders.load(encoder))
+        with self.database.session_scope() as session:
+            Galleries(session).create(name, Encoders(session).register(row), **rules)
 
     def ingest(self, gallery: str, encoder: str | None) -> "Ingest":
         """Prepare to write into a gallery, which is made if new.
@@ -189,6 +225,7 @@ class Services:
         EncoderMismatch
             If the gallery's encoder cannot be had any more: another one would compare what must not be compared.
         """
+        from api.enrolled import EnrolledGallery
         from api.voices import Voices
         from indexer.db.repositories import Galleries
 
@@ -203,6 +240,7 @@ class Services:
             gallery=gallery,
             gallery_id=gallery_id,
             index=self.indexes.open(gallery),
+            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id),
         )
 
     def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":

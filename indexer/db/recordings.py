@@ -166,13 +166,18 @@ class Recordings:
         """Tell which of these places below the media folder some recording names."""
         named: set[str] = set()
         for some in batches(sorted(set(keys))):
-            named.update(self._session.scalars(select(Recording.media_key).where(Recording.media_key.in_(some))))
+            query = select(Recording.media_key).where(Recording.media_key.in_(some))
+            named.update(key for key in self._session.scalars(query) if key is not None)
         return named
 
     def delete(self, recording_id: RecordingId) -> Erased:
         """Delete a recording with its utterances, vectors and enrollments; NotFound if already gone."""
-        gallery_id = GalleryId(self.get(recording_id).gallery_id)
-        erased = Erased(embedding_ids=self._take_out(gallery_id, recording_id), recording_ids=(recording_id,))
+        row = self.get(recording_id)
+        erased = Erased(
+            embedding_ids=self._take_out(GalleryId(row.gallery_id), recording_id),
+            recording_ids=(recording_id,),
+            media_keys=(row.media_key,) if row.media_key is not None else (),
+        )
         self._session.execute(delete(Recording).where(Recording.id == recording_id))
         self._session.expire_all()
         return erased
@@ -268,4 +273,9 @@ def _summary(row: Row[Any], speakers: tuple[str, ...]) -> RecordingSummary:
         created_at=recording.created_at,
         utterances=row.utterances,
         speakers=speakers,
+        session=recording.session,
+        recorded_at=recording.recorded_at,
+        labels=tuple(recording.labels),
+        speech_s=recording.speech_s,
+        media_key=recording.media_key,
     )

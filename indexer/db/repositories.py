@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select
+from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -17,6 +17,7 @@ from indexer.db.models import (
     GalleryFeed,
     Recording,
     Speaker,
+    SpeakerLabel,
     Utterance,
 )
 from indexer.db.rows import (
@@ -28,7 +29,7 @@ from indexer.db.rows import (
     NewEncoder,
     SpeakerSummary,
 )
-from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
+from indexer.errors import AlreadyExists, EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import (
     EMBEDDING_DIM,
     EmbeddingId,
@@ -160,15 +161,7 @@ class Galleries:
         EncoderMismatch
             If the gallery is of another encoder, or the encoder's vectors have a dimension that no gallery keeps.
         """
-        if encoder.dim != EMBEDDING_DIM:
-            raise EncoderMismatch(
-                f"encoder {encoder.id} makes vectors of dimension {encoder.dim} and galleries keep {EMBEDDING_DIM}: "
-                "choose another encoder (`voxdex embed` still runs this one)"
-            )
-        self._session.execute(
-            insert_if_absent(self._session, Gallery),
-            {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim},
-        )
+        self._insert(name, encoder)
         row = self.by_name(name)
         if row.encoder_id != encoder.id:
             raise EncoderMismatch(
@@ -176,6 +169,38 @@ class Galleries:
                 "name that encoder or another gallery"
             )
         return row
+
+    def create(self, name: str, encoder: Encoder, **rules: Any) -> Gallery:
+        """Make a gallery that was not there.
+
+        Parameters
+        ----------
+        rules
+            Columns of its operating point and rules.
+
+        Raises
+        ------
+        AlreadyExists
+            If the name is taken.
+        EncoderMismatch
+            If the encoder's vectors have a dimension that no gallery keeps.
+        """
+        if not self._insert(name, encoder):
+            raise AlreadyExists(f"gallery {name!r} is there already; change it, or choose another name")
+        row = self.by_name(name)
+        self.change(GalleryId(row.id), **rules)
+        return row
+
+    def _insert(self, name: str, encoder: Encoder) -> bool:
+        """Add a gallery; return False where the name is taken."""
+        if encoder.dim != EMBEDDING_DIM:
+            raise EncoderMismatch(
+                f"encoder {encoder.id} makes vectors of dimension {encoder.dim} and galleries keep {EMBEDDING_DIM}: "
+                "choose another encoder (`voxdex embed` still runs this one)"
+            )
+        statement = insert_if_absent(self._session, Gallery).returning(Gallery.id)
+        values = {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim}
+        return self._session.scalars(statement, values).one_or_none() is not None
 
     def heads(self, gallery_ids: Iterable[GalleryId]) -> dict[GalleryId, GalleryHead]:
         """Return what answers from these galleries depend on; those that are gone are absent."""
@@ -219,9 +244,19 @@ class Galleries:
                 recordings=row.recordings,
                 embeddings=row.embeddings,
                 duration_s=float(row.duration_s or 0.0),
+                identification_threshold=row.Gallery.identification_threshold,
+                verification_threshold=row.Gallery.verification_threshold,
+                consent_required=row.Gallery.consent_required,
+                retention_days=row.Gallery.retention_days,
             )
             for row in self._session.execute(query)
         ]
+
+    def change(self, gallery_id: GalleryId, **rules: Any) -> None:
+        """Set columns of a gallery's operating point and rules; those that are not given stay."""
+        if rules:
+            self._session.execute(update(Gallery).where(Gallery.id == gallery_id).values(**rules))
+            self._session.expire_all()
 
     def delete(self, gallery_id: GalleryId) -> None:
         """Delete a gallery and all it holds; its index folder is the caller's to remove.
@@ -275,6 +310,16 @@ class Speakers:
             found.update((SpeakerId(number), name) for number, name in self._session.execute(query))
         return found
 
+    def directory(self, gallery_id: GalleryId) -> tuple[dict[SpeakerId, str], dict[str, frozenset[SpeakerId]]]:
+        """Return the name of every speaker of a gallery, and who has each label."""
+        query = select(Speaker.id, Speaker.name).where(Speaker.gallery_id == gallery_id)
+        names = {SpeakerId(number): name for number, name in self._session.execute(query)}
+        labeled: dict[str, set[SpeakerId]] = {}
+        tags = select(SpeakerLabel.label, SpeakerLabel.speaker_id).join(Speaker, Speaker.id == SpeakerLabel.speaker_id)
+        for label, number in self._session.execute(tags.where(Speaker.gallery_id == gallery_id)):
+            labeled.setdefault(label, set()).add(SpeakerId(number))
+        return names, {label: frozenset(numbers) for label, numbers in labeled.items()}
+
     def enroll(self, speaker_id: SpeakerId, utterance_ids: Iterable[int]) -> None:
         """State that these utterances are the speaker's voice; saying it again changes nothing."""
         rows = [{"speaker_id": speaker_id, "utterance_id": number} for number in utterance_ids]
@@ -307,9 +352,17 @@ class Speakers:
             raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
         return found[0]
 
-    def page(self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT) -> list[SpeakerSummary]:
-        """List speakers of a gallery with what is enrolled, in id order above `after`."""
+    def page(
+        self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT, *, labels: Sequence[str] = ()
+    ) -> list[SpeakerSummary]:
+        """List speakers of a gallery with what is enrolled, in id order above `after`; those with all of the labels."""
         query = _speaker_query().where(Speaker.gallery_id == gallery_id, Speaker.id > after)
+        for label in sorted(set(labels)):
+            query = query.where(
+                exists().where(
+                    SpeakerLabel.speaker_id == Speaker.id, SpeakerLabel.label == require_text("label", label)
+                )
+            )
         return self._summaries(query.order_by(Speaker.id).limit(limit))
 
     def enrolled_stretches(self, speaker_id: SpeakerId) -> list[EnrolledStretch]:
@@ -329,6 +382,8 @@ class Speakers:
         ]
 
     def _summaries(self, query: Select[Any]) -> list[SpeakerSummary]:
+        rows = self._session.execute(query).all()
+        labels = self.labels([row.Speaker.id for row in rows])
         return [
             SpeakerSummary(
                 id=SpeakerId(row.Speaker.id),
@@ -337,9 +392,21 @@ class Speakers:
                 enrollments=row.enrollments,
                 enrolled_s=float(row.enrolled_s or 0.0),
                 recordings=row.recordings,
+                labels=labels.get(row.Speaker.id, ()),
+                consent_reference=row.Speaker.consent_reference,
+                consented_at=row.Speaker.consented_at,
             )
-            for row in self._session.execute(query)
+            for row in rows
         ]
+
+    def labels(self, speaker_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """Labels of each speaker, sorted; those without any are absent."""
+        found: dict[int, tuple[str, ...]] = {}
+        for some in batches(sorted(set(speaker_ids))):
+            query = select(SpeakerLabel.speaker_id, SpeakerLabel.label).where(SpeakerLabel.speaker_id.in_(some))
+            for number, label in self._session.execute(query.order_by(SpeakerLabel.speaker_id, SpeakerLabel.label)):
+                found[number] = (*found.get(number, ()), label)
+        return found
 
     def delete(self, speaker_id: SpeakerId, *, erase_voice: bool = True) -> Erased:
         """Delete a speaker and their enrollments.
@@ -364,6 +431,7 @@ class Speakers:
         changes.speakers_changed(gallery_id)
         embeddings: list[EmbeddingId] = []
         recordings: list[RecordingId] = []
+        media: list[str] = []
         if erase_voice:
             utterances, touched = self._only_of(speaker_id)
             for some in batches(utterances):
@@ -373,15 +441,17 @@ class Speakers:
                     embeddings.append(EmbeddingId(number))
                 self._session.execute(delete(Utterance).where(Utterance.id.in_(some)))
             for candidates in batches(touched):
-                empty = select(Recording.id).where(
+                empty = select(Recording.id, Recording.media_key).where(
                     Recording.id.in_(candidates), ~exists().where(Utterance.recording_id == Recording.id)
                 )
-                gone = [RecordingId(number) for number in self._session.scalars(empty)]
+                rows = self._session.execute(empty).all()
+                gone = [RecordingId(row.id) for row in rows]
+                media += [row.media_key for row in rows if row.media_key is not None]
                 self._session.execute(delete(Recording).where(Recording.id.in_(gone)))
                 recordings += gone
         self._session.execute(delete(Speaker).where(Speaker.id == speaker_id))
         self._session.expire_all()
-        return Erased(tuple(sorted(embeddings)), tuple(sorted(recordings)), (speaker_id,))
+        return Erased(tuple(sorted(embeddings)), tuple(sorted(recordings)), (speaker_id,), tuple(media))
 
     def _only_of(self, speaker_id: SpeakerId) -> tuple[list[UtteranceId], list[int]]:
         """Utterances enrolled to this speaker and to no other, and the recordings they are in."""

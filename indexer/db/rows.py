@@ -81,6 +81,8 @@ class Erased:
     embedding_ids: tuple[EmbeddingId, ...] = ()
     recording_ids: tuple[RecordingId, ...] = ()
     speaker_ids: tuple[SpeakerId, ...] = ()
+    media_keys: tuple[str, ...] = ()
+    """Uploaded files that no row names any more."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ class GallerySummary:
     embeddings: int
     duration_s: float
     """Audio in its recordings."""
+    identification_threshold: float | None = None
+    verification_threshold: float | None = None
+    consent_required: bool = False
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,9 @@ class SpeakerSummary:
     """Enrolled utterances."""
     enrolled_s: float
     recordings: int
+    labels: tuple[str, ...] = ()
+    consent_reference: str | None = None
+    consented_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,11 @@ class RecordingSummary:
     created_at: dt.datetime
     utterances: int
     speakers: tuple[str, ...]
+    session: str | None = None
+    recorded_at: dt.datetime | None = None
+    labels: tuple[str, ...] = ()
+    speech_s: float | None = None
+    media_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""The HTTP service: every router, every error handler and every middleware in one place."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware import Middleware
+from starlette.concurrency import run_in_threadpool
+
+from api import errors, openapi
+from api.body_limit import BodyLimit
+from api.middleware import RequestRecords
+from api.paths import WholeSegments
+from api.routes import galleries
+from api.runtime import Runtime
+from indexer.settings import Settings
+
+V1: tuple[APIRouter, ...] = (galleries.router,)
+"""What answers below /v1, in the order of the API's document."""
+
+UNVERSIONED: tuple[APIRouter, ...] = ()
+"""What answers at the root: for probes of orchestrators and for Prometheus."""
+
+DESCRIPTION = """\
+Speaker search: enroll voices, ask who speaks, verify a claim, find a voice in an archive.
+
+Send a key as `Authorization: Bearer vdx_...`. Galleries and speakers are addressed by name, percent-encoded; recordings
+and jobs by number. Every error is a problem (RFC 9457) with a stable `code`. Lists come in pages: hand `next_cursor`
+back as `cursor`. A POST that writes takes an `Idempotency-Key`.
+"""
+
+
+def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
+    """Build the service.
+
+    Parameters
+    ----------
+    runtime
+        Its parts; made from the settings where they are not given, and closed with the application either way.
+    """
+    parts = runtime or Runtime(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(parts.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(parts.close)
+
+    app = FastAPI(
+        title="voxdex",
+        version=version("voxdex"),
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # The page would load its script from elsewhere.
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        # Spans would hold paths, and paths hold names.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.runtime = parts
+    for router in V1:
+        app.include_router(router, prefix="/v1")
+    for router in UNVERSIONED:
+        app.include_router(router)
+    errors.install(app)
+    openapi.install(app)
+    # From the outside in.
+    app.user_middleware = [
+        Middleware(RequestRecords, api=app),
+        Middleware(errors.UnexpectedErrors),
+        Middleware(BodyLimit),
+        Middleware(WholeSegments),
+    ]
+    return app

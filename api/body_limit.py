@@ -1,0 +1,55 @@
+"""A limit for every body that is parsed in memory; uploads, which go to the disk, lift it and count for themselves."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 1 << 20
+
+_SCOPE_KEY = "voxdex.body_limit"
+
+
+@dataclass
+class _Limit:
+    most: int | None
+
+
+class BodyLimit:
+    """Refuses a body above a megabyte while it arrives; `Content-Length` is believed first, then bytes are counted."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int = MOST_BYTES) -> None:
+        self._app = app
+        self._most = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, counting its body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = scope[_SCOPE_KEY] = _Limit(self._most)
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        total = int(declared) if declared.isdigit() else 0
+
+        async def counted() -> Message:
+            nonlocal total
+            _require_below(limit, total)
+            message = await receive()
+            if not declared:
+                total += len(message.get("body", b""))
+                _require_below(limit, total)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def lift_body_limit(request: Request) -> None:
+    """Let this request's body be of any size: whoever reads it counts it."""
+    request.scope[_SCOPE_KEY].most = None
+
+
+def _require_below(limit: _Limit, total: int) -> None:
+    if limit.most is not None and total > limit.most:
+        # The framework lets this kind of exception through while it reads a body, and hides every other.
+        raise HTTPException(413, f"the body is over the limit of {limit.most} bytes for this kind of request")

@@ -1,0 +1,195 @@
+"""Errors as HTTP answers: one table from families to statuses, one shape (RFC 9457) for all of them.
+
+An answer of the 4xx kind repeats the error's message, which was written for the caller. One of the 5xx kind does not,
+because its message may name files, hosts and databases; the log has the error's frames under the same request id.
+"""
+
+import logging
+import math
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.schemas.problem import InvalidField, Problem
+from indexer.errors import (
+    AccessDenied,
+    AudioGone,
+    AudioTooLarge,
+    Conflict,
+    CorruptArtifact,
+    InvalidAudio,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    RequestInFlight,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedFormat,
+    VoxdexError,
+    one_line,
+)
+from indexer.observability import current_request_id
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:voxdex:problem:"
+
+STATUSES: tuple[tuple[type[VoxdexError], int], ...] = (
+    # A special case stands before its family.
+    (UnsupportedFormat, 415),
+    (AudioTooLarge, 413),
+    (InvalidAudio, 422),
+    (InvalidRequest, 422),
+    (Unauthenticated, 401),
+    (AccessDenied, 403),
+    (AudioGone, 410),
+    (NotFound, 404),
+    (Conflict, 409),
+    (RateLimited, 429),
+    (Unavailable, 503),
+    # Not 503: trying again changes nothing before the operator has acted.
+    (CorruptArtifact, 500),
+)
+
+RETRY_AFTER_S = 5
+"""Said with a 503 whose cause (database, broker, network) gives no better guess."""
+
+_UNAVAILABLE = "something this service depends on does not answer; try again in a few seconds"
+_BROKEN = "an internal error; it is in the log of the service under this request id"
+
+
+def status_of(error: VoxdexError) -> int:
+    """HTTP status of an error's family."""
+    return next((status for family, status in STATUSES if isinstance(error, family)), 500)
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: list[InvalidField] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Build an answer that states a problem."""
+    body = Problem(
+        type=TYPE_PREFIX + code,
+        title=code.replace("-", " ").capitalize(),
+        status=status,
+        detail=_as_text(detail),
+        code=code,
+        request_id=current_request_id(),
+        errors=errors,
+    )
+    return Response(body.model_dump_json(exclude_none=True).encode(), status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def problem_of(error: VoxdexError) -> Response:
+    """Build the answer to an error that was raised on purpose."""
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    if isinstance(error, RateLimited | Overloaded | RequestInFlight):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="voxdex"'
+    detail = one_line(error)
+    if status >= 500 and not isinstance(error, Overloaded):
+        logger.warning("request failed: %s", error.code, exc_info=error)
+        detail = _UNAVAILABLE if status == 503 else _BROKEN
+    return problem(status, error.code, detail, headers=headers)
+
+
+def unexpected() -> Response:
+    """Build the answer to an error that nobody foresaw."""
+    return problem(500, "internal", _BROKEN)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an application with a problem."""
+    app.add_exception_handler(VoxdexError, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VoxdexError)
+    return problem_of(error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = [
+        InvalidField(location=_as_text(".".join(str(part) for part in one["loc"])), message=_as_text(one["msg"]))
+        for one in error.errors()
+    ]
+    detail = "; ".join(f"{field.location}: {field.message}" for field in wrong[:3])
+    return problem(422, InvalidRequest.code, detail, errors=wrong)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses by itself: no such route, no such method, a body that cannot be parsed."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem(404, NotFound.code, "there is nothing at this path; /v1/openapi.json lists what there is")
+    if error.status_code == 405:
+        documented = _methods(request, request.scope["path"])
+        allowed = ", ".join(sorted(documented)) or (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} is not possible here; possible is {allowed}"
+        return problem(405, "method-not-allowed", detail, headers={"Allow": allowed})
+    if error.status_code == 413:
+        return problem_of(AudioTooLarge(error.detail))
+    if error.status_code == 400:
+        return problem(422, InvalidRequest.code, "the body cannot be parsed; send JSON in UTF-8")
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-")
+    return problem(error.status_code, code, phrase, headers=dict(error.headers or {}))
+
+
+def _methods(request: Request, path: str) -> set[str]:
+    """Every method that some route of this path answers to; the framework tells those of the first route only."""
+    allowed: set[str] = set()
+    for template, methods in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            allowed |= {method.upper() for method in methods}
+    return allowed
+
+
+def _as_text(message: str) -> str:
+    """Write what cannot be encoded (half a surrogate pair) as an escape."""
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class UnexpectedErrors:
+    """Answers an error that nobody foresaw with a bare problem, and logs its frames; stands inside the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer it if that fails."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if started:  # The answer is under way: only breaking it off tells the client that it is not whole.
+                raise
+            logger.exception("unforeseen failure of a request")
+            await unexpected()(scope, receive, send)

@@ -1,0 +1,106 @@
+"""The parts of one API process, put together once and shared by all of its requests."""
+
+import logging
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from api.dependencies import Services
+from api.keys import KeyRing
+from api.probing import ProbeThreads
+from api.security import Gate, RateLimiter
+from indexer.errors import VoxdexError
+from indexer.media import MediaStore, sweep_media
+from indexer.settings import Settings
+
+if TYPE_CHECKING:
+    from api.live import LiveGalleries
+    from api.voice_intake import VoiceIntake
+    from indexer.db.session import Database
+    from indexer.jobs.bulk import BulkIngest
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """What requests work with; each part is made when it is first needed, under a lock, and closed with the process.
+
+    Parameters
+    ----------
+    services
+        Parts that the command line has too; tests give some with an encoder of their own.
+    """
+
+    def __init__(self, settings: Settings, *, services: Services | None = None) -> None:
+        self.settings = settings
+        self.services = services or Services(settings)
+        self.limiter = RateLimiter(settings.broker)
+        self.media = MediaStore(settings.media_path)
+        self.probe_threads = ProbeThreads(settings.probes)
+        self._sweeper: threading.Thread | None = None
+
+    @property
+    def database(self) -> "Database":
+        """The record."""
+        return self.services.database
+
+    @cached_property
+    def gate(self) -> Gate:
+        """Who may ask."""
+        return Gate(self.database, self.settings.api, self.limiter)
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """The keys that open the service."""
+        return KeyRing(self.database)
+
+    @cached_property
+    def live(self) -> "LiveGalleries":
+        """Encoder and index of each gallery, following the record."""
+        from api.live import LiveGalleries
+
+        return LiveGalleries(self.services)
+
+    @cached_property
+    def intake(self) -> "VoiceIntake":
+        """Takes single recordings in."""
+        from api.voice_intake import VoiceIntake
+
+        return VoiceIntake(self.database, self.settings, live=self.live, media=self.media)
+
+    @property
+    def bulk(self) -> "BulkIngest":
+        """The use cases of jobs."""
+        return self.services.bulk
+
+    def start(self) -> None:
+        """Open the record now, so that a service that cannot work says so when it starts; begin what runs beside."""
+        _ = self.gate, self.keys
+        self.services.work_on_jobs()
+        self._sweeper = threading.Thread(target=self._sweep_media, name="media-sweep", daemon=True)
+        self._sweeper.start()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._sweeper is not None:
+            self._sweeper.join()
+        if "live" in vars(self):
+            self.live.close()
+        self.services.close()
+
+    def _sweep_media(self) -> None:
+        try:
+            removed = sweep_media(self.database, self.media)
+        except VoxdexError as error:
+            logger.warning("uploads left over from a crash were not looked for: %s", error.code)
+        else:
+            if removed:
+                logger.info("%d uploads left over from a crash were removed", removed)
+
+
+def runtime_of(request: Request) -> Runtime:
+    """Return the parts that a request works with; also a FastAPI dependency."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime

@@ -1,0 +1,82 @@
+"""Names, numbers and pages, as every route takes and gives them."""
+
+import datetime as dt
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from api.paths import slashes_restored
+from indexer.db.repositories import NAME_LIMIT, require_text
+from indexer.errors import InvalidRequest
+
+ID_LIMIT = 2**63 - 1
+"""Highest number that the record can give to a row."""
+
+PAGE_ROWS = 100
+MOST_PAGE_ROWS = 1000
+
+
+class Body(BaseModel):
+    """What a request says; a misspelled field is refused, never passed over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class View(BaseModel):
+    """What a response says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+
+
+def _storable(value: str) -> str:
+    try:
+        return require_text("text", value)
+    except InvalidRequest as error:
+        raise ValueError("holds bytes that are not text") from error
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""Text that both databases keep: no NUL, no half of a surrogate pair."""
+
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=NAME_LIMIT)]
+"""Of a gallery, speaker, label or session; the record refuses what is unprintable or padded with blanks."""
+
+Reference = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
+"""Where a person's consent is kept."""
+
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Instant = AwareDatetime
+"""A moment with its time zone; given back in UTC."""
+
+
+def described(text: str, *examples: Any) -> Any:
+    """Say in the API's document what a path or query parameter means."""
+    return {"description": text, "examples": list(examples)}
+
+
+_Segment = Annotated[Name, BeforeValidator(slashes_restored)]
+
+GalleryName = Annotated[_Segment, Path(description="The gallery's name, percent-encoded.", examples=["calls"])]
+SpeakerName = Annotated[_Segment, Path(description="The speaker's name, percent-encoded.", examples=["Ann Lee"])]
+RowNumber = Annotated[int, Path(ge=1, le=ID_LIMIT, examples=[42])]
+
+Cursor = Annotated[
+    str | None,
+    Query(max_length=200, description="`next_cursor` of the page before; absent: the first page."),
+]
+Limit = Annotated[int, Query(ge=1, le=MOST_PAGE_ROWS, description="Most items of the page.")]
+
+Item = TypeVar("Item")
+
+
+class Page(View, Generic[Item]):
+    """Some items of a list, and where to go on."""
+
+    items: list[Item]
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null: this was the last page.")
+
+
+def utc(moment: dt.datetime | None) -> dt.datetime | None:
+    """Return the same moment in UTC."""
+    return None if moment is None else moment.astimezone(dt.UTC)

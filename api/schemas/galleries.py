@@ -1,0 +1,101 @@
+"""Galleries over the API."""
+
+import datetime as dt
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.common import Body, Cosine, Name, Text, View
+
+IdentificationThreshold = Annotated[
+    Cosine | None,
+    Field(description="Cosine from which on a voice is identified; null: the setting's or the encoder's."),
+]
+VerificationThreshold = Annotated[
+    Cosine | None, Field(description="Cosine from which on a claim is accepted; null: the setting's or the encoder's.")
+]
+ConsentRequired = Annotated[
+    bool, Field(description="Whether nobody may be enrolled without a reference to their consent.")
+]
+RetentionDays = Annotated[
+    int | None, Field(ge=1, le=36_500, description="Days after which recordings are erased; null: kept.")
+]
+
+
+class NewGallery(Body):
+    """A gallery to be made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "calls"}, {"name": "staff", "consent_required": True}]}
+    )
+
+    name: Name
+    encoder: Annotated[
+        Text | None,
+        Field(max_length=200, description="Name in GET /v1/encoders; null: the service's setting. Never changes."),
+    ] = None
+    identification_threshold: IdentificationThreshold = None
+    verification_threshold: VerificationThreshold = None
+    consent_required: ConsentRequired = False
+    retention_days: RetentionDays = None
+
+
+class GalleryChange(Body):
+    """What is to change; what is left out stays, and null takes a value back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"identification_threshold": 0.55, "retention_days": None}]}
+    )
+
+    identification_threshold: IdentificationThreshold = None
+    verification_threshold: VerificationThreshold = None
+    consent_required: ConsentRequired = False
+    retention_days: RetentionDays = None
+
+
+class Gallery(View):
+    """A gallery and what it holds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "calls",
+                    "encoder": "speechbrain-ecapa-voxceleb",
+                    "encoder_id": "0575cb64845e6b9a-speechbrain",
+                    "created_at": "2026-01-31T09:00:00Z",
+                    "identification_threshold": None,
+                    "verification_threshold": None,
+                    "consent_required": False,
+                    "retention_days": None,
+                    "speakers": 12,
+                    "recordings": 340,
+                    "embeddings": 5120,
+                    "duration_s": 51200.0,
+                }
+            ]
+        }
+    )
+
+    name: str
+    encoder: str
+    encoder_id: str = Field(description="Weights and front end; vectors are comparable only where these are equal.")
+    created_at: dt.datetime
+    identification_threshold: float | None
+    verification_threshold: float | None
+    consent_required: bool
+    retention_days: int | None
+    speakers: int
+    recordings: int
+    embeddings: int
+    duration_s: float = Field(description="Audio in its recordings.")
+
+
+class Erased(View):
+    """How much an erasure took away."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"speakers": 1, "recordings": 3, "vectors": 41}]})
+
+    speakers: int
+    recordings: int
+    vectors: int

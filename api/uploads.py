@@ -1,0 +1,293 @@
+"""Recordings in the bodies of requests: written to disk as they arrive, never held in memory, never above a limit."""
+
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from anyio import to_thread
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from api.body_limit import lift_body_limit
+from indexer.archive import as_text
+from indexer.audio.sources import printable
+from indexer.errors import AudioTooLarge, CorruptAudio, InvalidRequest, Unavailable, UnsupportedFormat
+from indexer.media import MediaStore
+
+_WRITE_BYTES = 1 << 20
+"""Collected before it is hashed and written in a thread, so that the event loop waits for no disk."""
+
+_AROUND_PARTS = 64 * 1024
+"""Allowed for boundaries and headers of a multipart body."""
+
+_NAME_LIMIT = 200
+
+_RAW_TYPES = re.compile(r"audio/.+|video/.+|application/(octet-stream|ogg)", re.IGNORECASE)
+
+
+@dataclass
+class Upload:
+    """A recording that was received.
+
+    Attributes
+    ----------
+    path
+        Where it lies until the request ends.
+    name
+        What the client called it, fit to be shown; None where it did not say.
+    sha256
+        Of its content, as hex.
+    """
+
+    path: Path
+    name: str | None = None
+    size_bytes: int = 0
+    sha256: str = ""
+
+
+def audio_body(*parts: str) -> dict[str, Any]:
+    """Describe a body of audio in the API's document: multipart with these parts, or the bytes as they are."""
+    fields = {part: {"type": "string", "format": "binary", "description": "A recording."} for part in parts}
+    form = {"type": "object", "properties": fields, "required": list(parts), "additionalProperties": False}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if len(parts) == 1:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        content |= {"application/octet-stream": binary, "audio/*": binary}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@asynccontextmanager
+async def received(
+    request: Request, media: MediaStore, *, max_bytes: int, parts: Sequence[str] = ("file",)
+) -> AsyncIterator[dict[str, Upload]]:
+    """Receive the recordings of a request; their files are gone when the block ends, unless they were moved.
+
+    Parameters
+    ----------
+    max_bytes
+        Largest recording; `Content-Length` is believed first, then every byte is counted.
+    parts
+        Names of the multipart fields, each needed once. A body that is no multipart is the recording itself, where
+        there is one.
+
+    Raises
+    ------
+    UnsupportedFormat
+        If the body's type is no audio type.
+    InvalidRequest
+        If the multipart body is malformed, lacks a part or has others.
+    CorruptAudio
+        If a recording is empty.
+    AudioTooLarge
+        If a recording is larger than allowed.
+    Unavailable
+        If the disk does not take it.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    content_type = kind.decode("latin-1")
+    multipart = content_type == "multipart/form-data"
+    if not multipart and (len(parts) > 1 or not _RAW_TYPES.fullmatch(content_type)):
+        raise UnsupportedFormat(
+            f"a body of type {printable(content_type[:80]) or '(none)'}: send multipart/form-data with "
+            f"{' and '.join(parts)}" + (", or the recording itself as audio/*" if len(parts) == 1 else "")
+        )
+    most = max_bytes * len(parts) + (_AROUND_PARTS if multipart else 0)
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > most:
+        raise _too_large(max_bytes)
+    lift_body_limit(request)
+    async with AsyncExitStack() as stack:
+        if multipart:
+            receiver = _Form(media, parts, max_bytes, options.get(b"boundary", b""))
+            stack.push_async_callback(receiver.discard)
+            uploads = await receiver.receive(_counted(request, most, max_bytes))
+        else:
+            file = _File(media.new_incoming(), max_bytes, name=_shown(request.query_params.get("filename")))
+            stack.push_async_callback(file.discard)
+            async for chunk in _counted(request, most, max_bytes):
+                await file.add(chunk)
+            uploads = {parts[0]: await file.finish()}
+        yield uploads
+
+
+async def _counted(request: Request, most: int, max_bytes: int) -> AsyncIterator[bytes]:
+    total = 0
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > most:
+                raise _too_large(max_bytes)
+            yield chunk
+    except ClientDisconnect as error:
+        raise InvalidRequest(f"the body ended after {total} bytes; send it again") from error
+
+
+def _too_large(max_bytes: int) -> AudioTooLarge:
+    return AudioTooLarge(f"the recording is over the limit of {max_bytes} bytes for this request; split or compress it")
+
+
+def _shown(name: str | None) -> str | None:
+    """Keep of a client's file name what can be shown and stored, and nothing of its folders."""
+    if not name:
+        return None
+    last = re.split(r"[/\\]", printable(as_text(name)))[-1]
+    return last[-_NAME_LIMIT:] or None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+class _File:
+    """One recording on its way to the disk."""
+
+    def __init__(self, path: Path, max_bytes: int, *, name: str | None) -> None:
+        self._upload = Upload(path, name)
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self._held = bytearray()
+        self._file: BinaryIO | None = None
+
+    async def add(self, chunk: bytes) -> None:
+        """Take some more of it."""
+        self._upload.size_bytes += len(chunk)
+        if self._upload.size_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._held += chunk
+        if len(self._held) >= _WRITE_BYTES:
+            await self._flush()
+
+    async def finish(self) -> Upload:
+        """Write the rest."""
+        await self._flush()
+        if self._file is not None:
+            self._file.close()
+        if self._upload.size_bytes == 0:
+            raise CorruptAudio(f"{self._upload.name or 'the recording'}: the file is empty (0 bytes)")
+        self._upload.sha256 = self._digest.hexdigest()
+        return self._upload
+
+    async def discard(self) -> None:
+        """Remove it, unless somebody moved it to where it is kept."""
+        await to_thread.run_sync(self._discard)
+
+    async def _flush(self) -> None:
+        held, self._held = bytes(self._held), bytearray()
+        await to_thread.run_sync(partial(self._write, held))
+
+    def _write(self, block: bytes) -> None:
+        try:
+            if self._file is None:
+                # Exclusive and private: nobody else on this machine may listen.
+                self._file = open(self._upload.path, "xb", buffering=0, opener=_private)  # noqa: SIM115
+            rest = memoryview(block)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise Unavailable(f"an upload cannot be written: {error.strerror}") from error
+        self._digest.update(block)
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._upload.path.unlink(missing_ok=True)
+
+
+@dataclass
+class _Part:
+    """Headers of a part of a multipart body, and the file that its content goes to."""
+
+    headers: dict[str, bytes] = field(default_factory=dict)
+    header_name: bytes = b""
+    header_value: bytes = b""
+    file: _File | None = None
+
+
+class _Form:
+    """Takes a multipart body apart while it arrives."""
+
+    def __init__(self, media: MediaStore, parts: Sequence[str], max_bytes: int, boundary: bytes) -> None:
+        self._media = media
+        self._parts = parts
+        self._max_bytes = max_bytes
+        self._boundary = boundary
+        self._files: dict[str, _File] = {}
+        self._part = _Part()
+        self._arrived: list[tuple[_File, bytes]] = []
+        self._complete = False
+
+    async def receive(self, chunks: AsyncIterator[bytes]) -> dict[str, Upload]:
+        """Receive every part."""
+        if not self._boundary:
+            raise InvalidRequest("multipart/form-data without a boundary; let the HTTP library write Content-Type")
+        try:
+            parser = MultipartParser(
+                self._boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_name,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+            async for chunk in chunks:
+                parser.write(chunk)
+                arrived, self._arrived = self._arrived, []
+                for file, data in arrived:
+                    await file.add(data)
+        except FormParserError as error:
+            raise InvalidRequest(f"the multipart body is malformed: {printable(str(error))}") from error
+        if not self._complete:
+            raise InvalidRequest("the multipart body ends before its last boundary; send it again")
+        missing = [part for part in self._parts if part not in self._files]
+        if missing:
+            raise InvalidRequest(f"the multipart body lacks the part {', '.join(missing)}")
+        return {name: await file.finish() for name, file in self._files.items()}
+
+    async def discard(self) -> None:
+        """Remove what was received."""
+        for file in self._files.values():
+            await file.discard()
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._part.header_name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._part.header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._part.headers[self._part.header_name.decode("latin-1").lower()] = self._part.header_value
+        self._part.header_name = self._part.header_value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._part.headers.get("content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in self._parts:
+            raise InvalidRequest(
+                f"the multipart body has a part {printable(name[:80])!r}; send {' and '.join(self._parts)} only"
+            )
+        if name in self._files:
+            raise InvalidRequest(f"the multipart body has the part {name} twice; send one recording")
+        given = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
+        self._files[name] = self._part.file = _File(self._media.new_incoming(), self._max_bytes, name=_shown(given))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._part.file is not None:
+            self._arrived.append((self._part.file, data[start:end]))
+
+    def _end(self) -> None:
+        self._complete = True
