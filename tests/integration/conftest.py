@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from api.cli.local_servers import LocalPostgres, LocalRedis
 from indexer.db.migrate import upgrade
 from indexer.db.session import Database, open_database
+from indexer.errors import Unavailable
 from indexer.settings import Settings, load_settings
 from tests.conftest import unavailable
-from tests.postgres_server import NoPostgres, running_postgres
 
 _numbers = itertools.count()
 
@@ -20,10 +21,20 @@ _numbers = itertools.count()
 def postgres() -> Iterator[str]:
     """URL of a running server, with `{}` for a database's name."""
     try:
-        with running_postgres() as url:
-            yield url
-    except NoPostgres as error:
-        unavailable(f"no PostgreSQL could be started: {error}")
+        with LocalPostgres() as server:
+            yield server.url
+    except Unavailable as error:
+        unavailable(str(error))
+
+
+@pytest.fixture
+def redis_server() -> Iterator[LocalRedis]:
+    """A Redis of the test's own, which may be restarted."""
+    try:
+        with LocalRedis() as server:
+            yield server
+    except Unavailable as error:
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="session")
