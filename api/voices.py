@@ -1,24 +1,24 @@
 """Questions about voices, answered from the record, the index and the encoder."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
+from api.enrolled import EnrolledGallery
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.embeddings import Embeddings
-from indexer.db.repositories import Speakers
+from indexer.db.repositories import Galleries, Speakers
+from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
-from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import NotFound
 from indexer.index.base import VectorIndex
 from indexer.probes import Probe, embed_probes
 from indexer.settings import Settings
-from indexer.types import EmbeddingId, EncoderId, GalleryId, SpeakerId
-from search.identification import Identification, Voiceprint, identify
+from indexer.types import GalleryId, SpeakerId
+from search.identification import Identification, identify
 from search.occurrences import Occurrence, ScoredUtterance, group_occurrences
 from search.operating_point import OperatingPoint, choose_operating_point
 from search.verification import Verification, verify
@@ -43,17 +43,26 @@ class Comparison:
 
     def verification_point(self, threshold: float | None) -> OperatingPoint:
         """Threshold of a 1:1 decision."""
-        decision = self._settings.decision
-        return self._point(threshold, decision.verification_threshold, self._spec.verification_threshold)
+        return self._verification_point(threshold, gallery=None)
 
     def identification_point(self, threshold: float | None) -> OperatingPoint:
         """Threshold of a decision against a whole gallery."""
-        decision = self._settings.decision
-        return self._point(threshold, decision.identification_threshold, self._spec.identification_threshold)
+        return self._identification_point(threshold, gallery=None)
 
-    def _point(self, requested: float | None, setting: float | None, default: float | None) -> OperatingPoint:
+    def _verification_point(self, threshold: float | None, *, gallery: float | None) -> OperatingPoint:
+        setting = self._settings.decision.verification_threshold
+        return self._point(threshold, gallery, setting, self._spec.verification_threshold)
+
+    def _identification_point(self, threshold: float | None, *, gallery: float | None) -> OperatingPoint:
+        setting = self._settings.decision.identification_threshold
+        return self._point(threshold, gallery, setting, self._spec.identification_threshold)
+
+    def _point(
+        self, requested: float | None, gallery: float | None, setting: float | None, default: float | None
+    ) -> OperatingPoint:
         return choose_operating_point(
             requested=requested,
+            gallery=gallery,
             setting=setting,
             encoder_default=default,
             encoder=self._spec.name,
@@ -62,7 +71,20 @@ class Comparison:
 
 
 class Voices(Comparison):
-    """What a gallery can answer about a voice."""
+    """What a gallery can answer about a voice; for any number of threads, as long as the process lives.
+
+    Each question reads the gallery's head from the record first, so that an answer is as fresh as the record: its
+    thresholds, who is enrolled, and that the gallery is still there.
+
+    Parameters
+    ----------
+    gallery : str
+        Its name, for messages.
+    index : VectorIndex
+        The gallery's vectors; whoever made this keeps it in step.
+    enrolled : EnrolledGallery
+        The gallery's speakers.
+    """
 
     def __init__(
         self,
@@ -74,22 +96,52 @@ class Voices(Comparison):
         gallery: str,
         gallery_id: GalleryId,
         index: VectorIndex,
+        enrolled: EnrolledGallery,
     ) -> None:
         super().__init__(encoder, spec, settings)
         self._database = database
         self._gallery = gallery
         self._gallery_id = gallery_id
         self._index = index
-        self._enrolled = RecordedSpeakers(database, gallery_id, encoder.id)
+        self._enrolled = enrolled
 
-    def identify(self, probe: Probe, *, top_k: int, threshold: float | None) -> Identification:
-        """Tell who this is among the enrolled, or that it is nobody of them."""
+    @property
+    def gallery_id(self) -> GalleryId:
+        """The gallery that is asked."""
+        return self._gallery_id
+
+    def verification_point(self, threshold: float | None) -> OperatingPoint:
+        """Threshold of a 1:1 decision in this gallery."""
+        return self._verification_point(threshold, gallery=self._head().verification_threshold)
+
+    def identification_point(self, threshold: float | None) -> OperatingPoint:
+        """Threshold of a decision against this whole gallery."""
+        return self._identification_point(threshold, gallery=self._head().identification_threshold)
+
+    def identify(
+        self, probe: Probe, *, top_k: int, threshold: float | None, labels: Sequence[str] | None = None
+    ) -> Identification:
+        """Tell who this is among the enrolled, or that it is nobody of them.
+
+        Parameters
+        ----------
+        labels
+            Only speakers with every one of these labels are considered; None or none: all of them.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone.
+        InvalidRequest
+            If `top_k` or the threshold is out of range.
+        """
+        head = self._head()
         return identify(
             probe.vector,
             index=self._index,
-            enrolled=self._enrolled,
+            enrolled=self._enrolled.as_of(head, labels),
             top_k=top_k,
-            operating_point=self.identification_point(threshold),
+            operating_point=self._identification_point(threshold, gallery=head.identification_threshold),
         )
 
     def verify(self, probe: Probe, speaker: str, *, threshold: float | None) -> Verification:
@@ -101,17 +153,18 @@ class Voices(Comparison):
             If the gallery has no such speaker, or the speaker has no enrollment.
         """
         with self._database.read_scope() as session:
+            head = self._head_in(session)
             row = Speakers(session).find(self._gallery_id, speaker)
-            if row is None:
-                raise NotFound(
-                    f"no speaker {speaker!r} in gallery {self._gallery}; "
-                    f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
-                )
-            speaker_id = SpeakerId(row.id)
-        voiceprints = self._enrolled.voiceprints([speaker_id])
+        if row is None:
+            raise NotFound(
+                f"no speaker {speaker!r} in gallery {self._gallery}; "
+                f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
+            )
+        voiceprints = self._enrolled.as_of(head).voiceprints([SpeakerId(row.id)])
         if not voiceprints:
             raise NotFound(f"speaker {speaker!r} has no enrollment; add one: voxdex enroll {speaker!r} FILE")
-        return verify(probe.vector, voiceprints[0].vector, operating_point=self.verification_point(threshold))
+        point = self._verification_point(threshold, gallery=head.verification_threshold)
+        return verify(probe.vector, voiceprints[0].vector, operating_point=point)
 
     def search(self, probe: Probe, *, threshold: float | None) -> tuple[list[Occurrence], OperatingPoint]:
         """Find every recording in which the voice occurs, best first."""
@@ -136,48 +189,12 @@ class Voices(Comparison):
         ]
         return group_occurrences(found), point
 
-
-class RecordedSpeakers:
-    """The enrolled speakers of one gallery, as the record has them."""
-
-    def __init__(self, database: Database, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
-        self._database = database
-        self._gallery_id = gallery_id
-        self._encoder_id = encoder_id
-        self._pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-
-    def _owners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if self._pairs is None:
-            with self._database.read_scope() as session:
-                self._pairs = Embeddings(session).enrolled(self._gallery_id, self._encoder_id)
-        return self._pairs
-
-    def embedding_ids(self) -> NDArray[np.int64]:
-        """Ids of every enrolled embedding, ascending."""
-        return np.unique(self._owners()[0])
-
-    def speakers_of(self, embedding_ids: Collection[EmbeddingId]) -> Mapping[EmbeddingId, Collection[SpeakerId]]:
-        """Map enrolled embeddings to their speakers."""
-        ids, speakers = self._owners()
-        found: dict[EmbeddingId, list[SpeakerId]] = {}
-        for embedding_id in embedding_ids:
-            first, last = np.searchsorted(ids, [embedding_id, embedding_id + 1])
-            if last > first:
-                found[embedding_id] = [SpeakerId(int(speaker)) for speaker in speakers[first:last]]
-        return found
-
-    def voiceprints(self, speaker_ids: Collection[SpeakerId]) -> Sequence[Voiceprint]:
-        """Aggregate voiceprints, weighted by the length of each enrolled utterance."""
+    def _head(self) -> GalleryHead:
         with self._database.read_scope() as session:
-            voices = Embeddings(session).of_speakers(self._encoder_id, speaker_ids)
-            names = Speakers(session).names(voices)
-        return [
-            Voiceprint(
-                speaker_id=speaker_id,
-                speaker=names[speaker_id],
-                vector=aggregate_embeddings(voice.vectors, voice.durations_s),
-                enrollments=len(voice.vectors),
-            )
-            for speaker_id, voice in voices.items()
-            if speaker_id in names
-        ]
+            return self._head_in(session)
+
+    def _head_in(self, session: Session) -> GalleryHead:
+        head = Galleries(session).heads([self._gallery_id]).get(self._gallery_id)
+        if head is None:
+            raise NotFound(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
+        return head

@@ -5,7 +5,7 @@ from typing import Literal
 
 from indexer.errors import InvalidRequest
 
-ThresholdSource = Literal["request", "setting", "encoder", "family"]
+ThresholdSource = Literal["request", "gallery", "setting", "encoder", "family"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,13 @@ class OperatingPoint:
 def choose_operating_point(
     *,
     requested: float | None,
+    gallery: float | None = None,
     setting: float | None,
     encoder_default: float | None,
     encoder: str,
     default_source: ThresholdSource = "encoder",
 ) -> OperatingPoint:
-    """Take the most specific threshold: the request's, the setting's, the encoder's.
+    """Take the most specific threshold: the request's, the gallery's, the setting's, the encoder's.
 
     `default_source` is "family" where the default was published for another model of the encoder's family: it holds
     for that model's scores, and for this one's only perhaps. An answer says so.
@@ -36,6 +37,7 @@ def choose_operating_point(
     """
     candidates: list[tuple[ThresholdSource, float | None]] = [
         ("request", requested),
+        ("gallery", gallery),
         ("setting", setting),
         (default_source, encoder_default),
     ]

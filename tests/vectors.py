@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.errors import AlreadyExists, InvalidRequest, NotFound
 from indexer.index.base import Hit, Ids, IndexInfo
@@ -69,6 +70,9 @@ class ReferenceIndex:
                 for probe in rows.astype(np.float64)
             ]
         return [sorted(hits, key=lambda hit: (-hit.score, hit.embedding_id)) for hits in found]
+
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        return np.array([number in self._rows for number in np.asarray(ids).tolist()], dtype=bool)
 
     def ids(self) -> Ids:
         return np.array(sorted(self._rows), dtype=np.int64)

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -137,10 +137,44 @@ class Embeddings:
             return np.empty((0, EMBEDDING_DIM), dtype=np.float32)
         return np.stack([found[number] for number in wanted])
 
-    def enrolled(self, gallery_id: GalleryId, encoder_id: EncoderId) -> tuple[Ids, Ids]:
+    def present(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Ids) -> tuple[Ids, Vectors]:
+        """Return those of these ids that are there, rising, with their (n, D) vectors.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector is not the one its checksum was made of.
+        """
+        rows: list[tuple[int, int, bytes]] = []
+        for some in batches(np.unique(embedding_ids).tolist()):
+            query = (
+                select(Embedding.id, Embedding.checksum, type_coerce(Embedding.vector, LargeBinary))
+                .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id.in_(some))
+                .order_by(Embedding.id)
+            )
+            rows += [tuple(row) for row in self._session.execute(query)]
+        if not rows:
+            return np.empty(0, dtype=np.int64), np.empty((0, EMBEDDING_DIM), dtype=np.float32)
+        numbers, checksums, stored = zip(*rows, strict=True)
+        ids = np.array(numbers, dtype=np.int64)
+        return ids, self._decode(ids, np.array(checksums, dtype=np.int64), stored)
+
+    def existing(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Ids) -> Ids:
+        """Return those of these ids that are there, rising, without reading a vector."""
+        found: list[int] = []
+        for some in batches(np.unique(embedding_ids).tolist()):
+            query = select(Embedding.id).where(
+                Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id.in_(some)
+            )
+            found += self._session.scalars(query.order_by(Embedding.id))
+        return np.array(found, dtype=np.int64)
+
+    def enrolled(
+        self, gallery_id: GalleryId, encoder_id: EncoderId, speaker_ids: Sequence[int] | None = None
+    ) -> tuple[Ids, Ids]:
         """Return which embedding is whose: parallel (n,) embedding ids and speaker ids, in embedding order.
 
-        An utterance enrolled to two speakers appears twice.
+        An utterance enrolled to two speakers appears twice. Where speakers are named, only theirs are returned.
         """
         query = (
             select(Embedding.id, Enrollment.speaker_id)
@@ -148,7 +182,10 @@ class Embeddings:
             .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
             .order_by(Embedding.id, Enrollment.speaker_id)
         )
-        table = np.array([tuple(row) for row in self._session.execute(query)], dtype=np.int64).reshape(-1, 2)
+        if speaker_ids is not None:
+            query = query.where(Enrollment.speaker_id.in_(speaker_ids))
+        rows = self._session.execute(query).all()
+        table = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=2 * len(rows)).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
 
     def of_speakers(self, encoder_id: EncoderId, speaker_ids: Iterable[int]) -> dict[SpeakerId, EnrolledVoice]:

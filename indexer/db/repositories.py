@@ -202,8 +202,22 @@ class Galleries:
         values = {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim}
         return self._session.scalars(statement, values).one_or_none() is not None
 
+    def names(self) -> list[str]:
+        """Name of every gallery, oldest first."""
+        return list(self._session.scalars(select(Gallery.name).order_by(Gallery.id)))
+
     def heads(self, gallery_ids: Iterable[GalleryId]) -> dict[GalleryId, GalleryHead]:
         """Return what answers from these galleries depend on; those that are gone are absent."""
+        return {head.id: head for head in self._heads(Gallery.id.in_(list(gallery_ids)))}
+
+    def head(self, name: str) -> GalleryHead:
+        """Return what answers from the gallery of this name depend on, or raise NotFound."""
+        found = self._heads(Gallery.name == name)
+        if not found:
+            raise NotFound(f"no gallery {name!r}: see `voxdex galleries list`")
+        return found[0]
+
+    def _heads(self, which: ColumnElement[bool]) -> list[GalleryHead]:
         query = (
             select(
                 Gallery.id,
@@ -215,12 +229,12 @@ class Galleries:
                 func.coalesce(GalleryFeed.speakers_seq, 0),
             )
             .outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)
-            .where(Gallery.id.in_(list(gallery_ids)))
+            .where(which)
         )
-        return {
-            GalleryId(number): GalleryHead(GalleryId(number), *values, position=FeedPosition(vectors, speakers))
+        return [
+            GalleryHead(GalleryId(number), *values, position=FeedPosition(vectors, speakers))
             for number, *values, vectors, speakers in self._session.execute(query)
-        }
+        ]
 
     def summary(self, gallery_id: GalleryId) -> GallerySummary:
         """Return one gallery with what it holds, or raise NotFound."""

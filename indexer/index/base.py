@@ -96,6 +96,10 @@ class VectorIndex(Protocol):
         """Find every vector whose score reaches the threshold; order and errors as in `search`."""
         ...
 
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which of (n,) ids are inside."""
+        ...
+
     def ids(self) -> Ids:
         """Every id inside, rising."""
         ...

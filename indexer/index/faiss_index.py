@@ -134,6 +134,11 @@ class FaissFlatIndex:
             hits = [self._exact(probe, candidates[limits[row] : limits[row + 1]]) for row, probe in enumerate(rows)]
         return [[hit for hit in some if hit.score >= threshold] for some in hits]
 
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which of these ids are inside."""
+        with self._lock.reading():
+            return self._positions(np.asarray(ids, dtype=np.int64)) >= 0
+
     def ids(self) -> Ids:
         """Every id inside, rising."""
         with self._lock.reading():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.db.changes import Changes
 from indexer.db.embeddings import STREAM_ROWS, Embeddings, is_sound
 from indexer.db.session import Database
 from indexer.errors import Unavailable, VoxdexError
@@ -22,9 +23,12 @@ from indexer.vectors import Fingerprint, checksums_of
 
 logger = logging.getLogger(__name__)
 
+CHANGES_AT_ONCE = 64
+"""Changes applied in one step; a change is a transaction, in bulk ingest some tens of recordings."""
+
 
 @dataclass(frozen=True)
-class Changes:
+class Adjustment:
     """How many vectors an index gained, lost and had replaced to be in step."""
 
     added: int = 0
@@ -33,6 +37,9 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.replaced)
+
+    def __add__(self, other: "Adjustment") -> "Adjustment":
+        return Adjustment(self.added + other.added, self.removed + other.removed, self.replaced + other.replaced)
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,17 @@ class IndexFeed:
         self._database = database
         self._gallery_id = gallery_id
         self._encoder_id = encoder_id
+        self._home = home
         self._store = SnapshotStore(index_folder(home, gallery_id, encoder_id), encoder_id, EMBEDDING_DIM)
-        # Two threads catching up one index would add the same rows.
+        self._position = 0
+        # Two threads catching up one index would add the same rows. Whoever writes a file holds it too: a change that
+        # waited for the file inside the index would keep every search out meanwhile.
         self._changing = threading.Lock()
+
+    @property
+    def position(self) -> int:
+        """Number of the last change of the record that the index has seen; see `indexer.db.changes`."""
+        return self._position
 
     def open(self) -> FaissFlatIndex:
         """Load the newest whole snapshot and bring it into step; without one, build the index from the record.
@@ -96,7 +111,7 @@ class IndexFeed:
         index, snapshot, problem = self._load()
         if problem is not None:
             logger.warning("gallery %d: making the index again from the record: %s", self._gallery_id, problem)
-        elif snapshot is not None and snapshot.fingerprint == self._recorded():
+        elif snapshot is not None and self._is_recorded(snapshot.fingerprint):
             return index
         changes = self.catch_up(index)
         logger.info("gallery %d: index brought into step: %s", self._gallery_id, changes)
@@ -118,20 +133,83 @@ class IndexFeed:
             return FaissFlatIndex(self._encoder_id, EMBEDDING_DIM), None, str(error)
         return index, snapshot.manifest, snapshot.damage
 
-    def catch_up(self, index: VectorIndex) -> Changes:
-        """Make an index equal to the record as it is now."""
-        with self._changing, self._database.read_scope() as session:
+    def follow(self, index: VectorIndex) -> Adjustment:
+        """Apply what was committed since the index last looked; errors as in `catch_up`.
+
+        Where the record no longer has the changes in between, index and record are compared as a whole instead.
+        """
+        total = Adjustment()
+        with self._changing:
+            while True:
+                step = self._follow_some(index)
+                if step is None:
+                    logger.info("gallery %d: changes were missed; comparing with the whole record", self._gallery_id)
+                    return total + self._compare(index)
+                adjustment, newest = step
+                total += adjustment
+                if self._position >= newest:
+                    return total
+
+    def _follow_some(self, index: VectorIndex) -> tuple[Adjustment, int] | None:
+        """Apply the next changes, and say what the newest is; None where they do not follow on the last one seen."""
+        with self._database.read_scope() as session:
+            feed = Changes(session)
+            newest = feed.position(self._gallery_id).vectors
+            if newest == self._position:
+                return Adjustment(), newest
+            changes = feed.since(self._gallery_id, self._position, limit=CHANGES_AT_ONCE)
+            wanted = min(newest - self._position, CHANGES_AT_ONCE)  # below 0 where the record was put back in time
+            if [change.seq - self._position for change in changes] != list(range(1, wanted + 1)) or not changes:
+                return None
+            touched = [change.embedding_ids for change in changes if change.encoder_id == self._encoder_id]
+            adjustment = self._settle(index, Embeddings(session), touched) if touched else Adjustment()
+            self._position = changes[-1].seq
+            return adjustment, newest
+
+    def _settle(self, index: VectorIndex, record: Embeddings, touched: list[Ids]) -> Adjustment:
+        """Make the index agree with the record on the ids that changes name, whatever became of them since."""
+        ids = np.unique(np.concatenate(touched))
+        inside = index.holds(ids)
+        held, absent = ids[inside], ids[~inside]
+        gone = np.setdiff1d(held, record.existing(self._gallery_id, self._encoder_id, held), assume_unique=True)
+        index.remove(gone)
+        added = 0
+        for start in range(0, len(absent), STREAM_ROWS):
+            found, vectors = record.present(self._gallery_id, self._encoder_id, absent[start : start + STREAM_ROWS])
+            index.add(found, vectors)
+            added += len(found)
+        return Adjustment(added=added, removed=len(gone))
+
+    def catch_up(self, index: VectorIndex) -> Adjustment:
+        """Make an index equal to the record as it is now, by comparing all of both.
+
+        Raises
+        ------
+        CorruptArtifact
+            If a vector in the record is damaged.
+        """
+        with self._changing:
+            return self._compare(index)
+
+    def _compare(self, index: VectorIndex) -> Adjustment:
+        with self._database.read_scope() as session:
+            # Read with the rows in one snapshot: what is numbered above it is exactly what is not among them.
+            position = Changes(session).position(self._gallery_id).vectors
             record = Embeddings(session)
             held_ids, held_checksums = _contents(index)
             top = int(held_ids[-1]) if len(held_ids) else 0
             so_far = record.fingerprint(self._gallery_id, self._encoder_id, up_to=top)
-            repaired = Changes()
+            repaired = Adjustment()
             if so_far != Fingerprint.of(held_ids, held_checksums):
                 repaired = self._repair(index, record, held_ids, held_checksums, top)
             # Rows above the highest id are all that is missing after an ingest.
-            return replace(repaired, added=repaired.added + self._add_above(index, record, top))
+            total = replace(repaired, added=repaired.added + self._add_above(index, record, top))
+            self._position = position
+            return total
 
-    def _repair(self, index: VectorIndex, record: Embeddings, held_ids: Ids, held_checksums: Ids, top: int) -> Changes:
+    def _repair(
+        self, index: VectorIndex, record: Embeddings, held_ids: Ids, held_checksums: Ids, top: int
+    ) -> Adjustment:
         """Settle the ids up to `top` one by one."""
         ids, checksums = record.checksums(self._gallery_id, self._encoder_id)
         ids, checksums = ids[ids <= top], checksums[ids <= top]
@@ -144,7 +222,7 @@ class IndexFeed:
         for start in range(0, len(wanted), STREAM_ROWS):
             some = wanted[start : start + STREAM_ROWS]
             index.add(some, record.vectors(some.tolist()))
-        return Changes(added=len(missing), removed=len(extra), replaced=len(changed))
+        return Adjustment(added=len(missing), removed=len(extra), replaced=len(changed))
 
     def _add_above(self, index: VectorIndex, record: Embeddings, top: int) -> int:
         added = 0
@@ -201,14 +279,15 @@ class IndexFeed:
         """
         index = FaissFlatIndex(self._encoder_id, EMBEDDING_DIM)
         self.catch_up(index)
-        self._store.save(index, keep_previous=False)
+        self.save(index, keep_previous=False)
         return index
 
     def save(self, index: VectorIndex, *, keep_previous: bool = True) -> None:
-        """Write the index's snapshot."""
-        self._store.save(index, keep_previous=keep_previous)
+        """Write the index's snapshot; changes wait meanwhile and searches do not."""
+        with self._changing:
+            self._store.save(index, keep_previous=keep_previous)
 
-    def forget(self, index: VectorIndex) -> Changes:
+    def forget(self, index: VectorIndex) -> Adjustment:
         """After a deletion was committed: take what went out of the index, out of every file, out of SQLite's log.
 
         Raises
@@ -216,23 +295,42 @@ class IndexFeed:
         Unavailable
             If a file cannot be written; calling again finishes the erasure, and so does the next `open`.
         """
-        changes = self.catch_up(index)
-        self._store.save(index, keep_previous=False)
+        adjustment = self.catch_up(index)
+        self.save(index, keep_previous=False)
         self._database.scrub()
-        return changes
+        return adjustment
+
+    def erase_files(self, index: VectorIndex) -> None:
+        """Leave no vector in any file of the gallery that is not in the index, and none in those of other encoders.
+
+        Raises
+        ------
+        Unavailable
+            If a file cannot be written; calling again finishes the erasure, and so does the next `open`.
+        """
+        self.save(index, keep_previous=False)
+        for encoder_id in encoders_indexed(self._home, self._gallery_id):
+            if encoder_id != self._encoder_id:
+                IndexFeed(self._database, self._home, self._gallery_id, encoder_id).scrub_files()
+        self._database.scrub()
 
     def scrub_files(self) -> None:
         """Do what `forget` does where no index is open; errors as there."""
         index, _, _ = self._load()
         self.forget(index)
 
-    def _recorded(self) -> Fingerprint:
+    def _is_recorded(self, fingerprint: Fingerprint) -> bool:
+        """Tell whether this is what the record holds, and note how far its changes had got by then."""
         with self._database.read_scope() as session:
-            return Embeddings(session).fingerprint(self._gallery_id, self._encoder_id)
+            position = Changes(session).position(self._gallery_id).vectors
+            if Embeddings(session).fingerprint(self._gallery_id, self._encoder_id) != fingerprint:
+                return False
+            self._position = position
+            return True
 
     def _save_if_possible(self, index: VectorIndex, *, keep_previous: bool) -> None:
         try:
-            self._store.save(index, keep_previous=keep_previous)
+            self.save(index, keep_previous=keep_previous)
         except Unavailable as error:
             logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error)
 

@@ -11,7 +11,7 @@ from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.errors import CorruptArtifact
 from indexer.index.faiss_index import FaissFlatIndex
-from indexer.index.feed import Changes, IndexFeed, check, drop, open_index, rebuild, scrub
+from indexer.index.feed import Adjustment, IndexFeed, check, drop, open_index, rebuild, scrub
 from indexer.index.snapshots import index_folder
 from indexer.types import EncoderId, GalleryId
 from indexer.vectors import checksums_of
@@ -200,18 +200,18 @@ def test_a_live_index_catches_up_with_inserts_and_deletions(database: Database, 
     feed = IndexFeed(database, home, gallery, ENCODER)
     index = feed.open()
     first = _add(database, gallery, 1)
-    assert feed.catch_up(index) == Changes(added=4)
-    assert feed.catch_up(index) == Changes()
+    assert feed.catch_up(index) == Adjustment(added=4)
+    assert feed.catch_up(index) == Adjustment()
     _delete(database, first)
     _add(database, gallery, 2, count=3)
-    assert feed.catch_up(index) == Changes(added=3, removed=4)
+    assert feed.catch_up(index) == Adjustment(added=3, removed=4)
     _assert_in_step(database, index, gallery)
 
 
 def test_any_engine_can_be_brought_into_step(database: Database, home: Path, gallery: GalleryId) -> None:
     ids = _add(database, gallery, 1).embedding_ids
     feed, index = IndexFeed(database, home, gallery, ENCODER), ReferenceIndex(ENCODER)
-    assert feed.catch_up(index) == Changes(added=4)
+    assert feed.catch_up(index) == Adjustment(added=4)
     index.remove(np.array(ids[:1]))
     report = feed.check(index)
     assert (report.missing, report.indexed, report.recorded) == (ids[:1], 3, 4)
@@ -239,7 +239,7 @@ def test_an_erased_voice_is_in_no_row_no_index_and_no_file(database: Database, h
     feed.save(index)
     with database.session_scope() as session:
         erased = Speakers(session).delete(Speakers(session).by_name(gallery, "ann").id)
-    assert feed.forget(index) == Changes(removed=4)
+    assert feed.forget(index) == Adjustment(removed=4)
     voices = [row.tobytes() for row in unit_vectors(4, seed=1)]
     kept = [row.tobytes() for row in unit_vectors(4, seed=2)]
     files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]

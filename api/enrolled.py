@@ -1,0 +1,221 @@
+"""Who is enrolled in a gallery, kept in memory between queries and never older than the record says.
+
+A query first reads the gallery's head, where the record counts the changes of speakers and enrollments. While that
+count is the one that was loaded, memory answers. When it has moved, the candidates of the query are read anew, so that
+nobody who was deleted is named and no voiceprint is made of an erased voice; the whole is loaded again beside.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.db.changes import Changes
+from indexer.db.embeddings import Embeddings
+from indexer.db.repositories import Speakers
+from indexer.db.rows import GalleryHead
+from indexer.db.session import Database
+from indexer.embedding.aggregation import aggregate_embeddings
+from indexer.types import EmbeddingId, EncoderId, GalleryId, SpeakerId
+from search.identification import Voiceprint
+
+Ids = NDArray[np.int64]
+
+VOICEPRINTS_KEPT = 100_000
+"""Voiceprints kept in memory: 150 MB."""
+
+LABEL_FILTERS_KEPT = 64
+"""Combinations of labels whose speakers are kept ready."""
+
+_RELOADING_SHARE = 0.2
+"""Most of the time that loading who is enrolled takes while that changes all the time, as in bulk ingest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Enrolled:
+    """Who was enrolled at one moment, among all or among those with some labels."""
+
+    embedding_ids: Ids
+    """(n,) rising, each once."""
+    pairs: tuple[Ids, Ids]
+    """(m,) embedding ids, rising, and whose they are; twice where an utterance is of two speakers."""
+    names: Mapping[SpeakerId, str]
+    by_speaker: Mapping[SpeakerId, tuple[int, ...]]
+    """Each speaker's embedding ids, rising."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """The gallery as it was when its speakers had changed `seq` times."""
+
+    seq: int
+    everyone: Enrolled
+    labels: Mapping[str, frozenset[SpeakerId]]
+    labeled: "OrderedDict[tuple[str, ...], Enrolled]" = field(default_factory=OrderedDict)
+
+
+class EnrolledGallery:
+    """The enrolled speakers of one gallery, for queries of many threads."""
+
+    def __init__(self, database: Database, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
+        self._database = database
+        self._gallery_id = gallery_id
+        self._encoder_id = encoder_id
+        self._loaded: _Loaded | None = None
+        self._loading = threading.Lock()
+        self._loaded_at = 0.0
+        self._load_s = 0.0
+        self._guard = threading.Lock()
+        self._voiceprints: OrderedDict[SpeakerId, tuple[tuple[int, ...], NDArray[np.float32]]] = OrderedDict()
+
+    def as_of(self, head: GalleryHead, labels: Sequence[str] | None = None) -> "EnrolledView":
+        """Return who is enrolled, as the record had it when `head` was read, with every one of these labels.
+
+        The first query of a process loads them; a later one never waits for it.
+        """
+        loaded = self._loaded or self.load()
+        wanted = tuple(sorted(set(labels or ())))
+        return EnrolledView(self, self._with_labels(loaded, wanted), wanted, fresh=loaded.seq >= head.position.speakers)
+
+    def follow(self, head: GalleryHead) -> None:
+        """Load again if the record has moved, but not so often that little else gets done."""
+        loaded = self._loaded
+        if loaded is None or loaded.seq == head.position.speakers:
+            return
+        if time.monotonic() - self._loaded_at >= self._load_s / _RELOADING_SHARE:
+            self.load(newer_than=loaded)
+
+    def require(self, head: GalleryHead) -> None:
+        """Load again unless what is loaded is as new as `head`."""
+        loaded = self._loaded
+        if loaded is None or loaded.seq < head.position.speakers:
+            self.load(newer_than=loaded)
+
+    def load(self, newer_than: _Loaded | None = None) -> _Loaded:
+        """Read from the record who is enrolled; threads that ask at the same time share one reading."""
+        with self._loading:
+            if self._loaded is not None and self._loaded is not newer_than:
+                return self._loaded
+            started = time.monotonic()
+            with self._database.read_scope() as session:
+                seq = Changes(session).position(self._gallery_id).speakers
+                ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id)
+                names, labels = Speakers(session).directory(self._gallery_id)
+            self._loaded = _Loaded(seq, _enrolled(ids, owners, names), labels)
+            self._loaded_at = time.monotonic()
+            self._load_s = self._loaded_at - started
+            return self._loaded
+
+    def voices(self, wanted: Mapping[SpeakerId, tuple[int, ...]], names: Mapping[SpeakerId, str]) -> list[Voiceprint]:
+        """Aggregate the voiceprints of speakers whose enrolled embeddings are given, from memory where they are."""
+        found: dict[SpeakerId, tuple[tuple[int, ...], NDArray[np.float32]]] = {}
+        with self._guard:
+            for speaker_id, ids in wanted.items():
+                kept = self._voiceprints.get(speaker_id)
+                if kept is not None and kept[0] == ids:
+                    self._voiceprints.move_to_end(speaker_id)
+                    found[speaker_id] = kept
+        missing = [speaker_id for speaker_id in wanted if speaker_id not in found]
+        if missing:
+            found.update(made := self._aggregate(missing))
+            with self._guard:
+                self._voiceprints.update(made)
+                while len(self._voiceprints) > VOICEPRINTS_KEPT:
+                    self._voiceprints.popitem(last=False)
+        return [
+            Voiceprint(speaker_id, names[speaker_id], vector, enrollments=len(ids))
+            for speaker_id, (ids, vector) in found.items()
+        ]
+
+    def now(self, speaker_ids: Collection[SpeakerId], labels: Sequence[str]) -> Enrolled:
+        """Read from the record what is enrolled of these speakers, of those that have every one of these labels."""
+        with self._database.read_scope() as session:
+            speakers = Speakers(session)
+            names = speakers.names(speaker_ids)
+            if labels:
+                has = speakers.labels(names)
+                names = {number: name for number, name in names.items() if set(labels) <= set(has.get(number, ()))}
+            ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id, list(names))
+        return _enrolled(ids, owners, names)
+
+    def _aggregate(
+        self, speaker_ids: Collection[SpeakerId]
+    ) -> dict[SpeakerId, tuple[tuple[int, ...], NDArray[np.float32]]]:
+        """Make voiceprints, weighted by the length of each enrolled utterance."""
+        with self._database.read_scope() as session:
+            voices = Embeddings(session).of_speakers(self._encoder_id, speaker_ids)
+        return {
+            speaker_id: (voice.embedding_ids, aggregate_embeddings(voice.vectors, voice.durations_s))
+            for speaker_id, voice in voices.items()
+        }
+
+    def _with_labels(self, loaded: _Loaded, labels: tuple[str, ...]) -> Enrolled:
+        if not labels:
+            return loaded.everyone
+        with self._guard:
+            known = loaded.labeled.get(labels)
+        if known is not None:
+            return known
+        chosen = frozenset.intersection(*(loaded.labels.get(label, frozenset()) for label in labels))
+        ids, owners = loaded.everyone.pairs
+        inside = np.isin(owners, np.array(sorted(chosen), dtype=np.int64))
+        some = _enrolled(ids[inside], owners[inside], loaded.everyone.names)
+        with self._guard:
+            loaded.labeled[labels] = some
+            while len(loaded.labeled) > LABEL_FILTERS_KEPT:
+                loaded.labeled.popitem(last=False)
+        return some
+
+
+class EnrolledView:
+    """Who may be named in the answer to one query."""
+
+    def __init__(self, gallery: EnrolledGallery, known: Enrolled, labels: tuple[str, ...], *, fresh: bool) -> None:
+        self._gallery = gallery
+        self._known = known
+        self._labels = labels
+        self._fresh = fresh
+
+    def embedding_ids(self) -> Ids:
+        """Ids of every enrolled embedding, ascending."""
+        return self._known.embedding_ids
+
+    def speakers_of(self, embedding_ids: Collection[EmbeddingId]) -> Mapping[EmbeddingId, Collection[SpeakerId]]:
+        """Map enrolled embeddings to their speakers."""
+        ids, owners = self._known.pairs
+        numbers = np.fromiter(embedding_ids, dtype=np.int64, count=len(embedding_ids))
+        first = np.searchsorted(ids, numbers, side="left").tolist()
+        last = np.searchsorted(ids, numbers, side="right").tolist()
+        return {
+            EmbeddingId(number): [SpeakerId(owner) for owner in owners[start:end].tolist()]
+            for number, start, end in zip(numbers.tolist(), first, last, strict=True)
+            if end > start
+        }
+
+    def voiceprints(self, speaker_ids: Collection[SpeakerId]) -> Sequence[Voiceprint]:
+        """Aggregate the voiceprints of those of these speakers who are enrolled, as the record has them."""
+        known = self._known if self._fresh else self._gallery.now(speaker_ids, self._labels)
+        wanted = {
+            speaker_id: known.by_speaker[speaker_id] for speaker_id in speaker_ids if speaker_id in known.by_speaker
+        }
+        return self._gallery.voices(wanted, known.names)
+
+
+def _enrolled(ids: Ids, owners: Ids, names: Mapping[SpeakerId, str]) -> Enrolled:
+    order = np.argsort(owners, kind="stable")
+    by_owner, starts = np.unique(owners[order], return_index=True)
+    grouped = np.split(ids[order], starts[1:]) if len(by_owner) else []
+    return Enrolled(
+        embedding_ids=np.unique(ids),
+        pairs=(ids, owners),
+        names=names,
+        by_speaker={
+            SpeakerId(owner): tuple(some.tolist())
+            for owner, some in zip(by_owner.tolist(), grouped, strict=True)
+            if owner in names
+        },
+    )

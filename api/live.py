@@ -1,0 +1,290 @@
+"""Galleries that stay open for weeks, in step with what every other process writes."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.dependencies import Services
+from api.enrolled import EnrolledGallery
+from api.voices import Comparison, Voices
+from indexer.db.repositories import Galleries
+from indexer.db.rows import GalleryHead
+from indexer.embedding.batching import BatchingEncoder
+from indexer.embedding.encoder import Encoder
+from indexer.embedding.registry import EncoderSpec
+from indexer.errors import NotFound, Unavailable, VoxdexError, one_line
+from indexer.index import feed
+from indexer.index.feed import IndexFeed
+from indexer.index.follower import POLL_S, FeedWatch, FollowedIndex
+from indexer.types import EncoderId, GalleryId
+
+logger = logging.getLogger(__name__)
+
+_OVERDUE_S = 4 * POLL_S
+"""An index that was in step so recently is not behind: the record is asked that often."""
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryLag:
+    """How far an open gallery is behind the record."""
+
+    gallery_id: GalleryId
+    gallery: str
+    vectors: int
+    """Vectors in the index."""
+    changes_behind: int
+    """Committed transactions whose vectors are not in the index yet."""
+    lag_s: float
+    """Seconds since the index was last known to be in step; 0 where it is."""
+
+
+class LiveGallery:
+    """One open gallery: its index, its enrolled speakers, and how far behind the record they are."""
+
+    def __init__(self, services: Services, head: GalleryHead, *, on_gone: Callable[["LiveGallery"], None]) -> None:
+        started = time.monotonic()
+        database = services.database
+        self.gallery_id = head.id
+        self.encoder_id = head.encoder_id
+        self.indexed = FollowedIndex(IndexFeed(database, services.settings.home, head.id, head.encoder_id), head.id)
+        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id)
+        self.enrolled.load()
+        self.gone = False
+        self._on_gone = on_gone
+        self._home = services.settings.home
+        self._head = head
+        self._in_step_at = started
+
+    def follow(self, head: GalleryHead) -> None:
+        """Apply what was committed until now."""
+        if self.gone:
+            return
+        if head.encoder_id != self.encoder_id:
+            self.leave()
+            return
+        asked = time.monotonic()
+        self._head = head
+        if self.indexed.position != head.position.vectors:
+            self.indexed.follow()
+        self._in_step_at = asked
+        self.enrolled.follow(head)
+
+    def catch_up(self, head: GalleryHead) -> None:
+        """Come into step with the record in every respect before returning."""
+        self.follow(head)
+        self.enrolled.require(head)
+
+    def keep(self, *, closing: bool = False) -> None:
+        """Write index files if it is time to."""
+        if not self.gone:
+            self.indexed.keep(closing=closing)
+
+    def leave(self) -> None:
+        """Answer no more: the next request opens what is there then."""
+        self.gone = True
+        self._on_gone(self)
+
+    def forsake(self) -> None:
+        """Answer no more and delete the files: the gallery was deleted."""
+        self.leave()
+        feed.drop(self._home, self.gallery_id)
+
+    def lag(self) -> GalleryLag:
+        """Say how far behind the record this is."""
+        behind = max(0, self._head.position.vectors - self.indexed.position)
+        since = time.monotonic() - self._in_step_at
+        late = behind > 0 or since > _OVERDUE_S
+        return GalleryLag(self.gallery_id, self._head.name, self.indexed.index.count, behind, since if late else 0.0)
+
+
+class LiveGalleries:
+    """Every gallery that was asked for, open; and the encoders they need, each owned by one thread."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._guard = threading.Lock()
+        self._open: dict[GalleryId, LiveGallery] = {}
+        self._opening: dict[GalleryId, threading.Lock] = {}
+        self._encoders: dict[EncoderId, tuple[BatchingEncoder, EncoderSpec]] = {}
+        self._watch: FeedWatch | None = None
+        self._closed = False
+
+    def get(self, gallery: str) -> Voices:
+        """Return what answers questions from a gallery, opened if it was not; cheap enough for every request.
+
+        Raises
+        ------
+        NotFound
+            If there is no such gallery.
+        EncoderMismatch
+            If the gallery's encoder cannot be had any more.
+        """
+        with self._services.record().read_scope() as session:
+            head = Galleries(session).head(gallery)
+        live = self._live(head)
+        encoder, spec = self._encoder(head)
+        return Voices(
+            encoder,
+            spec,
+            self._services.settings,
+            database=self._services.database,
+            gallery=head.name,
+            gallery_id=head.id,
+            index=live.indexed.index,
+            enrolled=live.enrolled,
+        )
+
+    def comparison(self, encoder: str | None = None) -> Comparison:
+        """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""
+        batching, spec = self._batching(*self._services.encoders.load(encoder))
+        return Comparison(batching, spec, self._services.settings)
+
+    def encoder_for(self, gallery_id: GalleryId, *, background: bool = True) -> Encoder:
+        """Return a gallery's encoder; in the background for ingest, whose work waits while probes wait.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone.
+        EncoderMismatch
+            If the gallery's encoder cannot be had any more.
+        """
+        encoder, _ = self._encoder(self._head(gallery_id))
+        return encoder.background() if background else encoder
+
+    def catch_up(self, gallery_id: GalleryId) -> None:
+        """Bring a gallery into step now, so that a caller finds what this process has just committed.
+
+        Where the gallery is not open there is nothing to do. Files follow within a second or so.
+        """
+        with self._guard:
+            live = self._open.get(gallery_id)
+        if live is None or live.gone:
+            return
+        try:
+            head = self._head(gallery_id)
+        except NotFound:
+            live.forsake()
+        else:
+            live.catch_up(head)
+
+    def erased(self, gallery_id: GalleryId) -> None:
+        """After an erasure was committed: come into step, and leave no copy of it in any file, soon or now.
+
+        The files of an open gallery are written without it within a second or two, however many erasures there are;
+        those of one that is not open are written here.
+        """
+        with self._guard:
+            opened = gallery_id in self._open
+        if opened:
+            self.catch_up(gallery_id)
+        else:
+            feed.scrub(self._services.database, self._services.settings.home, gallery_id)
+
+    def dropped(self, gallery_id: GalleryId) -> None:
+        """After a gallery was deleted: close it and delete its files."""
+        with self._guard:
+            live = self._open.get(gallery_id)
+        if live is not None:
+            live.leave()
+        feed.drop(self._services.settings.home, gallery_id)
+
+    def lag(self) -> list[GalleryLag]:
+        """Say how far behind the record each open gallery is."""
+        with self._guard:
+            return [live.lag() for live in self._open.values() if not live.gone]
+
+    @property
+    def probes_waiting(self) -> int:
+        """Probes that wait for an encoder of this process."""
+        with self._guard:
+            return sum(encoder.waiting for encoder, _ in self._encoders.values())
+
+    def open_all(self) -> None:
+        """Open every gallery, so that nobody waits for it; one that cannot be opened is logged and passed over."""
+        with self._services.record().read_scope() as session:
+            names = Galleries(session).names()
+        for name in names:
+            try:
+                self.get(name)
+            except VoxdexError as error:
+                logger.warning("a gallery was not opened: %s", one_line(error))
+
+    def close(self) -> None:
+        """Stop following, write what is not in the files yet, and end the encoders."""
+        with self._guard:
+            self._closed = True
+            watch, self._watch = self._watch, None
+            lives, encoders = list(self._open.values()), [encoder for encoder, _ in self._encoders.values()]
+        if watch is not None:
+            watch.close()
+        for encoder in encoders:
+            encoder.close()
+        for live in lives:
+            try:
+                live.keep(closing=True)
+            except VoxdexError as error:
+                logger.warning("gallery %d: files were not written at the end: %s", live.gallery_id, one_line(error))
+
+    def _head(self, gallery_id: GalleryId) -> GalleryHead:
+        with self._services.record().read_scope() as session:
+            head = Galleries(session).heads([gallery_id]).get(gallery_id)
+        if head is None:
+            raise NotFound(f"no gallery with id {gallery_id}: it may have been deleted already")
+        return head
+
+    def _live(self, head: GalleryHead) -> LiveGallery:
+        """Return the open gallery; the first to ask opens it, others wait for that and not for other galleries."""
+        with self._guard:
+            self._require_open()
+            live = self._open.get(head.id)
+            opening = self._opening.setdefault(head.id, threading.Lock())
+        if live is not None and live.encoder_id == head.encoder_id:
+            return live
+        with opening:
+            with self._guard:
+                live = self._open.get(head.id)
+            if live is not None and live.encoder_id == head.encoder_id:
+                return live
+            live = LiveGallery(self._services, head, on_gone=self._forget)
+            with self._guard:
+                self._require_open()
+                self._open[head.id] = live
+                if self._watch is None:
+                    self._watch = FeedWatch(self._services.database)
+                self._watch.add(live)
+            return live
+
+    def _forget(self, live: LiveGallery) -> None:
+        with self._guard:
+            if self._open.get(live.gallery_id) is live:
+                del self._open[live.gallery_id]
+            self._opening.pop(live.gallery_id, None)
+
+    def _encoder(self, head: GalleryHead) -> tuple[BatchingEncoder, EncoderSpec]:
+        with self._guard:
+            known = self._encoders.get(head.encoder_id)
+        if known is not None:
+            return known
+        return self._batching(*self._services.encoders.of_gallery_id(self._services.database, head.id))
+
+    def _batching(self, loaded: Encoder, spec: EncoderSpec) -> tuple[BatchingEncoder, EncoderSpec]:
+        with self._guard:
+            self._require_open()
+            if loaded.id not in self._encoders:
+                settings = self._services.settings
+                batching = BatchingEncoder(
+                    loaded,
+                    queue=settings.probes.queue,
+                    batch=settings.probes.batch,
+                    batch_audio_s=settings.embedding.batch_audio_s,
+                    timeout_s=settings.probes.timeout_s,
+                )
+                self._encoders[loaded.id] = batching, spec
+            return self._encoders[loaded.id]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable("this process is ending: try again, elsewhere or later")
