@@ -152,7 +152,7 @@ class Embeddings:
                 .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id.in_(some))
                 .order_by(Embedding.id)
             )
-            rows += [tuple(row) for row in self._session.execute(query)]
+            rows += [(number, checksum, stored) for number, checksum, stored in self._session.execute(query)]
         if not rows:
             return np.empty(0, dtype=np.int64), np.empty((0, EMBEDDING_DIM), dtype=np.float32)
         numbers, checksums, stored = zip(*rows, strict=True)

@@ -232,8 +232,8 @@ class Galleries:
             .where(which)
         )
         return [
-            GalleryHead(GalleryId(number), *values, position=FeedPosition(vectors, speakers))
-            for number, *values, vectors, speakers in self._session.execute(query)
+            GalleryHead(GalleryId(number), name, encoder_id, identification, verification, FeedPosition(*position))
+            for number, name, encoder_id, identification, verification, *position in self._session.execute(query)
         ]
 
     def summary(self, gallery_id: GalleryId) -> GallerySummary:
