@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from indexer.archive import ArchiveFile
 from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
+from indexer.audio.meter import Levels
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
 from indexer.embedding.encoder import Encoder
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
@@ -52,6 +53,7 @@ class EmbeddedFile:
     info: AudioInfo | None = None
     duration_s: float = 0.0
     issues: tuple[str, ...] = ()
+    levels: Levels | None = None
     utterances: list[EmbeddedUtterance] = field(default_factory=list)
     error: VoxdexError | None = None
 
@@ -264,6 +266,7 @@ class EmbeddingPipeline:
                         events.put(_Heard(result, audio))
                 result.duration_s = reader.decoded_s
                 result.issues = reader.issues
+                result.levels = reader.levels
         return True
 
     def _gather(

@@ -16,7 +16,7 @@ from indexer.audio import completeness
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.completeness import FrameReader
 from indexer.audio.headers import Claim, read_claim
-from indexer.audio.meter import LevelMeter, require_numbers
+from indexer.audio.meter import LevelMeter, Levels, require_numbers
 from indexer.audio.pyav_reader import NO_SOUND, PyavReader
 from indexer.audio.resample import BlockResampler
 from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
@@ -127,6 +127,7 @@ class AudioReader:
             frames.decoder,
         )
         self.tracks = policy.tracks(frames.channels, source.name)
+        self._meter = LevelMeter(frames.channels)
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +146,11 @@ class AudioReader:
     def issues(self) -> tuple[str, ...]:
         """Why the result is partial, complete once `blocks` is exhausted; empty when everything was decoded."""
         return self._issues
+
+    @property
+    def levels(self) -> Levels:
+        """How loud the recording was, before resampling, as far as it was decoded."""
+        return self._meter.levels()
 
     @property
     def decoded_s(self) -> float:
@@ -194,7 +200,7 @@ class AudioReader:
         """Yield (n, tracks) pieces at 16 kHz, and judge the recording when it has ended."""
         info = self.info
         resampler = BlockResampler(info.sample_rate_hz, self.tracks)
-        by_channel, by_track = LevelMeter(info.channels), LevelMeter(self.tracks)
+        by_channel, by_track = self._meter, LevelMeter(self.tracks)
         most = self._limits.max_duration_s * info.sample_rate_hz
         for block in self._frames.frames():
             require_numbers(block, self._frames_in, info.sample_rate_hz, info.name)

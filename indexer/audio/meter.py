@@ -1,4 +1,7 @@
-"""Watches the samples of a recording pass: refuses what is no number, and knows in the end whether it was silent."""
+"""Watches the samples of a recording pass: refuses what is no number, and knows in the end how loud it was."""
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +13,28 @@ MAX_MAGNITUDE = 2.0**31
 """Largest sample taken for audio: some writers leave 32-bit integers unscaled in float files. Beyond it is damage."""
 
 
+CLIPPED_MAGNITUDE = 32_766 / 32_768
+"""From here on a sample is taken for cut off: the two outermost steps of 16-bit audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How loud a recording is, all of its channels together.
+
+    Attributes
+    ----------
+    level_dbfs
+        Root mean square, in dB below full scale; -inf for digital silence. Speech is usually between -35 and -15.
+    clipped_share
+        Share of the samples that reach full scale, from 0 to 1; above about 0.001 the recording was too loud.
+    """
+
+    level_dbfs: float
+    clipped_share: float
+
+
 class LevelMeter:
-    """Range and mean of each column of a signal that passes in blocks.
+    """Range, mean and power of each column of a signal that passes in blocks.
 
     Parameters
     ----------
@@ -23,6 +46,8 @@ class LevelMeter:
         self._low = np.full(columns, np.inf)
         self._high = np.full(columns, -np.inf)
         self._sum = np.zeros(columns)
+        self._power = 0.0
+        self._clipped = 0
         self._count = 0
 
     def add(self, block: NDArray[np.float64]) -> None:
@@ -31,7 +56,16 @@ class LevelMeter:
             self._low = np.minimum(self._low, block.min(axis=0))
             self._high = np.maximum(self._high, block.max(axis=0))
             self._sum += block.sum(axis=0)
+            self._power += float(np.einsum("nc,nc->", block, block))
+            if max(float(block.max()), -float(block.min())) >= CLIPPED_MAGNITUDE:
+                self._clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED_MAGNITUDE))
             self._count += len(block)
+
+    def levels(self) -> Levels:
+        """How loud it was so far."""
+        samples = max(1, self._count * len(self._sum))
+        power = self._power / samples
+        return Levels(10 * math.log10(power) if power > 0 else -math.inf, self._clipped / samples)
 
     def sounding(self) -> list[int]:
         """Columns that hold sound: somewhere at least `SILENCE_PEAK` away from their own mean."""
