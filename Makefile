@@ -9,7 +9,7 @@ PACKAGES := indexer search worker api migrations
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev demo test lint format types bench docs-reference lock clean
+.PHONY: help install dev demo up-local test lint format types bench docs-reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -32,6 +32,9 @@ dev: $(VENV)/.dev.stamp ## The same with the tools for tests, linting and types
 
 demo: $(VENV)/.run.stamp ## The main job on real speech: ingest, enroll, identify, verify
 	@$(BIN)/voxdex demo
+
+up-local: $(VENV)/.dev.stamp ## The whole service on this machine: PostgreSQL, Redis, API, two workers, beat; Ctrl-C ends it
+	@$(BIN)/voxdex up-local
 
 test: $(VENV)/.dev.stamp ## All tests, on the real weights and real speech where they can be fetched
 	$(BIN)/python -m pytest

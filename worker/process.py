@@ -12,6 +12,7 @@ from indexer.observability import serve_metrics, setup_logging
 from indexer.settings import Settings, load_settings
 from worker import lifecycle
 from worker.app import INGEST, MAINTENANCE, PROBES, make_app
+from worker.beat import keep_logging
 from worker.stopping import StopFlag, stop_with_parent
 
 logger = logging.getLogger(__name__)
@@ -59,9 +60,6 @@ def _run(app: Celery, queues: str, pool: str) -> int:
 
 
 def _connect_signals(settings: Settings, stopping: StopFlag, *, sweeps: bool, pool: str) -> None:
-    def keep_logging(**_: Any) -> None:
-        """Leave logging as it is set up already."""
-
     def stop(**_: Any) -> None:
         stopping.set()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,13 +35,15 @@ class Program:
     """Where standard output and error are appended; None: to those of this process."""
     hopeless: frozenset[int] = frozenset()
     """Exit statuses that no restart would help."""
+    own_session: bool = True
+    """Whether Ctrl-C and signals to this process's group pass it by, so that it ends when it is told to."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     started_at: float = 0.0
     failures: int = 0
     due_at: float = 0.0
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C reaches whoever supervises, and nobody else."""
+        """Start it."""
         output = self.log.open("ab") if self.log is not None else None
         try:
             self.process = subprocess.Popen(
@@ -49,17 +52,21 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
+                start_new_session=self.own_session,
             )
         finally:
             if output is not None:
                 output.close()
         self.started_at = time.monotonic()
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process and everything it started, where it still runs."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+    def kill(self) -> None:
+        """Kill the process, and what it started where that can be told apart, and wait for it."""
+        assert self.process is not None  # it was started
+        if self.own_session:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def ended(self) -> int | None:
         """Return the exit status of a process that has ended; None while it runs or waits to be started."""
@@ -128,8 +135,7 @@ class Supervisor:
                 program.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 logger.warning("%s did not end within %g s and is killed", program.name, grace_s)
-                program.signal(signal.SIGKILL)
-                program.process.wait()
+                program.kill()
             program.process = None
 
     def _postpone(self, program: Program, status: int) -> None:

@@ -138,7 +138,7 @@ class LocalRedis:
 
     def __enter__(self) -> Self:
         try:
-            self.port = _free_port()
+            self.port = free_port()
             self.start()
         except BaseException:
             self.__exit__()
@@ -216,7 +216,8 @@ def _redis_program() -> Path:
     return Path(on_path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

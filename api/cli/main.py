@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import catalog, encoders, indexes, ingest, system, voices
+from api.cli import catalog, encoders, indexes, ingest, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 
@@ -31,6 +31,9 @@ for command in (
     voices.compare,
     voices.search,
     voices.embed,
+    service.worker,
+    service.beat,
+    service.up_local,
     system.demo,
     system.bench,
     system.doctor,
