@@ -12,7 +12,7 @@ from voxdex_client import routes
 from voxdex_client.bind import AsyncResource, acalls, alists
 from voxdex_client.errors import ConnectionFailed, WaitTimeout
 from voxdex_client.events import Following
-from voxdex_client.models import Job, JobProgress
+from voxdex_client.models import Job
 from voxdex_client.transport import AsyncConnection, Retries
 
 
@@ -65,8 +65,8 @@ class AsyncJobs(AsyncResource):
     cancel = acalls(routes.cancel_job)
     retry_failed = acalls(routes.retry_failed)
 
-    async def events(self, job_id: int) -> AsyncIterator[JobProgress]:
-        """Follow a job until it ends: its progress whenever it changes; a broken connection is taken up again."""
+    async def events(self, job_id: int) -> AsyncIterator[Job]:
+        """Follow a job until it ends: the whole job whenever it changed; a broken connection is taken up again."""
         following = Following(self._connection.retries)
         while True:
             broke: httpx.TransportError | None = None
@@ -74,9 +74,9 @@ class AsyncJobs(AsyncResource):
             async with self._connection.stream(routes.job_events.call(job_id)) as response:
                 try:
                     async for line in response.aiter_lines():
-                        progress = following.feed(line)
-                        if progress is not None:
-                            yield progress
+                        job = following.feed(line)
+                        if job is not None:
+                            yield job
                         if following.ended:
                             return
                 except httpx.TransportError as error:

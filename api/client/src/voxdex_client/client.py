@@ -11,7 +11,7 @@ from voxdex_client import routes
 from voxdex_client.bind import Resource, calls, lists
 from voxdex_client.errors import ConnectionFailed, WaitTimeout
 from voxdex_client.events import Following
-from voxdex_client.models import Job, JobProgress
+from voxdex_client.models import Job
 from voxdex_client.transport import Connection, Retries
 
 
@@ -64,8 +64,8 @@ class Jobs(Resource):
     cancel = calls(routes.cancel_job)
     retry_failed = calls(routes.retry_failed)
 
-    def events(self, job_id: int) -> Iterator[JobProgress]:
-        """Follow a job until it ends: its progress whenever it changes; a broken connection is taken up again."""
+    def events(self, job_id: int) -> Iterator[Job]:
+        """Follow a job until it ends: the whole job whenever it changed; a broken connection is taken up again."""
         following = Following(self._connection.retries)
         while True:
             broke: httpx.TransportError | None = None
@@ -73,9 +73,9 @@ class Jobs(Resource):
             with self._connection.stream(routes.job_events.call(job_id)) as response:
                 try:
                     for line in response.iter_lines():
-                        progress = following.feed(line)
-                        if progress is not None:
-                            yield progress
+                        job = following.feed(line)
+                        if job is not None:
+                            yield job
                         if following.ended:
                             return
                 except httpx.TransportError as error:

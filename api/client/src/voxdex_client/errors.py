@@ -116,6 +116,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthenticated,
     403: AccessDenied,
     404: NotFound,
+    410: NotFound,
     409: Conflict,
     413: InvalidAudio,
     415: InvalidAudio,

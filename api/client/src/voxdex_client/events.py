@@ -1,7 +1,7 @@
 """Progress of jobs as it happens: server-sent events, read line by line and taken up again when they break off."""
 
 from voxdex_client.errors import UnexpectedAnswer
-from voxdex_client.models import JobProgress
+from voxdex_client.models import Job
 from voxdex_client.transport import Retries
 
 _TYPES = frozenset({"progress", "end"})
@@ -10,7 +10,7 @@ _TYPES = frozenset({"progress", "end"})
 class Following:
     """Reads a stream of events, whoever fetches it, and decides what happens when it breaks off.
 
-    Every event holds the whole state, so that nothing is missed by asking again from the beginning.
+    Every event holds the whole job, so that nothing is missed by asking again from the beginning.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -24,8 +24,8 @@ class Following:
         """Forget the unfinished event of a stream that broke off."""
         self._type, self._data = "", []
 
-    def feed(self, line: str) -> JobProgress | None:
-        """Take a line (HTML, section 9.2.6); returns the progress that it completes."""
+    def feed(self, line: str) -> Job | None:
+        """Take a line (HTML, section 9.2.6); returns the job that it completes."""
         if line:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -39,12 +39,12 @@ class Following:
         if kind not in _TYPES or not data:
             return None
         try:
-            progress = JobProgress.model_validate_json(data)
+            job = Job.model_validate_json(data)
         except ValueError as error:
             raise UnexpectedAnswer(f"an event of type {kind} is not understood: {error}") from error
         self._failed = 0
         self.ended = kind == "end"
-        return progress
+        return job
 
     def broke(self, error: Exception | None) -> float:
         """Return the seconds after which to ask again; raises the error when that was tried often enough."""

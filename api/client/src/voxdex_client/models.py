@@ -146,21 +146,82 @@ class NewKey(Key):
 
 
 class Encoder(Model):
-    """An encoder that the service knows."""
+    """A network that makes vectors, as the service knows it."""
 
     name: str
+    family: str
+    description: str
+    license: str
+    published_eer: str
+    identification_threshold: float | None
+    verification_threshold: float | None
+    default: bool
+    """Whether new galleries get it."""
+    here: bool
+    """Whether its weights are on the service's machine."""
+
+
+class Encoders(Model):
+    """The encoders that galleries can be made with."""
+
+    items: list[Encoder]
 
 
 class Stats(Model):
-    """What is stored."""
+    """What is stored, in all galleries that the key opens."""
+
+    galleries: int
+    speakers: int
+    recordings: int
+    embeddings: int
+    duration_s: float
+    jobs: dict[JobState, int]
+    """Jobs by state; a state without jobs is left out."""
 
 
-class Health(Model):
-    """Whether the service answers."""
+class Alive(Model):
+    """The process answers."""
+
+    status: str
+
+
+class Check(Model):
+    """Whether a part works; `problem` is a stable code where it does not."""
+
+    ok: bool
+    problem: str | None
+
+
+class EncoderCheck(Check):
+    """Whether the default encoder is loaded."""
+
+    encoder_id: str | None
+
+
+class GalleryLag(Model):
+    """How far one open index is behind the record."""
+
+    gallery_id: int
+    vectors: int
+    changes_behind: int
+    lag_s: float
+
+
+class IndexCheck(Check):
+    """Whether every open index is in step with the record."""
+
+    lag_s: float
+    galleries: list[GalleryLag]
 
 
 class Readiness(Model):
-    """Whether the service can do its work."""
+    """Whether requests should be sent there, and if not, which part is at fault."""
+
+    ready: bool
+    database: Check
+    broker: Check | None
+    encoder: EncoderCheck
+    index: IndexCheck
 
 
 class Threshold(Model):

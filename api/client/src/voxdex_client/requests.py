@@ -55,6 +55,8 @@ class Call(Generic[T]):
     headers: dict[str, str]
     json: dict[str, Any] | None
     body: Body | None
+    also: frozenset[int]
+    """Statuses above 399 that are answers all the same."""
 
     @property
     def replayable(self) -> bool:
@@ -70,6 +72,7 @@ class Route(Generic[P, T]):
     template: str
     returns: Any
     keyed: bool
+    also: frozenset[int]
     build: Callable[P, Sent]
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[T]:
@@ -89,6 +92,7 @@ class Route(Generic[P, T]):
             headers=headers,
             json=json,
             body=sent.body,
+            also=self.also,
         )
 
     def _read(self, response: httpx.Response) -> T:
@@ -108,7 +112,7 @@ class Route(Generic[P, T]):
 
 
 def route(
-    method: Method, template: str, returns: type[T], *, keyed: bool = False
+    method: Method, template: str, returns: type[T], *, keyed: bool = False, also: frozenset[int] = frozenset()
 ) -> Callable[[Callable[P, Sent]], Route[P, T]]:
     """Describe a route by the function that turns arguments into what is sent.
 
@@ -120,10 +124,12 @@ def route(
         What the answer is read as: a model, `bytes`, `str`, or `NoneType` where there is nothing to read.
     keyed
         Whether it writes by POST and so carries an Idempotency-Key, with which it can be tried again.
+    also
+        Statuses above 399 whose body is an answer of the same form.
     """
 
     def describe(build: Callable[P, Sent]) -> Route[P, T]:
-        return Route(method, template, returns, keyed, build)
+        return Route(method, template, returns, keyed, also, build)
 
     return describe
 

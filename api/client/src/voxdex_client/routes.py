@@ -325,7 +325,7 @@ def list_jobs(
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Sent:
-    """List jobs, newest first."""
+    """List jobs in the order they were posted."""
     return Sent(query={"gallery": gallery, "state": state, "limit": limit, "cursor": cursor})
 
 
@@ -398,7 +398,7 @@ def revoke_key(public_id: str) -> Sent:
 # The service itself
 
 
-@route("GET", "/v1/encoders", models.Page[models.Encoder])
+@route("GET", "/v1/encoders", models.Encoders)
 def encoders() -> Sent:
     """List the encoders that the service knows."""
     return Sent()
@@ -410,15 +410,15 @@ def stats() -> Sent:
     return Sent()
 
 
-@route("GET", "/healthz", models.Health)
+@route("GET", "/healthz", models.Alive)
 def health() -> Sent:
     """Tell whether the service answers at all."""
     return Sent()
 
 
-@route("GET", "/readyz", models.Readiness)
+@route("GET", "/readyz", models.Readiness, also=frozenset({503}))
 def readiness() -> Sent:
-    """Tell whether the service can do its work; `Unavailable` says what is missing."""
+    """Tell whether the service can do its work; and which part is at fault where it cannot."""
     return Sent()
 
 

@@ -33,6 +33,9 @@ _BROKEN = (
 )
 """The connection failed, and a new one may not. A service that is too slow is not asked to begin again."""
 
+IN_FLIGHT_S = 300.0
+"""Longest wait for the answer to an earlier try of the same request."""
+
 _LATER = frozenset({429, 502, 503, 504})
 _IN_FLIGHT = "request-in-flight"
 
@@ -86,12 +89,20 @@ class _Connection:
     def conversation(
         self, http: httpx.Client | httpx.AsyncClient, call: Call[T], timeout: httpx.Timeout | None = None
     ) -> Generator[Step, Outcome, httpx.Response]:
-        """Decide step by step what one call does; returns the answer, whose status is below 400."""
-        failed = 0
+        """Decide step by step what one call does; returns its answer, or raises what it came to."""
+        failed, waited_s = 0, 0.0
         while True:
             outcome = yield self._request(http, call, timeout)
-            if isinstance(outcome, httpx.Response) and outcome.is_success:
-                return outcome
+            if isinstance(outcome, httpx.Response):
+                if outcome.is_success or outcome.status_code in call.also:
+                    return outcome
+                error = error_of(outcome)
+                if error.code == _IN_FLIGHT and call.replayable and waited_s < IN_FLIGHT_S:
+                    # An earlier try, whose connection broke, is still being worked on: its answer is ours.
+                    pause_s = error.retry_after or self.retries.wait_s(1)
+                    waited_s += pause_s
+                    yield pause_s
+                    continue
             failed += 1
             wait_s = self._wait_s(call, outcome, failed)
             if wait_s is None:
@@ -125,7 +136,7 @@ class _Connection:
         if not isinstance(outcome, httpx.Response):
             return self.retries.wait_s(failed) if isinstance(outcome, _BROKEN) else None
         error = error_of(outcome)
-        if error.status not in _LATER and error.code != _IN_FLIGHT:
+        if error.status not in _LATER:
             return None
         if error.retry_after is None:
             return self.retries.wait_s(failed)
