@@ -14,6 +14,7 @@ from indexer.types import GalleryId
 if TYPE_CHECKING:  # What these load takes a second or more; each is imported where it is first needed.
     from api.catalog import Catalog
     from api.indexes import Indexes
+    from api.live import LiveGalleries
     from api.voices import Comparison, Voices
     from indexer.db.session import Database
     from indexer.embedding.encoder import Encoder
@@ -56,6 +57,7 @@ class Services:
         self.registry = make_registry(settings)
         self._channels = ChannelPolicy.parse(settings.audio.channels)
         self._database: Database | None = None
+        self._live: LiveGalleries | None = None
 
     def close(self) -> None:
         """Close what was opened; a shard that this process works on is given back first."""
@@ -110,6 +112,16 @@ class Services:
 
         return LocalQueue(self.settings.jobs)
 
+    def queue_depths(self) -> dict[str, int]:
+        """Count the messages that wait, by queue; one that cannot be asked is left out."""
+        from worker.app import INGEST, MAINTENANCE, PROBES
+        from worker.local_queue import LocalQueue
+
+        if isinstance(self.queue, LocalQueue):
+            return {"local": self.queue.waiting() or 0}
+        depths = {name: self.queue.depth(name) for name in (MAINTENANCE, INGEST, PROBES)}
+        return {name: depth for name, depth in depths.items() if depth is not None}
+
     @cached_property
     def bulk(self) -> "BulkIngest":
         """The use cases of jobs."""
@@ -131,8 +143,14 @@ class Services:
         if isinstance(self.queue, LocalQueue):
             self.queue.start(self.bulk)
 
+    def share_with(self, live: "LiveGalleries") -> None:
+        """Let jobs and erasures of this process go through the encoders and indexes that requests are answered by."""
+        self._live = live
+
     def job_encoder(self, gallery_id: GalleryId) -> "Encoder":
         """Return the encoder that a gallery's jobs are embedded by in this process."""
+        if self._live is not None:
+            return self._live.encoder_for(gallery_id)
         return self.encoders.of_gallery_id(self.database, gallery_id)[0]
 
     @cached_property
@@ -150,8 +168,8 @@ class Services:
 
         return Catalog(
             self.record(),
-            refresh_index=self.indexes.scrub,
-            drop_index=self.indexes.drop,
+            refresh_index=lambda gallery_id: (self._live.erased if self._live else self.indexes.scrub)(gallery_id),
+            drop_index=lambda gallery_id: (self._live.dropped if self._live else self.indexes.drop)(gallery_id),
             media=MediaStore(self.settings.media_path),
         )
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 from api.dependencies import Services
 from api.enrolled import EnrolledGallery
+from api.live_encoders import LiveEncoders
 from api.voices import Comparison, Voices
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
-from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.encoder import Encoder
-from indexer.embedding.registry import EncoderSpec
 from indexer.errors import NotFound, Unavailable, VoxdexError, one_line
 from indexer.index import feed
 from indexer.index.feed import IndexFeed
 from indexer.index.follower import POLL_S, FeedWatch, FollowedIndex
-from indexer.types import EncoderId, GalleryId
+from indexer.types import GalleryId
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +99,14 @@ class LiveGallery:
 
 
 class LiveGalleries:
-    """Every gallery that was asked for, open; and the encoders they need, each owned by one thread."""
+    """Every gallery that was asked for, open, and the encoders they need."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._guard = threading.Lock()
         self._open: dict[GalleryId, LiveGallery] = {}
         self._opening: dict[GalleryId, threading.Lock] = {}
-        self._encoders: dict[EncoderId, tuple[BatchingEncoder, EncoderSpec]] = {}
+        self._encoders = LiveEncoders(services)
         self._watch: FeedWatch | None = None
         self._closed = False
 
@@ -124,7 +123,7 @@ class LiveGalleries:
         with self._services.record().read_scope() as session:
             head = Galleries(session).head(gallery)
         live = self._live(head)
-        encoder, spec = self._encoder(head)
+        encoder, spec = self._encoders.of_gallery(head)
         return Voices(
             encoder,
             spec,
@@ -138,8 +137,7 @@ class LiveGalleries:
 
     def comparison(self, encoder: str | None = None) -> Comparison:
         """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""
-        batching, spec = self._batching(*self._services.encoders.load(encoder))
-        return Comparison(batching, spec, self._services.settings)
+        return Comparison(*self._encoders.named(encoder), self._services.settings)
 
     def encoder_for(self, gallery_id: GalleryId, *, background: bool = True) -> Encoder:
         """Return a gallery's encoder; in the background for ingest, whose work waits while probes wait.
@@ -151,8 +149,8 @@ class LiveGalleries:
         EncoderMismatch
             If the gallery's encoder cannot be had any more.
         """
-        encoder, _ = self._encoder(self._head(gallery_id))
-        return encoder.background() if background else encoder
+        encoder, _ = self._encoders.of_gallery(self._head(gallery_id))
+        return self._encoders.background(encoder) if background else encoder
 
     def catch_up(self, gallery_id: GalleryId) -> None:
         """Bring a gallery into step now, so that a caller finds what this process has just committed.
@@ -199,8 +197,7 @@ class LiveGalleries:
     @property
     def probes_waiting(self) -> int:
         """Probes that wait for an encoder of this process."""
-        with self._guard:
-            return sum(encoder.waiting for encoder, _ in self._encoders.values())
+        return self._encoders.waiting
 
     def open_all(self) -> None:
         """Open every gallery, so that nobody waits for it; one that cannot be opened is logged and passed over."""
@@ -217,11 +214,10 @@ class LiveGalleries:
         with self._guard:
             self._closed = True
             watch, self._watch = self._watch, None
-            lives, encoders = list(self._open.values()), [encoder for encoder, _ in self._encoders.values()]
+            lives = list(self._open.values())
         if watch is not None:
             watch.close()
-        for encoder in encoders:
-            encoder.close()
+        self._encoders.close()
         for live in lives:
             try:
                 live.keep(closing=True)
@@ -262,28 +258,6 @@ class LiveGalleries:
             if self._open.get(live.gallery_id) is live:
                 del self._open[live.gallery_id]
             self._opening.pop(live.gallery_id, None)
-
-    def _encoder(self, head: GalleryHead) -> tuple[BatchingEncoder, EncoderSpec]:
-        with self._guard:
-            known = self._encoders.get(head.encoder_id)
-        if known is not None:
-            return known
-        return self._batching(*self._services.encoders.of_gallery_id(self._services.database, head.id))
-
-    def _batching(self, loaded: Encoder, spec: EncoderSpec) -> tuple[BatchingEncoder, EncoderSpec]:
-        with self._guard:
-            self._require_open()
-            if loaded.id not in self._encoders:
-                settings = self._services.settings
-                batching = BatchingEncoder(
-                    loaded,
-                    queue=settings.probes.queue,
-                    batch=settings.probes.batch,
-                    batch_audio_s=settings.embedding.batch_audio_s,
-                    timeout_s=settings.probes.timeout_s,
-                )
-                self._encoders[loaded.id] = batching, spec
-            return self._encoders[loaded.id]
 
     def _require_open(self) -> None:
         if self._closed:

@@ -9,7 +9,9 @@ from fastapi import Request
 
 from api.dependencies import Services
 from api.keys import KeyRing
+from api.preload import Preload
 from api.probing import ProbeThreads
+from api.readiness import Examiner
 from api.security import Gate, RateLimiter
 from indexer.errors import VoxdexError
 from indexer.media import MediaStore, sweep_media
@@ -39,6 +41,9 @@ class Runtime:
         self.limiter = RateLimiter(settings.broker)
         self.media = MediaStore(settings.media_path)
         self.probe_threads = ProbeThreads(settings.probes)
+        self.examiner = Examiner(self)
+        self.stopping = threading.Event()
+        """Set when the process is asked to stop, so that streams without end end."""
         self._sweeper: threading.Thread | None = None
 
     @property
@@ -61,7 +66,9 @@ class Runtime:
         """Encoder and index of each gallery, following the record."""
         from api.live import LiveGalleries
 
-        return LiveGalleries(self.services)
+        live = LiveGalleries(self.services)
+        self.services.share_with(live)
+        return live
 
     @cached_property
     def intake(self) -> "VoiceIntake":
@@ -69,6 +76,11 @@ class Runtime:
         from api.voice_intake import VoiceIntake
 
         return VoiceIntake(self.database, self.settings, live=self.live, media=self.media)
+
+    @cached_property
+    def preload(self) -> Preload:
+        """Loads the default encoder and opens the galleries while the service already answers."""
+        return Preload(lambda: self.live.comparison().encoder, lambda: self.live.open_all())
 
     @property
     def bulk(self) -> "BulkIngest":
@@ -78,17 +90,27 @@ class Runtime:
     def start(self) -> None:
         """Open the record now, so that a service that cannot work says so when it starts; begin what runs beside."""
         _ = self.gate, self.keys
+        self.preload.start()
         self.services.work_on_jobs()
         self._sweeper = threading.Thread(target=self._sweep_media, name="media-sweep", daemon=True)
         self._sweeper.start()
 
     def close(self) -> None:
         """Close what was opened."""
+        self.stopping.set()
+        if "preload" in vars(self):
+            self.preload.close()
         if self._sweeper is not None:
             self._sweeper.join()
         if "live" in vars(self):
             self.live.close()
         self.services.close()
+
+    def queue_depths(self) -> dict[str, int]:
+        """Count what waits: messages of the broker's queues or of this process, and probes of this process."""
+        depths = self.services.queue_depths()
+        depths["probes"] = depths.get("probes", 0) + self.live.probes_waiting
+        return depths
 
     def _sweep_media(self) -> None:
         try:
