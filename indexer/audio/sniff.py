@@ -1,6 +1,6 @@
 """Tells by content what a file is, before any decoder sees it; reads a few bytes and loads no decoder."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _AUDIO = (
     "wav wave rf64 w64 bwf flac ogg oga opus spx mp1 mp2 mp3 mpga m4a m4b mp4 aac adts aif aiff aifc au snd caf "
@@ -72,13 +72,18 @@ _BIT_RATES = {
 _MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
+def is_named_like_audio(name: str) -> bool:
+    """Tell whether a file's extension is one of audio or video."""
+    return PurePosixPath(name).suffix.lower().lstrip(".") in AUDIO_EXTENSIONS | VIDEO_EXTENSIONS
+
+
 def looks_like_audio(path: Path) -> bool:
     """Tell whether a file is worth handing to a decoder: a known audio or video extension, or a known first few bytes.
 
     True for text named `.wav`, which decoding then refuses by name: a file that claims to be audio is not passed over
     in silence. MPEG audio without a tag and without its extension is not recognized here; two bytes prove nothing.
     """
-    if path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS | VIDEO_EXTENSIONS:
+    if is_named_like_audio(path.name):
         return True
     try:
         if not path.is_file():

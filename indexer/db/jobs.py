@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, insert, select, update
+from sqlalchemy import Row, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.audio.durations import guess_duration_s
+from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
 from indexer.db.repositories import require_text
 from indexer.db.rows import PAGE_LIMIT
@@ -84,8 +85,8 @@ class Jobs:
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
 
-    def start(self, gallery_id: GalleryId, *, kind: str, source: str, found: int) -> JobId:
-        """Add a job that this process runs from now on, all of whose files are known."""
+    def start(self, gallery_id: GalleryId, *, kind: str, source: str, found: int, lease_s: float) -> JobId:
+        """Add a job that this process runs from now on, all of whose files are known; it keeps it by `renew_run`."""
         now = utc_now()
         values = {
             "gallery_id": gallery_id,
@@ -95,8 +96,15 @@ class Jobs:
             "found": found,
             "planned_at": now,
             "started_at": now,
+            "lease_until": clock(self._session) + dt.timedelta(seconds=lease_s),
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
+
+    def renew_run(self, job_id: JobId, lease_s: float) -> bool:
+        """State that the process which runs a job is alive; False where the job has ended."""
+        until = clock(self._session) + dt.timedelta(seconds=lease_s)
+        alive = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING).values(lease_until=until)
+        return self._session.scalars(alive.returning(Job.id)).one_or_none() is not None
 
     def record(
         self,
@@ -126,7 +134,9 @@ class Jobs:
     def finish(self, job_id: JobId, state: JobState, *, error: str | None = None) -> None:
         """End a job."""
         self._session.execute(
-            update(Job).where(Job.id == job_id).values(state=state, error=error, finished_at=utc_now())
+            update(Job)
+            .where(Job.id == job_id)
+            .values(state=state, error=error, finished_at=utc_now(), lease_until=None)
         )
 
     def forget_emptied(self, gallery_id: GalleryId) -> None:
@@ -161,6 +171,13 @@ class Jobs:
         if state is not None:
             query = query.where(Job.state == state)
         return list(self._session.scalars(query))
+
+    def count_by_state(self, gallery_id: GalleryId | None = None) -> dict[JobState, int]:
+        """Count the jobs of a gallery (None: of all) in each state that has any."""
+        query = select(Job.state, func.count()).group_by(Job.state)
+        if gallery_id is not None:
+            query = query.where(Job.gallery_id == gallery_id)
+        return {row[0]: row[1] for row in self._session.execute(query)}
 
     def items_page(
         self, job_id: JobId, *, state: JobItemState | None = None, after: int = 0, limit: int = PAGE_LIMIT
@@ -303,7 +320,7 @@ class Jobs:
         last = files = 0
         while rows := self._session.execute(query.where(JobItem.id > last)).all():
             estimated_s = 0.0
-            chosen: list[Row[Any]] = []
+            chosen: list[Row[int, str, int | None, JobItemState]] = []
             for row in rows:
                 guess_s = guess_duration_s(row.uri, row.size_bytes)
                 if chosen and estimated_s + guess_s > shard_audio_s:

@@ -1,7 +1,7 @@
 """A folder, or one file, as the source of a job."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -9,17 +9,24 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from indexer.archive import SpeakerRule, uri_of
 from indexer.audio.durations import estimate_duration_s
 from indexer.audio.sniff import looks_like_audio
-from indexer.errors import InvalidAudio, InvalidRequest, NotFound
-from indexer.folder_walk import UnreadableFolder, walk
+from indexer.errors import InvalidAudio, InvalidRequest, NotFound, VoxdexError
+from indexer.folder_walk import FoundFile, UnreadableFolder, walk
 from indexer.jobs.source import Cursor, Listed, SourceEntry, UnusableEntry
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Every recording below a folder, by the rules of `indexer.archive`; a file that is named is taken as it is."""
+    """Every recording below a folder, by the rules of `indexer.archive`; a file that is named is taken as it is.
+
+    Attributes
+    ----------
+    check
+        Raises where a link leads to what may not be read; None: links may lead anywhere.
+    """
 
     root: Path
     speaker_rule: SpeakerRule
+    check: Callable[[str], object] | None = None
 
     def read(self, after: Cursor | None) -> Iterator[Listed]:
         """Step through the files in the order of the parts of their paths."""
@@ -38,9 +45,17 @@ class FolderSource:
                     raise InvalidRequest(str(found))
                 yield Listed(UnusableEntry(uri_of(found.path), InvalidAudio(str(found))), cursor)
             elif looks_like_audio(found.path):
-                yield Listed(local_entry(found.path, self.speaker_rule(found.path)), cursor)
+                yield Listed(self._entry(found), cursor)
             else:
                 yield Listed(None, cursor)
+
+    def _entry(self, found: FoundFile) -> SourceEntry | UnusableEntry:
+        if found.is_link and self.check is not None:
+            try:
+                self.check(str(found.path))
+            except VoxdexError as error:
+                return UnusableEntry(uri_of(found.path), error)
+        return local_entry(found.path, self.speaker_rule(found.path))
 
 
 def local_entry(path: Path, speaker: str | None) -> SourceEntry | UnusableEntry:

@@ -1,19 +1,178 @@
 """Files that are elsewhere, brought to this machine for as long as they are worked on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import re
+import shutil
+import ssl
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urljoin
 
+import httpx
+
+from indexer.errors import AccessDenied, AudioTooLarge, InvalidRequest, NotFound, Unavailable, one_line
+from indexer.http_download import MIN_BYTES_PER_S
+from indexer.jobs.filesystems import filesystem, translated_errors
 from indexer.jobs.source import require_allowed
-from indexer.jobs.uris import local_path
+from indexer.jobs.uris import local_path, scheme_of
 from indexer.settings import Settings
+
+TIMEOUT_S = 30.0
+"""Longest wait for a connection, for an answer, and for each further piece of it."""
+
+MAX_REDIRECTS = 5
+
+_BLOCK_BYTES = 1 << 20
+_READ_AHEAD_BYTES = 4 << 20
+_PREFIX = "voxdex-fetched-"
+_LEFTOVER_S = 24 * 3600.0
 
 
 @contextmanager
 def fetched(uri: str, settings: Settings) -> Iterator[Path]:
-    """Give the local file that a URI names; what is elsewhere is fetched, and gone when the block ends."""
+    """Give the local file that a URI names; what is elsewhere is fetched, and gone when the block ends.
+
+    A local path is given as it is, whether anything is there or not: whoever opens it says so best.
+
+    Raises
+    ------
+    AccessDenied
+        If jobs may not read it, nor any place that a server redirects to, or if a service refuses.
+    InvalidRequest
+        If it is no path or URL, or voxdex runs offline.
+    NotFound
+        If it is elsewhere and not there.
+    AudioTooLarge
+        If it has more bytes than `AudioSettings.max_bytes`; no more than that is ever fetched.
+    Unavailable
+        If network, service or disk fail; the same may work later.
+    """
     # Only trusted jobs get this far where no sources are listed: planning asked before.
     normal = require_allowed(uri, settings.jobs, trusted=True)
     path = local_path(normal)
-    assert path is not None
-    yield path
+    if path is not None:
+        yield path
+        return
+    if settings.offline:
+        raise InvalidRequest(f"{uri}: voxdex runs offline; unset VOXDEX_OFFLINE, or ingest a local copy")
+    _clear_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    try:
+        target = folder / _file_name(normal)
+        blocks = _web_blocks(normal, settings) if scheme_of(normal) in ("https", "http") else _object_blocks(normal)
+        with closing(blocks):
+            _save(blocks, target, uri, settings.audio.max_bytes)
+        yield target
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _save(blocks: Iterator[bytes | int], target: Path, uri: str, max_bytes: int) -> None:
+    """Write what arrives, and stop where it is too much; a number among the blocks is the size that was announced."""
+    done = 0
+    with target.open("wb") as file:
+        for block in blocks:
+            size = block if isinstance(block, int) else done + len(block)
+            if size > max_bytes:
+                raise AudioTooLarge(
+                    f"{uri}: {size} bytes or more, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
+                )
+            if isinstance(block, bytes):
+                try:
+                    file.write(block)
+                except OSError as error:
+                    raise Unavailable(f"{uri}: cannot be kept in {target.parent.parent} ({error.strerror})") from error
+                done += len(block)
+
+
+def _object_blocks(uri: str) -> Generator[bytes | int, None, None]:
+    scheme, _, name = uri.partition("://")
+    with (
+        translated_errors(uri),
+        filesystem(scheme).open(name, "rb", block_size=_READ_AHEAD_BYTES, cache_type="readahead") as stream,
+    ):
+        yield int(stream.size)
+        while block := stream.read(_BLOCK_BYTES):
+            yield block
+
+
+def _web_blocks(uri: str, settings: Settings) -> Generator[bytes | int, None, None]:
+    """Read a web address; the library follows no redirect, because each one has to be allowed first."""
+    with httpx.Client(verify=_tls(), timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as client:
+        address = uri
+        for _ in range(MAX_REDIRECTS + 1):
+            with _answer(client, address, uri) as answer:
+                if answer.is_redirect:
+                    address = _redirected(address, str(answer.headers["Location"]), settings)
+                    continue
+                _require_success(answer, uri)
+                yield from _body(answer, uri)
+                return
+        raise Unavailable(f"{uri}: more than {MAX_REDIRECTS} redirects")
+
+
+@contextmanager
+def _answer(client: httpx.Client, address: str, uri: str) -> Iterator[httpx.Response]:
+    try:
+        with client.stream("GET", address) as answer:
+            yield answer
+    except httpx.InvalidURL as error:
+        raise InvalidRequest(f"{uri}: no URL ({one_line(error)})") from error
+    except httpx.HTTPError as error:
+        raise Unavailable(f"{uri}: out of reach ({type(error).__name__}: {one_line(error)}); try again") from error
+
+
+def _redirected(address: str, location: str, settings: Settings) -> str:
+    target = require_allowed(urljoin(address, location), settings.jobs, trusted=False)
+    if scheme_of(target) != "https" and scheme_of(address) != scheme_of(target):
+        raise AccessDenied(f"{address}: redirects to {target}, which is not encrypted")
+    return target
+
+
+def _require_success(answer: httpx.Response, uri: str) -> None:
+    status = answer.status_code
+    if answer.is_success:
+        return
+    if status in (404, 410):
+        raise NotFound(f"{uri}: the server answered {status}; it may have been moved since it was listed")
+    if status in (401, 403):
+        raise AccessDenied(f"{uri}: the server answered {status}; use a URL that needs no sign-in")
+    if status in (408, 425, 429) or status >= 500:
+        raise Unavailable(f"{uri}: the server answered {status}; try again")
+    raise InvalidRequest(f"{uri}: the server answered {status}")
+
+
+def _body(answer: httpx.Response, uri: str) -> Iterator[bytes | int]:
+    announced = answer.headers.get("Content-Length", "")
+    if announced.isdecimal():
+        yield int(announced)
+    began, done = time.monotonic(), 0
+    for block in answer.iter_raw(_BLOCK_BYTES):
+        done += len(block)
+        elapsed_s = time.monotonic() - began
+        if elapsed_s > TIMEOUT_S and done < MIN_BYTES_PER_S * elapsed_s:
+            raise Unavailable(f"{uri}: the server sends less than {MIN_BYTES_PER_S} bytes/s; try again")
+        yield block
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _file_name(uri: str) -> str:
+    """Name the local copy like the original, as far as that is safe: messages show it."""
+    name = PurePosixPath(unquote(uri.partition("?")[0])).name
+    return re.sub(r"[^\w.-]", "_", name)[-100:].lstrip(".") or "file"
+
+
+@cache
+def _clear_leftovers() -> None:
+    """Remove, once in each process, what killed workers fetched long ago."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _LEFTOVER_S:
+                shutil.rmtree(folder)

@@ -1,13 +1,17 @@
 """Which source a job's document means."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from indexer.archive import parse_speaker_rule
+from indexer.audio.durations import UNKNOWN_S
 from indexer.db.models import Job
-from indexer.errors import InvalidRequest
+from indexer.jobs.buckets import BucketSource, lister_of
 from indexer.jobs.folders import FolderSource
 from indexer.jobs.manifests import ManifestSource
 from indexer.jobs.remote import fetched
-from indexer.jobs.source import JobOptions, Source, require_allowed
-from indexer.jobs.uris import local_path
+from indexer.jobs.source import Cursor, JobOptions, Listed, Source, SourceEntry, require_allowed
+from indexer.jobs.uris import local_path, rule_path, scheme_of
 from indexer.settings import Settings
 
 
@@ -30,5 +34,19 @@ def open_source(job: Job, settings: Settings) -> Source:
         return ManifestSource(uri, lambda: fetched(uri, settings), rule, check)
     path = local_path(uri)
     if path is not None:
-        return FolderSource(path, rule)
-    raise InvalidRequest(f"{uri}: cannot be listed")
+        return FolderSource(path, rule, check if settings.jobs.sources else None)
+    if scheme_of(uri) in ("s3", "gs"):
+        return BucketSource(uri, rule, lister_of(uri))
+    return SingleSource(SourceEntry(uri, rule(rule_path(uri)), estimated_s=UNKNOWN_S))
+
+
+@dataclass(frozen=True)
+class SingleSource:
+    """One file on a web server, which cannot be listed."""
+
+    entry: SourceEntry
+
+    def read(self, after: Cursor | None) -> Iterator[Listed]:
+        """Give the one file."""
+        if after is None:
+            yield Listed(self.entry, {"uri": self.entry.uri})

@@ -11,6 +11,7 @@ REMOTE_SCHEMES = ("s3", "gs", "https", "http")
 MAX_URI_LENGTH = 4096
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 
 
 def scheme_of(uri: str) -> str:
@@ -83,7 +84,7 @@ def _normal_path(text: str) -> str:
 
 def _normal_object(scheme: str, text: str) -> str:
     bucket, _, key = text.partition("://")[2].partition("/")
-    if not bucket or "@" in bucket or any(part in ("..", ".") for part in key.split("/")):
+    if not _BUCKET.fullmatch(bucket) or any(part in ("..", ".") for part in key.split("/")):
         raise InvalidRequest(f"{text!r}: give {scheme}://bucket/key, without '.' and '..' in the key")
     return f"{scheme}://{bucket}/{key}"
 
