@@ -63,6 +63,8 @@ class Services:
         """Close what was opened; a shard that this process works on is given back first."""
         if "queue" in vars(self):
             self.queue.close()
+        if self._live is not None:
+            self._live.close()
         if self._database is not None:
             self._database.close()
 
@@ -144,7 +146,7 @@ class Services:
             self.queue.start(self.bulk)
 
     def share_with(self, live: "LiveGalleries") -> None:
-        """Let jobs and erasures of this process go through the encoders and indexes that requests are answered by."""
+        """Let jobs and erasures use the encoders and indexes that requests are answered by; closed with the rest."""
         self._live = live
 
     def job_encoder(self, gallery_id: GalleryId) -> "Encoder":

@@ -102,8 +102,6 @@ class Runtime:
             self.preload.close()
         if self._sweeper is not None:
             self._sweeper.join()
-        if "live" in vars(self):
-            self.live.close()
         self.services.close()
 
     def queue_depths(self) -> dict[str, int]:
