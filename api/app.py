@@ -12,14 +12,14 @@ from api import errors, openapi
 from api.body_limit import BodyLimit
 from api.middleware import RequestRecords
 from api.paths import WholeSegments
-from api.routes import galleries
+from api.routes import galleries, health, jobs, service, voices
 from api.runtime import Runtime
 from indexer.settings import Settings
 
-V1: tuple[APIRouter, ...] = (galleries.router,)
+V1: tuple[APIRouter, ...] = (galleries.router, voices.router, jobs.router, service.router)
 """What answers below /v1, in the order of the API's document."""
 
-UNVERSIONED: tuple[APIRouter, ...] = ()
+UNVERSIONED: tuple[APIRouter, ...] = (health.router,)
 """What answers at the root: for probes of orchestrators and for Prometheus."""
 
 DESCRIPTION = """\

@@ -22,6 +22,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 from pythonjsonlogger.json import JsonFormatter
@@ -143,6 +144,8 @@ class _TextLines(_DiscreetErrors):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+
+disable_created_metrics()  # A series beside each counter that nobody asks for.
 
 REGISTRY = CollectorRegistry()
 """Every metric of this process. What is a state rather than a count (index, queues) is read when it is asked for, by

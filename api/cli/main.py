@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import catalog, encoders, indexes, ingest, service, system, voices
+from api.cli import catalog, encoders, indexes, ingest, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 
@@ -34,6 +34,7 @@ for command in (
     service.worker,
     service.beat,
     service.up_local,
+    serve.serve,
     system.demo,
     system.bench,
     system.doctor,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 
+from api.openapi import problems
 from api.probing import Heard, hear
 from api.runtime import Runtime, runtime_of
 from api.schemas.common import Cosine, GalleryName, Name, Text
@@ -49,7 +50,7 @@ _FileName = Annotated[Text | None, Query(alias="filename", max_length=1000, desc
 _Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, SearchAnswer)
 
 
-@router.post("/galleries/{gallery}/identify", openapi_extra=audio_body("file"))
+@router.post("/galleries/{gallery}/identify", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
 async def identify(
     request: Request,
     principal: Identifier,
@@ -91,7 +92,7 @@ async def identify(
     return await _answered("identify", request, ("file",), answer)
 
 
-@router.post("/galleries/{gallery}/verify", openapi_extra=audio_body("file"))
+@router.post("/galleries/{gallery}/verify", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
 async def verify(
     request: Request,
     _: Identifier,
@@ -105,10 +106,10 @@ async def verify(
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> VerifyAnswer:
         voices = runtime.live.get(gallery)
-        voices.require_enrolled(speaker_id)
         heard = _hear(runtime, voices, uploads["file"], channels)
         said = {**_heard(heard), "encoder_id": voices.encoder.id, "speaker": speaker_id}
         if heard.probe is None:
+            runtime.services.catalog.speaker(gallery, speaker_id)  # Nobody of that name: that is the answer then.
             point = _threshold(voices.verification_point(threshold))
             return VerifyAnswer(decision="not_enough_speech", score=None, threshold=point, **said)
         with SEARCH_SECONDS.time():
@@ -120,7 +121,7 @@ async def verify(
     return await _answered("verify", request, ("file",), answer)
 
 
-@router.post("/compare", openapi_extra=audio_body("first", "second"))
+@router.post("/compare", openapi_extra=audio_body("first", "second"), responses=problems(404, 413, 415))
 async def compare(
     request: Request,
     _: Identifier,
@@ -135,7 +136,7 @@ async def compare(
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> CompareAnswer:
         comparison = runtime.live.comparison(encoder)
         first, second = (_hear(runtime, comparison, uploads[part], channels) for part in ("first", "second"))
-        said = {
+        said: dict[str, Any] = {
             "first": ProbeHeard(**_heard(first)),
             "second": ProbeHeard(**_heard(second)),
             "encoder_id": comparison.encoder.id,
@@ -151,7 +152,7 @@ async def compare(
     return await _answered("compare", request, ("first", "second"), answer)
 
 
-@router.post("/galleries/{gallery}/search", openapi_extra=audio_body("file"))
+@router.post("/galleries/{gallery}/search", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
 async def search(
     request: Request,
     _: Identifier,

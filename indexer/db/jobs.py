@@ -1,5 +1,6 @@
 """Named queries about jobs: what was asked for, how far it got, and what became of each file."""
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from indexer.types import GalleryId, JobId, RecordingId, ShardId
 
 IN_PROCESS = "ingest"
 """Kind of the jobs that one process works through by itself; no planner, worker or sweep may touch them."""
+
+RUN_LEASE_S = 60.0
+"""Silence after which the process that runs such a job is taken for dead."""
 
 _RESUMED = "resumed_from"
 """Key of `Job.options`: the counts at which a job was taken up again, so that its speed is that of this run."""
@@ -85,7 +89,7 @@ class Jobs:
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
 
-    def start(self, gallery_id: GalleryId, *, kind: str, source: str, found: int, lease_s: float) -> JobId:
+    def start(self, gallery_id: GalleryId, *, kind: str, source: str, found: int) -> JobId:
         """Add a job that this process runs from now on, all of whose files are known; it keeps it by `renew_run`."""
         now = utc_now()
         values = {
@@ -96,13 +100,13 @@ class Jobs:
             "found": found,
             "planned_at": now,
             "started_at": now,
-            "lease_until": clock(self._session) + dt.timedelta(seconds=lease_s),
+            "lease_until": clock(self._session) + dt.timedelta(seconds=RUN_LEASE_S),
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
 
-    def renew_run(self, job_id: JobId, lease_s: float) -> bool:
+    def renew_run(self, job_id: JobId) -> bool:
         """State that the process which runs a job is alive; False where the job has ended."""
-        until = clock(self._session) + dt.timedelta(seconds=lease_s)
+        until = clock(self._session) + dt.timedelta(seconds=RUN_LEASE_S)
         alive = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING).values(lease_until=until)
         return self._session.scalars(alive.returning(Job.id)).one_or_none() is not None
 

@@ -1,0 +1,111 @@
+"""`voxdex serve`: the HTTP service."""
+
+import socket
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli import options
+from api.cli.output import print_line
+from indexer.errors import Unavailable
+
+if TYPE_CHECKING:
+    from api.runtime import Runtime
+    from indexer.settings import ApiSettings
+
+GRACE_S = 5.0
+"""How long requests under way may take to end once the process is asked to stop."""
+
+
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host", help="Address to listen on (default: VOXDEX_API__HOST, else 127.0.0.1).", show_default=False
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            help="Port to listen on; 0 takes a free one (default: VOXDEX_API__PORT, else 8080).",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
+    home: options.Home = None,
+) -> None:
+    """Serve the HTTP API until Ctrl-C; without a broker, jobs are worked through in this process."""
+    from api.app import create_app
+    from api.dependencies import settings_of
+    from api.runtime import Runtime
+    from api.security import require_safe_binding
+    from indexer.observability import setup_logging
+
+    settings = settings_of(home=home)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"api": settings.api.model_copy(update=given)})
+    setup_logging(settings, service="serve")
+    runtime = Runtime(settings)
+    try:
+        is_open = require_safe_binding(settings.api, keys_exist=not runtime.keys.is_empty())
+        listener = _listening(settings.api)
+    except BaseException:
+        runtime.close()
+        raise
+    with listener:
+        _greet(settings.api, listener.getsockname()[1], is_open=is_open)
+        _run(create_app(settings, runtime), listener, runtime)
+
+
+def _listening(settings: "ApiSettings") -> socket.socket:
+    """Take the port, before anything that takes long: whoever is told of it can already connect.
+
+    Raises
+    ------
+    Unavailable
+        If the port is taken, or the address is not this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; choose another --port"
+        ) from error
+
+
+def _greet(settings: "ApiSettings", port: int, *, is_open: bool) -> None:
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    print_line(f"voxdex serves http://{shown}:{port} (what it answers: http://{shown}:{port}/v1/openapi.json)")
+    if is_open:
+        print_line("open: whoever reaches this address is served without a key; `voxdex key create` ends that")
+    else:
+        print_line("requests need a key: `voxdex key create` makes one")
+    sys.stdout.flush()  # Whoever started this may be reading the address from a pipe.
+
+
+def _run(app: object, listener: socket.socket, runtime: "Runtime") -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Ends by itself when asked to, as a command that did what it was told: with status 0."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+            runtime.stopping.set()
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,  # Its lines would hold paths, and paths hold names; `api.middleware` writes ours.
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(GRACE_S),
+    )
+    Server(config).run(sockets=[listener])

@@ -1,0 +1,39 @@
+"""For orchestrators and Prometheus: alive, ready, metrics. They need no key, and hold no names."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.responses import JSONResponse, Response
+
+from api.readiness import Scrape
+from api.runtime import Runtime, runtime_of
+from api.schemas.service import Alive, Readiness
+
+router = APIRouter(tags=["health"])
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+
+
+@router.get("/healthz")
+async def tell_alive() -> Alive:
+    """Tell that the process answers; nothing else is asked."""
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Requests should go elsewhere; the same document says why"}},
+)
+async def tell_ready(parts: Parts) -> Response:
+    """Tell whether requests should be sent here: record, broker, encoder, and indexes in step with the record."""
+    found = await parts.examiner.examine()
+    return JSONResponse(found.model_dump(mode="json"), 200 if found.ready else 503)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def tell_metrics(parts: Parts) -> Response:
+    """Tell Prometheus what this process counted; queues and indexes are read now."""
+    return Response(generate_latest(Scrape(parts)), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,60 @@
+"""What the service knows and holds: encoders and figures."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from api.openapi import problems
+from api.runtime import Runtime, runtime_of
+from api.schemas.service import Encoder, Encoders, Stats
+from api.security import Reader
+from indexer.db.jobs import Jobs
+
+router = APIRouter(tags=["service"])
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+
+
+@router.get("/encoders", responses=problems())
+def list_encoders(_: Reader, parts: Parts) -> Encoders:
+    """List the encoders that galleries can be made with, and whether their weights are here."""
+    registry = parts.services.registry
+    return Encoders(
+        items=[
+            Encoder(
+                name=spec.name,
+                family=spec.family,
+                description=spec.description,
+                license=spec.license,
+                published_eer=spec.published_eer,
+                identification_threshold=spec.identification_threshold,
+                verification_threshold=spec.verification_threshold,
+                default=spec.name == parts.settings.embedding.encoder,
+                here=registry.cached(spec) is not None,
+            )
+            for spec in registry.list()
+        ]
+    )
+
+
+@router.get("/stats", responses=problems())
+def show_stats(principal: Reader, parts: Parts) -> Stats:
+    """Count what is stored in the galleries that the key opens."""
+    catalog = parts.services.catalog
+    if principal.gallery is not None:
+        galleries = [catalog.gallery(principal.gallery)]
+    else:
+        galleries = page = catalog.galleries()
+        while page:
+            page = catalog.galleries(after=page[-1].id)
+            galleries += page
+    with parts.database.read_scope() as session:
+        jobs = Jobs(session).count_by_state(principal.gallery_id)
+    return Stats(
+        galleries=len(galleries),
+        speakers=sum(gallery.speakers for gallery in galleries),
+        recordings=sum(gallery.recordings for gallery in galleries),
+        embeddings=sum(gallery.embeddings for gallery in galleries),
+        duration_s=sum(gallery.duration_s for gallery in galleries),
+        jobs=jobs,
+    )
