@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from indexer.archive import ArchiveFile
 from indexer.audio.decode import ChannelPolicy
-from indexer.db.jobs import Jobs
+from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
 from indexer.errors import VoxdexError
 from indexer.interrupts import interrupts_deferred
+from indexer.jobs.leases import kept_lease
 from indexer.jobs.recorder import Naming, Outcome, Recorder
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.settings import AudioSettings
@@ -111,7 +112,7 @@ class Ingest:
             If the record cannot be written; what was committed stays.
         """
         with self.database.session_scope() as session:
-            job_id = Jobs(session).start(self.gallery_id, kind="ingest", source=source, found=len(files))
+            job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=len(files))
         recorder = Recorder(
             database=self.database,
             gallery_id=self.gallery_id,
@@ -129,11 +130,12 @@ class Ingest:
         )
         done = pipeline.run(files)
         try:
-            for result in done:
-                with interrupts_deferred():
-                    run.commit(result)
-                if on_file:
-                    on_file(run.tally)
+            with kept_lease(run.renew, RUN_LEASE_S / 3):
+                for result in done:
+                    with interrupts_deferred():
+                        run.commit(result)
+                    if on_file:
+                        on_file(run.tally)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
             # The note must not hide why it is written: what stopped the job (a full disk) may refuse it too.
@@ -163,6 +165,11 @@ class _Run:
         for outcome in self.recorder.commit([result], note=self._note):
             self._count(outcome)
         self.tally.elapsed_s = time.monotonic() - self.tally.started
+
+    def renew(self) -> bool:
+        """State that this process is alive."""
+        with self.recorder.database.session_scope() as session:
+            return Jobs(session).renew_run(self.job_id)
 
     def finish(self, state: JobState, *, error: str | None = None) -> None:
         """End the job."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, OnDuplicate, ShardState, utc_now
-from indexer.db.repositories import batches
 from indexer.db.webhooks import ENDED
 from indexer.errors import LeaseLost, WorkerLost
 from indexer.types import GalleryId, JobId, RecordingId, ShardId
@@ -57,14 +57,6 @@ class ItemResult:
     notice: str | None = None
     audio_s: float = 0.0
     speech_s: float = 0.0
-
-
-def clock(session: Session) -> dt.datetime:
-    """Return the time that leases are measured by: the database server's, for the clocks of workers differ."""
-    if session.get_bind().dialect.name == "postgresql":
-        now: dt.datetime = session.scalars(select(func.clock_timestamp())).one()
-        return now.astimezone(dt.UTC)
-    return utc_now()
 
 
 class Shards:
@@ -218,16 +210,6 @@ class Shards:
         past = clock(self._session) - dt.timedelta(seconds=1)
         self._session.execute(update(JobShard).where(*_held_by(shard)).values(lease_until=past))
 
-    def expired(self, limit: int) -> list[ShardId]:
-        """List shards whose worker has fallen silent, longest first."""
-        query = (
-            select(JobShard.id)
-            .where(JobShard.state == ShardState.RUNNING, JobShard.lease_until < clock(self._session))
-            .order_by(JobShard.lease_until)
-            .limit(limit)
-        )
-        return [ShardId(number) for number in self._session.scalars(query)]
-
     def recover(self, shard_id: ShardId, *, tries: int) -> list[ShardId]:
         """Put a shard back whose worker has fallen silent; nothing happens to one whose lease is alive.
 
@@ -276,25 +258,6 @@ class Shards:
                 update(JobShard).where(JobShard.id.in_(ended)).values(state=ShardState.DONE, finished_at=utc_now())
             )
         return freed if goes_on is not None else []
-
-    def queued(self) -> int:
-        """Count the shards that wait for a worker."""
-        return self._session.scalar(select(func.count(JobShard.id)).where(JobShard.state == ShardState.QUEUED)) or 0
-
-    def sent_before(self, moment: dt.datetime, limit: int) -> list[ShardId]:
-        """List shards that wait and were handed to the broker before a moment, or never; longest ago first."""
-        query = (
-            select(JobShard.id)
-            .where(JobShard.state == ShardState.QUEUED, or_(JobShard.sent_at.is_(None), JobShard.sent_at < moment))
-            .order_by(JobShard.sent_at, JobShard.id)
-            .limit(limit)
-        )
-        return [ShardId(number) for number in self._session.scalars(query)]
-
-    def mark_sent(self, shard_ids: Sequence[ShardId]) -> None:
-        """State that these shards are handed to the broker right after this transaction."""
-        for some in batches(shard_ids):
-            self._session.execute(update(JobShard).where(JobShard.id.in_(some)).values(sent_at=utc_now()))
 
     def _isolate(self, job_id: JobId, item_ids: Sequence[int]) -> list[ShardId]:
         """Give each of these files a shard of its own."""

@@ -11,6 +11,7 @@ from indexer.jobs.planning import Planner, send
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.source import JobOptions, Source, require_allowed
 from indexer.jobs.sources import open_source
+from indexer.jobs.sweep import Sweeper, SweepReport
 from indexer.jobs.webhooks import require_receiver
 from indexer.settings import Settings
 from indexer.types import GalleryId, JobId, ShardId
@@ -49,6 +50,7 @@ class BulkIngest:
         self._queue = queue
         self._encoder_for = encoder_for
         self._stopping = stopping
+        self._sweeper = Sweeper(database, settings, queue)
 
     def submit(
         self,
@@ -107,6 +109,10 @@ class BulkIngest:
             encoder_for=self._encoder_for,
             stopping=self._stopping,
         )
+
+    def sweep(self) -> SweepReport:
+        """Look after what nobody holds: see `indexer.jobs.sweep.Sweeper`."""
+        return self._sweeper.sweep()
 
     def cancel(self, job_id: JobId) -> None:
         """Stop a job; what it has done stays. Raises NotFound, or Conflict where it has ended in another way."""

@@ -1,0 +1,201 @@
+"""Looking after what nobody holds: dead workers, lost messages, jobs left without an end, rows whose time is over.
+
+Any number of processes may sweep at once, and as often as they like: everything is taken by an atomic UPDATE, once.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from indexer.db.changes import Changes
+from indexer.db.jobs import Jobs
+from indexer.db.leases import clock
+from indexer.db.lost_work import LostWork
+from indexer.db.models import JobState, utc_now
+from indexer.db.recordings import Recordings
+from indexer.db.session import Database
+from indexer.db.shards import Shards
+from indexer.db.transactions import in_transaction
+from indexer.errors import NotFound, Unavailable, one_line
+from indexer.jobs.planning import send
+from indexer.jobs.queue import JobQueue
+from indexer.jobs.webhooks import deliver_due
+from indexer.media import MediaStore, sweep_media
+from indexer.settings import Settings
+from indexer.types import GalleryId, JobId, RecordingId, ShardId
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 1000
+"""Rows that one sweep takes of each kind; the next one goes on."""
+
+LATE_S = 600.0
+"""Silence after which a shard whose message may be lost is sent again though the broker still has others."""
+
+CHORES_S = 600.0
+"""How often one process looks for what is in no hurry: rows and files whose time is over."""
+
+CHANGES_KEPT_S = 86_400.0
+"""How long changes are kept for processes that follow a gallery; one that slept longer compares the whole index."""
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep found."""
+
+    recovered: int = 0
+    """Shards of dead workers."""
+    resent: int = 0
+    """Shards and plans whose messages were lost."""
+    ended: int = 0
+    """Jobs that had no end."""
+    erased: int = 0
+    """Recordings that had been kept as long as their gallery says."""
+
+
+class Sweeper:
+    """Sweeps for one process."""
+
+    def __init__(self, database: Database, settings: Settings, queue: JobQueue) -> None:
+        self._database = database
+        self._settings = settings
+        self._queue = queue
+        self._chores_at = 0.0
+
+    def sweep(self) -> SweepReport:
+        """Look once for everything; what is found is sent, ended or erased.
+
+        Raises
+        ------
+        Unavailable
+            If the record is out of reach; the next sweep finds the same.
+        """
+        recovered = self._recover()
+        resent = self._resend()
+        ended = self._end_jobs()
+        deliver_due(self._database, self._settings)
+        erased = 0
+        if time.monotonic() >= self._chores_at:
+            erased = self._do_chores()
+            self._chores_at = time.monotonic() + CHORES_S
+        report = SweepReport(recovered, resent, ended, erased)
+        if report != SweepReport():
+            logger.info("swept: %s", report)
+        return report
+
+    def _recover(self) -> int:
+        with self._database.read_scope() as session:
+            expired = LostWork(session).expired_shards(AT_ONCE)
+        for shard_id in expired:
+            self._send(in_transaction(self._database, partial(_recover, shard_id, self._settings.jobs.tries)), [])
+        return len(expired)
+
+    def _resend(self) -> int:
+        """Send again what the broker seems to have lost.
+
+        An empty broker has lost whatever waits. One that holds fewer messages than there is work has lost some of
+        them, or they are just being taken up: only work that was sent long ago is sent again then, and no more of it
+        than is missing, so that a long queue is not sent twice.
+        """
+        try:
+            held = self._queue.waiting()
+        except Unavailable as error:
+            logger.warning("lost messages are looked for when the broker is back: %s", one_line(error))
+            return 0
+
+        def take(session: Session) -> tuple[list[ShardId], list[JobId]]:
+            work = LostWork(session)
+            missing = AT_ONCE if not held else work.waiting_shards() + work.waiting_plans() - held
+            silence_s = 2 * self._settings.jobs.sweep_s if held == 0 else LATE_S
+            before = clock(session) - dt.timedelta(seconds=silence_s)
+            plans = work.resend_plans(before, max(0, min(missing, AT_ONCE)))
+            return work.resend_shards(before, max(0, min(missing - len(plans), AT_ONCE))), plans
+
+        shard_ids, job_ids = in_transaction(self._database, take)
+        self._send(shard_ids, job_ids)
+        return len(shard_ids) + len(job_ids)
+
+    def _end_jobs(self) -> int:
+        with self._database.read_scope() as session:
+            work = LostWork(session)
+            finished, dead = work.finished_jobs(AT_ONCE), work.dead_runs(AT_ONCE)
+        ended = sum(in_transaction(self._database, partial(_finish, job_id)) is not None for job_id in finished)
+        return ended + (in_transaction(self._database, _fail_dead_runs) if dead else 0)
+
+    def _do_chores(self) -> int:
+        now = utc_now()
+        with self._database.session_scope() as session:
+            LostWork(session).forget_requests(now - dt.timedelta(hours=self._settings.api.idempotency_hours))
+        with self._database.session_scope() as session:
+            Changes(session).prune(now - dt.timedelta(seconds=CHANGES_KEPT_S))
+        media = MediaStore(self._settings.media_path)
+        erased = self._erase_outlived(media, now)
+        sweep_media(self._database, media)
+        return erased
+
+    def _erase_outlived(self, media: MediaStore, now: dt.datetime) -> int:
+        """Erase recordings that their galleries keep no longer; indexes hear of it by the feed of changes."""
+        with self._database.read_scope() as session:
+            galleries = LostWork(session).galleries_with_retention()
+        erased = 0
+        for gallery_id, days in galleries:
+            before = now - dt.timedelta(days=days)
+            while True:
+                with self._database.read_scope() as session:
+                    outlived = LostWork(session).outlived(gallery_id, before, _ERASED_AT_ONCE)
+                if not outlived:
+                    break
+                keys = in_transaction(self._database, partial(_erase, gallery_id, outlived))
+                media.delete(keys)
+                erased += len(outlived)
+        if erased:
+            self._scrub()
+        return erased
+
+    def _scrub(self) -> None:
+        try:
+            self._database.scrub()
+        except Unavailable as error:
+            logger.info("the next erasure finishes this one: %s", one_line(error))
+
+    def _send(self, shard_ids: Sequence[ShardId], job_ids: Sequence[JobId]) -> None:
+        if shard_ids:
+            send(lambda: self._queue.send_shards(shard_ids))
+        for job_id in job_ids:
+            send(partial(self._queue.send_planning, job_id))
+
+
+_ERASED_AT_ONCE = 50
+
+
+def _recover(shard_id: ShardId, tries: int, session: Session) -> list[ShardId]:
+    return Shards(session).recover(shard_id, tries=tries)
+
+
+def _finish(job_id: JobId, session: Session) -> JobState | None:
+    return Jobs(session).finish_if_done(job_id)
+
+
+def _fail_dead_runs(session: Session) -> int:
+    dead = LostWork(session).dead_runs(AT_ONCE)
+    for job_id in dead:
+        Jobs(session).fail(
+            job_id, "the process that ran it ended without a word; run it again, what it did is passed over"
+        )
+    return len(dead)
+
+
+def _erase(gallery_id: GalleryId, recording_ids: Sequence[RecordingId], session: Session) -> list[str]:
+    recordings = Recordings(session)
+    keys: list[str] = []
+    for recording_id in recording_ids:
+        with suppress(NotFound):  # Somebody erased it meanwhile.
+            keys += recordings.delete(recording_id).media_keys
+    Jobs(session).forget_emptied(gallery_id)
+    return keys
