@@ -55,7 +55,7 @@ IDENTIFIED = {
 def _job(state: str, done: int = 0) -> dict[str, Any]:
     counts = {"found": 3, "done": done, "duplicate": 0, "failed": 0, "audio_s": 1.0, "speech_s": 1.0}
     times = {"created_at": "2026-01-31T09:00:00Z", "started_at": None, "finished_at": None}
-    pace = {"elapsed_s": 1.0, "times_real_time": None, "eta_s": None}
+    pace = {"elapsed_s": 1.0, "times_real_time": 0.0, "eta_s": None}
     source = {"kind": "folder", "source": "/a", "speaker_from": "none", "channels": None, "on_duplicate": "skip"}
     known = {"id": 7, "gallery": "calls", "state": state, "planned": True, "error": None}
     return {**known, **source, **counts, **times, **pace}

@@ -62,66 +62,95 @@ class Erased(Model):
 
 
 class Speaker(Model):
-    """A person known by name within one gallery."""
+    """A person known by name within one gallery, and how much of their voice is enrolled."""
 
     name: str
     labels: list[str]
     consent_reference: str | None
     consented_at: dt.datetime | None
     created_at: dt.datetime
+    enrolled_utterances: int
+    enrolled_s: float
+    recordings: int
+    """Recordings in which the speaker is enrolled."""
 
 
 class Quality(Model):
-    """What was found in a recording."""
+    """What the recording of an enrollment is like."""
 
-    duration_s: float
-    speech_s: float
-    sample_rate_hz: int
-    channels: int
+    duration_s: float | None
+    speech_s: float | None
+    """Seconds that were embedded."""
+    sample_rate_hz: int | None
+    channels: int | None
     level_dbfs: float | None
-    clipped_share: float
+    """Root mean square below full scale; None where the recording was known already."""
+    clipped_share: float | None
+    """Share of samples at full scale; above about 0.001 it was recorded too loud."""
     issues: list[str]
-
-
-class Enrolled(Model):
-    """A recording that a speaker is enrolled with from now on."""
-
-    enrollment_id: int
-    recording_id: int
-    utterances: int
-    enrolled_s: float
-    quality: Quality
+    """Why it was read in part only; empty where all of it was."""
 
 
 class Enrollment(Model):
-    """A recording that a speaker is enrolled with."""
+    """A recording of which it is stated that it is a speaker's voice."""
 
     enrollment_id: int
+    """The recording's number."""
     recording_id: int
     utterances: int
     enrolled_s: float
+    created_at: dt.datetime
 
 
-class Utterance(Model):
-    """A stretch of one speaker's speech in a recording."""
+class NewEnrollment(Enrollment):
+    """An enrollment that was just made, and what its recording is like."""
 
-    start_s: float
-    end_s: float
-    channel: int | None
-    speakers: list[str]
+    quality: Quality
 
 
 class Recording(Model):
-    """One audio file of a gallery."""
+    """A recording and what was found in it."""
 
     id: int
     uri: str
+    """Where it was read from; `upload:` and the client's name for an upload."""
     state: RecordingState
+    content_sha256: str
+    duration_s: float | None
+    speech_s: float | None
+    """Seconds that were embedded."""
+    sample_rate_hz: int | None
+    channels: int | None
+    container: str | None
+    codec: str | None
+    size_bytes: int | None
+    session: str | None
+    recorded_at: dt.datetime | None
+    labels: list[str]
+    error_code: str | None
+    """Why it is partial or failed."""
+    error_message: str | None
+    created_at: dt.datetime
+    utterances: int
+    speakers: list[str]
+    """Whom it is enrolled as."""
 
 
-class RecordingDetail(Recording):
-    """A recording with its utterances."""
+class Utterance(Model):
+    """A stretch of one voice."""
 
+    id: int
+    channel: int | None
+    """Number from 0; None: the mix of all."""
+    start_s: float
+    end_s: float
+    speakers: list[str]
+
+
+class RecordingDetail(Model):
+    """A recording with every stretch that was embedded."""
+
+    recording: Recording
     utterances: list[Utterance]
 
 
@@ -132,17 +161,18 @@ class Key(Model):
     name: str
     scopes: list[Scope]
     gallery: str | None
+    """The one gallery it opens; None: every gallery."""
     rate_limit_per_minute: int | None
     created_at: dt.datetime
     last_used_at: dt.datetime | None
     revoked_at: dt.datetime | None
 
 
-class NewKey(Key):
+class CreatedKey(Key):
     """An API key that was just made."""
 
     key: str
-    """What requests carry; it is not shown again."""
+    """What requests carry; shown this once."""
 
 
 class Encoder(Model):
@@ -228,8 +258,8 @@ class Threshold(Model):
     """Score from which on a voice is accepted, and on whose word."""
 
     value: float
-    source: str
-    """The most specific of: request, gallery, setting, encoder."""
+    source: Literal["request", "gallery", "setting", "encoder", "family"]
+    """The most specific that there is; `family`: no value is published for the encoder, so its kind's is taken."""
 
 
 class ProbeHeard(Model):
@@ -330,7 +360,7 @@ class JobProgress(Model):
     audio_s: float
     speech_s: float
     elapsed_s: float
-    times_real_time: float | None
+    times_real_time: float
     eta_s: float | None
 
     @property

@@ -150,7 +150,7 @@ def merge_speaker(gallery: str, speaker: str, into: str, *, idempotency_key: str
 # Enrollments
 
 
-@route("POST", "/v1/galleries/{gallery}/speakers/{speaker}/enrollments", models.Enrolled, keyed=True)
+@route("POST", "/v1/galleries/{gallery}/speakers/{speaker}/enrollments", models.NewEnrollment, keyed=True)
 def create_enrollment(
     gallery: str,
     speaker: str,
@@ -364,11 +364,11 @@ def retry_failed(job_id: int, *, idempotency_key: str | None = None) -> Sent:
 # Keys
 
 
-@route("POST", "/v1/keys", models.NewKey, keyed=True)
+@route("POST", "/v1/keys", models.CreatedKey, keyed=True)
 def create_key(
-    name: str,
     scopes: Sequence[models.Scope],
     *,
+    name: str | None = None,
     gallery: str | None = None,
     rate_limit_per_minute: int | None = None,
     idempotency_key: str | None = None,
