@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import (
+    AccessDenied,
     Conflict,
     CorruptArtifact,
     InvalidAudio,
     InvalidRequest,
     NotFound,
+    RateLimited,
     Unavailable,
     VoxdexError,
     one_line,
@@ -28,7 +30,9 @@ _EXIT_CODES: tuple[tuple[type[VoxdexError], int], ...] = (
     (NotFound, 4),
     (Conflict, 5),
     (Unavailable, 6),
+    (RateLimited, 6),
     (CorruptArtifact, 7),
+    (AccessDenied, 8),
 )
 
 

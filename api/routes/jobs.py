@@ -1,17 +1,16 @@
 """Bulk ingest as jobs: posted, watched, stopped, taken up again."""
 
 from collections.abc import AsyncIterable
-from dataclasses import asdict
 from typing import Annotated
 
 from anyio import sleep
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
+from api.job_views import job_view
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
@@ -79,7 +78,7 @@ def list_jobs(
     with parts.database.read_scope() as session:
         only = principal.gallery_id if gallery is None else GalleryId(Galleries(session).by_name(gallery).id)
         rows = Jobs(session).page(only, state=state, after=after_of(cursor), limit=limit + 1)
-        return page_of(rows, limit, lambda row: _view(session, row))
+        return page_of(rows, limit, lambda row: job_view(session, row))
 
 
 @router.get("/jobs/{job_id}", responses=problems(404))
@@ -147,24 +146,7 @@ def _visible(parts: Runtime, principal: Principal, job_id: int) -> JobId:
 
 def _job(parts: Runtime, job_id: JobId) -> Job:
     with parts.database.read_scope() as session:
-        return _view(session, Jobs(session).get(job_id))
-
-
-def _view(session: Session, row: models.Job) -> Job:
-    return Job(
-        id=row.id,
-        gallery=Galleries(session).get(GalleryId(row.gallery_id)).name,
-        kind=row.kind,
-        source=row.source,
-        speaker_from=row.options.get("speaker_from", "none"),
-        channels=row.options.get("channels"),
-        on_duplicate=row.on_duplicate,
-        error=row.error,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        **asdict(Jobs(session).progress(JobId(row.id))),
-    )
+        return job_view(session, Jobs(session).get(job_id))
 
 
 def _changed(before: Job, now: Job) -> bool:
