@@ -1,0 +1,22 @@
+"""A job outlives its workers, Redis's memory and Postgres: a short form of `python -m tests.reports.kill`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.reports.kill import parse, run
+
+pytestmark = [pytest.mark.postgres, pytest.mark.real_weights]
+
+
+def test_a_job_whose_workers_are_killed_ends_with_every_file_exactly_once(
+    tmp_path_factory: pytest.TempPathFactory, default_weights: Path
+) -> None:
+    arguments = parse(
+        "--files 40 --file-s 1.5 --workers 2 --kills 4 --jitter-s 1 --shard-audio-s 15 --lease-s 2 --limit-s 150 "
+        "--seed 20261122".split()
+    )
+    report = run(arguments, tmp_path_factory.mktemp("kill"))
+    assert report["wrong"] == [], report
+    assert report["kills"] == 4
+    assert report["shards_tried_again"] > 0, "no worker was killed at work"
