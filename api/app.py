@@ -12,11 +12,20 @@ from api import errors, openapi
 from api.body_limit import BodyLimit
 from api.middleware import RequestRecords
 from api.paths import WholeSegments
-from api.routes import galleries, health, jobs, service, voices
+from api.routes import enrollments, galleries, health, jobs, keys, recordings, service, speakers, voices
 from api.runtime import Runtime
 from indexer.settings import Settings
 
-V1: tuple[APIRouter, ...] = (galleries.router, voices.router, jobs.router, service.router)
+V1: tuple[APIRouter, ...] = (
+    galleries.router,
+    speakers.router,
+    enrollments.router,
+    voices.router,
+    recordings.router,
+    jobs.router,
+    keys.router,
+    service.router,
+)
 """What answers below /v1, in the order of the API's document."""
 
 UNVERSIONED: tuple[APIRouter, ...] = (health.router,)

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSummary, SpeakerSummary, UtteranceSummary
 from indexer.db.session import Database
-from indexer.errors import InvalidRequest, NotFound
+from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecords
+from indexer.errors import Conflict, InvalidRequest, NotFound
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
 
@@ -22,6 +25,16 @@ class ErasedCounts:
     speakers: int = 0
     recordings: int = 0
     vectors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerChange:
+    """What is to change about a speaker; None leaves a name or the labels as they are."""
+
+    name: str | None = None
+    labels: Sequence[str] | None = None
+    changes_consent: bool = False
+    consent: Consent | None = None
 
 
 class Catalog:
@@ -82,6 +95,72 @@ class Catalog:
             speakers = Speakers(session)
             speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
             return speakers.summary(speaker_id), speakers.enrolled_stretches(speaker_id)
+
+    def speaker_summary(self, gallery: str, name: str) -> SpeakerSummary:
+        """Return one speaker, or raise NotFound."""
+        with self._database.read_scope() as session:
+            _, speaker_id = _speaker(session, gallery, name)
+            return Speakers(session).summary(speaker_id)
+
+    def add_speaker(self, gallery: str, name: str, *, labels: Sequence[str], consent: Consent | None) -> SpeakerSummary:
+        """Add a speaker without a voice, or raise AlreadyExists."""
+        with self._database.session_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            speaker_id = SpeakerRecords(session, gallery_id).create(name, labels=labels, consent=consent)
+            return Speakers(session).summary(speaker_id)
+
+    def change_speaker(self, gallery: str, name: str, change: SpeakerChange) -> SpeakerSummary:
+        """Change what is said of a speaker; raises what `SpeakerRecords` raises."""
+        with self._database.session_scope() as session:
+            gallery_id, speaker_id = _speaker(session, gallery, name)
+            records = SpeakerRecords(session, gallery_id)
+            if change.labels is not None:
+                records.label(speaker_id, change.labels)
+            if change.changes_consent:
+                records.set_consent(speaker_id, change.consent)
+            if change.name is not None:
+                records.rename(speaker_id, change.name)
+            return Speakers(session).summary(speaker_id)
+
+    def merge_speakers(self, gallery: str, name: str, into: str) -> SpeakerSummary:
+        """Make two speakers one, and return the one who stays."""
+        with self._database.session_scope() as session:
+            gallery_id, speaker_id = _speaker(session, gallery, name)
+            stays = SpeakerId(Speakers(session).by_name(gallery_id, into).id)
+            SpeakerRecords(session, gallery_id).merge(speaker_id, stays)
+            return Speakers(session).summary(stays)
+
+    def enrollments(self, gallery: str, name: str, *, after: int, limit: int) -> list[EnrolledRecording]:
+        """List the recordings that a speaker is enrolled with, those with an id above `after`."""
+        with self._database.read_scope() as session:
+            gallery_id, speaker_id = _speaker(session, gallery, name)
+            return SpeakerRecords(session, gallery_id).enrollments(speaker_id, after, limit)
+
+    def delete_enrollment(self, gallery: str, name: str, recording_id: int, *, erase: bool) -> ErasedCounts:
+        """Take back that a recording is a speaker's voice; with `erase`, the recording goes too.
+
+        Raises
+        ------
+        NotFound
+            If it is not.
+        Conflict
+            If the recording is to go and somebody else is enrolled with it.
+        """
+        number = RecordingId(recording_id)
+        with self._database.session_scope() as session:
+            gallery_id, speaker_id = _speaker(session, gallery, name)
+            recordings = Recordings(session)
+            SpeakerRecords(session, gallery_id).withdraw(speaker_id, number)
+            if not erase:
+                return ErasedCounts()
+            others = recordings.speakers_of([number]).get(number, ())
+            if others:
+                raise Conflict(
+                    f"recording {number} is enrolled as {', '.join(others)} too: delete the enrollment without erase"
+                )
+            erased = recordings.delete(number)
+            Jobs(session).forget_emptied(gallery_id)
+        return self._forget(gallery_id, erased)
 
     def recordings(self, gallery: str, *, state: str | None, after: int, limit: int) -> list[RecordingSummary]:
         """List the recordings of a gallery with an id above `after`, of one state or of any.
@@ -148,3 +227,8 @@ class Catalog:
         if recordings.get(RecordingId(recording_id)).gallery_id != gallery_id:
             raise NotFound(f"no recording with id {recording_id} in gallery {gallery}: see `voxdex recordings list`")
         return RecordingId(recording_id)
+
+
+def _speaker(session: Session, gallery: str, name: str) -> tuple[GalleryId, SpeakerId]:
+    gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+    return gallery_id, SpeakerId(Speakers(session).by_name(gallery_id, name).id)

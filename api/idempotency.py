@@ -23,7 +23,7 @@ from api.security import Principal
 from indexer.db.models import IdempotentRequest, utc_now
 from indexer.db.repositories import insert_if_absent
 from indexer.db.session import Database
-from indexer.errors import IdempotencyKeyReused, RequestInFlight, VoxdexError
+from indexer.errors import Conflict, IdempotencyKeyReused, RequestInFlight, VoxdexError
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ IN_FLIGHT = dt.timedelta(minutes=15)
 
 _KEPT_HEADERS = ("content-type", "location", "retry-after")
 _MOST_BYTES = 1 << 20
+
+_SHOWN_ONCE = Conflict(
+    "the first request with this Idempotency-Key was done, and what it made is shown once: revoke it and make another"
+)
 
 Key = Annotated[
     str | None,
@@ -48,12 +52,21 @@ Key = Annotated[
 
 
 class Answer:
-    """A response under way: status, body and headers."""
+    """A response under way: status, body and headers.
 
-    def __init__(self, body: BaseModel, status: int = 201, *, location: str | None = None) -> None:
+    Parameters
+    ----------
+    secret
+        Whether the body is shown once and kept nowhere: a retry is then told so.
+    """
+
+    def __init__(
+        self, body: BaseModel, status: int = 201, *, location: str | None = None, secret: bool = False
+    ) -> None:
         self.body = body
         self.status = status
         self.location = location
+        self.secret = secret
 
     def response(self) -> Response:
         """Write it out."""
@@ -92,23 +105,27 @@ class Once:
         if isinstance(number, Response):
             return number
         try:
-            response = self._work(work)
+            response, kept = self._work(work)
         except BaseException:
             self._forget(number)
             raise
-        if response.status_code >= 500 or response.status_code == 429 or len(response.body) > _MOST_BYTES:
+        if kept.status_code >= 500 or kept.status_code == 429 or len(kept.body) > _MOST_BYTES:
             self._forget(number)
         else:
-            self._keep(number, response)
+            self._keep(number, kept)
         return response
 
-    def _work(self, work: Callable[[], Answer]) -> Response:
+    def _work(self, work: Callable[[], Answer]) -> tuple[Response, Response]:
+        """Return the answer, and what a retry will be answered."""
         try:
-            return work().response()
+            answer = work()
         except VoxdexError as error:
             if status_of(error) >= 500:
                 raise
-            return problem_of(error)
+            response = problem_of(error)
+            return response, response
+        response = answer.response()
+        return response, problem_of(_SHOWN_ONCE) if answer.secret else response
 
     def _digest(self, body: BaseModel | str) -> str:
         content = body if isinstance(body, str) else body.model_dump_json()

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from api.dependencies import Services
+from api.intake_threads import IntakeThreads
 from api.keys import KeyRing
 from api.preload import Preload
 from api.probing import ProbeThreads
 from api.readiness import Examiner
 from api.security import Gate, RateLimiter
+from indexer.db.repositories import Galleries
 from indexer.errors import VoxdexError
 from indexer.media import MediaStore, sweep_media
 from indexer.settings import Settings
+from indexer.types import GalleryId
 
 if TYPE_CHECKING:
     from api.live import LiveGalleries
-    from api.voice_intake import VoiceIntake
     from indexer.db.session import Database
+    from indexer.intake import Intake
     from indexer.jobs.bulk import BulkIngest
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class Runtime:
         self.limiter = RateLimiter(settings.broker)
         self.media = MediaStore(settings.media_path)
         self.probe_threads = ProbeThreads(settings.probes)
+        self.intake_threads = IntakeThreads()
         self.examiner = Examiner(self)
         self.stopping = threading.Event()
         """Set when the process is asked to stop, so that streams without end end."""
@@ -71,11 +75,22 @@ class Runtime:
         return live
 
     @cached_property
-    def intake(self) -> "VoiceIntake":
-        """Takes single recordings in."""
-        from api.voice_intake import VoiceIntake
+    def intake(self) -> "Intake":
+        """Takes single recordings in; what it committed is found by the next request."""
+        from indexer.intake import Intake
 
-        return VoiceIntake(self.database, self.settings, live=self.live, media=self.media)
+        return Intake(
+            self.database,
+            self.settings,
+            media=self.media,
+            encoder_for=self.live.encoder_for,
+            committed=self.live.catch_up,
+        )
+
+    def gallery_id(self, name: str) -> GalleryId:
+        """Return the id of the gallery of this name, or raise NotFound."""
+        with self.database.read_scope() as session:
+            return GalleryId(Galleries(session).by_name(name).id)
 
     @cached_property
     def preload(self) -> Preload:

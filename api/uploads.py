@@ -52,6 +52,11 @@ class Upload:
     size_bytes: int = 0
     sha256: str = ""
 
+    @property
+    def identity(self) -> str:
+        """What makes two uploads the same request: content and name."""
+        return f"{self.sha256} {self.name}"
+
 
 def audio_body(*parts: str) -> dict[str, Any]:
     """Describe a body of audio in the API's document: multipart with these parts, or the bytes as they are."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import catalog, encoders, indexes, ingest, serve, service, system, voices
+from api.cli import catalog, encoders, indexes, ingest, keys, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 
@@ -45,6 +45,7 @@ app.add_typer(catalog.recordings, name="recordings")
 app.add_typer(catalog.galleries, name="galleries")
 app.add_typer(indexes.index, name="index")
 app.add_typer(encoders.encoder, name="encoder")
+app.add_typer(keys.key, name="key")
 app.add_typer(system.db, name="db")
 
 

@@ -1,7 +1,7 @@
 """Names, numbers and pages, as every route takes and gives them."""
 
 import datetime as dt
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -46,13 +46,17 @@ Reference = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
 """Where a person's consent is kept."""
 
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Instant = AwareDatetime
-"""A moment with its time zone; given back in UTC."""
 
 
-def described(text: str, *examples: Any) -> Any:
-    """Say in the API's document what a path or query parameter means."""
-    return {"description": text, "examples": list(examples)}
+def _in_utc(moment: dt.datetime) -> dt.datetime:
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError as error:  # The first or the last day of the calendar, in another time zone.
+        raise ValueError("is outside the years 1 to 9999 in UTC") from error
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A moment with its time zone; kept and given back in UTC."""
 
 
 _Segment = Annotated[Name, BeforeValidator(slashes_restored)]
@@ -60,6 +64,10 @@ _Segment = Annotated[Name, BeforeValidator(slashes_restored)]
 GalleryName = Annotated[_Segment, Path(description="The gallery's name, percent-encoded.", examples=["calls"])]
 SpeakerName = Annotated[_Segment, Path(description="The speaker's name, percent-encoded.", examples=["Ann Lee"])]
 RowNumber = Annotated[int, Path(ge=1, le=ID_LIMIT, examples=[42])]
+
+FileName = Annotated[
+    Text | None, Query(alias="filename", max_length=1000, description="What a recording sent as a raw body is called.")
+]
 
 Cursor = Annotated[
     str | None,
@@ -75,8 +83,3 @@ class Page(View, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null: this was the last page.")
-
-
-def utc(moment: dt.datetime | None) -> dt.datetime | None:
-    """Return the same moment in UTC."""
-    return None if moment is None else moment.astimezone(dt.UTC)

@@ -47,10 +47,11 @@ class GalleryChange(Body):
         json_schema_extra={"examples": [{"identification_threshold": 0.55, "retention_days": None}]}
     )
 
-    identification_threshold: IdentificationThreshold = None
-    verification_threshold: VerificationThreshold = None
-    consent_required: ConsentRequired = False
-    retention_days: RetentionDays = None
+    # Factories, because a stated default would say that leaving a field out sets it.
+    identification_threshold: IdentificationThreshold = Field(default_factory=lambda: None)
+    verification_threshold: VerificationThreshold = Field(default_factory=lambda: None)
+    consent_required: ConsentRequired = Field(default_factory=bool)
+    retention_days: RetentionDays = Field(default_factory=lambda: None)
 
 
 class Gallery(View):

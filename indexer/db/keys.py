@@ -98,7 +98,7 @@ class Keys:
         stale = ApiKey.last_used_at.is_(None) | (ApiKey.last_used_at < now - LAST_USED_STEP)
         self._session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=now))
 
-    def _rows(self, query: "Select[tuple[ApiKey, str | None]]") -> list[KeyRow]:
+    def _rows(self, query: "Select[ApiKey, str]") -> list[KeyRow]:
         return [
             KeyRow(
                 id=key.id,
@@ -117,7 +117,7 @@ class Keys:
         ]
 
 
-def _query() -> "Select[tuple[ApiKey, str | None]]":
+def _query() -> "Select[ApiKey, str]":
     return (
         select(ApiKey, Gallery.name)
         .outerjoin(Gallery, Gallery.id == ApiKey.gallery_id)

@@ -4,12 +4,13 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
 from indexer.db.models import Enrollment, Gallery, Speaker, SpeakerLabel, Utterance, utc_now
 from indexer.db.repositories import Speakers, batches, insert_if_absent, require_name, require_text
+from indexer.db.rows import PAGE_LIMIT
 from indexer.errors import AlreadyExists, ConsentRequired, InvalidRequest, NotFound
 from indexer.types import GalleryId, RecordingId, SpeakerId
 
@@ -25,6 +26,17 @@ class Consent:
 
     reference: str
     given_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class EnrolledRecording:
+    """A recording that a speaker is enrolled with."""
+
+    id: RecordingId
+    utterances: int
+    """Stretches of it that are enrolled as the speaker."""
+    enrolled_s: float
+    created_at: dt.datetime
 
 
 class SpeakerRecords:
@@ -158,6 +170,26 @@ class SpeakerRecords:
             self._session.execute(delete(Enrollment).where(Enrollment.id.in_(some)))
         Changes(self._session).speakers_changed(self._gallery_id)
         return len(numbers)
+
+    def enrollments(self, speaker_id: SpeakerId, after: int = 0, limit: int = PAGE_LIMIT) -> list[EnrolledRecording]:
+        """List the recordings that a speaker is enrolled with, in id order above `after`."""
+        query = (
+            select(
+                Utterance.recording_id,
+                func.count(Utterance.id),
+                func.sum(Utterance.end_s - Utterance.start_s),
+                func.min(Enrollment.created_at),
+            )
+            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .where(Enrollment.speaker_id == speaker_id, Utterance.recording_id > after)
+            .group_by(Utterance.recording_id)
+            .order_by(Utterance.recording_id)
+            .limit(limit)
+        )
+        return [
+            EnrolledRecording(RecordingId(number), utterances, float(enrolled_s), created_at)
+            for number, utterances, enrolled_s, created_at in self._session.execute(query)
+        ]
 
     def _row(self, speaker_id: SpeakerId) -> Speaker:
         row = self._session.get(Speaker, speaker_id)

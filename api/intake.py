@@ -1,0 +1,33 @@
+"""What uploads that are kept have in common: received once the gallery is known to exist, taken in, found at once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from api.runtime import Runtime
+from api.uploads import Upload, received
+from indexer.intake import Sent, Taken
+
+
+@asynccontextmanager
+async def received_to_keep(request: Request, parts: Runtime, gallery: str) -> AsyncIterator[Upload]:
+    """Receive the one recording of a request, after making sure that there is a gallery for it.
+
+    Raises
+    ------
+    NotFound
+        If there is no such gallery; nothing was read then.
+    """
+    await run_in_threadpool(parts.gallery_id, gallery)
+    limit = min(parts.settings.api.max_upload_bytes, parts.settings.audio.max_bytes)
+    async with received(request, parts.media, max_bytes=limit) as uploads:
+        yield uploads["file"]
+
+
+def take(parts: Runtime, gallery: str, upload: Upload, *, channels: str | None, **said: Any) -> Taken:
+    """Take an upload into a gallery; raises what `Intake.take` raises."""
+    sent = Sent(upload.path, upload.name, upload.size_bytes, upload.sha256, **said)
+    return parts.intake.take(parts.gallery_id(gallery), sent, channels=channels)

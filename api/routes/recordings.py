@@ -1,0 +1,157 @@
+"""Recordings: uploaded, listed, shown, listened to, erased."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from api.idempotency import Answer, Idempotent
+from api.intake import received_to_keep, take
+from api.openapi import problems
+from api.pagination import after_of, page_of
+from api.runtime import Runtime, runtime_of
+from api.schemas.common import PAGE_ROWS, Cursor, FileName, GalleryName, Instant, Limit, Name, Page, RowNumber, Text
+from api.schemas.galleries import Erased
+from api.schemas.recordings import Recording, RecordingDetail, Utterance
+from api.security import Reader, Writer
+from api.uploads import audio_body
+from indexer.db.models import RecordingState
+from indexer.db.rows import RecordingSummary
+from indexer.stretches import MOST_STRETCH_S, audio_of, stretch_as_wav
+
+router = APIRouter(prefix="/galleries/{gallery}/recordings", tags=["recordings"])
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+
+_KNOWN: dict[str, Any] = {"model": Recording, "description": "The gallery has this content already"}
+_WAV: dict[str, Any] = {
+    "description": "WAV: 16 kHz, 16 bits, one track",
+    "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
+}
+_Second = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Recording,
+    responses={200: _KNOWN, **problems(404, 409, 413, 415)},
+    openapi_extra=audio_body("file"),
+)
+async def create_recording(
+    request: Request,
+    gallery: GalleryName,
+    principal: Writer,
+    parts: Parts,
+    once: Idempotent,
+    speaker: Annotated[Name | None, Query(description="Whom to enroll it as.")] = None,
+    session: Annotated[Name | None, Query(description="The occasion it was made on.")] = None,
+    recorded_at: Annotated[Instant | None, Query(description="When it was made, with the time zone.")] = None,
+    label: Annotated[list[Name] | None, Query(max_length=100, description="Words it is known by.")] = None,
+    channels: Annotated[
+        Text | None, Query(max_length=16, description="mix, left, right, a channel number, or each.")
+    ] = None,
+    _filename: FileName = None,
+) -> Response:
+    """Take one recording in and keep its audio; for many, post a job."""
+    async with received_to_keep(request, parts, gallery) as upload:
+
+        def work() -> Answer:
+            said = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "labels": label or ()}
+            taken = take(parts, gallery, upload, channels=channels, **said)
+            row, _ = parts.services.catalog.recording(gallery, taken.recording_id)
+            location = f"/v1/galleries/{quote(gallery, '')}/recordings/{row.id}"
+            return Answer(Recording(**_fields(row)), 201 if taken.created else 200, location=location)
+
+        return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))
+
+
+@router.get("", responses=problems(404))
+def list_recordings(
+    gallery: GalleryName,
+    principal: Reader,
+    parts: Parts,
+    state: Annotated[RecordingState | None, Query(description="Only recordings in this state.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_ROWS,
+) -> Page[Recording]:
+    """List the recordings of a gallery in the order they came in."""
+    found = parts.services.catalog.recordings(gallery, state=state, after=after_of(cursor), limit=limit + 1)
+    return page_of(found, limit, lambda row: Recording(**_fields(row)))
+
+
+@router.get("/{recording_id}", responses=problems(404))
+def get_recording(gallery: GalleryName, recording_id: RowNumber, principal: Reader, parts: Parts) -> RecordingDetail:
+    """Show a recording with every stretch that was embedded, and whom each is enrolled as."""
+    row, utterances = parts.services.catalog.recording(gallery, recording_id)
+    inside = [
+        Utterance(
+            id=one.utterance_id, channel=one.channel, start_s=one.start_s, end_s=one.end_s, speakers=list(one.speakers)
+        )
+        for one in utterances
+    ]
+    return RecordingDetail(**_fields(row), utterances=inside)
+
+
+@router.get(
+    "/{recording_id}/audio",
+    response_class=Response,
+    responses={200: _WAV, **problems(404, 410, 413, 415)},
+)
+def get_audio(
+    gallery: GalleryName,
+    recording_id: RowNumber,
+    principal: Reader,
+    parts: Parts,
+    start_s: Annotated[_Second, Query(description="Where the stretch begins.")] = 0.0,
+    end_s: Annotated[
+        _Second | None,
+        Query(description=f"Where it ends; left out: the recording's end. {MOST_STRETCH_S:g} s are the most."),
+    ] = None,
+    channels: Annotated[
+        Text | None, Query(max_length=16, description="mix, left, right or a channel number; left out: mix.")
+    ] = None,
+) -> Response:
+    """Listen to a stretch of a recording, where its audio is still there."""
+    row, _ = parts.services.catalog.recording(gallery, recording_id)
+    with audio_of(row, parts.media, parts.settings) as path:
+        wav = stretch_as_wav(
+            path,
+            start_s=start_s,
+            end_s=end_s,
+            channels=channels,
+            settings=parts.settings,
+            name=f"recording {recording_id}",
+        )
+    return Response(wav, media_type="audio/wav", headers={"Cache-Control": "no-store"})
+
+
+@router.delete("/{recording_id}", responses=problems(404))
+def delete_recording(gallery: GalleryName, recording_id: RowNumber, principal: Writer, parts: Parts) -> Erased:
+    """Erase a recording: row, utterances, vectors, enrollments, and its audio if it was uploaded."""
+    return Erased.model_validate(parts.services.catalog.delete_recording(gallery, recording_id))
+
+
+def _fields(row: RecordingSummary) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "uri": row.uri,
+        "state": row.state,
+        "content_sha256": row.content_sha256,
+        "duration_s": row.duration_s,
+        "speech_s": row.speech_s,
+        "sample_rate_hz": row.sample_rate_hz,
+        "channels": row.channels,
+        "container": row.container,
+        "codec": row.codec,
+        "size_bytes": row.size_bytes,
+        "session": row.session,
+        "recorded_at": row.recorded_at,
+        "labels": list(row.labels),
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+        "created_at": row.created_at,
+        "utterance_count": row.utterances,
+        "speakers": list(row.speakers),
+    }

@@ -1,0 +1,121 @@
+"""Speakers: added, listed, changed, found to be one person, erased."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from api import catalog
+from api.idempotency import Answer, Idempotent
+from api.openapi import problems
+from api.pagination import after_of, page_of
+from api.runtime import Runtime, runtime_of
+from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, Page, SpeakerName
+from api.schemas.galleries import Erased
+from api.schemas.speakers import NewSpeaker, Speaker, SpeakerChange, SpeakerMerge
+from api.security import Reader, Writer
+from indexer.db.rows import SpeakerSummary
+from indexer.db.speaker_records import Consent
+from indexer.errors import InvalidRequest
+
+router = APIRouter(prefix="/galleries/{gallery}/speakers", tags=["speakers"])
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+
+
+@router.post("", status_code=201, response_model=Speaker, responses=problems(404, 409, 413))
+def create_speaker(
+    gallery: GalleryName, body: NewSpeaker, principal: Writer, parts: Parts, once: Idempotent
+) -> Response:
+    """Add a speaker without a voice; enrolling a new name does that by itself."""
+
+    def work() -> Answer:
+        made = parts.services.catalog.add_speaker(
+            gallery, body.name, labels=body.labels, consent=_consent(body.consent_reference, body)
+        )
+        return Answer(_view(made), location=f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(body.name, '')}")
+
+    return once(principal, body, work)
+
+
+@router.get("", responses=problems(404))
+def list_speakers(
+    gallery: GalleryName,
+    principal: Reader,
+    parts: Parts,
+    label: Annotated[list[Name] | None, Query(max_length=50, description="Only those with all these labels.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_ROWS,
+) -> Page[Speaker]:
+    """List the speakers of a gallery in the order they were added."""
+    found = parts.services.catalog.speakers(gallery, after=after_of(cursor), limit=limit + 1, labels=label or ())
+    return page_of(found, limit, _view)
+
+
+@router.get("/{speaker}", responses=problems(404))
+def get_speaker(gallery: GalleryName, speaker: SpeakerName, principal: Reader, parts: Parts) -> Speaker:
+    """Show a speaker and how much of their voice is enrolled."""
+    return _view(parts.services.catalog.speaker_summary(gallery, speaker))
+
+
+@router.patch("/{speaker}", responses=problems(404, 409, 413))
+def change_speaker(
+    gallery: GalleryName, speaker: SpeakerName, body: SpeakerChange, principal: Writer, parts: Parts
+) -> Speaker:
+    """Change a speaker's name, labels or consent; what is left out stays."""
+    given = body.model_fields_set
+    change = catalog.SpeakerChange(
+        name=body.name if "name" in given else None,
+        labels=body.labels if "labels" in given else None,
+        changes_consent=bool(given & {"consent_reference", "consented_at"}),
+        consent=_consent(body.consent_reference, body),
+    )
+    return _view(parts.services.catalog.change_speaker(gallery, speaker, change))
+
+
+@router.post("/{speaker}/merge", response_model=Speaker, responses=problems(404, 409, 413))
+def merge_speaker(
+    gallery: GalleryName, speaker: SpeakerName, body: SpeakerMerge, principal: Writer, parts: Parts, once: Idempotent
+) -> Response:
+    """Make this speaker and another one the same person: enrollments and labels go over, and this name is gone."""
+    return once(
+        principal, body, lambda: Answer(_view(parts.services.catalog.merge_speakers(gallery, speaker, body.into)), 200)
+    )
+
+
+@router.delete("/{speaker}", responses=problems(404))
+def delete_speaker(
+    gallery: GalleryName,
+    speaker: SpeakerName,
+    principal: Writer,
+    parts: Parts,
+    keep_recordings: Annotated[
+        bool, Query(description="Forget the name only: the voice stays in the archive as an unknown one.")
+    ] = False,
+) -> Erased:
+    """Erase a speaker: name, enrollments, and the vectors and audio that were enrolled to nobody else."""
+    return Erased.model_validate(
+        parts.services.catalog.delete_speaker(gallery, speaker, keep_recordings=keep_recordings)
+    )
+
+
+def _consent(reference: str | None, body: NewSpeaker | SpeakerChange) -> Consent | None:
+    if reference is not None:
+        return Consent(reference, body.consented_at)
+    if body.consented_at is not None:
+        raise InvalidRequest("consented_at without a consent_reference; say where the consent is kept")
+    return None
+
+
+def _view(row: SpeakerSummary) -> Speaker:
+    return Speaker(
+        name=row.name,
+        labels=list(row.labels),
+        consent_reference=row.consent_reference,
+        consented_at=row.consented_at,
+        created_at=row.created_at,
+        enrolled_utterances=row.enrollments,
+        enrolled_s=row.enrolled_s,
+        recordings=row.recordings,
+    )

@@ -1,0 +1,226 @@
+"""The use case behind an upload: one recording, kept with its audio and found from now on, or refused and gone."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from indexer.archive import ArchiveFile
+from indexer.audio.channels import ChannelPolicy
+from indexer.audio.meter import Levels
+from indexer.db.models import JobItemState
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Speakers, require_name
+from indexer.db.session import Database
+from indexer.db.speaker_records import Consent, SpeakerRecords
+from indexer.embedding.encoder import Encoder
+from indexer.errors import Conflict, InvalidRequest, SilentAudio, VoxdexError
+from indexer.jobs.recorder import Outcome, Recorder
+from indexer.media import MediaStore
+from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
+from indexer.settings import Settings
+from indexer.types import GalleryId, RecordingId
+
+UPLOAD_PREFIX = "upload:"
+"""Begins the URI of a recording that came in a request: its audio is in the media folder or nowhere."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A recording that somebody sent, and what they say of it.
+
+    Attributes
+    ----------
+    path
+        Where it lies for now.
+    name
+        What they call it; None where they do not say.
+    sha256
+        Of its content, as hex.
+    """
+
+    path: Path
+    name: str | None
+    size_bytes: int
+    sha256: str
+    speaker: str | None = None
+    session: str | None = None
+    recorded_at: dt.datetime | None = None
+    labels: Sequence[str] = ()
+    consent: Consent | None = None
+
+    @property
+    def uri(self) -> str:
+        """What the record calls it."""
+        return UPLOAD_PREFIX + (self.name or self.sha256[:16])
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of it.
+
+    Attributes
+    ----------
+    created
+        False where the gallery had this content already.
+    levels
+        How loud it is; None where it was not decoded, because it was known.
+    """
+
+    recording_id: RecordingId
+    created: bool
+    enrolled: int
+    levels: Levels | None
+
+
+class _Refused(VoxdexError):
+    """Carries the reason out of a transaction that is not to be tried again. Never leaves this module."""
+
+    def __init__(self, reason: VoxdexError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Intake:
+    """Takes single recordings into galleries.
+
+    Parameters
+    ----------
+    media
+        Keeps their audio.
+    encoder_for
+        The encoder of a gallery.
+    committed
+        Called with a gallery after something was written into it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        media: MediaStore,
+        encoder_for: Callable[[GalleryId], Encoder],
+        committed: Callable[[GalleryId], None],
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._media = media
+        self._encoder_for = encoder_for
+        self._committed = committed
+
+    def take(self, gallery_id: GalleryId, sent: Sent, *, channels: str | None = None) -> Taken:
+        """Embed a recording, keep its audio, and enroll it as its speaker where one is named.
+
+        Nothing is left of one that cannot be used: whoever sent it is told why, and can send another.
+
+        Raises
+        ------
+        InvalidAudio
+            If it cannot be used.
+        ConsentRequired
+            If its speaker is to be enrolled, the gallery requires consent and there is none.
+        Conflict
+            If the gallery has it already, enrolled as somebody else.
+        NotFound
+            If the gallery is gone.
+        """
+        policy = ChannelPolicy.parse(channels or self._settings.audio.channels)
+        if sent.speaker is not None:
+            self._require_consent(gallery_id, require_name("speaker", sent.speaker), sent.consent)
+        encoder = self._encoder_for(gallery_id)
+        recorder = Recorder(
+            database=self._database, gallery_id=gallery_id, encoder_id=encoder.id, channels=policy, naming="must"
+        )
+        result = self._embedded(encoder, policy, recorder, sent)
+        outcome = self._keep(recorder, result, sent)
+        self._committed(gallery_id)
+        assert outcome.recording_id is not None
+        created = outcome.state == JobItemState.DONE
+        return Taken(outcome.recording_id, created, outcome.enrolled, result.levels)
+
+    def _embedded(self, encoder: Encoder, policy: ChannelPolicy, recorder: Recorder, sent: Sent) -> EmbeddedFile:
+        file = ArchiveFile(
+            sent.path,
+            sent.speaker,
+            sent.size_bytes,
+            uri=sent.uri,
+            session=sent.session,
+            recorded_at=sent.recorded_at,
+            labels=tuple(sent.labels),
+        )
+        pipeline = EmbeddingPipeline(
+            encoder, channels=policy, limits=self._settings.audio, decode_threads=1, is_known=recorder.is_known
+        )
+        with closing(pipeline.run([file])) as results:
+            result = next(results)
+        if result.error is not None:
+            raise result.error
+        if not result.known and not result.utterances:
+            raise SilentAudio(f"{sent.uri}: no stretch of it holds sound; check the recording's level")
+        voices = {utterance.track for utterance in result.utterances}
+        if sent.speaker is not None and policy.kind == "each" and len(voices) > 1:
+            raise InvalidRequest(
+                f"{sent.uri}: {len(voices)} channels hold sound and channels = each keeps them apart; one speaker is "
+                "enrolled from one of them: name it, or mix them"
+            )
+        return result
+
+    def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent) -> Outcome:
+        """Write it, with its audio in its place before the commit and gone again where there was none."""
+        key = None if result.known else self._media.keep(sent.path, recorder.gallery_id)
+        kept = False
+        try:
+            placed = replace(result, file=replace(result.file, media_key=key))
+            outcome = self._write(recorder, placed, sent)
+            kept = outcome.state == JobItemState.DONE
+            return outcome
+        finally:
+            if key is not None and not kept:
+                self._media.delete([key])
+
+    def _write(self, recorder: Recorder, result: EmbeddedFile, sent: Sent) -> Outcome:
+        def before(session: Session) -> None:
+            if sent.speaker is not None:
+                self._prepare(session, recorder.gallery_id, result, sent)
+
+        def refuse(session: Session, outcomes: Sequence[Outcome]) -> None:
+            if outcomes[0].error is not None:
+                raise _Refused(outcomes[0].error)
+
+        try:
+            return recorder.commit([result], note=refuse, fence=before)[0]
+        except _Refused as refused:
+            raise refused.reason from None
+
+    def _prepare(self, session: Session, gallery_id: GalleryId, result: EmbeddedFile, sent: Sent) -> None:
+        """Note the consent that came with it, in the transaction that enrolls."""
+        assert sent.speaker is not None
+        if result.known and result.content_sha256 is not None:
+            self._require_one_voice(session, gallery_id, result.content_sha256, sent)
+        if sent.consent is not None:
+            speaker_id = Speakers(session).get_or_create(gallery_id, [sent.speaker])[sent.speaker]
+            SpeakerRecords(session, gallery_id).set_consent(speaker_id, sent.consent)
+
+    def _require_one_voice(self, session: Session, gallery_id: GalleryId, content_sha256: str, sent: Sent) -> None:
+        """Refuse to enroll all channels of a recording that is there already with its channels kept apart."""
+        recordings = Recordings(session)
+        row = recordings.by_content(gallery_id, content_sha256)
+        if row is None:
+            return
+        channels = {utterance.channel for utterance in recordings.utterances(RecordingId(row.id))}
+        if len(channels) > 1:
+            raise _Refused(
+                Conflict(
+                    f"{sent.uri}: it is recording {row.id} already, with {len(channels)} channels kept apart; "
+                    "send a recording of the speaker alone"
+                )
+            )
+
+    def _require_consent(self, gallery_id: GalleryId, speaker: str, consent: Consent | None) -> None:
+        with self._database.read_scope() as session:
+            given = consent.reference if consent is not None else None
+            SpeakerRecords(session, gallery_id).require_consent(speaker, given)

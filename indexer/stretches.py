@@ -1,0 +1,104 @@
+"""A stretch of a stored recording, to listen to: found where its audio is, checked, decoded, written as WAV."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from indexer.audio.decode import ChannelPolicy, open_audio
+from indexer.db.rows import RecordingSummary
+from indexer.errors import AudioGone, InvalidRequest, NotFound
+from indexer.intake import UPLOAD_PREFIX
+from indexer.jobs.remote import fetched
+from indexer.media import MediaStore
+from indexer.pipeline import hash_content
+from indexer.settings import Settings
+from indexer.types import SAMPLE_RATE_HZ
+
+MOST_STRETCH_S = 600.0
+"""Longest stretch that is given out at once: 19 MB of WAV."""
+
+
+@contextmanager
+def audio_of(recording: RecordingSummary, media: MediaStore, settings: Settings) -> Iterator[Path]:
+    """Give the file that a recording was made of, for as long as the block lasts.
+
+    Raises
+    ------
+    AudioGone
+        If it is not there any more, or is another one: a stretch of somebody else is worse than none.
+    AccessDenied, Unavailable
+        If the place refuses, or does not answer now.
+    """
+    if recording.media_key is None and recording.uri.startswith(UPLOAD_PREFIX):
+        raise _gone(recording)
+    place = (
+        nullcontext(media.path_of(recording.media_key))
+        if recording.media_key is not None
+        else fetched(recording.uri, settings)
+    )
+    try:
+        with place as path:
+            if not path.is_file():
+                raise _gone(recording)
+            name = f"recording {recording.id}"
+            if hash_content(path, max_bytes=settings.audio.max_bytes, name=name) != recording.content_sha256:
+                raise AudioGone(f"{name}: another file is at the place it was read from; ingest that one to hear it")
+            yield path
+    except AudioGone:
+        raise
+    except NotFound as error:
+        raise _gone(recording) from error
+
+
+def _gone(recording: RecordingSummary) -> AudioGone:
+    return AudioGone(f"recording {recording.id}: its audio is not at its place any more; only its vectors are kept")
+
+
+def stretch_as_wav(
+    path: Path, *, start_s: float, end_s: float | None, channels: str | None, settings: Settings, name: str
+) -> bytes:
+    """Decode a stretch of a recording into a WAV file: 16 kHz, 16 bits, one track.
+
+    Parameters
+    ----------
+    end_s
+        None means the end of the recording, if that is not too far.
+
+    Raises
+    ------
+    InvalidRequest
+        If the stretch is empty, begins after the end, or lasts more than `MOST_STRETCH_S`.
+    InvalidAudio
+        If it cannot be decoded.
+    """
+    wanted_s = MOST_STRETCH_S if end_s is None else end_s - start_s
+    if not 0 < wanted_s <= MOST_STRETCH_S:
+        raise InvalidRequest(
+            f"start_s = {start_s:g} and end_s = {end_s:g} give {wanted_s:g} s: ask for more than 0 and at most "
+            f"{MOST_STRETCH_S:g} s at once"
+        )
+    policy = ChannelPolicy.parse(channels or "mix")
+    if policy.kind == "each":
+        raise InvalidRequest("channels = each gives several tracks, and a stretch is one; name a channel, or mix")
+    first, last = round(start_s * SAMPLE_RATE_HZ), round((start_s + wanted_s) * SAMPLE_RATE_HZ)
+    pieces: list[np.ndarray] = []
+    position = 0
+    with open_audio(path, channels=policy, limits=settings.audio, name=name) as reader:
+        for block in reader.blocks():
+            inside = block[0, max(0, first - position) : max(0, last - position)]
+            if inside.size:
+                pieces.append(inside)
+            position += block.shape[1]
+            if position > last:
+                break
+    if not pieces:
+        raise InvalidRequest(f"start_s = {start_s:g} is after the end of {name} ({position / SAMPLE_RATE_HZ:g} s)")
+    if end_s is None and position > last:
+        raise InvalidRequest(f"{name} goes on for more than {MOST_STRETCH_S:g} s: say where the stretch ends")
+    written = io.BytesIO()
+    soundfile.write(written, np.clip(np.concatenate(pieces), -1, 1), SAMPLE_RATE_HZ, "PCM_16", format="WAV")
+    return written.getvalue()
