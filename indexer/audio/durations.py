@@ -33,7 +33,7 @@ UNKNOWN_S = 30.0
 """What is taken for the length of a file whose size is not known either."""
 
 # Containers whose length is in the first bytes; Ogg's and Matroska's is found at the end, or nowhere.
-_TOLD_AT_THE_START = frozenset({"wav", "flac", "nist", "w64", "tta"})
+_TOLD_AT_THE_START = frozenset({"wav", "flac", "nist", "tta"})
 
 
 def guess_duration_s(name: str, size_bytes: int | None) -> float:
@@ -47,7 +47,7 @@ def guess_duration_s(name: str, size_bytes: int | None) -> float:
 def estimate_duration_s(path: Path, size_bytes: int) -> float:
     """Read the seconds of audio from a local file's header where one read tells, or guess them."""
     guess = guess_duration_s(path.name, size_bytes)
-    if path.suffix.lower() not in (".wav", ".wave", ".flac", ".sph", ".w64", ".tta"):
+    if path.suffix.lower() not in (".wav", ".wave", ".flac", ".sph", ".tta"):
         return guess
     try:
         with path.open("rb", buffering=0) as file:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, utc_now
 from indexer.db.repositories import batches, insert_if_absent
 from indexer.errors import LeaseLost
@@ -56,7 +57,7 @@ class Plans:
 
     def claim(self, lease_s: float) -> Job | None:
         """Take the lease, and return the job; None where it is planned, has ended, is gone, or somebody else plans."""
-        now = utc_now()
+        now = clock(self._session)
         taken = self._session.scalar(
             update(Job)
             .where(
@@ -79,11 +80,11 @@ class Plans:
 
     def renew(self, lease_s: float) -> bool:
         """Keep the lease; False where it is lost."""
-        return self._update(lease_until=utc_now() + dt.timedelta(seconds=lease_s))
+        return self._update(lease_until=clock(self._session) + dt.timedelta(seconds=lease_s))
 
     def advance(self, cursor: dict[str, Any], lease_s: float) -> None:
         """Note how far the source was read; LeaseLost where somebody else plans, or the job was canceled."""
-        if not self._update(cursor=cursor, lease_until=utc_now() + dt.timedelta(seconds=lease_s)):
+        if not self._update(cursor=cursor, lease_until=clock(self._session) + dt.timedelta(seconds=lease_s)):
             raise LeaseLost(f"job {self._job_id}: another worker plans it, or it was canceled")
 
     def add(self, items: Sequence[NewItem], estimated_s: float) -> tuple[ShardId | None, list[NewItem]]:
@@ -100,7 +101,7 @@ class Plans:
         """
         shard_id = self._session.scalars(
             insert(JobShard).returning(JobShard.id),
-            {"job_id": self._job_id, "items": 0, "estimated_s": estimated_s, "sent_at": utc_now()},
+            {"job_id": self._job_id, "items": 0, "estimated_s": estimated_s, "sent_at": clock(self._session)},
         ).one()
         added: set[str] = set()
         failed = 0
@@ -134,7 +135,7 @@ class Plans:
 
     def pause(self) -> bool:
         """Give the lease back, for planning to be sent again; False where it was lost."""
-        return self._update(lease_token=None, lease_until=None, sent_at=utc_now())
+        return self._update(lease_token=None, lease_until=None, sent_at=clock(self._session))
 
     def stall(self) -> int | None:
         """Give the lease back because the source is out of reach; return how often in a row, None where it was lost."""
@@ -144,13 +145,16 @@ class Plans:
         # `advance` writes the cursor without the count: progress ends the row.
         stalls = int((job.cursor or {}).get(_STALLS, 0)) + 1
         given_back = self._update(
-            cursor={**(job.cursor or {}), _STALLS: stalls}, lease_token=None, lease_until=None, sent_at=utc_now()
+            cursor={**(job.cursor or {}), _STALLS: stalls},
+            lease_token=None,
+            lease_until=None,
+            sent_at=clock(self._session),
         )
         return stalls if given_back else None
 
     def complete(self) -> bool:
         """State that every file is listed, and give the lease back; False where it was lost."""
-        return self._update(planned_at=utc_now(), lease_token=None, lease_until=None)
+        return self._update(planned_at=clock(self._session), lease_token=None, lease_until=None)
 
     def _update(self, **values: Any) -> bool:
         mine = (Job.id == self._job_id, Job.lease_token == self._token, Job.state.in_(_PLANNED_IN))

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from indexer.archive import SpeakerRule
 from indexer.audio.durations import UNKNOWN_S
-from indexer.db.repositories import NAME_LIMIT
+from indexer.db.repositories import NAME_LIMIT, require_text
 from indexer.errors import InvalidRequest, VoxdexError
 from indexer.jobs.folders import local_entry
 from indexer.jobs.source import Cursor, Listed, SourceEntry, UnusableEntry, place
@@ -228,6 +228,7 @@ def _text(row: Row, column: str, limit: int | None = NAME_LIMIT) -> str | None:
 
 
 def _require_printable(what: str, value: str, limit: int | None) -> str:
+    require_text(what, value)
     if limit is not None and (len(value) > limit or not value.isprintable()):
         raise InvalidRequest(f"{what} {value[:80]!r} ({len(value)} characters) must be at most {limit} printable ones")
     return value

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from indexer.archive import as_text
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job
 from indexer.db.plans import NewItem, Plans, reached
@@ -80,7 +79,7 @@ class Planner:
         except VoxdexError as error:
             with self.database.session_scope() as session:
                 if Plans(session, job_id, token).renew(self.settings.lease_s):
-                    Jobs(session).fail(job_id, as_text(one_line(error)))
+                    Jobs(session).fail(job_id, _keepable(one_line(error)))
         else:
             self._close(job_id, token, finished)
 
@@ -140,7 +139,9 @@ class Planner:
             plans, jobs = Plans(session, JobId(job.id), token), Jobs(session)
             stalls = plans.stall()
             if stalls is not None and stalls >= MAX_STALLS:
-                jobs.fail(JobId(job.id), as_text(f"{one_line(error)} ({stalls} tries); retry the job when it is back"))
+                jobs.fail(
+                    JobId(job.id), _keepable(f"{one_line(error)} ({stalls} tries); retry the job when it is back")
+                )
 
 
 def send(message: Callable[[], None]) -> None:
@@ -164,8 +165,7 @@ def _item(entry: SourceEntry | UnusableEntry, source: str) -> tuple[NewItem, flo
         except InvalidRequest as error:
             entry = UnusableEntry(entry.uri if entry.line is None else place(source, entry.line), error)
     if isinstance(entry, UnusableEntry):
-        message = as_text(one_line(entry.error)).replace("\0", "\\0")
-        uri = as_text(entry.uri).replace("\0", "\\0")
+        uri, message = _keepable(entry.uri), _keepable(one_line(entry.error))
         return NewItem(uri, error_code=entry.error.code, error_message=message), 0.0
     item = NewItem(
         uri=entry.uri,
@@ -177,6 +177,11 @@ def _item(entry: SourceEntry | UnusableEntry, source: str) -> tuple[NewItem, flo
         line=entry.line,
     )
     return item, entry.estimated_s
+
+
+def _keepable(text: str) -> str:
+    """Write what no database keeps (NUL, lone surrogates) as an escape."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
 def _contradictions(plans: Plans, repeated: Sequence[NewItem], source: str) -> list[NewItem]:

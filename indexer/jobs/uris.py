@@ -40,8 +40,8 @@ def normal_uri(text: str) -> str:
         return _normal_path(_path_of(text) if scheme else text)
     if scheme not in REMOTE_SCHEMES:
         raise InvalidRequest(f"{text!r}: {scheme}:// is not read; use a path, file://, s3://, gs:// or https://")
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text) or "::" in text:
-        raise InvalidRequest(f"{text!r} holds control characters or '::', which have no place in a URL")
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+        raise InvalidRequest(f"{text!r} holds control characters, which have no place in a URL")
     if scheme in ("s3", "gs"):
         return _normal_object(scheme, text)
     return _normal_web(text)
@@ -84,8 +84,8 @@ def _normal_path(text: str) -> str:
 
 def _normal_object(scheme: str, text: str) -> str:
     bucket, _, key = text.partition("://")[2].partition("/")
-    if not _BUCKET.fullmatch(bucket) or any(part in ("..", ".") for part in key.split("/")):
-        raise InvalidRequest(f"{text!r}: give {scheme}://bucket/key, without '.' and '..' in the key")
+    if not _BUCKET.fullmatch(bucket) or "::" in key or any(part in ("..", ".") for part in key.split("/")):
+        raise InvalidRequest(f"{text!r}: give {scheme}://bucket/key, without '.', '..' and '::' in the key")
     return f"{scheme}://{bucket}/{key}"
 
 
