@@ -9,6 +9,8 @@ import typer
 
 from api.cli import options
 from api.cli.output import EXIT_SOME_FAILED, counted, print_json, print_line, print_notice
+from api.cli.remote import Key, Url
+from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from indexer.ingest import IngestReport, Tally
@@ -18,7 +20,11 @@ _SHOWN_FAILURES = 20
 
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files, folders, or CSV manifests with a column named path.", readable=False)
+        list[str],
+        typer.Argument(
+            help="Files, folders, or CSV manifests with a column named path; with --remote also URLs (s3://, gs://, "
+            "https://), all of it as the workers of the service see it.",
+        ),
     ],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     speaker_from: Annotated[
@@ -32,14 +38,53 @@ def ingest(
     ] = None,
     channels: options.Channels = None,
     encoder: options.Encoder = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Have a running service do it (--url), as a job for each of PATHS.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="With --remote: post the jobs and do not wait for them.")
+    ] = False,
+    url: Url = None,
+    key: Key = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
     """Embed recordings into a gallery; run it again to go on or to add what is new.
 
     A recording is known by its content: nothing is stored twice, and what failed is tried again. Exit status 1 says
-    that some files could not be used; the summary names each with its reason.
+    that some files could not be used; the summary names each with its reason. With --remote, Ctrl-C leaves the job
+    running.
     """
+    if remote:
+        from api.cli.remote_ingest import RemoteIngest
+
+        RemoteIngest(url, key, gallery=gallery, encoder=encoder, speaker_from=speaker_from, channels=channels).run(
+            paths, detach=detach, as_json=as_json
+        )
+        return
+    if detach:
+        raise InvalidRequest("--detach is for --remote: without a service, nobody would go on")
+    _ingest_here(
+        [Path(path) for path in paths],
+        gallery=gallery,
+        speaker_from=speaker_from,
+        channels=channels,
+        encoder=encoder,
+        home=home,
+        as_json=as_json,
+    )
+
+
+def _ingest_here(
+    paths: Sequence[Path],
+    *,
+    gallery: str,
+    speaker_from: str | None,
+    channels: str | None,
+    encoder: str | None,
+    home: Path | None,
+    as_json: bool,
+) -> None:
     from api.dependencies import open_services
     from indexer.archive import list_archive, parse_speaker_rule
 

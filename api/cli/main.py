@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import catalog, encoders, indexes, ingest, keys, serve, service, system, voices
+from api.cli import catalog, encoders, indexes, ingest, jobs, keys, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 
@@ -40,6 +40,7 @@ for command in (
     system.doctor,
 ):
     app.command()(command)
+app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(catalog.speakers, name="speakers")
 app.add_typer(catalog.recordings, name="recordings")
 app.add_typer(catalog.galleries, name="galleries")

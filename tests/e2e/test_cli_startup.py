@@ -47,6 +47,7 @@ def test_no_heavy_library_is_loaded_for_it(module: str) -> None:
         ),
         *("galleries list", "galleries show", "galleries delete", "index info", "index check", "index rebuild"),
         *("encoder list", "encoder pull", "encoder show", "encoder add", "db upgrade"),
+        *("jobs list", "jobs show", "jobs watch", "jobs items", "jobs cancel", "jobs retry"),
     ],
 )
 def test_every_command_takes_home_and_json(command: str) -> None:

@@ -1,0 +1,193 @@
+"""`voxdex jobs`: bulk ingest, as a running service or the record of this machine knows it."""
+
+import itertools
+from collections import deque
+from enum import StrEnum
+from typing import Annotated, cast
+
+import typer
+
+from api.cli import options
+from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice, print_table
+from api.cli.remote import Key, Url
+
+jobs = typer.Typer(
+    help="List, watch, stop and retry jobs: those of the service at --url, else those in the record of this machine.",
+    no_args_is_help=True,
+)
+
+_Number = Annotated[int, typer.Argument(help="The job's number.", min=1, show_default=False)]
+
+
+class JobStates(StrEnum):
+    """States of a job."""
+
+    QUEUED = "queued"
+    PLANNING = "planning"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SUCCEEDED_WITH_ERRORS = "succeeded_with_errors"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class ItemStates(StrEnum):
+    """States of a file of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+
+
+@jobs.command("list")
+def list_jobs(
+    gallery: Annotated[
+        str | None, typer.Option("--gallery", "-g", help="Only jobs of this gallery.", show_default=False)
+    ] = None,
+    state: Annotated[
+        JobStates | None, typer.Option("--state", help="Only jobs in this state.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Most jobs, the newest first.", min=1)] = 20,
+    url: Url = None,
+    key: Key = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """List jobs, newest first, with what became of their files."""
+    from api.cli.job_desk import open_desk
+    from voxdex_client.models import JobState
+
+    with open_desk(url, key, home) as desk:
+        found = list(deque(desk.jobs(gallery, cast(JobState | None, state)), maxlen=limit))[::-1]
+    if as_json:
+        print_json({"jobs": [job.model_dump(mode="json") for job in found]})
+        return
+    print_table(
+        ("job", "gallery", "state", "source", "found", "ingested", "already there", "failed", "posted"),
+        (
+            (
+                job.id,
+                job.gallery,
+                job.state,
+                job.source,
+                job.found,
+                job.done,
+                job.duplicate,
+                job.failed,
+                f"{job.created_at:%Y-%m-%d %H:%M}",
+            )
+            for job in found
+        ),
+    )
+
+
+@jobs.command("show")
+def show_job(
+    job_id: _Number, url: Url = None, key: Key = None, home: options.Home = None, as_json: options.Json = False
+) -> None:
+    """Show a job: how far it is, how fast, and the first files that failed."""
+    from api.cli.job_desk import open_desk
+    from api.cli.watching import SHOWN_FAILURES, failure_document, print_summary
+
+    with open_desk(url, key, home) as desk:
+        job = desk.job(job_id)
+        failures = list(itertools.islice(desk.items(job_id, "failed"), SHOWN_FAILURES)) if job.failed else []
+    if as_json:
+        print_json({**job.model_dump(mode="json"), "failures": [failure_document(item) for item in failures]})
+        return
+    for field, value in (
+        ("source", job.source),
+        ("kind", job.kind),
+        ("speakers", job.speaker_from),
+        ("duplicates", job.on_duplicate),
+        ("posted", f"{job.created_at:%Y-%m-%d %H:%M:%S %Z}"),
+    ):
+        print_line(f"{field:11} {value}")
+    for item in failures:
+        print_line(f"failed      {item.error_code}: {item.error_message}")
+    print_summary(job, again=f"voxdex jobs items {job_id} --state failed")
+
+
+@jobs.command("watch")
+def watch_job(
+    job_id: _Number, url: Url = None, key: Key = None, home: options.Home = None, as_json: options.Json = False
+) -> None:
+    """Watch a job until it ends; Ctrl-C stops the watching and not the job.
+
+    Exit status 1 says that some files could not be used, or that the job failed or was canceled.
+    """
+    from api.cli.job_desk import open_desk
+    from api.cli.watching import print_summary, watch
+
+    with open_desk(url, key, home) as desk:
+        job = watch(desk, job_id, again=f"voxdex jobs watch {job_id}", quiet=as_json)
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        print_summary(job, again=f"voxdex jobs items {job_id} --state failed")
+    if job.state != "succeeded":
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@jobs.command("items")
+def list_items(
+    job_id: _Number,
+    state: Annotated[
+        ItemStates | None, typer.Option("--state", help="Only files in this state.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Most files.", min=1)] = 1000,
+    url: Url = None,
+    key: Key = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the files of a job with what became of them; those that failed have the reason."""
+    from api.cli.job_desk import open_desk
+    from voxdex_client.models import JobItemState
+
+    with open_desk(url, key, home) as desk:
+        found = list(itertools.islice(desk.items(job_id, cast(JobItemState | None, state)), limit + 1))
+    shown = found[:limit]
+    if as_json:
+        items = [item.model_dump(mode="json") for item in shown]
+        print_json({"job_id": job_id, "items": items, "complete": len(found) <= limit})
+        return
+    print_table(
+        ("state", "file", "speaker", "recording", "reason"),
+        ((item.state, item.uri, item.speaker, item.recording_id, item.error_message or item.notice) for item in shown),
+    )
+    if len(found) > limit:
+        print_notice(f"there are more than {limit}: give a higher --limit")
+
+
+@jobs.command("cancel")
+def cancel_job(
+    job_id: _Number, url: Url = None, key: Key = None, home: options.Home = None, as_json: options.Json = False
+) -> None:
+    """Stop a job; what it has done stays."""
+    from api.cli.job_desk import open_desk
+
+    with open_desk(url, key, home) as desk:
+        job = desk.cancel(job_id)
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        print_line(f"job {job_id} is canceled; {job.done} of its files were ingested and stay")
+
+
+@jobs.command("retry")
+def retry_job(
+    job_id: _Number, url: Url = None, key: Key = None, home: options.Home = None, as_json: options.Json = False
+) -> None:
+    """Try the failed files of a job that has ended again."""
+    from api.cli.job_desk import open_desk
+    from api.cli.watching import retried
+
+    with open_desk(url, key, home) as desk:
+        number = desk.retry_failed(job_id)
+    if as_json:
+        print_json({"job_id": job_id, "requeued": number})
+    else:
+        print_line(f"job {job_id}: {retried(number)}")
