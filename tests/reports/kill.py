@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         impatient(service) as watcher,
     ):
         client.galleries.create(GALLERY)
+        files = sorted(archive.rglob("*.wav"))
+        client.identify(GALLERY, files[0])  # The API opens the gallery's index now, and has to follow all that comes.
         began = time.monotonic()
         job = client.jobs.create(GALLERY, str(archive)).id
         watch = Watch(service, watcher, job)
@@ -68,6 +70,9 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "killed_at_done": events["kills"],
             **count(service, job),
         }
+        report["live_index"] = follow(client, report["embeddings"])
+        sample = random.Random(arguments.seed).sample(files, min(10, len(files)))
+        report["found_again"] = sum(is_found(client, path) for path in sample)
         report["index"] = voxdex(service, "index", "check", "--gallery", GALLERY)
     report["wrong"] = wrong(report, arguments)
     return report
@@ -136,6 +141,23 @@ def wait_for_end(watch: Watch, deadline: float) -> dict[str, Any]:
     return job
 
 
+def follow(client: Client, vectors: int) -> dict[str, Any]:
+    """Return what the API's own index holds, as soon as that is everything or after a few seconds."""
+    until = time.monotonic() + 5.0
+    while True:
+        index = client.readiness().index
+        held = sum(gallery.vectors for gallery in index.galleries)
+        if held == vectors or time.monotonic() > until:
+            return {"vectors": held, "behind": sum(gallery.changes_behind for gallery in index.galleries)}
+        time.sleep(0.1)
+
+
+def is_found(client: Client, path: Path) -> bool:
+    """Tell whether a file's own recording is what the service finds first for it."""
+    found = client.search(GALLERY, path, limit=1).recordings
+    return bool(found) and found[0].uri == str(path) and found[0].score > 0.999
+
+
 def count(service: LocalService, job: int) -> dict[str, Any]:
     """Count in the record itself what is there."""
     questions = {
@@ -184,8 +206,13 @@ def wrong(report: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
     found += [f"the job's {k} is {report['job'].get(k)}, not {v}" for k, v in job.items() if report["job"].get(k) != v]
     if report["embeddings"] != report["utterances"]:
         found.append(f"{report['embeddings']} embeddings of {report['utterances']} utterances")
+    if report["live_index"] != {"vectors": report["embeddings"], "behind": 0}:
+        found.append(f"the API searches {report['live_index']}, the record holds {report['embeddings']} vectors")
+    if report["found_again"] != min(10, files):
+        found.append(f"{report['found_again']} of {min(10, files)} recordings are found by their own voice")
     index = report["index"]
-    if not (index.get("in_step") and index.get("indexed") == index.get("recorded") == report["embeddings"]):
+    # A snapshot may be older than the record; it must not hold anything that the record does not.
+    if not (index.get("in_step") and index["indexed"] + index["behind"] == index["recorded"] == report["embeddings"]):
         found.append(f"the index is not the record: {index}")
     return found
 
