@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,12 @@ from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
 from indexer.audio.meter import Levels
 from indexer.audio.segmentation import UtteranceAudio, cut_utterances
-from indexer.embedding.encoder import Encoder
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
+
+if TYPE_CHECKING:  # Loads torch.
+    from indexer.embedding.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +162,7 @@ class EmbeddingPipeline:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: "Encoder",
         *,
         channels: ChannelPolicy,
         limits: AudioSettings,

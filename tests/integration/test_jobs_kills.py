@@ -1,0 +1,312 @@
+"""Workers that are killed, overtaken or cut off lose nothing and write nothing twice, on both databases."""
+
+import datetime as dt
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sqlalchemy import select, text, update
+
+from indexer.db.models import JobItemState, JobShard, JobState, ShardState, utc_now
+from indexer.db.session import Database
+from indexer.db.transactions import in_transaction
+from indexer.errors import Conflict
+from indexer.settings import Settings
+from indexer.types import SAMPLE_RATE_HZ, JobId, ShardId, Vectors, Waveform
+from tests.fakes import SpectrumEncoder
+from tests.job_kit import (
+    ListQueue,
+    counts,
+    items_of,
+    job_of,
+    make_bulk,
+    make_gallery,
+    require_counters_equal_items,
+    shards_of,
+    submit,
+    wait_for,
+    work_off,
+    write_archive,
+)
+from tests.job_workers import DeadlyEncoder, start_worker
+
+
+class BlockedEncoder(SpectrumEncoder):
+    """Waits in its first call until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        self.entered.set()
+        assert self.let_go.wait(30)
+        return super().embed(waveforms)
+
+
+@pytest.fixture
+def queue(database: Database) -> ListQueue:
+    make_gallery(database, SpectrumEncoder())
+    return ListQueue()
+
+
+def hasty(settings: Settings, **changes: object) -> Settings:
+    """Settings under which dead workers are found within two seconds."""
+    jobs = settings.jobs.model_copy(update={"lease_s": 2.0, "sweep_s": 0.5, "tries": 10, **changes})
+    return settings.model_copy(update={"jobs": jobs})
+
+
+def silence_all(database: Database) -> None:
+    """End the lease of everybody, as time would."""
+    with database.session_scope() as session:
+        past = utc_now() - dt.timedelta(seconds=1)
+        session.execute(update(JobShard).where(JobShard.state == ShardState.RUNNING).values(lease_until=past))
+
+
+def plan(database: Database, settings: Settings, queue: ListQueue, folder: Path) -> JobId:
+    bulk = make_bulk(database, settings, queue)
+    job_id = submit(bulk, folder)
+    while queue.plans:
+        bulk.plan(queue.plans.pop())
+    return job_id
+
+
+def in_background(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def require_all_done(database: Database, job_id: JobId, count: int) -> None:
+    job = job_of(database, job_id)
+    assert (job.state, job.found, job.failed) == (JobState.SUCCEEDED, count, 0)
+    made = counts(database)
+    assert (made["recordings"], made["utterances"], made["embeddings"]) == (count, count, count)
+    assert {shard.state for shard in shards_of(database, job_id)} == {ShardState.DONE}
+    require_counters_equal_items(database, job_id)
+
+
+def test_a_worker_killed_at_any_statement_or_commit_leaves_the_record_whole(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 40, seconds=0.2)
+    settings = hasty(record_settings)
+    job_id = plan(database, settings, queue, tmp_path / "in")
+    deaths = 0
+    for dies_at in (14, 21, 29, 38, 48, 59, 71):
+        worker = start_worker(settings, SpectrumEncoder(), dies_at=dies_at)
+        worker.join(30)
+        deaths += worker.exitcode == -9
+        silence_all(database)
+        require_counters_equal_items(database, job_id)
+        made = counts(database)
+        assert made["recordings"] == made["utterances"] == made["embeddings"] == job_of(database, job_id).done
+    assert deaths >= 5
+    start_worker(settings, SpectrumEncoder()).join(60)
+    require_all_done(database, job_id, 40)
+
+
+def test_two_workers_that_are_killed_at_random_finish_a_job_exactly_once(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 120, seconds=0.2)
+    settings = hasty(record_settings, shard_files=30)
+    job_id = plan(database, settings, queue, tmp_path / "in")
+    encoder = DeadlyEncoder(pause_s=0.01)
+    dice = random.Random(7)
+    workers = [start_worker(settings, encoder) for _ in range(2)]
+    for _ in range(6):
+        time.sleep(dice.uniform(0.2, 0.6))
+        victim = dice.randrange(2)
+        workers[victim].kill()
+        workers[victim].join()
+        require_counters_equal_items(database, job_id)
+        workers[victim] = start_worker(settings, encoder)
+    wait_for(lambda: job_of(database, job_id).finished_at is not None, 60)
+    for worker in workers:
+        worker.join(30)
+    require_all_done(database, job_id, 120)
+
+
+def test_a_file_that_kills_its_workers_is_given_up_and_the_rest_of_its_shard_is_done(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 12)
+    deadly = np.full(SAMPLE_RATE_HZ // 2, 0.95) * np.sign(np.sin(np.arange(SAMPLE_RATE_HZ // 2)))
+    soundfile.write(tmp_path / "in" / "00005x.wav", deadly, SAMPLE_RATE_HZ)
+    settings = hasty(record_settings, tries=3)
+    job_id = plan(database, settings, queue, tmp_path / "in")
+    died = 0
+    for _ in range(8):
+        worker = start_worker(settings, DeadlyEncoder(kills_above=0.9))
+        worker.join(30)
+        require_counters_equal_items(database, job_id)
+        if worker.exitcode == 0:
+            break
+        died += 1
+        silence_all(database)
+    assert died == 4  # Once with others beside it, and three times alone.
+    job = job_of(database, job_id)
+    assert (job.state, job.done, job.failed) == (JobState.SUCCEEDED_WITH_ERRORS, 12, 1)
+    failed = [item for item in items_of(database, job_id).values() if item.state == JobItemState.FAILED]
+    assert [(Path(item.uri).name, item.error_code) for item in failed] == [("00005x.wav", "worker-lost")]
+    assert counts(database)["recordings"] == 12
+
+
+def test_a_worker_that_was_taken_for_dead_and_lives_writes_nothing_any_more(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 6)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    shard_id = queue.shards.pop()
+    slow, quick = BlockedEncoder(), BlockedEncoder()
+    first = in_background(lambda: make_bulk(database, record_settings, queue, slow).work(shard_id))
+    assert slow.entered.wait(10)
+    silence_all(database)
+    second = in_background(lambda: make_bulk(database, record_settings, queue, quick).work(shard_id))
+    wait_for(lambda: any(shard.solo for shard in shards_of(database, job_id)))
+    slow.let_go.set()
+    first.join(30)
+    # It had vectors of every file in its hands before anybody else had written one.
+    assert slow.embedded > 0
+    assert counts(database)["recordings"] == 0
+    quick.let_go.set()
+    second.join(30)
+    work_off(make_bulk(database, record_settings, queue), queue)
+    require_all_done(database, job_id, 6)
+
+
+def test_two_deliveries_of_a_shard_are_one_piece_of_work(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 4)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    shard_id = queue.shards.pop()
+    blocked, idle = BlockedEncoder(), SpectrumEncoder()
+    first = in_background(lambda: make_bulk(database, record_settings, queue, blocked).work(shard_id))
+    assert blocked.entered.wait(10)
+    make_bulk(database, record_settings, queue, idle).work(shard_id)
+    assert idle.embedded == 0
+    blocked.let_go.set()
+    first.join(30)
+    make_bulk(database, record_settings, queue, idle).work(shard_id)
+    assert idle.embedded == 0
+    require_all_done(database, job_id, 4)
+
+
+def test_a_canceled_job_commits_nothing_more(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 4)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    blocked = BlockedEncoder()
+    bulk = make_bulk(database, record_settings, queue, blocked)
+    worker = in_background(lambda: bulk.work(queue.shards.pop()))
+    assert blocked.entered.wait(10)
+    bulk.cancel(job_id)
+    blocked.let_go.set()
+    worker.join(30)
+    assert counts(database)["recordings"] == 0
+    assert job_of(database, job_id).state == JobState.CANCELED
+    require_counters_equal_items(database, job_id)
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_shard_back_at_once(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 60)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    encoder = DeadlyEncoder(pause_s=0.05)
+    stopping = threading.Event()
+    bulk = make_bulk(database, record_settings, queue, encoder, stopping=stopping.is_set)
+    worker = in_background(lambda: bulk.work(queue.shards.pop()))
+    wait_for(lambda: encoder.embedded > 0)
+    told = time.monotonic()
+    stopping.set()
+    worker.join(30)
+    assert time.monotonic() - told < 5
+    (shard,) = shards_of(database, job_id)
+    assert (shard.state, shard.lease_token) == (ShardState.QUEUED, None)
+    states = {item.state for item in items_of(database, job_id).values()}
+    assert JobItemState.QUEUED in states
+    assert JobItemState.RUNNING not in states
+    assert queue.shards == [shard.id]
+    require_counters_equal_items(database, job_id)
+    work_off(make_bulk(database, record_settings, queue), queue)
+    require_all_done(database, job_id, 60)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgres"], indirect=True)
+def test_a_database_that_drops_every_connection_fails_no_file(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 60)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    encoder = DeadlyEncoder(pause_s=0.02)
+    worker = in_background(lambda: make_bulk(database, record_settings, queue, encoder).work(queue.shards.pop()))
+    drop = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    dropped = 0
+    while worker.is_alive():
+        with database.engine.connect() as connection:
+            dropped += len(connection.execute(drop).all())
+        worker.join(0.15)
+    assert dropped >= 3
+    work_off(make_bulk(database, record_settings, queue), queue)
+    require_all_done(database, job_id, 60)
+
+
+@pytest.mark.postgres  # SQLite has one writer at a time, and nothing to wait for in a circle.
+@pytest.mark.parametrize("record_settings", ["postgres"], indirect=True)
+def test_transactions_that_wait_for_each_other_are_repeated(database: Database) -> None:
+    with database.session_scope() as session:
+        session.execute(text("CREATE TABLE pairs (id int PRIMARY KEY, n int NOT NULL)"))
+        session.execute(text("INSERT INTO pairs VALUES (1, 0), (2, 0)"))
+    barrier = threading.Barrier(2, timeout=10)
+    tries = {1: 0, 2: 0}
+
+    def add(first: int, second: int) -> None:
+        def work(session: object) -> None:
+            tries[first] += 1
+            for number in (first, second):
+                session.execute(text(f"UPDATE pairs SET n = n + 1 WHERE id = {number}"))  # type: ignore[attr-defined]
+                if number == first and tries[first] == 1:
+                    barrier.wait()
+
+        in_transaction(database, work)
+
+    other = in_background(lambda: add(2, 1))
+    add(1, 2)
+    other.join(30)
+    assert sorted(tries.values()) == [1, 2]
+    with database.read_scope() as session:
+        assert session.execute(text("SELECT n FROM pairs ORDER BY id")).all() == [(2,), (2,)]
+
+
+def test_what_is_contradicted_every_time_is_told(database: Database) -> None:
+    tries = []
+
+    def work(session: object) -> None:
+        tries.append(session)
+        raise Conflict("always")
+
+    with pytest.raises(Conflict, match="always"):
+        in_transaction(database, work)
+    assert len(tries) == 5
+
+
+def test_a_worker_waits_for_nobody_when_there_is_nothing_to_do(
+    database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    make_bulk(database, record_settings, queue).work(ShardId(12345))
+    with database.read_scope() as session:
+        assert session.scalars(select(JobShard.id)).all() == []
