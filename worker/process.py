@@ -2,10 +2,13 @@
 
 import logging
 import os
+import socket
 import sys
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from indexer.errors import InvalidRequest, UnsafeFork, VoxdexError, one_line
 from indexer.observability import serve_metrics, setup_logging
@@ -41,10 +44,12 @@ def main(queues: str, pool: str) -> int:
 
 
 def _run(app: Celery, queues: str, pool: str) -> int:
+    # Celery warns of root because other serializers let a message run code; JSON does not.
+    warnings.simplefilter("ignore", SecurityWarning)
     from worker import tasks  # noqa: F401 - registers them with the application that is made here
 
     worker = app.Worker(
-        hostname=f"{queues}-{os.getpid()}@%h",
+        hostname=f"{queues}-{os.getpid()}@{socket.gethostname()}",
         pool_cls=pool,
         concurrency=1,
         queues=QUEUES[queues],

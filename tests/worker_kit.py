@@ -1,0 +1,87 @@
+"""Real workers in tests: processes that are started, killed and stopped as an operating system does it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from indexer.settings import Settings
+
+VOXDEX = Path(sys.executable).with_name("voxdex")
+
+Answer = TypeVar("Answer")
+
+
+def environment_of(settings: Settings, **more: str) -> dict[str, str]:
+    """Environment variables from which a process reads the same settings."""
+    assert settings.broker.url is not None
+    return {
+        **os.environ,
+        "VOXDEX_HOME": str(settings.home),
+        "VOXDEX_DATABASE__URL": settings.database_url,
+        "VOXDEX_BROKER__URL": settings.broker.url.get_secret_value(),
+        "VOXDEX_JOBS": settings.jobs.model_dump_json(),
+        "VOXDEX_PROBES": settings.probes.model_dump_json(),
+        "VOXDEX_EMBEDDING__DEVICE": "cpu",
+        "VOXDEX_EMBEDDING__THREADS": "1",
+        "VOXDEX_LOGGING__LEVEL": "INFO",
+        **more,
+    }
+
+
+class WorkerProcess:
+    """A `voxdex worker` in a process group of its own, with its output in a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def kill(self) -> None:
+        """End the process and all its children at once, as `kill -9` and the kernel do."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def family(self) -> list[psutil.Process]:
+        """List the processes that it started: Celery's own, then the child that does the work."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def told(self) -> str:
+        """Return what it logged so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def running_worker(
+    environment: Mapping[str, str], log: Path, *arguments: str, patience_s: float = 20.0
+) -> Iterator[WorkerProcess]:
+    """Start a worker, and stop it at the end as a supervisor would."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [VOXDEX, "worker", *arguments], env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield WorkerProcess(process, log)
+    finally:
+        try:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(patience_s)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def eventually(ask: Callable[[], Answer], *, within_s: float = 60.0, every_s: float = 0.05) -> Answer:
+    """Ask until the answer is something, and return it; the last answer when the time is up."""
+    deadline = time.monotonic() + within_s
+    while not (answer := ask()) and time.monotonic() < deadline:
+        time.sleep(every_s)
+    return answer
