@@ -131,7 +131,7 @@ class Recording(Model):
     """Why it is partial or failed."""
     error_message: str | None
     created_at: dt.datetime
-    utterances: int
+    utterance_count: int
     speakers: list[str]
     """Whom it is enrolled as."""
 
@@ -147,10 +147,9 @@ class Utterance(Model):
     speakers: list[str]
 
 
-class RecordingDetail(Model):
+class RecordingDetail(Recording):
     """A recording with every stretch that was embedded."""
 
-    recording: Recording
     utterances: list[Utterance]
 
 

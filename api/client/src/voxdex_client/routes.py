@@ -157,7 +157,7 @@ def create_enrollment(
     audio: Audio,
     *,
     consent_reference: str | None = None,
-    channel: int | None = None,
+    channel: str | int | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Enroll a recording of a speaker, who is made if new; `InvalidAudio` says why one cannot be used."""
@@ -253,10 +253,17 @@ def create_recording(
     session: str | None = None,
     recorded_at: dt.datetime | None = None,
     labels: Sequence[str] | None = None,
+    channels: str | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Put a recording into a gallery; one whose content is there already is returned as it is."""
-    query: dict[str, Any] = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "label": labels}
+    query: dict[str, Any] = {
+        "speaker": speaker,
+        "session": session,
+        "recorded_at": recorded_at,
+        "label": labels,
+        "channels": channels,
+    }
     return _with_audio(audio, {"gallery": gallery}, query, idempotency_key)
 
 
@@ -279,9 +286,19 @@ def get_recording(gallery: str, recording_id: int) -> Sent:
 
 
 @route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}/audio", bytes)
-def get_audio(gallery: str, recording_id: int, *, start_s: float | None = None, end_s: float | None = None) -> Sent:
+def get_audio(
+    gallery: str,
+    recording_id: int,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    channels: str | None = None,
+) -> Sent:
     """Return a stretch of a recording as a WAV file, to listen to it."""
-    return Sent(path={"gallery": gallery, "recording_id": recording_id}, query={"start_s": start_s, "end_s": end_s})
+    return Sent(
+        path={"gallery": gallery, "recording_id": recording_id},
+        query={"start_s": start_s, "end_s": end_s, "channels": channels},
+    )
 
 
 @route("DELETE", "/v1/galleries/{gallery}/recordings/{recording_id}", models.Erased)
