@@ -2,6 +2,7 @@
 
 import math
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -66,7 +67,8 @@ async def create_enrollment(
 
         def work() -> Answer:
             taken = take(parts, gallery, upload, channels=channel, speaker=speaker, consent=consent)
-            location = f"{request.url.path}/{taken.recording_id}"
+            place = f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(speaker, '')}/enrollments"
+            location = f"{place}/{taken.recording_id}"
             return Answer(_made(parts, gallery, speaker, taken.recording_id, taken.levels), location=location)
 
         return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))
