@@ -116,12 +116,12 @@ class Services:
 
     def queue_depths(self) -> dict[str, int]:
         """Count the messages that wait, by queue; one that cannot be asked is left out."""
-        from worker.app import INGEST, MAINTENANCE, PROBES
+        from worker.app import QUEUES
         from worker.local_queue import LocalQueue
 
         if isinstance(self.queue, LocalQueue):
             return {"local": self.queue.waiting() or 0}
-        depths = {name: self.queue.depth(name) for name in (MAINTENANCE, INGEST, PROBES)}
+        depths = {name: self.queue.depth(name) for name in QUEUES}
         return {name: depth for name, depth in depths.items() if depth is not None}
 
     @cached_property

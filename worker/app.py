@@ -16,12 +16,15 @@ INGEST_SHARD: Final = "voxdex.ingest_shard"
 SWEEP: Final = "voxdex.sweep"
 EMBED_PROBES: Final = "voxdex.embed_probes"
 
+MAINTENANCE: Final = "maintenance"
+"""Queue of the sweeps."""
+PLANNING: Final = "planning"
+"""Queue of the jobs that are to be planned, which must not wait behind every shard of a large one."""
 INGEST: Final = "ingest"
 """Queue of the shards."""
-MAINTENANCE: Final = "maintenance"
-"""Queue of planning and sweeps, which must not wait behind every shard of a large job."""
 PROBES: Final = "probes"
 """Queue of the voices of requests."""
+QUEUES: Final = (MAINTENANCE, PLANNING, INGEST, PROBES)
 
 CONNECT_S = 3.0
 """Longest wait for a connection to the broker before whoever wanted one is told that there is none."""
@@ -64,11 +67,11 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         # The record has the results.
         task_ignore_result=True,
-        task_queues=[Queue(name) for name in (MAINTENANCE, INGEST, PROBES)],
+        task_queues=[Queue(name) for name in QUEUES],
         task_create_missing_queues=False,
         task_default_queue=INGEST,
         task_routes={
-            PLAN_JOB: {"queue": MAINTENANCE},
+            PLAN_JOB: {"queue": PLANNING},
             SWEEP: {"queue": MAINTENANCE},
             INGEST_SHARD: {"queue": INGEST},
             EMBED_PROBES: {"queue": PROBES},

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from indexer.errors import Unavailable, one_line
 from indexer.settings import Settings
 from indexer.types import JobId, ShardId
-from worker.app import CONNECT_S, INGEST, INGEST_SHARD, PLAN_JOB, SOCKET_S, broker_url, make_app
+from worker.app import CONNECT_S, INGEST, INGEST_SHARD, PLAN_JOB, PLANNING, SOCKET_S, broker_url, make_app
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ class CeleryQueue:
         self._send(INGEST_SHARD, shard_ids)
 
     def waiting(self) -> int | None:
-        """Count the shards that no worker has taken yet; None while the broker cannot be asked."""
-        return self.depth(INGEST)
+        """Count the jobs and shards that no worker has taken yet; None while the broker cannot be asked."""
+        depths = [self.depth(queue) for queue in (PLANNING, INGEST)]
+        return None if None in depths else sum(depth or 0 for depth in depths)
 
     def depth(self, queue: str) -> int | None:
         """Count the messages that wait in a queue; None while the broker cannot be asked."""

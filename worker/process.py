@@ -14,13 +14,14 @@ from indexer.errors import InvalidRequest, UnsafeFork, VoxdexError, one_line
 from indexer.observability import serve_metrics, setup_logging
 from indexer.settings import Settings, load_settings
 from worker import lifecycle
-from worker.app import INGEST, MAINTENANCE, PROBES, make_app
+from worker.app import INGEST, MAINTENANCE, PLANNING, PROBES, make_app
 from worker.beat import keep_logging
 from worker.stopping import StopFlag, stop_with_parent
 
 logger = logging.getLogger(__name__)
 
-QUEUES = {"ingest": [MAINTENANCE, INGEST], "probes": [PROBES]}
+QUEUES = {"ingest": [MAINTENANCE, PLANNING, INGEST], "probes": [PROBES]}
+"""What a worker listens to by what it is started for, the most pressing first."""
 POOLS = ("prefork", "threads")
 MISUSED = 2
 """Exit status of a process that no restart would help."""
