@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _LOOK_EVERY_S = 0.5
+_PATIENCE_S = 600.0
+"""How long a service that answered before may be gone while one of its jobs is watched."""
 
 
 class JobDesk(Protocol):
@@ -77,8 +79,20 @@ class RemoteJobs:
         return self._client.jobs.items(job_id, state=state, limit=_PAGE)
 
     def follow(self, job_id: int) -> Iterator[Job]:
-        """Show a job whenever it changed."""
-        return self._client.jobs.events(job_id)
+        """Show a job whenever it changed; a service that is being restarted is waited for."""
+        from voxdex_client import errors
+
+        heard_at: float | None = None
+        while True:
+            try:
+                for job in self._client.jobs.events(job_id):
+                    heard_at = time.monotonic()
+                    yield job
+                return
+            except (errors.ConnectionFailed, errors.Unavailable):
+                if heard_at is None or time.monotonic() - heard_at > _PATIENCE_S:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
 
     def cancel(self, job_id: int) -> Job:
         """Stop a job."""

@@ -49,10 +49,10 @@ def connected(url: str, key: str | None) -> Iterator["Client"]:
     VoxdexError
         Of the kind that the service names by its code; Unavailable where it cannot be reached.
     """
-    from voxdex_client import Client, errors
+    from voxdex_client import Client, Retries, errors
 
     try:
-        client = Client(url, key)
+        client = Client(url, key, retries=Retries(tries=3))  # Somebody waits at a terminal.
     except ValueError as error:
         raise InvalidRequest(f"--url {error}") from error
     with client:
