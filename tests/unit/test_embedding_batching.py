@@ -1,0 +1,221 @@
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from indexer.embedding.batching import BatchingEncoder
+from indexer.errors import NonFiniteEmbedding, Overloaded, TooLittleSpeech, Unavailable
+from indexer.types import Vectors, Waveform
+from tests.fakes import SpectrumEncoder
+
+
+class GatedEncoder(SpectrumEncoder):
+    """Notes what goes through it together, and lets nothing through until it may."""
+
+    def __init__(self) -> None:
+        super().__init__(refuses_above=0.9)
+        self.passes: list[list[int]] = []
+        self.threads: set[int] = set()
+        self.began = threading.Event()
+        self.gate = threading.Event()
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        self.threads.add(threading.get_ident())
+        self.passes.append([len(waveform) for waveform in waveforms])
+        self.began.set()
+        assert self.gate.wait(10)
+        return super().embed_raw(waveforms)
+
+
+@pytest.fixture
+def inner() -> GatedEncoder:
+    return GatedEncoder()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(80) as threads:
+        yield threads
+
+
+@pytest.fixture
+def encoder(inner: GatedEncoder, pool: ThreadPoolExecutor) -> Iterator[BatchingEncoder]:
+    batching = BatchingEncoder(inner, queue=8, batch=4, batch_audio_s=10.0, timeout_s=5.0)
+    yield batching
+    inner.gate.set()
+    batching.close()
+
+
+def sound(seconds: float, seed: int = 0) -> Waveform:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(16_000 * seconds)).astype(np.float32)
+
+
+def submit(pool: ThreadPoolExecutor, encoder: BatchingEncoder, waveform: Waveform) -> "Future[Vectors]":
+    """Hand over a probe, and return when it waits."""
+    before = encoder.waiting
+    future = pool.submit(encoder.embed, [waveform])
+    until(lambda: encoder.waiting > before or future.done())
+    return future
+
+
+def occupy(pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder) -> "Future[Vectors]":
+    """Keep the encoder busy until the gate is opened."""
+    future = pool.submit(encoder.embed, [sound(1)])
+    assert inner.began.wait(5)
+    return future
+
+
+def until(happened: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
+def test_every_caller_gets_the_vector_of_its_own_waveform(pool: ThreadPoolExecutor) -> None:
+    waveforms = [sound(0.5 + 0.25 * (number % 3), seed=number) for number in range(200)]
+    expected = SpectrumEncoder().embed(waveforms)
+    batching = BatchingEncoder(SpectrumEncoder(), queue=256)
+    found = list(pool.map(lambda waveform: batching.embed([waveform])[0], waveforms))
+    np.testing.assert_array_equal(np.stack(found), expected)
+    np.testing.assert_array_equal(batching.embed(waveforms), expected)
+    np.testing.assert_array_equal(batching.background().embed(waveforms), expected)
+    np.testing.assert_array_equal(batching.embed_raw(waveforms), SpectrumEncoder().embed_raw(waveforms))
+    np.testing.assert_array_equal(batching.background().embed_raw(waveforms), SpectrumEncoder().embed_raw(waveforms))
+    assert batching.embed([]).shape == batching.background().embed([]).shape == (0, 192)
+    view = batching.background()
+    for each in (batching, view):
+        assert (each.id, each.name, each.dim, each.min_samples) == ("0123456789abcdef-spectrum", "spectrum", 192, 1600)
+    batching.close()
+
+
+def test_waiting_probes_of_one_length_share_a_pass_and_the_oldest_goes_first(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    futures = [occupy(pool, encoder, inner)]
+    for seconds in (2, 1, 2, 1, 2, 2, 2):
+        futures.append(submit(pool, encoder, sound(seconds)))
+    inner.gate.set()
+    for future in futures:
+        future.result(5)
+    # Four of two seconds are as many as share a pass; the one-second probes came before the fifth.
+    assert inner.passes == [[16_000], [32_000] * 4, [16_000] * 2, [32_000]]
+    assert len(inner.threads) == 1
+
+
+def test_a_pass_holds_no_more_audio_than_the_network_takes_at_once(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    futures = [occupy(pool, encoder, inner), *(submit(pool, encoder, sound(4)) for _ in range(3))]
+    futures.append(submit(pool, encoder, sound(12)))
+    inner.gate.set()
+    for future in futures:
+        future.result(5)
+    assert inner.passes[1:] == [[64_000] * 2, [64_000], [192_000]]
+
+
+def test_one_bad_waveform_fails_its_own_caller_only(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    good, loud = sound(1, seed=1), sound(1, seed=2) * 3
+    futures = [occupy(pool, encoder, inner), *(submit(pool, encoder, each) for each in (good, loud, good))]
+    inner.gate.set()
+    np.testing.assert_array_equal(futures[1].result(5), SpectrumEncoder().embed([good]))
+    np.testing.assert_array_equal(futures[3].result(5), SpectrumEncoder().embed([good]))
+    with pytest.raises(NonFiniteEmbedding):
+        futures[2].result(5)
+    with pytest.raises(TooLittleSpeech):
+        encoder.embed([sound(0.05)])
+    with pytest.raises(TooLittleSpeech):
+        encoder.background().embed([good, sound(0.05)])
+    assert encoder.embed([good]).shape == (1, 192)
+
+
+def test_probes_beyond_the_queue_are_refused_with_the_time_to_come_again(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    futures = [occupy(pool, encoder, inner), *(submit(pool, encoder, sound(1)) for _ in range(8))]
+    with pytest.raises(Overloaded, match="8 probes wait for the encoder, the limit is 8") as refused:
+        encoder.embed([sound(1)])
+    assert 1.0 <= refused.value.retry_after_s <= 60.0
+    inner.gate.set()
+    for future in futures:
+        future.result(5)
+    # More waveforms than may wait, in one call: taken while nothing else waits.
+    assert encoder.embed([sound(0.2)] * 20).shape == (20, 192)
+
+
+def test_a_probe_waits_no_longer_than_it_may(pool: ThreadPoolExecutor, inner: GatedEncoder) -> None:
+    encoder = BatchingEncoder(inner, timeout_s=0.05)
+    first = pool.submit(encoder.embed, [sound(1)])
+    assert inner.began.wait(5)
+    with pytest.raises(Overloaded, match=r"no embedding after 0\.05 s"):
+        encoder.embed([sound(2)])
+    assert encoder.waiting == 0
+    inner.gate.set()
+    with pytest.raises(Overloaded):
+        first.result(5)
+    encoder.close()
+    assert inner.passes == [[16_000]]  # nobody embeds what nobody waits for any more
+
+
+def test_ingest_waits_behind_probes_pass_by_pass(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    futures = [occupy(pool, encoder, inner)]
+    view = encoder.background()
+    bulk = pool.submit(view.embed, [sound(5, seed=number) for number in range(4)])
+    until(lambda: len(encoder._background) == 2)
+    futures.append(submit(pool, encoder, sound(2)))
+    inner.gate.set()
+    np.testing.assert_array_equal(
+        bulk.result(5), SpectrumEncoder().embed([sound(5, seed=number) for number in range(4)])
+    )
+    for future in futures:
+        future.result(5)
+    assert inner.passes == [[16_000], [32_000], [80_000] * 2, [80_000] * 2]
+
+
+def test_ingest_is_not_starved_by_probes_without_end(
+    pool: ThreadPoolExecutor, inner: GatedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.embedding.batching._BACKGROUND_TURN_S", 0.05)
+    inner.gate.set()
+    encoder = BatchingEncoder(inner, batch=1)
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            encoder.embed([sound(1)])
+
+    askers = [pool.submit(ask) for _ in range(4)]
+    assert pool.submit(encoder.background().embed, [sound(3)] * 3).result(5).shape == (3, 192)
+    stop.set()
+    for asker in askers:
+        asker.result(5)
+    encoder.close()
+
+
+def test_closing_fails_what_waits_and_finishes_what_runs(pool: ThreadPoolExecutor, inner: GatedEncoder) -> None:
+    encoder = BatchingEncoder(inner, batch=1)
+    running = pool.submit(encoder.embed, [sound(1)])
+    assert inner.began.wait(5)
+    probe = submit(pool, encoder, sound(2))
+    bulk = pool.submit(encoder.background().embed, [sound(3)])
+    until(lambda: bool(encoder._background))
+    closing = pool.submit(encoder.close)
+    for future in (probe, bulk):
+        with pytest.raises(Unavailable, match="being closed"):
+            future.result(5)
+    assert not running.done()
+    inner.gate.set()
+    assert running.result(5).shape == (1, 192)
+    closing.result(5)
+    encoder.close()
+    with pytest.raises(Unavailable):
+        encoder.embed([sound(1)])
+    with pytest.raises(Unavailable):
+        encoder.background().embed([sound(1)])
