@@ -57,6 +57,7 @@ class Services:
         self.registry = make_registry(settings)
         self._channels = ChannelPolicy.parse(settings.audio.channels)
         self._database: Database | None = None
+        self._opening = threading.Lock()
         self._live: LiveGalleries | None = None
 
     def close(self) -> None:
@@ -90,11 +91,12 @@ class Services:
     @property
     def database(self) -> "Database":
         """The record, at the schema of this version."""
-        if self._database is None:
-            from indexer.db.session import open_database
+        with self._opening:
+            if self._database is None:
+                from indexer.db.session import open_database
 
-            self._database = open_database(self.settings)
-        return self._database
+                self._database = open_database(self.settings)
+            return self._database
 
     @cached_property
     def encoders(self) -> "EncodersInUse":
