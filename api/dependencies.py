@@ -1,5 +1,6 @@
 """Where the parts are put together: settings, record, index and encoder, for the command line and the service alike."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
