@@ -25,12 +25,10 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return app.openapi()
 
 
-@pytest.fixture(params=ROUTES.values(), ids=ROUTES.keys())
+@pytest.fixture(params=[name for name in ROUTES if name != "openapi"])  # the document does not describe itself
 def route(request: pytest.FixtureRequest, document: dict[str, Any]) -> tuple[Route[Any, Any], dict[str, Any]]:
     """A route of the client, and what the service says of it."""
-    route: Route[Any, Any] = request.param
-    if (route.method, route.template) in NOT_IN_ITS_OWN_DOCUMENT:
-        pytest.skip("the document does not describe itself")
+    route = ROUTES[request.param]
     paths = {_anonymous(path): methods for path, methods in document["paths"].items()}
     return route, paths[_anonymous(route.template)][route.method.lower()]
 
