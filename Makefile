@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := indexer search worker api migrations
 
+COMPOSE ?= docker compose
+
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev demo up-local test lint format types bench docs-reference lock clean
+.PHONY: help install dev demo up up-local test lint format types bench docs-reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -32,6 +34,13 @@ dev: $(VENV)/.dev.stamp ## The same with the tools for tests, linting and types
 
 demo: $(VENV)/.run.stamp ## The main job on real speech: ingest, enroll, identify, verify
 	@$(BIN)/voxdex demo
+
+up: ## The service in containers: build, migrate, first key, start (docs/operations.md); needs Docker and .env
+	@test -f .env || { echo "there is no .env: cp .env.example .env, and fill it in"; exit 1; }
+	$(COMPOSE) build
+	$(COMPOSE) run --rm api key create --scope admin --name first --if-none
+	$(COMPOSE) up --detach
+	$(COMPOSE) ps
 
 up-local: $(VENV)/.dev.stamp ## The whole service on this machine: PostgreSQL, Redis, API, two workers, beat; Ctrl-C ends it
 	@$(BIN)/voxdex up-local

@@ -29,6 +29,9 @@ def create_key(
         int | None,
         typer.Option("--rate-limit", help="Requests of a minute (default: the setting's).", show_default=False, min=1),
     ] = None,
+    if_none: Annotated[
+        bool, typer.Option("--if-none", help="Do nothing where a key was made before; for scripts that set up.")
+    ] = False,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -37,9 +40,14 @@ def create_key(
     from api.keys import KeyRing
 
     with open_services(home=home) as services:
-        made = KeyRing(services.database).create(
-            scopes=scope, name=name, gallery=gallery, rate_limit_per_minute=rate_limit
-        )
+        ring = KeyRing(services.database)
+        if if_none and not ring.is_empty():
+            if as_json:
+                print_json({"key": None})
+            else:
+                print_notice("a key was made before; this is left as it is")
+            return
+        made = ring.create(scopes=scope, name=name, gallery=gallery, rate_limit_per_minute=rate_limit)
     if as_json:
         document = asdict(made.row)
         document.pop("secret_sha256")
