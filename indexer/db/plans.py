@@ -2,8 +2,9 @@
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -40,6 +41,19 @@ class NewItem:
     error_message: str | None = None
     line: int | None = None
     """Line of the manifest that names it; not stored."""
+
+
+@dataclass(slots=True)
+class NewShard:
+    """Files that are read behind one another and will be worked on together."""
+
+    items: list[NewItem] = field(default_factory=list)
+    estimated_s: float = 0.0
+
+    @property
+    def to_do(self) -> int:
+        """How many of them were not refused already."""
+        return sum(item.error_code is None for item in self.items)
 
 
 class Plans:
@@ -87,43 +101,50 @@ class Plans:
         if not self._update(cursor=cursor, lease_until=clock(self._session) + dt.timedelta(seconds=lease_s)):
             raise LeaseLost(f"job {self._job_id}: another worker plans it, or it was canceled")
 
-    def add(self, items: Sequence[NewItem], estimated_s: float) -> tuple[ShardId | None, list[NewItem]]:
-        """Add files that are not yet in the job, as one shard, and those refused already as failed items.
+    def add(self, shards: Sequence[NewShard]) -> tuple[list[ShardId], list[NewItem]]:
+        """Add files that are not yet in the job, in these shards, and those refused already as failed items.
 
         Call it after `advance` in the same transaction: that is what keeps a planner who lost the lease from writing.
 
         Returns
         -------
-        ShardId or None
-            The shard, None where there was nothing new to work on.
+        list of ShardId
+            The shards that hold anything to work on.
         list of NewItem
             What was in the job already.
         """
-        shard_id = self._session.scalars(
-            insert(JobShard).returning(JobShard.id),
-            {"job_id": self._job_id, "items": 0, "estimated_s": estimated_s, "sent_at": clock(self._session)},
-        ).one()
-        added: set[str] = set()
-        failed = 0
+        now = clock(self._session)
+        values = [
+            {"job_id": self._job_id, "items": shard.to_do, "estimated_s": shard.estimated_s, "sent_at": now}
+            for shard in shards
+        ]
+        statement = insert(JobShard).returning(JobShard.id, sort_by_parameter_order=True)
+        shard_ids = list(self._session.scalars(statement, values))
         first: dict[str, NewItem] = {}
-        for item in items:
-            first.setdefault(item.uri, item)
-        for some in batches(list(first.values()), 1000):
-            statement = insert_if_absent(self._session, JobItem).returning(JobItem.uri, JobItem.state)
-            rows = self._session.execute(statement, [_row(self._job_id, shard_id, item) for item in some]).all()
-            added.update(row.uri for row in rows)
-            failed += sum(row.state == JobItemState.FAILED for row in rows)
-        to_do = len(added) - failed
-        if to_do:
-            self._session.execute(update(JobShard).where(JobShard.id == shard_id).values(items=to_do))
-        else:
-            self._session.execute(delete(JobShard).where(JobShard.id == shard_id))
-        counted: dict[Any, Any] = {Job.found: Job.found + len(added), Job.failed: Job.failed + failed}
-        if to_do:
+        rows = []
+        for shard_id, shard in zip(shard_ids, shards, strict=True):
+            for item in shard.items:
+                if first.setdefault(item.uri, item) is item:
+                    rows.append(_row(self._job_id, shard_id, item))
+        added: set[str] = set()
+        in_shards: Counter[int | None] = Counter()
+        for some in batches(rows, 1000):
+            absent = insert_if_absent(self._session, JobItem).returning(JobItem.uri, JobItem.shard_id)
+            for row in self._session.execute(absent, list(some)):
+                added.add(row.uri)
+                in_shards[row.shard_id] += 1
+        for shard_id, shard in zip(shard_ids, shards, strict=True):
+            if not in_shards[shard_id]:
+                self._session.execute(delete(JobShard).where(JobShard.id == shard_id))
+            elif in_shards[shard_id] != shard.to_do:
+                self._session.execute(update(JobShard).where(JobShard.id == shard_id).values(items=in_shards[shard_id]))
+        counted: dict[Any, Any] = {Job.found: Job.found + len(added), Job.failed: Job.failed + in_shards[None]}
+        kept = [ShardId(shard_id) for shard_id in shard_ids if in_shards[shard_id]]
+        if kept:
             counted[Job.state] = JobState.RUNNING
         self._session.execute(update(Job).where(Job.id == self._job_id).values(counted))
-        repeated = [item for item in items if item.uri not in added or first[item.uri] is not item]
-        return (ShardId(shard_id) if to_do else None), repeated
+        given = (item for shard in shards for item in shard.items)
+        return kept, [item for item in given if item.uri not in added or first[item.uri] is not item]
 
     def speakers_of(self, uris: Sequence[str]) -> dict[str, str | None]:
         """Return the speaker that each of these files of the job was planned with."""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from indexer.archive import SpeakerRule
 from indexer.audio.durations import UNKNOWN_S
 from indexer.db.repositories import NAME_LIMIT, require_text
-from indexer.errors import InvalidRequest, VoxdexError
+from indexer.errors import InvalidRequest, NotFound, VoxdexError
 from indexer.jobs.folders import local_entry
 from indexer.jobs.source import Cursor, Listed, SourceEntry, UnusableEntry, place
 from indexer.jobs.uris import absolute_uri, local_path, rule_path
@@ -50,7 +50,7 @@ class ManifestSource:
 
     def read(self, after: Cursor | None) -> Iterator[Listed]:
         """Step through the rows; a manifest that has changed since `after` is read again from its first row."""
-        with self.opened() as path, path.open("rb") as file:
+        with self.opened() as path, _opened(path, self.uri) as file:
             digest = _require_utf8(file, self.uri)
             file.seek(0)
             start = after["line"] if after and after["sha256"] == digest else 0
@@ -122,6 +122,14 @@ class _Lines:
         while raw and not raw.endswith(b"\n"):
             raw = self._file.readline(MAX_LINE_BYTES)
         return None
+
+
+def _opened(path: Path, source: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotFound(f"{source}: cannot be read where the workers run ({reason}); check path and mounts") from error
 
 
 def _require_utf8(file: BinaryIO, source: str) -> str:

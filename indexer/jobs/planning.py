@@ -6,41 +6,69 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from sqlalchemy.orm import Session
+
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job
-from indexer.db.plans import NewItem, Plans, reached
+from indexer.db.plans import NewItem, NewShard, Plans, reached
 from indexer.db.repositories import require_name, require_text
 from indexer.db.session import Database
+from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry, place
 from indexer.settings import JobSettings
-from indexer.types import JobId
+from indexer.types import JobId, ShardId
 
 logger = logging.getLogger(__name__)
 
 CALL_S = 45.0
 """How long one call plans before it asks for the next: far inside any visibility timeout."""
 
+WRITE_SHARDS = 16
+WRITE_S = 1.0
+"""Full shards are written once they are so many, or so old: few transactions, and workers that need not wait."""
+
 MAX_STALLS = 10
 """Calls in a row that found the source out of reach before the job is given up."""
 
 
 @dataclass
-class Shard:
-    """Files that are read behind one another and will be worked on together."""
+class _Cut:
+    """Files that were read and not written yet, cut into shards, each with the place that it reaches to."""
 
-    items: list[NewItem] = field(default_factory=list)
-    estimated_s: float = 0.0
-    cursor: Cursor | None = None
-    """The place behind the last of them; None before the first step."""
+    settings: JobSettings
+    shards: list[NewShard] = field(default_factory=list)
+    reach: list[Cursor] = field(default_factory=list)
+    passed: Cursor | None = None
+    """The place behind the last step, whether that was a file or not; None before the first one."""
+    since: float = field(default_factory=time.monotonic)
 
-    def has_room(self, estimated_s: float, settings: JobSettings) -> bool:
-        """Tell whether a file fits; a file longer than a shard gets one of its own."""
-        if not self.items:
-            return True
-        return len(self.items) < settings.shard_files and self.estimated_s + estimated_s <= settings.shard_audio_s
+    def step(self, item: NewItem | None, estimated_s: float, cursor: Cursor) -> None:
+        """Put a file into the last shard, or begin another; a file longer than a shard gets one of its own."""
+        self.passed = cursor
+        if item is None:
+            return
+        if not self.shards or not self._has_room(self.shards[-1], estimated_s):
+            self.shards.append(NewShard())
+            self.reach.append(cursor)
+        self.shards[-1].items.append(item)
+        self.shards[-1].estimated_s += estimated_s
+        self.reach[-1] = cursor
+
+    def _has_room(self, shard: NewShard, estimated_s: float) -> bool:
+        fits = shard.estimated_s + estimated_s <= self.settings.shard_audio_s
+        return fits and len(shard.items) < self.settings.shard_files
+
+    def take_full(self, within_s: float) -> tuple[list[NewShard], Cursor] | None:
+        """Take the shards that are full, once they are many or old; the last one may still grow."""
+        full = len(self.shards) - 1
+        if full < 1 or (full < WRITE_SHARDS and time.monotonic() - self.since <= within_s):
+            return None
+        taken = self.shards[:full], self.reach[full - 1]
+        self.shards, self.reach, self.since = self.shards[full:], self.reach[full:], time.monotonic()
+        return taken
 
 
 @dataclass(frozen=True)
@@ -52,6 +80,7 @@ class Planner:
     queue: JobQueue
     open_source: Callable[[Job], Source]
     call_s: float = CALL_S
+    write_s: float = WRITE_S
 
     def plan(self, job_id: JobId) -> None:
         """Cut the next part of a job's source into shards, and ask for another call where that was not all of it.
@@ -86,36 +115,39 @@ class Planner:
     def _read(self, job: Job, token: str) -> bool:
         """Read on from the job's cursor; return whether that was the rest."""
         deadline = time.monotonic() + self.call_s
-        source, shard = self.open_source(job), Shard()
-        with closing(_steps(source, reached(job))) as steps:
-            for listed in steps:
-                if listed.entry is not None:
-                    item, estimated_s = _item(listed.entry, job.source)
-                    if not shard.has_room(estimated_s, self.settings):
-                        self._write(job, token, shard)
-                        shard = Shard()
-                    shard.items.append(item)
-                    shard.estimated_s += estimated_s
-                shard.cursor = listed.cursor
-                if time.monotonic() > deadline:
-                    self._write(job, token, shard)
-                    return False
-        self._write(job, token, shard)
+        source, cut = self.open_source(job), _Cut(self.settings)
+        try:
+            with closing(_steps(source, reached(job))) as steps:
+                for listed in steps:
+                    cut.step(*_item(listed.entry, job.source), listed.cursor)
+                    if time.monotonic() > deadline:
+                        self._write(job, token, cut.shards, cut.passed)
+                        return False
+                    if full := cut.take_full(self.write_s):
+                        self._write(job, token, *full)
+        except Unavailable:
+            self._write(job, token, cut.shards, cut.passed)  # What was read before is progress, and counts as such.
+            raise
+        self._write(job, token, cut.shards, cut.passed)
         return True
 
-    def _write(self, job: Job, token: str, shard: Shard) -> None:
-        """Commit a shard together with the place it reaches to, then send it."""
-        if shard.cursor is None:
+    def _write(self, job: Job, token: str, shards: Sequence[NewShard], cursor: Cursor | None) -> None:
+        """Commit shards together with the place that they reach to, then send them."""
+        if cursor is None:
             return
-        job_id = JobId(job.id)
-        with self.database.session_scope() as session:
-            plans = Plans(session, job_id, token)
-            plans.advance(shard.cursor, self.settings.lease_s)
-            shard_id, repeated = plans.add(shard.items, shard.estimated_s)
+
+        def write(session: Session) -> list[ShardId]:
+            plans = Plans(session, JobId(job.id), token)
+            plans.advance(cursor, self.settings.lease_s)
+            if not shards:
+                return []
+            shard_ids, repeated = plans.add(shards)
             if contradictions := _contradictions(plans, repeated, job.source):
-                plans.add(contradictions, 0.0)
-        if shard_id is not None:
-            send(lambda: self.queue.send_shards([shard_id]))
+                plans.add([NewShard(contradictions)])
+            return shard_ids
+
+        if shard_ids := in_transaction(self.database, write):
+            send(lambda: self.queue.send_shards(shard_ids))
 
     def _renew(self, job_id: JobId, token: str) -> bool:
         with self.database.session_scope() as session:
@@ -156,7 +188,9 @@ def _steps(source: Source, after: Cursor | None) -> Generator[Listed, None, None
     yield from source.read(after)
 
 
-def _item(entry: SourceEntry | UnusableEntry, source: str) -> tuple[NewItem, float]:
+def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewItem | None, float]:
+    if entry is None:
+        return None, 0.0
     if isinstance(entry, SourceEntry):
         try:
             require_text("path", entry.uri)
