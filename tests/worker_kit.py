@@ -79,7 +79,7 @@ def running_worker(
                 process.wait()
 
 
-def eventually(ask: Callable[[], Answer], *, within_s: float = 60.0, every_s: float = 0.05) -> Answer:
+def eventually(ask: Callable[[], Answer], *, within_s: float = 120.0, every_s: float = 0.05) -> Answer:
     """Ask until the answer is something, and return it; the last answer when the time is up."""
     deadline = time.monotonic() + within_s
     while not (answer := ask()) and time.monotonic() < deadline:

@@ -1,0 +1,113 @@
+"""Voices of requests, embedded by a real worker process over a real Redis."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api.cli.local_servers import LocalRedis
+from indexer.embedding.encoder import load_encoder
+from indexer.errors import EncoderMismatch, Overloaded, TooLittleSpeech, Unavailable
+from indexer.settings import Settings, load_settings
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Waveform
+from tests.formats.audio_samples import speech_like
+from tests.worker_kit import environment_of, running_worker
+from worker.app import PROBES
+from worker.client import connect_redis
+from worker.probes import RemoteEncoder
+
+NAME = "speechbrain-ecapa-voxceleb"
+
+
+@pytest.fixture
+def settings(redis_server: LocalRedis) -> Settings:
+    return load_settings(
+        broker={"url": redis_server.url},
+        probes={"timeout_s": 120},
+        database={},
+        embedding={"device": "cpu", "threads": 1, "encoder": NAME},
+    )
+
+
+def impatient(settings: Settings, **probes: float) -> Settings:
+    return settings.model_copy(update={"probes": settings.probes.model_validate({"timeout_s": 0.3, **probes})})
+
+
+@pytest.fixture
+def waveforms() -> list[Waveform]:
+    return [speech_like(seconds, seed=number).astype(np.float32) for number, seconds in enumerate((1.0, 2.5, 1.0))]
+
+
+@pytest.fixture
+def unheard(settings: Settings) -> Iterator[RemoteEncoder]:
+    """An encoder whose queue no worker listens to."""
+    remote = RemoteEncoder(impatient(settings), name=NAME)
+    yield remote
+    remote.close()
+
+
+def nothing_is_left(settings: Settings) -> bool:
+    redis = connect_redis(settings)
+    try:
+        return not list(redis.scan_iter("voxdex:probe:*"))
+    finally:
+        redis.close()
+
+
+@pytest.mark.real_weights
+def test_a_worker_embeds_as_this_process_does(
+    settings: Settings, default_weights: Path, waveforms: list[Waveform], tmp_path: Path
+) -> None:
+    local = load_encoder(default_weights, name=NAME, family="speechbrain", device="cpu")
+    remote = RemoteEncoder(settings, name=NAME, expected=local.id)
+    stranger = RemoteEncoder(settings, name=NAME, expected=EncoderId("0123456789abcdef-other"))
+    try:
+        with running_worker(environment_of(settings), tmp_path / "log", "--queues", "probes"):
+            assert np.abs(remote.embed(waveforms) - local.embed(waveforms)).max() <= 1e-6
+            raw = local.embed_raw(waveforms)
+            assert np.abs(remote.embed_raw(waveforms) - raw).max() <= 1e-6 * np.abs(raw).max()
+            assert remote.embed([]).shape == (0, local.dim)
+            described = (remote.id, remote.name, remote.dim, remote.min_samples)
+            assert described == (local.id, NAME, local.dim, local.min_samples)
+            began = time.monotonic()
+            remote.embed(waveforms[:1])
+            assert time.monotonic() - began < 10
+            with pytest.raises(TooLittleSpeech, match="utterance 0"):
+                remote.embed([np.zeros(local.min_samples - 1, dtype=np.float32)])
+            with pytest.raises(EncoderMismatch, match=local.id):
+                stranger.embed(waveforms[:1])
+        assert nothing_is_left(settings)
+    finally:
+        remote.close()
+        stranger.close()
+
+
+def test_without_a_worker_the_wait_ends_in_time_and_leaves_no_audio(
+    settings: Settings, unheard: RemoteEncoder, waveforms: list[Waveform]
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(Overloaded, match=r"within 0\.3 s"):
+        unheard.embed(waveforms)
+    assert time.monotonic() - began < 10
+    assert nothing_is_left(settings)
+
+
+def test_more_probes_than_may_wait_are_refused_at_once(settings: Settings, waveforms: list[Waveform]) -> None:
+    redis = connect_redis(settings)
+    remote = RemoteEncoder(impatient(settings, queue=2), name=NAME)
+    try:
+        redis.rpush(PROBES, "first", "second")
+        with pytest.raises(Overloaded, match="2 probes wait"):
+            remote.embed(waveforms)
+    finally:
+        remote.close()
+        redis.close()
+
+
+def test_without_a_broker_a_probe_is_refused_by_name(redis_server: LocalRedis, unheard: RemoteEncoder) -> None:
+    redis_server.stop()
+    with pytest.raises(Unavailable, match="broker") as refusal:
+        unheard.embed([np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)])
+    assert not isinstance(refusal.value, Overloaded)
