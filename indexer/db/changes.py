@@ -8,11 +8,11 @@ that remembers the last number it saw skips nothing, which a reader that remembe
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CursorResult, Table, delete, insert, select
+from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,8 @@ Ids = NDArray[np.int64]
 
 IDS_OF_A_CHANGE = 100_000
 """Most ids in one row of the feed: 800 kB."""
+
+_PRUNED_AT_ONCE = 1000
 
 _PENDING = "voxdex_changes"
 
@@ -124,8 +126,28 @@ class Changes:
 
         Who has not read them by then compares its index with the whole record instead.
         """
-        result = self._session.execute(delete(IndexChange).where(IndexChange.created_at < before))
-        return cast(CursorResult[Any], result).rowcount
+        pruned = 0
+        for gallery_id in self._session.scalars(select(GalleryFeed.gallery_id)).all():
+            # Oldest first and some at a time, by the primary key: there is no index on the time, and none is needed.
+            some = self._prune_oldest(gallery_id, before)
+            pruned += some
+            while some == _PRUNED_AT_ONCE:
+                some = self._prune_oldest(gallery_id, before)
+                pruned += some
+        return pruned
+
+    def _prune_oldest(self, gallery_id: int, before: dt.datetime) -> int:
+        oldest = (
+            select(IndexChange.seq, IndexChange.created_at)
+            .where(IndexChange.gallery_id == gallery_id)
+            .order_by(IndexChange.seq)
+            .limit(_PRUNED_AT_ONCE)
+        )
+        old = [seq for seq, created_at in self._session.execute(oldest) if created_at < before]
+        if old:
+            gone = (IndexChange.gallery_id == gallery_id, IndexChange.seq.in_(old))
+            self._session.execute(delete(IndexChange).where(*gone).execution_options(synchronize_session=False))
+        return len(old)
 
     def _noted(self) -> dict[GalleryId, _Pending]:
         noted: dict[GalleryId, _Pending] = self._session.info.setdefault(_PENDING, {})

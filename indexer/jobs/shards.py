@@ -65,6 +65,7 @@ def work_shard(
     queue: JobQueue,
     encoder_for: "Callable[[GalleryId], Encoder]",
     stopping: Callable[[], bool],
+    fetch_pauses_s: Sequence[float] = FETCH_PAUSES_S,
 ) -> None:
     """Work through a shard; returns at once where it is done, canceled, or in another worker's hands.
 
@@ -72,6 +73,9 @@ def work_shard(
     ----------
     stopping
         Asked several times a second: once it says so, the shard is given back, but for what is done by then.
+
+    fetch_pauses_s
+        Waits between tries to reach a file elsewhere.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def work_shard(
     if shard is None:
         return
     with log_context(job_id=shard.job_id):
-        _Worker(shard, database, settings, queue, encoder_for, stopping).run()
+        _Worker(shard, database, settings, queue, encoder_for, stopping, fetch_pauses_s).run()
 
 
 @dataclass
@@ -104,6 +108,7 @@ class _Worker:
     queue: JobQueue
     encoder_for: "Callable[[GalleryId], Encoder]"
     asked_to_stop: Callable[[], bool]
+    fetch_pauses_s: Sequence[float]
     lost: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -197,7 +202,7 @@ class _Worker:
         """Bring a file here; where it is elsewhere and out of reach for a moment, try again a few times."""
         assert file.uri is not None
         with ExitStack() as stack:
-            for pause_s in (*FETCH_PAUSES_S, None):
+            for pause_s in (*self.fetch_pauses_s, None):
                 try:
                     path = stack.enter_context(self._open(file.uri))
                     break
