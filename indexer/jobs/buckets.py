@@ -53,7 +53,7 @@ class BucketSource:
                 last, found = name, True
                 below = name.removeprefix(key)
                 hidden = any(part.startswith(".") for part in below.split("/"))
-                wanted = not hidden and is_named_like_audio(below)
+                wanted = not hidden and not below.endswith("/") and is_named_like_audio(below)
                 yield Listed(self._entry(f"{scheme}://{bucket}/{name}", size) if wanted else None, {"key": name})
         if not found:
             raise NotFound(f"{self.uri}: no object has this name or begins with it; check bucket and prefix")
@@ -68,26 +68,26 @@ class BucketSource:
         return SourceEntry(uri, speaker, size_bytes=size, estimated_s=guess_duration_s(uri, size))
 
 
-def lister_of(uri: str) -> Lister:
+def lister_of(uri: str, *, page_keys: int = PAGE_KEYS) -> Lister:
     """Return what lists the service that a URL belongs to, with the credentials that its library finds."""
     scheme = scheme_of(uri)
     page = {"s3": _s3_page, "gs": _gs_page}[scheme]
 
     def listed(bucket: str, prefix: str, after: str) -> Page:
         with translated_errors(uri):
-            return page(filesystem(scheme), bucket, prefix, after)
+            return page(filesystem(scheme), bucket, prefix, after, page_keys)
 
     return listed
 
 
-def _s3_page(service: Any, bucket: str, prefix: str, after: str) -> Page:
+def _s3_page(service: Any, bucket: str, prefix: str, after: str, most: int) -> Page:
     # The library's own listings keep everything they have seen; this is the call that they are made of.
-    answer = service.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=PAGE_KEYS)
+    answer = service.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=most)
     return [(item["Key"], item["Size"]) for item in answer.get("Contents", [])], answer.get("IsTruncated", False)
 
 
-def _gs_page(service: Any, bucket: str, prefix: str, after: str) -> Page:
-    asked: dict[str, Any] = {"maxResults": PAGE_KEYS, "fields": "items(name,size),nextPageToken"}
+def _gs_page(service: Any, bucket: str, prefix: str, after: str, most: int) -> Page:
+    asked: dict[str, Any] = {"maxResults": most, "fields": "items(name,size),nextPageToken"}
     if prefix:
         asked["prefix"] = prefix
     if after:
