@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware import Middleware
+from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
 from api import errors, openapi
@@ -85,4 +86,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         Middleware(BodyLimit),
         Middleware(WholeSegments),
     ]
+    # Built now rather than by the first request: the framework switches warnings off while it builds, which is a
+    # setting of the whole process, and other threads run by then.
+    list(iter_route_contexts(app.routes))
     return app

@@ -8,11 +8,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 1 << 20
 
-_SCOPE_KEY = "voxdex.body_limit"
+BODY_LIMIT = "voxdex.body_limit"
+"""Where a request's scope holds its limit."""
 
 
 @dataclass
-class _Limit:
+class BodyLimitState:
+    """What is left of the limit for one request; None where a route counts for itself."""
+
     most: int | None
 
 
@@ -28,7 +31,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = scope[_SCOPE_KEY] = _Limit(self._most)
+        limit = scope[BODY_LIMIT] = BodyLimitState(self._most)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         total = int(declared) if declared.isdigit() else 0
 
@@ -46,10 +49,10 @@ class BodyLimit:
 
 def lift_body_limit(request: Request) -> None:
     """Let this request's body be of any size: whoever reads it counts it."""
-    request.scope[_SCOPE_KEY].most = None
+    request.scope[BODY_LIMIT].most = None
 
 
-def _require_below(limit: _Limit, total: int) -> None:
+def _require_below(limit: BodyLimitState, total: int) -> None:
     if limit.most is not None and total > limit.most:
         # The framework lets this kind of exception through while it reads a body, and hides every other.
         raise HTTPException(413, f"the body is over the limit of {limit.most} bytes for this kind of request")

@@ -1,19 +1,25 @@
 """Paths whose segments are names: a gallery may be called `calls/2024`, and `%2F` in a path must stay inside it."""
 
+import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_SLASH = "\ud800"
-"""Stands for a slash inside a segment while routes are matched; no UTF-8 decodes to it."""
+_SLASH = "\ufdd0"
+"""Stands for a slash inside a segment while routes are matched: no character, so that no name holds it."""
+
+_NO_TEXT = "\ufdd1"
+"""Stands for bytes that are no UTF-8; no name holds it either. A lone surrogate would do, if servers could log it."""
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 class WholeSegments:
     """Decodes the path segment by segment, so that an encoded slash does not cut a name in two.
 
     Servers hand over the path decoded as a whole, in which `a%2Fb` and `a/b` are the same; the raw path tells them
-    apart. Bytes that are no UTF-8 become lone surrogates, which every name refuses.
+    apart.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,9 +33,9 @@ class WholeSegments:
 
 
 def decoded(raw_path: bytes) -> str:
-    """Decode a raw path; a slash inside a segment is written as a character that no other text has."""
-    segments = (unquote_to_bytes(segment) for segment in raw_path.split(b"/"))
-    return "/".join(segment.decode("utf-8", "surrogateescape").replace("/", _SLASH) for segment in segments)
+    """Decode a raw path; what would change its meaning is written as characters that no name has."""
+    segments = (unquote_to_bytes(segment).decode("utf-8", "surrogateescape") for segment in raw_path.split(b"/"))
+    return "/".join(_UNDECODED.sub(_NO_TEXT, segment).replace("/", _SLASH) for segment in segments)
 
 
 def slashes_restored(segment: Any) -> Any:

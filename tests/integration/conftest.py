@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from api.cli.local_servers import LocalPostgres, LocalRedis
+from api.cli.local_servers import LocalPostgres
 from indexer.db.migrate import upgrade
 from indexer.db.session import Database, open_database
 from indexer.errors import Unavailable
@@ -23,16 +23,6 @@ def postgres() -> Iterator[str]:
     try:
         with LocalPostgres() as server:
             yield server.url
-    except Unavailable as error:
-        unavailable(str(error))
-
-
-@pytest.fixture
-def redis_server() -> Iterator[LocalRedis]:
-    """A Redis of the test's own, which may be restarted."""
-    try:
-        with LocalRedis() as server:
-            yield server
     except Unavailable as error:
         unavailable(str(error))
 
@@ -53,16 +43,29 @@ def empty_postgres_url(postgres: str) -> str:
     return postgres.format(name)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=_BOTH)
 def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of a migrated record in a home folder of its own, once on each database."""
+    return _migrated(request, tmp_path / "home")
+
+
+@pytest.fixture(params=_BOTH, scope="module")
+def module_settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The same for tests of one module that share a record, as they can where each works in a gallery of its own."""
+    return _migrated(request, tmp_path_factory.mktemp("home"))
+
+
+def _migrated(request: pytest.FixtureRequest, home: Path) -> Settings:
     if request.param == "sqlite":
-        return load_settings(home=tmp_path / "home", database={})
+        return load_settings(home=home, database={})
     server: str = request.getfixturevalue("postgres")
     template: str = request.getfixturevalue("_template")
     name = f"record_{next(_numbers)}"
     _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    return load_settings(home=tmp_path / "home", database={"url": server.format(name)})
+    return load_settings(home=home, database={"url": server.format(name)})
 
 
 @pytest.fixture
