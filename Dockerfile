@@ -21,7 +21,7 @@ COPY indexer indexer
 COPY search search
 COPY worker worker
 COPY api api
-# setuptools is in the lock, so nothing is fetched here.
+# setuptools is in the lock, so nothing is fetched here. The client is what `voxdex jobs` and `--remote` call with.
 RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --no-deps --no-build-isolation --offline \
     . ./api/client
 

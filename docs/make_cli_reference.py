@@ -3,8 +3,8 @@
 python docs/make_cli_reference.py
 """
 
-import types
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -58,7 +58,9 @@ def _render_command(words: tuple[str, ...], command: Any) -> str:
         lines += [f"| `{_argument(argument)}` | {_cell(argument)} |" for argument in arguments]
         lines.append("")
     lines += ["| Option | Meaning |", "|---|---|"]
-    lines += [f"| `{_option(option, takes[option.name])}` | {_cell(option)} |" for option in options]
+    lines += [
+        f"| `{_option(option, takes[option.name])}` | {_cell(option, takes[option.name])} |" for option in options
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -75,13 +77,23 @@ def _option(parameter: Any, annotation: Any) -> str:
 
 def _value(annotation: Any) -> str:
     """Say what an option takes; nothing for a flag."""
-    if isinstance(annotation, types.UnionType):
+    kind = _kind(annotation)
+    if kind is bool:
+        return ""
+    return "NAME" if issubclass(kind, Enum) else _VALUES[kind]
+
+
+def _kind(annotation: Any) -> type:
+    """Type of one value: of an option that may be absent, or be given several times, that of each."""
+    while not isinstance(annotation, type):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
-    return "" if annotation is bool else _VALUES[annotation]
+    return annotation
 
 
-def _cell(parameter: Any) -> str:
+def _cell(parameter: Any, annotation: Any = str) -> str:
     text = _flow(parameter.help).replace("|", "\\|")
+    if issubclass(_kind(annotation), Enum):
+        text += f" One of: {', '.join(choice.value for choice in _kind(annotation))}."
     if parameter.required and parameter.param_type_name == "option":
         return f"{text} Required."
     if parameter.show_default and parameter.default not in (None, False):
