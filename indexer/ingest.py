@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from indexer.archive import ArchiveFile
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
+from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
@@ -112,6 +113,7 @@ class Ingest:
             If the record cannot be written; what was committed stays.
         """
         with self.database.session_scope() as session:
+            LostWork(session).fail_dead_runs()  # Where no service runs, nobody else looks for them.
             job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=len(files))
         recorder = Recorder(
             database=self.database,

@@ -20,6 +20,9 @@ from indexer.types import GalleryId, JobId, RecordingId, ShardId
 IN_PROCESS = "ingest"
 """Kind of the jobs that one process works through by itself; no planner, worker or sweep may touch them."""
 
+NOT_DONE = (ShardState.QUEUED, ShardState.RUNNING)
+"""Named one by one, so that an index finds the few shards that are left among the many that are done."""
+
 RUN_LEASE_S = 60.0
 """Silence after which the process that runs such a job is taken for dead."""
 
@@ -248,7 +251,7 @@ class Jobs:
         if job.state in ENDED or job.kind == IN_PROCESS or job.planned_at is None:
             return None
         if self._session.scalar(
-            select(JobShard.id).where(JobShard.job_id == job_id, JobShard.state != ShardState.DONE).limit(1)
+            select(JobShard.id).where(JobShard.job_id == job_id, JobShard.state.in_(NOT_DONE)).limit(1)
         ):
             return None
         state = JobState.SUCCEEDED_WITH_ERRORS if job.failed else JobState.SUCCEEDED

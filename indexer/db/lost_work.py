@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from indexer.db.jobs import IN_PROCESS
+from indexer.db.jobs import IN_PROCESS, NOT_DONE, Jobs
 from indexer.db.leases import clock
 from indexer.db.models import Gallery, IdempotentRequest, Job, JobShard, JobState, Recording, ShardState, utc_now
 from indexer.db.webhooks import ENDED
@@ -95,7 +95,7 @@ class LostWork:
 
     def finished_jobs(self, limit: int) -> list[JobId]:
         """List jobs that were not ended though every file of theirs is listed and every shard done."""
-        left = exists().where(JobShard.job_id == Job.id, JobShard.state != ShardState.DONE)
+        left = exists().where(JobShard.job_id == Job.id, JobShard.state.in_(NOT_DONE))
         query = (
             select(Job.id)
             .where(Job.state.in_(_UNDER_WAY), Job.kind != IN_PROCESS, Job.planned_at.is_not(None), ~left)
@@ -104,15 +104,20 @@ class LostWork:
         )
         return [JobId(number) for number in self._session.scalars(query)]
 
-    def dead_runs(self, limit: int) -> list[JobId]:
-        """List jobs that one process worked through by itself, and that cannot be alive."""
+    def fail_dead_runs(self) -> int:
+        """End the jobs that one process worked through by itself, where that cannot be alive; return how many."""
         now = clock(self._session)
         dead = or_(
             Job.lease_until < now,
             and_(Job.lease_until.is_(None), Job.created_at < now - dt.timedelta(seconds=OLDER_RELEASE_S)),
         )
-        query = select(Job.id).where(Job.state == JobState.RUNNING, Job.kind == IN_PROCESS, dead).limit(limit)
-        return [JobId(number) for number in self._session.scalars(query)]
+        query = select(Job.id).where(Job.state == JobState.RUNNING, Job.kind == IN_PROCESS, dead)
+        numbers = self._session.scalars(query).all()
+        for number in numbers:
+            Jobs(self._session).fail(
+                JobId(number), "the process that ran it ended without a word; run it again, what it did is passed over"
+            )
+        return len(numbers)
 
     def galleries_with_retention(self) -> list[tuple[GalleryId, int]]:
         """List galleries that erase recordings after some days, with the days."""

@@ -32,6 +32,7 @@ from indexer.jobs.queue import JobQueue
 from indexer.jobs.recorder import Outcome, Recorder
 from indexer.jobs.remote import fetched
 from indexer.jobs.source import JobOptions
+from indexer.jobs.webhooks import deliver_due
 from indexer.observability import log_context
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings
@@ -268,7 +269,9 @@ class _Worker:
         """End the job where this was the rest of it."""
         # In a transaction of its own, after the shard's end is committed: of two workers that end the last two shards
         # at once, the later one sees both.
-        in_transaction(self.database, lambda session: Jobs(session).finish_if_done(self.shard.job_id))
+        ended = in_transaction(self.database, lambda session: Jobs(session).finish_if_done(self.shard.job_id))
+        if ended is not None:
+            deliver_due(self.database, self.settings)
 
 
 def _item_result(item_id: int, outcome: Outcome) -> ItemResult:

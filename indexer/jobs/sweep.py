@@ -123,10 +123,9 @@ class Sweeper:
 
     def _end_jobs(self) -> int:
         with self._database.read_scope() as session:
-            work = LostWork(session)
-            finished, dead = work.finished_jobs(AT_ONCE), work.dead_runs(AT_ONCE)
+            finished = LostWork(session).finished_jobs(AT_ONCE)
         ended = sum(in_transaction(self._database, partial(_finish, job_id)) is not None for job_id in finished)
-        return ended + (in_transaction(self._database, _fail_dead_runs) if dead else 0)
+        return ended + in_transaction(self._database, _fail_dead_runs)
 
     def _do_chores(self) -> int:
         now = utc_now()
@@ -183,12 +182,7 @@ def _finish(job_id: JobId, session: Session) -> JobState | None:
 
 
 def _fail_dead_runs(session: Session) -> int:
-    dead = LostWork(session).dead_runs(AT_ONCE)
-    for job_id in dead:
-        Jobs(session).fail(
-            job_id, "the process that ran it ended without a word; run it again, what it did is passed over"
-        )
-    return len(dead)
+    return LostWork(session).fail_dead_runs()
 
 
 def _erase(gallery_id: GalleryId, recording_ids: Sequence[RecordingId], session: Session) -> list[str]:

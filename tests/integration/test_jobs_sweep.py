@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
+from indexer.archive import list_archive, nobody
+from indexer.audio.channels import ChannelPolicy
 from indexer.db.changes import Changes
 from indexer.db.jobs import RUN_LEASE_S, Jobs
 from indexer.db.models import (
@@ -23,6 +25,7 @@ from indexer.db.models import (
 )
 from indexer.db.session import Database
 from indexer.db.shards import Shards
+from indexer.ingest import Ingest
 from indexer.jobs.sweep import CHANGES_KEPT_S, LATE_S, SweepReport
 from indexer.media import MediaStore
 from indexer.settings import Settings
@@ -240,6 +243,27 @@ def test_a_run_whose_process_was_killed_is_marked_failed_and_a_live_one_is_not(
     assert job.state == JobState.FAILED
     assert job.error is not None
     assert "without a word" in job.error
+
+
+def test_a_run_ends_those_before_it_that_were_killed(
+    tmp_path: Path, database: Database, record_settings: Settings, gallery_id: GalleryId
+) -> None:
+    with database.session_scope() as session:
+        killed = Jobs(session).start(gallery_id, kind="ingest", source="/calls", found=3)
+        alive = Jobs(session).start(gallery_id, kind="ingest", source="/more", found=3)
+        past = utc_now() - dt.timedelta(seconds=1)
+        session.execute(update(Job).where(Job.id == killed).values(lease_until=past))
+    ingest = Ingest(
+        database=database,
+        gallery_id=gallery_id,
+        encoder=SpectrumEncoder(),
+        limits=record_settings.audio,
+        channels=ChannelPolicy.parse("mix"),
+        decode_threads=1,
+    )
+    report = ingest.run(list_archive(write_archive(tmp_path, 1), nobody).files, source="in")
+    ended = [job_of(database, number).state for number in (killed, alive, report.job_id)]
+    assert ended == [JobState.FAILED, JobState.RUNNING, JobState.SUCCEEDED]
 
 
 def test_recordings_go_when_their_gallery_has_kept_them_long_enough(
