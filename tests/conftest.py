@@ -5,10 +5,14 @@ A fixture that needs something the repository does not carry skips with the reas
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from api.cli.local_servers import LocalRedis
+from indexer.errors import Unavailable
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -57,6 +61,16 @@ def meeting_dir() -> Path:
         return fetch_demo_recordings(settings.cache, offline=settings.offline, progress=None)
     except Unavailable as error:
         unavailable(f"meeting excerpts: {error}")
+
+
+@pytest.fixture
+def redis_server() -> Iterator[LocalRedis]:
+    """A Redis of the test's own, which may be restarted."""
+    try:
+        with LocalRedis() as server:
+            yield server
+    except Unavailable as error:
+        unavailable(str(error))
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,8 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_timeout=CONNECT_S,
         broker_transport_options={
             "visibility_timeout": visibility_s,
-            "queue_order_strategy": "priority",
+            # In turn: neither do shards wait until the last file of a huge job is listed, nor the listing for them.
+            "queue_order_strategy": "round_robin",
             "socket_connect_timeout": CONNECT_S,
             "socket_timeout": SOCKET_S,
             "socket_keepalive": True,

@@ -1,11 +1,9 @@
 """Jobs without a broker: one thread of this process does what workers do elsewhere."""
 
-import itertools
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from functools import partial
 from typing import Protocol
 
@@ -16,14 +14,6 @@ from indexer.types import JobId, ShardId
 from worker.stopping import Periodically
 
 logger = logging.getLogger(__name__)
-
-
-class _What(IntEnum):
-    """Kinds of messages, the most pressing first: planning takes moments, and tells how long the rest will take."""
-
-    STOP = 0
-    PLAN = 1
-    WORK = 2
 
 
 class JobWork(Protocol):
@@ -48,24 +38,29 @@ class LocalQueue:
 
     def __init__(self, settings: JobSettings) -> None:
         self._sweep_s = settings.sweep_s
-        self._messages: queue.PriorityQueue[tuple[_What, int, int]] = queue.PriorityQueue()
-        self._order = itertools.count()
+        self._plans: deque[JobId] = deque()
+        self._shards: deque[ShardId] = deque()
+        self._changed = threading.Condition()
+        self._planned_last = False
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
         self._sweeper: Periodically | None = None
 
     def send_planning(self, job_id: JobId) -> None:
         """Have this job planned."""
-        self._put(_What.PLAN, job_id)
+        with self._changed:
+            self._plans.append(job_id)
+            self._changed.notify()
 
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         """Have these shards worked through."""
-        for shard_id in shard_ids:
-            self._put(_What.WORK, shard_id)
+        with self._changed:
+            self._shards.extend(shard_ids)
+            self._changed.notify()
 
     def waiting(self) -> int | None:
         """Count what the thread has not taken up yet."""
-        return self._messages.qsize()
+        return len(self._plans) + len(self._shards)
 
     def is_stopping(self) -> bool:
         """Tell whether `close` was called; work then gives back soon what it has not begun."""
@@ -80,23 +75,32 @@ class LocalQueue:
 
     def close(self) -> None:
         """Stop; a shard that is under way is given back, and its files that are done stay done."""
-        self._stopping.set()
-        self._put(_What.STOP, 0)
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify()
         if self._sweeper is not None:
             self._sweeper.close()
         if self._worker is not None:
             self._worker.join()
 
-    def _put(self, what: _What, number: int) -> None:
-        self._messages.put((what, next(self._order), number))
-
     def _run(self, bulk: JobWork) -> None:
-        while not self._stopping.is_set():
-            what, _, number = self._messages.get()
-            if what is _What.PLAN:
-                _perform(partial(bulk.plan, JobId(number)))
-            elif what is _What.WORK:
-                _perform(partial(bulk.work, ShardId(number)))
+        while (call := self._next(bulk)) is not None:
+            _perform(call)
+
+    def _next(self, bulk: JobWork) -> Callable[[], object] | None:
+        """Wait for the next call; None says that it is time to stop.
+
+        Planning and shards take turns: neither do shards wait until the last file of a huge job is listed, nor does
+        the planning of one job wait for the shards of another.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping.is_set() or self._plans or self._shards)
+            if self._stopping.is_set():
+                return None
+            self._planned_last = bool(self._plans) and not (self._planned_last and self._shards)
+            if self._planned_last:
+                return partial(bulk.plan, self._plans.popleft())
+            return partial(bulk.work, self._shards.popleft())
 
 
 def _perform(call: Callable[[], object]) -> None:

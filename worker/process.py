@@ -21,7 +21,7 @@ from worker.stopping import StopFlag, stop_with_parent
 logger = logging.getLogger(__name__)
 
 QUEUES = {"ingest": [MAINTENANCE, PLANNING, INGEST], "probes": [PROBES]}
-"""What a worker listens to by what it is started for, the most pressing first."""
+"""What a worker listens to, by what it is started for."""
 POOLS = ("prefork", "threads")
 MISUSED = 2
 """Exit status of a process that no restart would help."""

@@ -128,7 +128,7 @@ def up_local(
     with suppress(KeyboardInterrupt), LocalService(workers=workers, port=port, folder=folder) as service:
         print_line(f"API URL   {service.url}")
         print_line(f"API key   {service.key}")
-        print_line(f"logs      {service.logs}")
+        print_line(f"logs in   {service.logs}")
         print_notice("Ctrl-C ends everything and throws the database away")
         sys.stdout.flush()
         service.run()
