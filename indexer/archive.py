@@ -198,11 +198,11 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
     unreadable: list[str] = []
     for path in paths:
         if path.is_dir():
-            for file in walk(path.resolve()):
-                if isinstance(file, UnreadableFolder):
-                    unreadable.append(str(file))
-                elif looks_like_audio(file.path):
-                    found.setdefault(file.path, None)
+            for step in walk(path.resolve()):
+                if isinstance(step, UnreadableFolder):
+                    unreadable.append(str(step))
+                elif looks_like_audio(step.path):
+                    found.setdefault(step.path, None)
                 else:
                     ignored += 1
         elif path.suffix.lower() == MANIFEST_SUFFIX:
