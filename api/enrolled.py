@@ -188,13 +188,16 @@ class EnrolledView:
         """Map enrolled embeddings to their speakers."""
         ids, owners = self._known.pairs
         numbers = np.fromiter(embedding_ids, dtype=np.int64, count=len(embedding_ids))
-        first = np.searchsorted(ids, numbers, side="left").tolist()
-        last = np.searchsorted(ids, numbers, side="right").tolist()
-        return {
-            EmbeddingId(number): [SpeakerId(owner) for owner in owners[start:end].tolist()]
-            for number, start, end in zip(numbers.tolist(), first, last, strict=True)
-            if end > start
-        }
+        first = np.searchsorted(ids, numbers, side="left")
+        times = np.searchsorted(ids, numbers, side="right") - first
+        one = times == 1
+        found: dict[EmbeddingId, Collection[SpeakerId]] = dict(
+            zip(numbers[one].tolist(), zip(owners[first[one]].tolist(), strict=True), strict=True)
+        )
+        for place in np.flatnonzero(times > 1).tolist():  # utterances of several speakers
+            start = int(first[place])
+            found[EmbeddingId(int(numbers[place]))] = tuple(owners[start : start + int(times[place])].tolist())
+        return found
 
     def voiceprints(self, speaker_ids: Collection[SpeakerId]) -> Sequence[Voiceprint]:
         """Aggregate the voiceprints of those of these speakers who are enrolled, as the record has them."""

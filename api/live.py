@@ -68,7 +68,11 @@ class LiveGallery:
         if self.indexed.position != head.position.vectors:
             self.indexed.follow()
         self._in_step_at = asked
-        self.enrolled.follow(head)
+
+    def refresh(self) -> None:
+        """Load who is enrolled again, if that has changed."""
+        if not self.gone:
+            self.enrolled.follow(self._head)
 
     def catch_up(self, head: GalleryHead) -> None:
         """Come into step with the record in every respect before returning."""

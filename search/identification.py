@@ -125,7 +125,7 @@ def _propose(
 ) -> list[SpeakerId]:
     """Draw at least `speakers` distinct speakers, best single embedding first, or all there are."""
     allowed = enrolled.embedding_ids()
-    k = min(len(allowed), 4 * speakers)
+    k = min(len(allowed), 2 * speakers)
     found: dict[SpeakerId, None] = {}
     while k > 0:
         hits = index.search(probe[None, :], k, allowed=allowed)[0]

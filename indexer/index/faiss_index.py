@@ -196,8 +196,13 @@ class FaissFlatIndex:
         """Count the vectors that may be found, and build the filter that keeps a scan to them; None for all."""
         if allowed is None:
             return len(self._ids), None
-        positions = self._positions(np.unique(np.asarray(allowed, dtype=np.int64)))
-        positions = np.sort(positions[positions >= 0])
+        numbers = np.asarray(allowed, dtype=np.int64)
+        if not (np.diff(numbers) > 0).all():  # a set in order, as the record gives it, is taken as it is
+            numbers = np.unique(numbers)
+        positions = self._positions(numbers)
+        positions = positions[positions >= 0]
+        if self._by_id is not None:
+            positions = np.sort(positions)
         return len(positions), _selector(positions, len(self._ids)) if len(positions) else None
 
     def _candidates(self, rows: Vectors, fetch: int, selector: Any) -> tuple[Vectors, NDArray[np.int64]]:

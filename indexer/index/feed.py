@@ -5,6 +5,8 @@ The record decides: a row that an index lacks is added, one that it should not h
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from indexer.errors import Unavailable, VoxdexError
 from indexer.index.base import Ids, VectorIndex
 from indexer.index.faiss_index import FaissFlatIndex
 from indexer.index.snapshots import Manifest, SnapshotStore, encoders_indexed, index_folder, remove_folder
-from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId
+from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint, checksums_of
 
 logger = logging.getLogger(__name__)
@@ -287,6 +289,18 @@ class IndexFeed:
         with self._changing:
             self._store.save(index, keep_previous=keep_previous)
 
+    def save_copy(self, index: VectorIndex, *, keep_previous: bool = True) -> None:
+        """Write the index's snapshot from a copy in memory, so that neither changes nor searches wait for the disk.
+
+        Raises
+        ------
+        Unavailable
+            If the files cannot be written.
+        """
+        with index.frozen() as (ids, vectors):
+            copy = _Copy(index.encoder_id, index.dim, ids.copy(), vectors.copy())
+        self._store.save(copy, keep_previous=keep_previous)
+
     def forget(self, index: VectorIndex) -> Adjustment:
         """After a deletion was committed: take what went out of the index, out of every file, out of SQLite's log.
 
@@ -308,7 +322,7 @@ class IndexFeed:
         Unavailable
             If a file cannot be written; calling again finishes the erasure, and so does the next `open`.
         """
-        self.save(index, keep_previous=False)
+        self.save_copy(index, keep_previous=False)
         for encoder_id in encoders_indexed(self._home, self._gallery_id):
             if encoder_id != self._encoder_id:
                 IndexFeed(self._database, self._home, self._gallery_id, encoder_id).scrub_files()
@@ -333,6 +347,20 @@ class IndexFeed:
             self.save(index, keep_previous=keep_previous)
         except Unavailable as error:
             logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Copy:
+    """What an index held at one moment."""
+
+    encoder_id: EncoderId
+    dim: int
+    ids: Ids
+    vectors: Vectors
+
+    @contextmanager
+    def frozen(self) -> Iterator[tuple[Ids, Vectors]]:
+        yield self.ids, self.vectors
 
 
 def open_index(database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> FaissFlatIndex:

@@ -1,8 +1,9 @@
 """Keep open indexes in step with the record while other processes write, and keep their files tidy.
 
-Two threads. The follower asks the record a few times a second how far each gallery has got and applies what is new. The
-keeper writes files, which takes longer than a change may wait: soon after a deletion, because an erased voice must not
-stay in them, and now and then after additions, so that the next start is quick.
+The follower asks the record a few times a second how far each gallery has got and applies what is new. What takes
+longer than a change may wait has threads of its own: one loads what answers need beside vectors (who is enrolled), one
+writes files, soon after a deletion, because an erased voice must not stay in them, and now and then after additions, so
+that the next start is quick.
 """
 
 import logging
@@ -96,7 +97,7 @@ class FollowedIndex:
             if erase:
                 self._feed.erase_files(self.index)
             else:
-                self._feed.save(self.index)
+                self._feed.save_copy(self.index)
         except BaseException:
             with self._guard:
                 self._erased_at = erased_at if self._erased_at is None else self._erased_at
@@ -116,8 +117,12 @@ class Follower(Protocol):
         """Come into step with the record; `head` says where it is."""
         ...
 
+    def refresh(self) -> None:
+        """Load again what else of the record is kept in memory, if it has changed."""
+        ...
+
     def keep(self) -> None:
-        """Do what takes longer than a change may wait."""
+        """Write the files if it is time to."""
         ...
 
     def forsake(self) -> None:
@@ -126,7 +131,7 @@ class Follower(Protocol):
 
 
 class FeedWatch:
-    """The two threads; add followers at any time.
+    """The threads; add followers at any time.
 
     Parameters
     ----------
@@ -145,7 +150,11 @@ class FeedWatch:
         self._complained: dict[tuple[str, GalleryId | None], float] = {}
         self._threads = [
             threading.Thread(target=self._every, args=(work,), name=name, daemon=True)
-            for name, work in (("index-follower", self.poll), ("index-keeper", self._keep))
+            for name, work in (
+                ("index-follower", self.poll),
+                ("index-refresher", self._refresh),
+                ("index-keeper", self._keep),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -171,7 +180,7 @@ class FeedWatch:
                 self._guarded(follower.gallery_id, "follow", partial(follower.follow, head))
 
     def close(self) -> None:
-        """End both threads; what they are doing is finished first."""
+        """End the threads; what they are doing is finished first."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -179,6 +188,10 @@ class FeedWatch:
     def _every(self, work: Callable[[], None]) -> None:
         while not self._stop.wait(self._poll_s):
             self._guarded(None, "look at the record", work)
+
+    def _refresh(self) -> None:
+        for follower in self._all():
+            self._guarded(follower.gallery_id, "load who is enrolled", follower.refresh)
 
     def _keep(self) -> None:
         for follower in self._all():

@@ -14,17 +14,17 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, unquote
 
 import numpy as np
 
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
 from indexer.file_integrity import make_private_dir
-from indexer.index.base import Ids, VectorIndex
+from indexer.index.base import Ids
 from indexer.types import EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint, checksums_of
 
@@ -82,6 +82,24 @@ def encoders_indexed(home: Path, gallery_id: GalleryId) -> list[EncoderId]:
     return sorted(EncoderId(unquote(path.name)) for path in folder.iterdir()) if folder.is_dir() else []
 
 
+class Savable(Protocol):
+    """What a snapshot is made of: an index, or a copy of one."""
+
+    @property
+    def encoder_id(self) -> EncoderId:
+        """The encoder of every vector inside."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """D of every vector."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[tuple[Ids, Vectors]]:
+        """Lend (n,) ids and their (n, D) vectors as one consistent view."""
+        ...
+
+
 class SnapshotStore:
     """The snapshots of one index: the newest and the one before it."""
 
@@ -90,12 +108,12 @@ class SnapshotStore:
         self._encoder_id = encoder_id
         self._dim = dim
 
-    def save(self, index: VectorIndex, *, keep_previous: bool = True) -> Manifest:
+    def save(self, index: Savable, *, keep_previous: bool = True) -> Manifest:
         """Write what the index holds as the newest snapshot; killed at any moment, the one before it still stands.
 
         Parameters
         ----------
-        index : VectorIndex
+        index : Savable
             Its writers wait while it is written.
         keep_previous : bool
             False after an erasure: then no file but the new one is left.
@@ -164,7 +182,7 @@ class SnapshotStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _write(self, index: VectorIndex, generation: int, stem: str) -> Manifest:
+    def _write(self, index: Savable, generation: int, stem: str) -> Manifest:
         data = self._folder / f"{stem}.vectors"
         digest = hashlib.sha256()
         total = Fingerprint(0, 0, 0, 0)
