@@ -9,7 +9,7 @@ from indexer.db.models import Base
 _SPELLED = {
     "int8": "BIGINT",
     "int4": "INTEGER",
-    "float8": "FLOAT",
+    "float8": "DOUBLE PRECISION",
     "bytea": "BYTEA",
     "varchar": "VARCHAR(200)",
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
