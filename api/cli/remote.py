@@ -54,7 +54,7 @@ def connected(url: str, key: str | None) -> Iterator["Client"]:
     try:
         client = Client(url, key, retries=Retries(tries=3))  # Somebody waits at a terminal.
     except ValueError as error:
-        raise InvalidRequest(f"--url {error}") from error
+        raise InvalidRequest(f"--url, --key: {error}") from error
     with client:
         try:
             yield client

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from api.app import create_app
 from indexer.settings import load_settings
+from tests.conftest import REPOSITORY
 from voxdex_client import AsyncClient, Client, routes
 from voxdex_client.bind import AsyncResource, Resource
 from voxdex_client.requests import Route, Sent
@@ -164,6 +165,20 @@ def _shape(schema: dict[str, Any], document: dict[str, Any]) -> Any:
     if "enum" in found or "const" in found:
         return sorted(found.get("enum", [found.get("const")]))
     return found["type"]
+
+
+def test_its_page_lists_every_method() -> None:
+    page = (REPOSITORY / "api" / "client" / "README.md").read_text(encoding="utf-8")
+    listed = {
+        (resource.strip("`"), method.strip("`"))
+        for resource, methods in re.findall(r"^\| (itself|`\w+`) \| (`.*`) \|$", page, re.MULTILINE)
+        for method in methods.split()
+    }
+    client = Client("http://localhost")
+    bound = {("itself", name) for name, _ in _bound("", Client)}
+    for resource, kind in _resources(client, Resource):
+        bound |= {(resource, name) for name, _ in _bound("", kind)}
+    assert listed == bound | {("jobs", "events"), ("jobs", "wait")}
 
 
 def test_every_module_of_the_client_is_in_its_distribution() -> None:

@@ -271,9 +271,12 @@ def test_a_receiver_inside_a_private_network_is_never_called_unless_the_settings
     assert receiver.received == []
 
 
-def test_messages_wait_while_there_is_no_secret(database: Database, settings: Settings, receiver: Receiver) -> None:
+def test_messages_wait_while_there_is_no_secret_that_signs(
+    database: Database, settings: Settings, receiver: Receiver
+) -> None:
     _ended_job(database, receiver.url)
     assert deliver_due(database, _with(settings)) == DeliveryReport()
+    assert deliver_due(database, _with(settings, secret="whsec_YWJj", allow_private=True)) == DeliveryReport()
     assert deliver_due(database, settings) == DeliveryReport(delivered=1)
 
 

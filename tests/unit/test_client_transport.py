@@ -330,6 +330,10 @@ def test_an_address_that_is_none_and_a_time_without_a_zone_are_refused_at_once(s
     for url in ("localhost:8080", "ftp://host", "http://", "http://host:port"):
         with pytest.raises(ValueError, match="http://127"):
             Client(url)
+    for url, key in ((script.url, "vdx_a_\n"), (script.url, "vdx ü"), ("http://ann:secret@host", None)):
+        with pytest.raises(ValueError, match=r"^the (key|URL) holds") as refused:
+            Client(url, key)
+        assert "secret" not in str(refused.value)
     with pytest.raises(ValueError, match="no time zone"):
         blocking(
             script, lambda client: client.speakers.create("calls", "Ann", consented_at=dt.datetime(2026, 1, 31, 9))

@@ -79,11 +79,16 @@ class _Connection:
             base = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise ValueError(f"{url!r} is not a URL: give one as in http://127.0.0.1:8080") from error
+        if base.userinfo or base.query or base.fragment:
+            raise ValueError("the URL holds more than an address: give the key by itself, as in Client(url, key)")
         if base.scheme not in ("http", "https") or not base.host:
             raise ValueError(f"{url!r} is not a web address: give one as in http://127.0.0.1:8080")
         self.url = str(base).rstrip("/")
         self.headers = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5"}
         if key:
+            # Checked here, because the errors of what sends it repeat it.
+            if not all("!" <= character <= "~" for character in key):
+                raise ValueError("the key holds blanks or characters that no key has: copy it again")
             self.headers["Authorization"] = f"Bearer {key}"
 
     def conversation(
