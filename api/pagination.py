@@ -29,7 +29,8 @@ def after_of(cursor: str | None) -> int:
         match = _FORM.fullmatch(base64.urlsafe_b64decode(cursor.encode("ascii")))
     except (UnicodeEncodeError, binascii.Error, ValueError):
         match = None
-    if match is None or int(match[1]) > ID_LIMIT:
+    # Decoders pass over what is no base64, so only what would be written again counts.
+    if match is None or int(match[1]) > ID_LIMIT or cursor_of(int(match[1])) != cursor:
         raise InvalidRequest("cursor is none that was given out; use `next_cursor` of the page before as it is")
     return int(match[1])
 

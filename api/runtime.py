@@ -1,6 +1,5 @@
 """The parts of one API process, put together once and shared by all of its requests."""
 
-import logging
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,8 +14,7 @@ from api.probing import ProbeThreads
 from api.readiness import Examiner
 from api.security import Gate, RateLimiter
 from indexer.db.repositories import Galleries
-from indexer.errors import VoxdexError
-from indexer.media import MediaStore, sweep_media
+from indexer.media import MediaStore
 from indexer.settings import Settings
 from indexer.types import GalleryId
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from indexer.db.session import Database
     from indexer.intake import Intake
     from indexer.jobs.bulk import BulkIngest
-
-logger = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -48,7 +44,6 @@ class Runtime:
         self.examiner = Examiner(self)
         self.stopping = threading.Event()
         """Set when the process is asked to stop, so that streams without end end."""
-        self._sweeper: threading.Thread | None = None
 
     @property
     def database(self) -> "Database":
@@ -107,16 +102,12 @@ class Runtime:
         _ = self.gate, self.keys
         self.preload.start()
         self.services.work_on_jobs()
-        self._sweeper = threading.Thread(target=self._sweep_media, name="media-sweep", daemon=True)
-        self._sweeper.start()
 
     def close(self) -> None:
         """Close what was opened."""
         self.stopping.set()
         if "preload" in vars(self):
             self.preload.close()
-        if self._sweeper is not None:
-            self._sweeper.join()
         self.services.close()
 
     def queue_depths(self) -> dict[str, int]:
@@ -124,15 +115,6 @@ class Runtime:
         depths = self.services.queue_depths()
         depths["probes"] = depths.get("probes", 0) + self.live.probes_waiting
         return depths
-
-    def _sweep_media(self) -> None:
-        try:
-            removed = sweep_media(self.database, self.media)
-        except VoxdexError as error:
-            logger.warning("uploads left over from a crash were not looked for: %s", error.code)
-        else:
-            if removed:
-                logger.info("%d uploads left over from a crash were removed", removed)
 
 
 def runtime_of(request: Request) -> Runtime:
