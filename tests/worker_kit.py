@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -59,12 +59,16 @@ class WorkerProcess:
 
 @contextmanager
 def running_worker(
-    environment: Mapping[str, str], log: Path, *arguments: str, patience_s: float = 20.0
+    environment: Mapping[str, str],
+    log: Path,
+    *arguments: str,
+    command: Sequence[str | Path] = (VOXDEX, "worker"),
+    patience_s: float = 40.0,
 ) -> Iterator[WorkerProcess]:
     """Start a worker, and stop it at the end as a supervisor would."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [VOXDEX, "worker", *arguments], env=environment, stdout=output, stderr=output, start_new_session=True
+            [*command, *arguments], env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         yield WorkerProcess(process, log)

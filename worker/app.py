@@ -33,7 +33,10 @@ SOCKET_S = 30.0
 """Longest wait for an answer on a connection that may be dead without having been closed."""
 
 _LAST_RESORT = 0.9
-"""Share of the visibility timeout after which a task's process is killed; work gives up long before (lifecycle)."""
+"""Share of the visibility timeout after which a task's process is killed: a decoder that hangs keeps its lease."""
+
+_SLOWEST = 10.0
+"""Times real time at which even a slow worker goes through one long recording, which is a task of its own."""
 
 
 def broker_url(settings: Settings) -> str:
@@ -81,7 +84,7 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
-        task_time_limit=visibility_s * _LAST_RESORT,
+        task_time_limit=max(visibility_s * _LAST_RESORT, settings.audio.max_duration_s / _SLOWEST),
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
