@@ -17,6 +17,8 @@ LOADING = "loading"
 _AGAIN_S = 10.0
 """Between two tries; what fails is the network that the weights come from, or a worker that is not up yet."""
 
+_CLOSE_S = 5.0
+
 
 class Preload:
     """A thread that does what nobody's request should be the first to wait for.
@@ -45,10 +47,10 @@ class Preload:
         self._thread.start()
 
     def close(self) -> None:
-        """Try no more; a load under way is finished first."""
+        """Try no more; a load under way is waited for a little, and a download under way dies with the process."""
         self._closed.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         while not self._closed.is_set():

@@ -83,6 +83,8 @@ def setup_logging(settings: Settings, *, service: Service) -> None:
     root.setLevel(max(logging.getLevelName(level), logging.WARNING))
     for name in _OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)
+    # Its lines hold paths, and paths hold names; `api.middleware` writes ours.
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -143,6 +145,13 @@ class _JsonLines(_DiscreetErrors, JsonFormatter):
 class _TextLines(_DiscreetErrors):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None  # Another handler's telling of the error, with its message, is kept there.
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = None
 
 
 disable_created_metrics()  # A series beside each counter that nobody asks for.

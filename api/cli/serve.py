@@ -1,5 +1,6 @@
 """`voxdex serve`: the HTTP service."""
 
+import os
 import socket
 import sys
 from types import FrameType
@@ -74,8 +75,10 @@ def _listening(settings: "ApiSettings") -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
+        # What `create_server` says repeats the address; a name that leads nowhere has numbers of its own.
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise Unavailable(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; choose another --port"
+            f"cannot listen on {settings.host} port {settings.port}: {reason}; choose another --host or --port"
         ) from error
 
 
@@ -103,7 +106,7 @@ def _run(app: object, listener: socket.socket, runtime: "Runtime") -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
-        access_log=False,  # Its lines would hold paths, and paths hold names; `api.middleware` writes ours.
+        access_log=False,  # `api.middleware` writes it.
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=int(GRACE_S),

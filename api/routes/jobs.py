@@ -110,7 +110,10 @@ async def watch_job(job_id: ReadableJob, parts: Parts, request: Request) -> Asyn
     """
     told: Job | None = None
     while not parts.stopping.is_set():
-        job = await run_sync(_job, parts, job_id)
+        try:
+            job = await run_sync(_job, parts, job_id)
+        except NotFound:  # Erased with its gallery or its recordings while it was watched.
+            return
         if told is None or _changed(told, job):
             told = job
             event = "end" if job.state in ENDED else "progress"

@@ -23,6 +23,7 @@ from api.schemas.voices import (
 from api.security import Identifier
 from api.uploads import Upload, audio_body, received
 from api.voices import Comparison
+from indexer.errors import NotFound
 from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
 from search.occurrences import Occurrence
@@ -134,7 +135,7 @@ async def compare(
     """Tell whether two recordings are of the same voice; needs no gallery."""
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> CompareAnswer:
-        comparison = runtime.live.comparison(encoder)
+        comparison = runtime.live.comparison(_at_hand(runtime, encoder))
         first, second = (_hear(runtime, comparison, uploads[part], channels) for part in ("first", "second"))
         said: dict[str, Any] = {
             "first": ProbeHeard(**_heard(first)),
@@ -197,6 +198,16 @@ async def _answered(
         decided = await runtime.probe_threads.run(lambda: answer(runtime, uploads))
     DECISIONS.labels(kind, decided.decision).inc()
     return decided
+
+
+def _at_hand(runtime: Runtime, encoder: str | None) -> str | None:
+    """Let a request name no encoder but those whose weights are here: no path, and nothing to download first."""
+    registry = runtime.services.registry
+    if encoder is not None and not any(
+        spec.name == encoder and registry.cached(spec) is not None for spec in registry.list()
+    ):
+        raise NotFound(f"no encoder {encoder!r} whose weights are here: /v1/encoders says which are")
+    return encoder
 
 
 def _hear(runtime: Runtime, comparison: Comparison, upload: Upload, channels: str | None) -> Heard:

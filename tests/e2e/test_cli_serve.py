@@ -1,0 +1,111 @@
+"""`voxdex serve` as a process: it answers soon, says where and to whom, and ends when it is told to."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+VOXDEX = Path(sys.executable).with_name("voxdex")
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    # Offline: what is shown here needs no weights, and must not fetch any.
+    return {**os.environ, "VOXDEX_HOME": str(home), "VOXDEX_OFFLINE": "1", "VOXDEX_CACHE": str(home / "cache"), **more}
+
+
+@contextmanager
+def served(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    with subprocess.Popen(
+        [VOXDEX, "serve", "--port", "0"],
+        env=environment(home, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            where, who = process.stdout.readline(), process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", where)
+            assert found, (where, process.poll())
+            yield process, found[0], who
+        finally:
+            process.kill()
+
+
+def test_it_answers_and_a_signal_ends_it_with_status_0_within_seconds(tmp_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with served(tmp_path / "home") as (process, url, who):
+            assert "open" in who
+            assert httpx.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
+            assert httpx.get(f"{url}/readyz").json()["encoder"]["ok"] is False
+            with httpx.stream("GET", f"{url}/v1/openapi.json") as answer:
+                assert answer.status_code == 200
+            started = time.monotonic()
+            process.send_signal(number)
+            _, log = process.communicate(timeout=20)
+            assert process.returncode == 0, log
+            assert time.monotonic() - started < 10
+            assert '"service": "serve"' in log
+
+
+def test_an_address_that_others_reach_is_refused_while_there_is_no_key(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [VOXDEX, "serve", "--host", "0.0.0.0", "--port", "0"],
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "voxdex key create" in done.stderr
+    assert done.stdout == ""
+
+
+def test_with_a_key_nobody_is_served_without_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    made = subprocess.run(
+        [VOXDEX, "key", "create", "--scope", "read"],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    key = re.search(r"vdx_\S+", made.stdout)
+    assert key
+    with served(home) as (_, url, who):
+        assert "key" in who
+        assert httpx.get(f"{url}/v1/stats", timeout=30).status_code == 401
+        assert httpx.get(f"{url}/v1/stats", headers={"x-api-key": key[0]}).json()["galleries"] == 0
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [VOXDEX, "serve", "--port", port],
+            env=environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 6
+    told = done.stderr.splitlines()[-1]
+    assert told.endswith(f"port {port}: Address already in use; choose another --host or --port")
+
+
+@pytest.mark.parametrize("wrong", [["--port", "70000"], ["--host", "no.such.host.invalid"]])
+def test_an_address_that_cannot_be_is_refused(tmp_path: Path, wrong: list[str]) -> None:
+    open_to_all = environment(tmp_path / "home", VOXDEX_API__OPEN="true")
+    done = subprocess.run([VOXDEX, "serve", *wrong], env=open_to_all, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (2, 6)
+    assert "Traceback" not in done.stderr
