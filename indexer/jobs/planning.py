@@ -34,6 +34,14 @@ MAX_STALLS = 10
 """Calls in a row that found the source out of reach before the job is given up."""
 
 
+class _OutOfReachError(Exception):
+    """The source, and not the record, cannot be reached."""
+
+    def __init__(self, reason: Unavailable) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 @dataclass
 class _Cut:
     """Files that were read and not written yet, cut into shards, each with the place that it reaches to."""
@@ -90,7 +98,7 @@ class Planner:
         Raises
         ------
         Unavailable
-            If the source or the record is out of reach; calling again goes on where this call stopped.
+            If the source or the record is out of reach; calling again goes on where the last commit stopped.
         """
         token = Plans.new_token()
         with self.database.session_scope() as session:
@@ -102,13 +110,18 @@ class Planner:
                 finished = self._read(job, token)
         except LeaseLost as lost:
             logger.info("planning stops: %s", lost)
-        except Unavailable as error:
-            self._stall(job, token, error)
-            raise
+        except _OutOfReachError as error:
+            self._stall(job, token, error.reason)
+            raise error.reason from error.reason.__cause__
+        except Unavailable:
+            raise  # The record's own failure says nothing about the source; the lease ends by itself.
         except VoxdexError as error:
             with self.database.session_scope() as session:
                 if Plans(session, job_id, token).renew(self.settings.lease_s):
                     Jobs(session).fail(job_id, _keepable(one_line(error)))
+        except Exception as error:
+            self._stall(job, token, error)  # Nobody foresaw this: it must not be tried for ever.
+            raise
         else:
             self._close(job_id, token, finished)
 
@@ -116,18 +129,18 @@ class Planner:
         """Read on from the job's cursor; return whether that was the rest."""
         deadline = time.monotonic() + self.call_s
         source, cut = self.open_source(job), _Cut(self.settings)
-        try:
-            with closing(_steps(source, reached(job))) as steps:
-                for listed in steps:
-                    cut.step(*_item(listed.entry, job.source), listed.cursor)
-                    if time.monotonic() > deadline:
-                        self._write(job, token, cut.shards, cut.passed)
-                        return False
-                    if full := cut.take_full(self.write_s):
-                        self._write(job, token, *full)
-        except Unavailable:
-            self._write(job, token, cut.shards, cut.passed)  # What was read before is progress, and counts as such.
-            raise
+        with closing(_steps(source, reached(job))) as steps:
+            for listed in steps:
+                if isinstance(listed, Unavailable):
+                    # What was read before is progress, and counts as such.
+                    self._write(job, token, cut.shards, cut.passed)
+                    raise _OutOfReachError(listed)
+                cut.step(*_item(listed.entry, job.source), listed.cursor)
+                if time.monotonic() > deadline:
+                    self._write(job, token, cut.shards, cut.passed)
+                    return False
+                if full := cut.take_full(self.write_s):
+                    self._write(job, token, *full)
         self._write(job, token, cut.shards, cut.passed)
         return True
 
@@ -165,15 +178,14 @@ class Planner:
         if again:
             send(lambda: self.queue.send_planning(job_id))
 
-    def _stall(self, job: Job, token: str, error: Unavailable) -> None:
+    def _stall(self, job: Job, token: str, error: Exception) -> None:
         """Count a call that got nowhere; give the job up where that happens again and again."""
         with self.database.session_scope() as session:
             plans, jobs = Plans(session, JobId(job.id), token), Jobs(session)
             stalls = plans.stall()
             if stalls is not None and stalls >= MAX_STALLS:
-                jobs.fail(
-                    JobId(job.id), _keepable(f"{one_line(error)} ({stalls} tries); retry the job when it is back")
-                )
+                reason = f"{one_line(error)} ({stalls} tries in a row); retry the job when the source is back"
+                jobs.fail(JobId(job.id), _keepable(reason))
 
 
 def send(message: Callable[[], None]) -> None:
@@ -184,8 +196,12 @@ def send(message: Callable[[], None]) -> None:
         logger.warning("the broker is out of reach, the next sweep will send what waits: %s", one_line(error))
 
 
-def _steps(source: Source, after: Cursor | None) -> Generator[Listed, None, None]:
-    yield from source.read(after)
+def _steps(source: Source, after: Cursor | None) -> Generator[Listed | Unavailable, None, None]:
+    """Step through a source; that it is out of reach is its last step, so that it is not taken for another failure."""
+    try:
+        yield from source.read(after)
+    except Unavailable as error:
+        yield error
 
 
 def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewItem | None, float]:

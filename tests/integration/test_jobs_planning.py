@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,7 @@ from typing import ClassVar
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job, JobItem, JobItemState, JobState, ShardState, WebhookDelivery
@@ -304,12 +306,62 @@ def test_a_source_out_of_reach_is_tried_again_and_given_up_in_the_end(
     # Each step forward begins the count anew.
     assert attempts == 5 + MAX_STALLS
     assert job.error is not None
-    assert f"({MAX_STALLS} tries)" in job.error
+    assert f"({MAX_STALLS} tries in a row)" in job.error
     assert job.found == 50
 
     assert bulk.retry_failed(job_id) == 50
     plan(database, job_id, FakeArchive(100), queue)
     assert uris_of(database, job_id) == [f"/archive/{number:07d}.wav" for number in range(100)]
+
+
+class FlakyRecord(Database):
+    """A record that every third transaction cannot reach: before it begins, or so that nobody knows whether it was."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.engine)
+        self.begun = 0
+
+    @contextmanager
+    def session_scope(self) -> Iterator[Session]:
+        self.begun += 1
+        if self.begun % 6 == 3:
+            raise Unavailable("the record is away")
+        with super().session_scope() as session:
+            yield session
+        if self.begun % 6 == 0:
+            raise Unavailable("the connection was lost; was it committed?")
+
+
+def test_a_record_that_comes_and_goes_loses_no_file_and_fails_no_job(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    job_id, calls = submit(bulk, tmp_path), 0
+    flaky = FlakyRecord(database)
+    while job_of(database, job_id).planned_at is None:
+        calls += 1
+        assert calls < 100
+        forget_lease(database, job_id)
+        with suppress(Unavailable):
+            plan(flaky, job_id, FakeArchive(150), queue, shard_files=2)
+    assert calls > 10
+    assert uris_of(database, job_id) == [f"/archive/{number:07d}.wav" for number in range(150)]
+    assert sum(shard.items for shard in shards_of(database, job_id)) == job_of(database, job_id).found == 150
+
+
+def test_a_failure_that_nobody_foresaw_is_not_tried_for_ever(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    class Broken:
+        def read(self, after: Cursor | None) -> Iterator[Listed]:
+            raise ZeroDivisionError("unforeseen")
+
+    job_id = submit(bulk, tmp_path)
+    for _ in range(MAX_STALLS):
+        assert job_of(database, job_id).state != JobState.FAILED
+        with pytest.raises(ZeroDivisionError):
+            plan(database, job_id, Broken(), queue)
+    assert job_of(database, job_id).state == JobState.FAILED
+    assert "unforeseen" in (job_of(database, job_id).error or "")
 
 
 @pytest.mark.parametrize(
