@@ -124,6 +124,7 @@ class LiveGalleries:
         EncoderMismatch
             If the gallery's encoder cannot be had any more.
         """
+        self._require_open()
         with self._services.record().read_scope() as session:
             head = Galleries(session).head(gallery)
         live = self._live(head)
@@ -229,6 +230,7 @@ class LiveGalleries:
                 logger.warning("gallery %d: files were not written at the end: %s", live.gallery_id, one_line(error))
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
+        self._require_open()
         with self._services.record().read_scope() as session:
             head = Galleries(session).heads([gallery_id]).get(gallery_id)
         if head is None:

@@ -188,7 +188,7 @@ def visible(settings: Settings, *, batches: int = 120) -> None:
     database.close()
 
 
-def batching(*, threads: int = 64, probes: int = 128, rounds: int = 4) -> None:
+def batching(*, threads: int = 64, probes: int = 64, rounds: int = 3) -> None:
     settings = load_settings()
     registry = EncoderRegistry(settings.home, settings.cache, offline=settings.offline)
     inner, _ = EncodersInUse(registry, settings.embedding).load()
