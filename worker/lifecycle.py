@@ -28,6 +28,12 @@ BROKEN_DEVICE = 70
 """Exit status of a process whose CUDA context is beyond repair; whoever supervises it starts another."""
 
 
+class _Failures(threading.local):
+    """Counted for each thread: the sweep beside the work says nothing about the work."""
+
+    in_a_row = 0
+
+
 class WorkerServices:
     """The parts of one worker process.
 
@@ -43,46 +49,32 @@ class WorkerServices:
         self.settings = settings
         self.stopping = stopping
         self.pid = os.getpid()
-        self._making = threading.RLock()
-        self._failures = 0
+        self.encoders = EncodersInUse(make_registry(settings), settings.embedding)
+        self.queue = CeleryQueue(settings)
+        self.probes = ProbeDesk(settings, self.encoders)
+        self._opening = threading.Lock()
+        self._database: Database | None = None
+        self._failures = _Failures()
         self._sweeper: Periodically | None = None
 
     @property
     def database(self) -> Database:
-        """The record."""
-        with self._making:
+        """The record, opened when it is first asked for."""
+        with self._opening:
+            if self._database is None:
+                self._database = open_database(self.settings)
             return self._database
-
-    @cached_property
-    def _database(self) -> Database:
-        return open_database(self.settings)
-
-    @cached_property
-    def encoders(self) -> EncodersInUse:
-        """The encoders of this process."""
-        return EncodersInUse(make_registry(self.settings), self.settings.embedding)
-
-    @cached_property
-    def queue(self) -> CeleryQueue:
-        """Where follow-up work is sent to."""
-        return CeleryQueue(self.settings)
 
     @cached_property
     def bulk(self) -> BulkIngest:
         """The use cases of jobs."""
-        with self._making:
-            return BulkIngest(
-                self.database,
-                self.settings,
-                queue=self.queue,
-                encoder_for=lambda gallery_id: self.encoders.of_gallery_id(self.database, gallery_id)[0],
-                stopping=self.stopping.is_set,
-            )
-
-    @cached_property
-    def probes(self) -> ProbeDesk:
-        """Where the voices of requests are taken from and their vectors left."""
-        return ProbeDesk(self.settings, self.encoders)
+        return BulkIngest(
+            self.database,
+            self.settings,
+            queue=self.queue,
+            encoder_for=lambda gallery_id: self.encoders.of_gallery_id(self.database, gallery_id)[0],
+            stopping=self.stopping.is_set,
+        )
 
     def perform(self, task_id: str | None, call: Callable[[], object]) -> None:
         """Do a task's work; what fails is logged here, and found again by the sweep.
@@ -95,8 +87,8 @@ class WorkerServices:
             except LeaseLost as lost:
                 logger.info("another worker has taken over: %s", one_line(lost))
             except Unavailable as error:
-                pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
-                self._failures += 1
+                pause_s = PAUSES_S[min(self._failures.in_a_row, len(PAUSES_S) - 1)]
+                self._failures.in_a_row += 1
                 logger.warning("%s; the next task begins in %g s", one_line(error), pause_s)
                 self.stopping.wait(pause_s)
                 return
@@ -108,7 +100,7 @@ class WorkerServices:
                     logger.critical("the device is unusable from this process: it ends, for another to be started")
                     logging.shutdown()
                     os._exit(BROKEN_DEVICE)
-            self._failures = 0
+            self._failures.in_a_row = 0
 
     def sweep(self) -> None:
         """Sweep where no other process did lately."""
@@ -126,9 +118,10 @@ class WorkerServices:
         """Close what was opened."""
         if self._sweeper is not None:
             self._sweeper.close()
-        for name in ("queue", "probes", "_database"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        self.queue.close()
+        self.probes.close()
+        if self._database is not None:
+            self._database.close()
 
 
 class _Process:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -83,7 +84,8 @@ def _connect_signals(settings: Settings, stopping: StopFlag, *, sweeps: bool, po
         if sweeps:
             parts.start_sweeping()
         else:
-            _preload(parts)
+            # Beside: Celery kills a child that takes long to report for work.
+            threading.Thread(target=_preload, args=[parts], name="preload", daemon=True).start()
 
     def end(**_: Any) -> None:
         lifecycle.close_services()

@@ -86,7 +86,7 @@ def test_a_queue_whose_broker_is_away_says_so_and_shows_no_password() -> None:
 
 def test_a_task_that_finds_something_out_of_reach_holds_the_next_one_back() -> None:
     stopping = Recorded()
-    parts = WorkerServices(load_settings(), stopping)
+    parts = WorkerServices(broker_settings(), stopping)
 
     def fail() -> None:
         raise Unavailable("the database starts")
@@ -97,6 +97,7 @@ def test_a_task_that_finds_something_out_of_reach_holds_the_next_one_back() -> N
     parts.perform("1", lambda: None)
     parts.perform("1", fail)
     assert stopping.waits[3] == lifecycle.PAUSES_S[0]
+    parts.close()
 
 
 @pytest.mark.parametrize("error", [LeaseLost("taken over"), NotFound("no such job"), ValueError("a defect")])
@@ -106,8 +107,10 @@ def test_no_failure_leaves_a_task(error: Exception) -> None:
     def fail() -> None:
         raise error
 
-    WorkerServices(load_settings(), stopping).perform("1", fail)
+    parts = WorkerServices(broker_settings(), stopping)
+    parts.perform("1", fail)
     assert stopping.waits == []
+    parts.close()
 
 
 def test_a_fault_of_the_device_is_told_from_other_errors() -> None:
