@@ -1,6 +1,7 @@
 """The Python client, of both kinds, on the running service: the whole round once, and what only a service can show."""
 
 import asyncio
+import base64
 import datetime as dt
 import io
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,8 +13,11 @@ import soundfile
 
 from indexer.settings import load_settings
 from tests.api_kit import ServiceClient, serving, wav
-from voxdex_client import AsyncClient, Client, errors
+from tests.webhook_receiver import running_receiver, wait_for
+from voxdex_client import AsyncClient, Client, errors, verify_webhook
 from voxdex_client.pages import Pages
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 Run = Callable[[Callable[[Any], Any]], Any]
 
@@ -21,7 +25,8 @@ Run = Callable[[Callable[[Any], Any]], Any]
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     home = tmp_path_factory.mktemp("home")
-    with serving(load_settings(home=home, database={}, jobs={"sweep_s": 0.5})) as running:
+    webhooks = {"secret": SECRET, "allow_private": True}
+    with serving(load_settings(home=home, database={}, jobs={"sweep_s": 0.5}, webhooks=webhooks)) as running:
         yield running
 
 
@@ -115,6 +120,19 @@ def test_a_job_is_posted_followed_and_looked_into(run: Run, tmp_path: Path, requ
     assert job.id in [one.id for one in run(lambda c: c.jobs.list(gallery=g, state="succeeded"))]
     with pytest.raises(errors.Conflict):
         run(lambda c: c.jobs.cancel(job.id))
+
+
+def test_the_end_of_a_job_is_told_to_the_address_that_was_given(run: Run, request: pytest.FixtureRequest) -> None:
+    g = f"told-{request.node.callspec.id}"
+    run(lambda c: c.galleries.create(g))
+    with running_receiver() as receiver:
+        job = run(lambda c: c.jobs.create(g, "/nowhere/at/all", webhook_url=receiver.url))
+        wait_for(lambda: receiver.received, timeout_s=20)
+        [message] = receiver.received
+    event = verify_webhook(SECRET, message.body, message.headers)
+    assert (event.type, event.data.job_id, event.data.found) == ("job.failed", job.id, 0)
+    with pytest.raises(errors.InvalidRequest, match="webhook_url"):
+        run(lambda c: c.jobs.create(g, "/nowhere", webhook_url="https://ann:secret@example.org/"))
 
 
 def test_the_service_tells_of_itself(run: Run) -> None:
