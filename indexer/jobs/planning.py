@@ -1,5 +1,6 @@
 """Planning: a job's source becomes shards of a few minutes of audio, each file once, whatever happens on the way."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -18,6 +19,7 @@ from indexer.errors import Conflict, InvalidRequest, LeaseLost, Unavailable, Vox
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry, place
+from indexer.jobs.uris import MAX_URI_BYTES, require_short
 from indexer.settings import JobSettings
 from indexer.types import JobId, ShardId
 
@@ -210,12 +212,13 @@ def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewIt
     if isinstance(entry, SourceEntry):
         try:
             require_text("path", entry.uri)
+            require_short(entry.uri)
             if entry.speaker is not None:
                 require_name("speaker", entry.speaker)
         except InvalidRequest as error:
             entry = UnusableEntry(entry.uri if entry.line is None else place(source, entry.line), error)
     if isinstance(entry, UnusableEntry):
-        uri, message = _keepable(entry.uri), _keepable(one_line(entry.error))
+        uri, message = _shortened(_keepable(entry.uri)), _keepable(one_line(entry.error))
         return NewItem(uri, error_code=entry.error.code, error_message=message), 0.0
     item = NewItem(
         uri=entry.uri,
@@ -232,6 +235,14 @@ def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewIt
 def _keepable(text: str) -> str:
     """Write what no database keeps (NUL, lone surrogates) as an escape."""
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _shortened(uri: str) -> str:
+    """Cut a name that the record could not index, so that two of them stay two."""
+    content = uri.encode()
+    if len(content) <= MAX_URI_BYTES:
+        return uri
+    return f"{content[: MAX_URI_BYTES // 2].decode(errors='ignore')}...{hashlib.sha256(content).hexdigest()}"
 
 
 def _contradictions(plans: Plans, repeated: Sequence[NewItem], source: str) -> list[NewItem]:

@@ -8,7 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 from indexer.errors import InvalidRequest
 
 REMOTE_SCHEMES = ("s3", "gs", "https", "http")
-MAX_URI_LENGTH = 4096
+MAX_URI_BYTES = 2000
+"""Longest name of a file, in UTF-8: Postgres indexes no text of more than 2,704 bytes."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
@@ -33,8 +34,7 @@ def normal_uri(text: str) -> str:
     InvalidRequest
         If it is relative, of a scheme that is not read, or spelled so that two readers could take it for two things.
     """
-    if len(text) > MAX_URI_LENGTH:
-        raise InvalidRequest(f"{text[:80]!r}... has {len(text)} characters, the limit is {MAX_URI_LENGTH}")
+    require_short(text)
     scheme = scheme_of(text)
     if scheme in ("", "file"):
         return _normal_path(_path_of(text) if scheme else text)
@@ -45,6 +45,13 @@ def normal_uri(text: str) -> str:
     if scheme in ("s3", "gs"):
         return _normal_object(scheme, text)
     return _normal_web(text)
+
+
+def require_short(text: str) -> None:
+    """Refuse a name that is too long to be found again by it."""
+    size = len(text.encode("utf-8", errors="backslashreplace"))
+    if size > MAX_URI_BYTES:
+        raise InvalidRequest(f"{text[:80]!r}... has {size} bytes, the limit is {MAX_URI_BYTES}; shorten path or name")
 
 
 def absolute_uri(text: str, base: str) -> str:
