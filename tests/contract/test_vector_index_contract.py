@@ -231,3 +231,18 @@ def test_it_answers_as_comparing_with_every_vector_does(
     np.testing.assert_array_equal(index.ids(), reference.ids())
     _assert_same(index.search(asked, k, allowed=allowed), reference.search(asked, k, allowed=allowed))
     _assert_same(index.search_above(asked, 0.1, allowed=allowed), reference.search_above(asked, 0.1, allowed=allowed))
+
+
+def test_it_tells_which_ids_are_inside_whatever_order_they_came_in(make: Make) -> None:
+    index = make()
+    assert index.holds(np.array([1, 2])).tolist() == [False, False]
+    index.add(np.array([30, 10, 20]), unit_vectors(3))
+    index.remove(np.array([10]))
+    assert index.holds(np.array([10, 20, 5, 30, 99])).tolist() == [False, True, False, True, False]
+    assert index.holds(np.empty(0, dtype=np.int64)).tolist() == []
+
+
+def test_a_filter_may_come_in_any_order_and_name_ids_twice(make: Make) -> None:
+    index, _ids, vectors = _filled(make, 40)
+    hits = index.search(vectors[:1], 5, allowed=np.array([9, 3, 9, 1]))[0]
+    assert {hit.embedding_id for hit in hits} == {1, 3, 9}
