@@ -29,6 +29,10 @@ CONNECT_TIMEOUT_S = 5
 
 _READ_ONLY = "voxdex_read_only"
 
+# Connections are made when they are needed, and kept: under the default of 5, a service that many threads ask spends
+# more on opening them than on its questions. Parameters hold names and vectors, and errors are logged and shown.
+_POOL: dict[str, Any] = {"pool_size": 16, "max_overflow": 16, "hide_parameters": True}
+
 
 def parse_url(url: str) -> URL:
     """Read a database URL; plain `postgresql://` means the psycopg 3 driver.
@@ -73,10 +77,10 @@ def make_engine(url: str, *, foreign_keys: bool = True) -> Engine:
     """
     parsed = parse_url(url)
     if parsed.drivername.startswith("sqlite"):
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, **_POOL)
         _prepare_sqlite(engine, foreign_keys)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **_POOL)
 
 
 def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
