@@ -18,14 +18,13 @@ from worker import lifecycle
 from worker.app import INGEST, MAINTENANCE, PLANNING, PROBES, make_app
 from worker.beat import keep_logging
 from worker.stopping import StopFlag, stop_with_parent
+from worker.supervisor import MISUSED
 
 logger = logging.getLogger(__name__)
 
 QUEUES = {"ingest": [MAINTENANCE, PLANNING, INGEST], "probes": [PROBES]}
 """What a worker listens to, by what it is started for."""
 POOLS = ("prefork", "threads")
-MISUSED = 2
-"""Exit status of a process that no restart would help."""
 
 
 def main(queues: str, pool: str) -> int:

@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 GRACE_S = 20.0
 """How long processes may take to end once they are asked; longer than a worker needs to give its shard back."""
 
+MISUSED = 2
+"""Exit status of a worker process that no restart would help."""
+
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SETTLED_S = 15.0
 """A process that ran this long failed by accident; one that failed sooner waits longer before the next try."""

@@ -53,8 +53,7 @@ def worker(
     from indexer.observability import setup_logging
     from worker.app import broker_url
     from worker.devices import worker_device, worker_pool
-    from worker.process import MISUSED
-    from worker.supervisor import Program, Supervisor, python
+    from worker.supervisor import MISUSED, Program, Supervisor, python
 
     settings = settings_of(home=home)
     broker_url(settings)
