@@ -87,6 +87,10 @@ class Runtime:
         with self.database.read_scope() as session:
             return GalleryId(Galleries(session).by_name(name).id)
 
+    def catch_up(self, gallery: str) -> None:
+        """Make what was just committed to a gallery count for the next request; others hear of it within a second."""
+        self.live.catch_up(self.gallery_id(gallery))
+
     @cached_property
     def preload(self) -> Preload:
         """Loads the default encoder and opens the galleries while the service already answers."""

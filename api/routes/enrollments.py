@@ -98,7 +98,9 @@ def delete_enrollment(
     erase: Annotated[bool, Query(description="Erase the recording too, with its vectors and audio.")] = False,
 ) -> Erased:
     """Take back that a recording is this speaker's voice."""
-    return Erased.model_validate(parts.services.catalog.delete_enrollment(gallery, speaker, enrollment_id, erase=erase))
+    erased = parts.services.catalog.delete_enrollment(gallery, speaker, enrollment_id, erase=erase)
+    parts.catch_up(gallery)
+    return Erased.model_validate(erased)
 
 
 def _view(row: EnrolledRecording) -> Enrollment:

@@ -130,7 +130,9 @@ def get_audio(
 @router.delete("/{recording_id}", responses=problems(404))
 def delete_recording(gallery: GalleryName, recording_id: RowNumber, principal: Writer, parts: Parts) -> Erased:
     """Erase a recording: row, utterances, vectors, enrollments, and its audio if it was uploaded."""
-    return Erased.model_validate(parts.services.catalog.delete_recording(gallery, recording_id))
+    erased = parts.services.catalog.delete_recording(gallery, recording_id)
+    parts.catch_up(gallery)
+    return Erased.model_validate(erased)
 
 
 def _fields(row: RecordingSummary) -> dict[str, Any]:

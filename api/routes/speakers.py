@@ -71,7 +71,9 @@ def change_speaker(
         changes_consent=bool(given & {"consent_reference", "consented_at"}),
         consent=_consent(body.consent_reference, body),
     )
-    return _view(parts.services.catalog.change_speaker(gallery, speaker, change))
+    changed = parts.services.catalog.change_speaker(gallery, speaker, change)
+    parts.catch_up(gallery)
+    return _view(changed)
 
 
 @router.post("/{speaker}/merge", response_model=Speaker, responses=problems(404, 409, 413))
@@ -79,9 +81,13 @@ def merge_speaker(
     gallery: GalleryName, speaker: SpeakerName, body: SpeakerMerge, principal: Writer, parts: Parts, once: Idempotent
 ) -> Response:
     """Make this speaker and another one the same person: enrollments and labels go over, and this name is gone."""
-    return once(
-        principal, body, lambda: Answer(_view(parts.services.catalog.merge_speakers(gallery, speaker, body.into)), 200)
-    )
+
+    def work() -> Answer:
+        merged = parts.services.catalog.merge_speakers(gallery, speaker, body.into)
+        parts.catch_up(gallery)
+        return Answer(_view(merged), 200)
+
+    return once(principal, body, work)
 
 
 @router.delete("/{speaker}", responses=problems(404))
@@ -95,9 +101,9 @@ def delete_speaker(
     ] = False,
 ) -> Erased:
     """Erase a speaker: name, enrollments, and the vectors and audio that were enrolled to nobody else."""
-    return Erased.model_validate(
-        parts.services.catalog.delete_speaker(gallery, speaker, keep_recordings=keep_recordings)
-    )
+    erased = parts.services.catalog.delete_speaker(gallery, speaker, keep_recordings=keep_recordings)
+    parts.catch_up(gallery)
+    return Erased.model_validate(erased)
 
 
 def _consent(reference: str | None, body: NewSpeaker | SpeakerChange) -> Consent | None:

@@ -72,13 +72,15 @@ def require_text(kind: str, value: str) -> str:
 
 
 def require_name(kind: str, name: str) -> str:
-    """Refuse a name that is empty, too long, padded with blanks or unprintable."""
+    """Refuse a name that is empty, too long, padded with blanks or unprintable, or that no URL could hold."""
     require_text(kind, name)
     if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > NAME_LIMIT:
         raise InvalidRequest(
             f"{kind} name {name[:80]!r} ({len(name)} characters) must be 1 to {NAME_LIMIT} printable characters "
             "without blanks around them"
         )
+    if name in {".", ".."}:  # HTTP libraries take these for steps within a path, percent-encoded or not.
+        raise InvalidRequest(f"{kind} name {name!r} cannot be part of a URL: choose another one")
     return name
 
 
