@@ -64,9 +64,10 @@ types: $(VENV)/.dev.stamp ## mypy, strict
 bench: $(VENV)/.run.stamp ## Encoder and ingest speed on this machine, beside its own matrix rate
 	@$(BIN)/voxdex bench
 
-docs-reference: $(VENV)/.run.stamp ## Rewrite the generated pages of docs/ from the commands and the settings
+docs-reference: $(VENV)/.run.stamp ## Rewrite the generated pages of docs/ from the commands, the settings and the API
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_settings_reference.py
+	$(BIN)/python docs/make_api_routes.py
 
 lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirements/*.lock (hashes, no URLs)
 	$(BIN)/python requirements/lock.py

@@ -51,13 +51,13 @@ async def client(number: int, plan: dict[str, Any], requests: list[bytes], until
                 status, body = await ask(reader, writer, requests[which])
                 tally.latencies_s.append(time.perf_counter() - began)
                 if status != 200:
-                    tally.wrong(f"status {status}: {body[:200].decode('utf-8', 'replace')}")
+                    tally.wrong(f"{status} {json.loads(body).get('code')}")
                     continue
                 document = json.loads(body)
                 answer = [document["decision"], document["speaker"]]
                 if tally.answers.setdefault(which, answer) != answer:
                     tally.wrong(f"another answer to the same probe: {answer}, before {tally.answers[which]}")
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             tally.wrong(f"connection: {type(error).__name__}: {error}")
             await asyncio.sleep(0.1)
         finally:

@@ -14,7 +14,7 @@ def script(name: str) -> dict[str, Any]:
     return runpy.run_path(str(DOCS / name))
 
 
-@pytest.mark.parametrize("name", ["make_cli_reference.py", "make_settings_reference.py"])
+@pytest.mark.parametrize("name", ["make_cli_reference.py", "make_settings_reference.py", "make_api_routes.py"])
 def test_a_generated_page_is_as_its_script_writes_it(name: str) -> None:
     names = script(name)
     page = names["TARGET"].read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
         before: Any = settings
         for part in path:
             before = getattr(before, part)
-        for value in [*values.values(), "WARNING", "INFO"]:
+        for value in [*values.values(), "WARNING", "INFO", "text", "workers", "4", "300", '["/archive"]']:
             monkeypatch.setenv(name, value)
             try:
                 after: Any = Settings()
