@@ -154,7 +154,7 @@ class _TextLines(_DiscreetErrors):
             record.exc_text = None
 
 
-disable_created_metrics()  # A series beside each counter that nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # A series beside each counter that nobody asks for.
 
 REGISTRY = CollectorRegistry()
 """Every metric of this process. What is a state rather than a count (index, queues) is read when it is asked for, by
