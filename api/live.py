@@ -212,7 +212,7 @@ class LiveGalleries:
             try:
                 self.get(name)
             except VoxdexError as error:
-                logger.warning("a gallery was not opened: %s", one_line(error))
+                logger.warning("a gallery was not opened: %s", error.code, exc_info=error)
 
     def close(self) -> None:
         """Stop following, write what is not in the files yet, and end the encoders."""

@@ -89,11 +89,11 @@ class WorkerServices:
             except Unavailable as error:
                 pause_s = PAUSES_S[min(self._failures.in_a_row, len(PAUSES_S) - 1)]
                 self._failures.in_a_row += 1
-                logger.warning("%s; the next task begins in %g s", one_line(error), pause_s)
+                logger.warning("%s; the next task begins in %g s", error.code, pause_s, exc_info=error)
                 self.stopping.wait(pause_s)
                 return
             except VoxdexError as error:
-                logger.error("%s: %s", error.code, one_line(error))
+                logger.error("a task failed: %s", error.code, exc_info=error)
             except Exception as error:
                 logger.exception("a task failed unexpectedly")
                 if is_device_broken(error):

@@ -111,6 +111,6 @@ def _perform(call: Callable[[], object]) -> None:
         except LeaseLost as lost:
             logger.info("somebody else has taken over: %s", one_line(lost))
         except VoxdexError as error:
-            logger.warning("%s: %s", error.code, one_line(error))
+            logger.warning("a job's work failed: %s", error.code, exc_info=error)
         except Exception:
             logger.exception("a job's work failed unexpectedly")
