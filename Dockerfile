@@ -14,7 +14,8 @@ RUN python -m venv /opt/installer \
     && python -m venv --without-pip /opt/voxdex
 # The dependencies are a layer of their own: a change of the code does not install them again. They are compiled here,
 # because the containers may write nothing beside them.
-RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --require-hashes -r requirements/run.lock
+RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --only-binary :all: --require-hashes \
+    -r requirements/run.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY indexer indexer
