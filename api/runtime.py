@@ -104,8 +104,10 @@ class Runtime:
     def start(self) -> None:
         """Open the record now, so that a service that cannot work says so when it starts; begin what runs beside."""
         _ = self.gate, self.keys
-        self.preload.start()
+        # First this, then the thread: Celery's package replaces itself while it is imported, and a second thread that
+        # imports it meanwhile finds it empty.
         self.services.work_on_jobs()
+        self.preload.start()
 
     def close(self) -> None:
         """Close what was opened."""
