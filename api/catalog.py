@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSummary, SpeakerSummary, UtteranceSummary
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecords
+from indexer.db.traces import Traces
 from indexer.errors import Conflict, InvalidRequest, NotFound
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
@@ -120,6 +120,7 @@ class Catalog:
                 records.set_consent(speaker_id, change.consent)
             if change.name is not None:
                 records.rename(speaker_id, change.name)
+                Traces(session, gallery_id).rename(name, change.name)
             return Speakers(session).summary(speaker_id)
 
     def merge_speakers(self, gallery: str, name: str, into: str) -> SpeakerSummary:
@@ -128,6 +129,7 @@ class Catalog:
             gallery_id, speaker_id = _speaker(session, gallery, name)
             stays = SpeakerId(Speakers(session).by_name(gallery_id, into).id)
             SpeakerRecords(session, gallery_id).merge(speaker_id, stays)
+            Traces(session, gallery_id).rename(name, into)
             return Speakers(session).summary(stays)
 
     def enrollments(self, gallery: str, name: str, *, after: int, limit: int) -> list[EnrolledRecording]:
@@ -159,7 +161,7 @@ class Catalog:
                     f"recording {number} is enrolled as {', '.join(others)} too: delete the enrollment without erase"
                 )
             erased = recordings.delete(number)
-            Jobs(session).forget_emptied(gallery_id)
+            Traces(session, gallery_id).forget_erased()
         return self._forget(gallery_id, erased)
 
     def recordings(self, gallery: str, *, state: str | None, after: int, limit: int) -> list[RecordingSummary]:
@@ -192,7 +194,8 @@ class Catalog:
             speakers = Speakers(session)
             speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
             erased = speakers.delete(speaker_id, erase_voice=not keep_recordings)
-            Jobs(session).forget_emptied(gallery_id)
+            Traces(session, gallery_id).forget_name(name)
+            Traces(session, gallery_id).forget_erased()
         return self._forget(gallery_id, erased)
 
     def delete_recording(self, gallery: str, recording_id: int) -> ErasedCounts:
@@ -201,7 +204,7 @@ class Catalog:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
             recordings = Recordings(session)
             erased = recordings.delete(self._in_gallery(Galleries(session), recordings, gallery, recording_id))
-            Jobs(session).forget_emptied(gallery_id)
+            Traces(session, gallery_id).forget_erased()
         return self._forget(gallery_id, erased)
 
     def delete_gallery(self, name: str) -> ErasedCounts:

@@ -105,7 +105,11 @@ class EnrolledGallery:
                 seq = Changes(session).position(self._gallery_id).speakers
                 ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id)
                 names, labels = Speakers(session).directory(self._gallery_id)
-            self._loaded = _Loaded(seq, _enrolled(ids, owners, names), labels)
+            everyone = _enrolled(ids, owners, names)
+            with self._guard:  # A voiceprint must not outlive its person in memory.
+                self._loaded = _Loaded(seq, everyone, labels)
+                for gone in self._voiceprints.keys() - everyone.by_speaker.keys():
+                    del self._voiceprints[gone]
             self._loaded_at = time.monotonic()
             self._load_s = self._loaded_at - started
             return self._loaded
@@ -114,6 +118,7 @@ class EnrolledGallery:
         """Aggregate the voiceprints of speakers whose enrolled embeddings are given, from memory where they are."""
         found: dict[SpeakerId, tuple[tuple[int, ...], NDArray[np.float32]]] = {}
         with self._guard:
+            loaded = self._loaded
             for speaker_id, ids in wanted.items():
                 kept = self._voiceprints.get(speaker_id)
                 if kept is not None and kept[0] == ids:
@@ -123,7 +128,11 @@ class EnrolledGallery:
         if missing:
             found.update(made := self._aggregate(missing))
             with self._guard:
-                self._voiceprints.update(made)
+                if self._loaded is loaded or self._loaded is None:
+                    self._voiceprints.update(made)
+                else:  # Somebody may have been erased between.
+                    still = self._loaded.everyone.by_speaker.keys()
+                    self._voiceprints.update({number: voice for number, voice in made.items() if number in still})
                 while len(self._voiceprints) > VOICEPRINTS_KEPT:
                     self._voiceprints.popitem(last=False)
         return [

@@ -10,17 +10,20 @@ name, so that the rare retry of a request that was finished and not noted change
 import datetime as dt
 import hashlib
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.errors import problem_of, status_of
+from api.paths import slashes_restored
 from api.security import Principal
-from indexer.db.models import IdempotentRequest, utc_now
+from indexer.db.models import Gallery, IdempotentRequest, utc_now
 from indexer.db.repositories import insert_if_absent
 from indexer.db.session import Database
 from indexer.errors import Conflict, IdempotencyKeyReused, RequestInFlight, VoxdexError
@@ -31,6 +34,12 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 
 IN_FLIGHT = dt.timedelta(minutes=15)
 """Silence after which a request is taken for dead with its process."""
+
+_CLAIMS = 5
+"""Tries to note a request whose first sender keeps failing just then."""
+
+_VANISHED = Response(status_code=500)
+"""Stands for a note that was there and is not any more; never sent."""
 
 _KEPT_HEADERS = ("content-type", "location", "retry-after")
 _MOST_BYTES = 1 << 20
@@ -58,15 +67,24 @@ class Answer:
     ----------
     secret
         Whether the body is shown once and kept nowhere: a retry is then told so.
+    gallery
+        Name of the gallery that it is about, where the path does not have it.
     """
 
     def __init__(
-        self, body: BaseModel, status: int = 201, *, location: str | None = None, secret: bool = False
+        self,
+        body: BaseModel,
+        status: int = 201,
+        *,
+        location: str | None = None,
+        secret: bool = False,
+        gallery: str | None = None,
     ) -> None:
         self.body = body
         self.status = status
         self.location = location
         self.secret = secret
+        self.gallery = gallery
 
     def response(self) -> Response:
         """Write it out."""
@@ -82,6 +100,7 @@ class Once:
         self._request = request
         self._key = key
         self._kept_for = dt.timedelta(hours=hours)
+        self._token = secrets.token_hex(16)
 
     def __call__(self, principal: Principal, body: BaseModel | str, work: Callable[[], Answer]) -> Response:
         """Do the work, unless this request was answered before.
@@ -101,31 +120,31 @@ class Once:
         if self._key is None:
             return work().response()
         digest = self._digest(body)
-        number = self._claim(principal.id, digest)
-        if isinstance(number, Response):
-            return number
+        before = self._claim(principal.id, digest)
+        if before is not None:
+            return before
         try:
-            response, kept = self._work(work)
+            response, kept, gallery = self._work(work)
         except BaseException:
-            self._forget(number)
+            self._forget()
             raise
         if kept.status_code >= 500 or kept.status_code == 429 or len(kept.body) > _MOST_BYTES:
-            self._forget(number)
+            self._forget()
         else:
-            self._keep(number, kept)
+            self._keep(kept, gallery)
         return response
 
-    def _work(self, work: Callable[[], Answer]) -> tuple[Response, Response]:
-        """Return the answer, and what a retry will be answered."""
+    def _work(self, work: Callable[[], Answer]) -> tuple[Response, Response, str | None]:
+        """Return the answer, what a retry will be answered, and the gallery that both are about."""
         try:
             answer = work()
         except VoxdexError as error:
             if status_of(error) >= 500:
                 raise
             response = problem_of(error)
-            return response, response
+            return response, response, None
         response = answer.response()
-        return response, problem_of(_SHOWN_ONCE) if answer.secret else response
+        return response, problem_of(_SHOWN_ONCE) if answer.secret else response, answer.gallery
 
     def _digest(self, body: BaseModel | str) -> str:
         content = body if isinstance(body, str) else body.model_dump_json()
@@ -138,18 +157,33 @@ class Once:
         )
         return hashlib.sha256(b"\n".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
-    def _claim(self, owner: str, digest: str) -> int | Response:
-        """Note that the request is under way and return the note's id, or the answer that it got before."""
+    def _claim(self, owner: str, digest: str) -> Response | None:
+        """Note that the request is under way, or return the answer that it got before."""
+        for _ in range(_CLAIMS):
+            claimed = self._claim_once(owner, digest)
+            if claimed is not _VANISHED:
+                return claimed
+        raise RequestInFlight("the first request with this Idempotency-Key is failing over and over; wait")
+
+    def _claim_once(self, owner: str, digest: str) -> Response | None:
         with self._database.session_scope() as session:
             now = utc_now()
             mine = (IdempotentRequest.owner == owner, IdempotentRequest.key == self._key)
             session.execute(delete(IdempotentRequest).where(*mine, IdempotentRequest.created_at < now - self._kept_for))
+            values = {
+                "owner": owner,
+                "key": self._key,
+                "request_sha256": digest,
+                "gallery_id": self._gallery_id(session, None),
+                "token": self._token,
+                "created_at": now,
+            }
             statement = insert_if_absent(session, IdempotentRequest).returning(IdempotentRequest.id)
-            values = {"owner": owner, "key": self._key, "request_sha256": digest, "created_at": now}
-            number = session.scalars(statement, values).one_or_none()
-            if number is not None:
-                return number
-            before = session.scalars(select(IdempotentRequest).where(*mine)).one()
+            if session.scalars(statement, values).one_or_none() is not None:
+                return None
+            before = session.scalars(select(IdempotentRequest).where(*mine)).one_or_none()
+            if before is None:  # It failed between our two statements, and its note is gone.
+                return _VANISHED
             if before.request_sha256 != digest:
                 raise IdempotencyKeyReused("this Idempotency-Key came with another request before; use a new one")
             if before.status is not None:
@@ -160,23 +194,38 @@ class Once:
                 IdempotentRequest.status.is_(None),
                 IdempotentRequest.created_at < now - IN_FLIGHT,
             )
-            taken = cast(CursorResult[Any], session.execute(stale.values(created_at=now))).rowcount
-            if not taken:
+            taken = session.execute(stale.values(created_at=now, token=self._token))
+            if not cast(CursorResult[Any], taken).rowcount:
                 raise RequestInFlight("the first request with this Idempotency-Key is still being worked on; wait")
-            return before.id
+            return None
 
-    def _keep(self, number: int, response: Response) -> None:
+    def _keep(self, response: Response, gallery: str | None) -> None:
+        """Keep the answer, unless the gallery it is about was erased meanwhile, or something in it."""
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         answer = {"status": response.status_code, "headers": headers, "body": bytes(response.body)}
-        with self._database.session_scope() as session:
-            session.execute(update(IdempotentRequest).where(IdempotentRequest.id == number).values(**answer))
-
-    def _forget(self, number: int) -> None:
         try:
             with self._database.session_scope() as session:
-                session.execute(delete(IdempotentRequest).where(IdempotentRequest.id == number))
+                gallery_id = self._gallery_id(session, gallery)
+                if gallery is not None and gallery_id is None:
+                    session.execute(delete(IdempotentRequest).where(IdempotentRequest.token == self._token))
+                else:
+                    note = update(IdempotentRequest).where(IdempotentRequest.token == self._token)
+                    session.execute(note.values(**answer, gallery_id=gallery_id))
+        except VoxdexError as error:  # The work is done, and whoever asked is to know.
+            logger.warning("the answer of a request is not kept: %s", error.code)
+
+    def _forget(self) -> None:
+        try:
+            with self._database.session_scope() as session:
+                session.execute(delete(IdempotentRequest).where(IdempotentRequest.token == self._token))
         except VoxdexError as error:  # It goes stale by itself; what went wrong first is what is to be told.
             logger.warning("a note of a failed request stays for now: %s", error.code)
+
+    def _gallery_id(self, session: Session, name: str | None) -> int | None:
+        """Return the id of the gallery that the request is about, if there is one."""
+        if name is None and "gallery" in self._request.path_params:
+            name = slashes_restored(self._request.path_params["gallery"])
+        return session.scalar(select(Gallery.id).where(Gallery.name == name)) if name is not None else None
 
 
 def _once(request: Request, key: Key = None) -> Once:

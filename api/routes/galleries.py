@@ -26,9 +26,8 @@ def create_gallery(body: NewGallery, principal: Admin, parts: Parts, once: Idemp
 
     def work() -> Answer:
         parts.services.create_gallery(body.name, body.encoder, **body.model_dump(exclude={"name", "encoder"}))
-        return Answer(
-            _view(parts.services.catalog.gallery(body.name)), location=f"/v1/galleries/{quote(body.name, '')}"
-        )
+        made = _view(parts.services.catalog.gallery(body.name))
+        return Answer(made, location=f"/v1/galleries/{quote(body.name, '')}", gallery=body.name)
 
     return once(principal, body, work)
 

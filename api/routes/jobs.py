@@ -129,7 +129,8 @@ def cancel_job(job_id: WritableJob, principal: Writer, parts: Parts, once: Idemp
 
     def work() -> Answer:
         parts.bulk.cancel(job_id)
-        return Answer(_job(parts, job_id), 200)
+        job = _job(parts, job_id)
+        return Answer(job, 200, gallery=job.gallery)
 
     return once(principal, "", work)
 

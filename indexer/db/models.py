@@ -495,6 +495,10 @@ class IdempotentRequest(_Numbered, Base):
     key: Mapped[str] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
     """Of method, path and body: the same key with another request is refused."""
+    gallery_id: Mapped[int | None] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"), index=True)
+    """The gallery that the answer is about: an erasure in it erases this note too."""
+    token: Mapped[str] = mapped_column(String(32))
+    """Who works on the request now; whoever took so long that somebody took over neither keeps nor drops the note."""
     status: Mapped[int | None]
     """HTTP status of the answer; null while the request is being worked on."""
     headers: Mapped[dict[str, str] | None] = mapped_column(Document)

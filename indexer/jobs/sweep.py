@@ -21,6 +21,7 @@ from indexer.db.models import JobState, utc_now
 from indexer.db.recordings import Recordings
 from indexer.db.session import Database
 from indexer.db.shards import Shards
+from indexer.db.traces import Traces
 from indexer.db.transactions import in_transaction
 from indexer.errors import NotFound, Unavailable, one_line
 from indexer.jobs.planning import send
@@ -191,5 +192,5 @@ def _erase(gallery_id: GalleryId, recording_ids: Sequence[RecordingId], session:
     for recording_id in recording_ids:
         with suppress(NotFound):  # Somebody erased it meanwhile.
             keys += recordings.delete(recording_id).media_keys
-    Jobs(session).forget_emptied(gallery_id)
+    Traces(session, gallery_id).forget_erased()
     return keys

@@ -37,16 +37,25 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=32), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("request_sha256", sa.String(length=64), nullable=False),
+        sa.Column("gallery_id", _row_id(), nullable=True),
+        sa.Column("token", sa.String(length=32), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", _document(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["gallery_id"],
+            ["galleries.id"],
+            name=op.f("fk_idempotent_requests_gallery_id_galleries"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotent_requests")),
         sa.UniqueConstraint("owner", "key", name=op.f("uq_idempotent_requests_owner_key")),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("idempotent_requests") as batch_op:
         batch_op.create_index(batch_op.f("ix_idempotent_requests_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_idempotent_requests_gallery_id"), ["gallery_id"], unique=False)
     op.create_table(
         "api_keys",
         sa.Column("id", _row_id(), nullable=False),
@@ -270,5 +279,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_api_keys_gallery_id"))
     op.drop_table("api_keys")
     with op.batch_alter_table("idempotent_requests") as batch_op:
+        batch_op.drop_index(batch_op.f("ix_idempotent_requests_gallery_id"))
         batch_op.drop_index(batch_op.f("ix_idempotent_requests_created_at"))
     op.drop_table("idempotent_requests")
