@@ -3,17 +3,24 @@
 import csv
 import datetime as dt
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import regex
+
 from indexer.audio.sniff import looks_like_audio
-from indexer.errors import InvalidRequest, NotFound
+from indexer.errors import InvalidRequest, NotFound, one_line
 from indexer.folder_walk import UnreadableFolder, walk
 
 MANIFEST_SUFFIX = ".csv"
 _PATH_COLUMNS = ("path", "uri", "file")
+
+SEARCH_S = 0.1
+"""Longest that a speaker's pattern may search one path: some patterns would take for ever."""
+
+SLOW_SEARCHES = 20
+"""Searches given up before a pattern is not tried any more: an archive of a million files must not cost a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class ArchiveListing:
 
 
 SpeakerRule = Callable[[Path], str | None]
-"""How a path tells its speaker."""
+"""How a path tells its speaker; InvalidRequest where it cannot be told."""
 
 
 def nobody(path: Path) -> str | None:
@@ -81,7 +88,8 @@ def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
 
     `none`; `parent` or `parent:N` (the N-th folder above the file; LibriSpeech is parent:2); `regex:PATTERN`
     (the group named speaker, else the first group, searched in the absolute path with forward slashes; no match
-    leaves the recording unnamed); `csv:FILE` (columns path and speaker).
+    leaves the recording unnamed, and a search longer than `SEARCH_S` makes it unusable); `csv:FILE` (columns path and
+    speaker).
 
     Parameters
     ----------
@@ -99,7 +107,8 @@ def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
     if kind == "none" and not argument:
         return nobody
     if kind == "parent":
-        levels = int(argument) if argument.isdigit() else 1 if not argument else 0
+        counted = argument.isascii() and argument.isdigit() and len(argument) < 4
+        levels = int(argument) if counted else 1 if not argument else 0
         if levels < 1:
             raise InvalidRequest(f"--speaker-from {text}: give the number of folders above the file, as in parent:2")
         return lambda path: path.parents[levels - 1].name or None if len(path.parents) >= levels else None
@@ -122,18 +131,42 @@ def _csv_rule(manifest: Path, roots: Sequence[Path]) -> SpeakerRule:
 
 def _regex_rule(pattern: str) -> SpeakerRule:
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InvalidRequest(f"--speaker-from regex:{pattern}: no regular expression ({error})") from error
+        # Not kept by the library, for patterns arrive with requests.
+        compiled = regex.compile(pattern, flags=regex.VERSION0, cache_pattern=False)
+    except Exception as error:  # Its parser also raises what it does not document, of depth or of numbers too large.
+        reason = one_line(error)
+        raise InvalidRequest(f"--speaker-from regex:{pattern}: no regular expression ({reason})") from error
     if not compiled.groups:
         raise InvalidRequest(f"--speaker-from regex:{pattern}: put the speaker in a group, as in regex:/(\\w+)_call")
-    group: str | int = "speaker" if "speaker" in compiled.groupindex else 1
+    return _RegexRule(compiled, "speaker" if "speaker" in compiled.groupindex else 1)
 
-    def rule(path: Path) -> str | None:
-        match = compiled.search(path.as_posix())
-        return match[group] or None if match else None
 
-    return rule
+@dataclass
+class _RegexRule:
+    """A pattern of somebody who may mean no good: each search ends in time, and lets other threads run meanwhile."""
+
+    pattern: "regex.Pattern[str]"
+    group: str | int
+    given_up: int = 0
+
+    def __call__(self, path: Path) -> str | None:
+        if self.given_up >= SLOW_SEARCHES:
+            raise self._too_slow(path, f"was given up on {SLOW_SEARCHES} files before this one")
+        try:
+            match = self.pattern.search(path.as_posix(), timeout=SEARCH_S, concurrent=True)
+            return match[self.group] or None if match else None
+        except TimeoutError as error:
+            self.given_up += 1
+            raise self._too_slow(path, f"searches longer than {SEARCH_S:g} s") from error
+        except MemoryError as error:
+            self.given_up += 1
+            raise self._too_slow(path, "needs more memory than there is") from error
+
+    def _too_slow(self, path: Path, how: str) -> InvalidRequest:
+        shown = as_text(path.as_posix())
+        return InvalidRequest(
+            f"{shown}: --speaker-from regex:{self.pattern.pattern} {how}; write it without repeats inside repeats"
+        )
 
 
 def read_manifest(
@@ -192,6 +225,8 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
     ------
     NotFound
         If a given path does not exist.
+    InvalidRequest
+        If a manifest is unusable, or the rule cannot tell the speaker of a file.
     """
     found: dict[Path, str | None] = {}
     ignored = 0

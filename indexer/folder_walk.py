@@ -57,10 +57,15 @@ def walk(
             return
         for name, is_link in names:
             path = folder / name
-            if path.is_dir():
-                if not is_link:
-                    yield from walk(path, names_at_once=names_at_once)
-            elif path.is_file():
+            try:
+                is_folder = path.is_dir()
+                is_file = not is_folder and path.is_file()
+            except OSError as error:  # A folder may show its names and not what is behind them.
+                yield UnreadableFolder(path, error.strerror or str(error))
+                continue
+            if is_folder and not is_link:
+                yield from walk(path, names_at_once=names_at_once)
+            elif is_file:
                 yield FoundFile(path, is_link)
         if len(names) < names_at_once:
             return

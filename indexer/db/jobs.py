@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from indexer.audio.durations import guess_duration_s
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
+from indexer.db.plans import reached
 from indexer.db.repositories import require_text
 from indexer.db.rows import PAGE_LIMIT
 from indexer.db.webhooks import ENDED, Deliveries
@@ -309,6 +310,7 @@ class Jobs:
         job.state = JobState.RUNNING if shard_ids else JobState.QUEUED
         job.error, job.started_at, job.finished_at, job.sent_at = None, now, None, now
         job.options = {**job.options, _RESUMED: {"processed": processed, "audio_s": job.audio_s}}
+        job.cursor = reached(job)  # Without the calls that got nowhere: somebody says that it is worth another try.
         if replanned:
             job.cursor, job.planned_at = None, None
         self._session.flush()

@@ -17,7 +17,7 @@ from indexer.errors import LeaseLost
 from indexer.types import JobId, ShardId
 
 _STALLS = "stalls"
-"""Key of `Job.cursor`: calls in a row that found the source out of reach."""
+"""Key of `Job.cursor`: calls in a row that got nowhere, the one under way included."""
 
 _PLANNED_IN = (JobState.QUEUED, JobState.PLANNING, JobState.RUNNING)
 
@@ -25,6 +25,11 @@ _PLANNED_IN = (JobState.QUEUED, JobState.PLANNING, JobState.RUNNING)
 def reached(job: Job) -> dict[str, Any] | None:
     """Return the place up to which a job's source was read; None for the beginning."""
     return {key: value for key, value in (job.cursor or {}).items() if key != _STALLS} or None
+
+
+def stalls(job: Job) -> int:
+    """Count the calls in a row that planned this job and got nowhere, the one under way included."""
+    return int((job.cursor or {}).get(_STALLS, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,11 @@ class Plans:
         return uuid.uuid4().hex
 
     def claim(self, lease_s: float) -> Job | None:
-        """Take the lease, and return the job; None where it is planned, has ended, is gone, or somebody else plans."""
+        """Take the lease, and return the job; None where it is planned, has ended, is gone, or somebody else plans.
+
+        The call is counted before it does anything, so that one that hangs or is killed counts too; `advance` writes
+        the cursor without the count, for progress ends the row.
+        """
         now = clock(self._session)
         taken = self._session.scalar(
             update(Job)
@@ -90,6 +99,7 @@ class Plans:
         if job.state == JobState.QUEUED:
             job.state = JobState.PLANNING
         job.started_at = job.started_at or now
+        job.cursor = {**(job.cursor or {}), _STALLS: stalls(job) + 1}
         return job
 
     def renew(self, lease_s: float) -> bool:
@@ -159,19 +169,11 @@ class Plans:
         return self._update(lease_token=None, lease_until=None, sent_at=clock(self._session))
 
     def stall(self) -> int | None:
-        """Give the lease back because the source is out of reach; return how often in a row, None where it was lost."""
-        job = self._session.get(Job, self._job_id, populate_existing=True)
-        if job is None:
+        """Give the lease back because nothing can be read; return how often in a row, None where it was lost."""
+        if not self.pause():
             return None
-        # `advance` writes the cursor without the count: progress ends the row.
-        stalls = int((job.cursor or {}).get(_STALLS, 0)) + 1
-        given_back = self._update(
-            cursor={**(job.cursor or {}), _STALLS: stalls},
-            lease_token=None,
-            lease_until=None,
-            sent_at=clock(self._session),
-        )
-        return stalls if given_back else None
+        job = self._session.get(Job, self._job_id, populate_existing=True)
+        return None if job is None else stalls(job)
 
     def complete(self) -> bool:
         """State that every file is listed, and give the lease back; False where it was lost."""

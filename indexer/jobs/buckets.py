@@ -62,9 +62,9 @@ class BucketSource:
         try:
             if normal_uri(uri) != uri:
                 raise InvalidRequest(f"{uri}: the key is spelled so that it could be taken for another; rename it")
+            speaker = self.speaker_rule(rule_path(uri))
         except InvalidRequest as error:
             return UnusableEntry(uri, error)
-        speaker = self.speaker_rule(rule_path(uri))
         return SourceEntry(uri, speaker, size_bytes=size, estimated_s=guess_duration_s(uri, size))
 
 

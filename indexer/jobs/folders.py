@@ -10,8 +10,9 @@ from indexer.archive import SpeakerRule, uri_of
 from indexer.audio.durations import estimate_duration_s
 from indexer.audio.sniff import looks_like_audio
 from indexer.errors import InvalidAudio, InvalidRequest, NotFound, VoxdexError
-from indexer.folder_walk import FoundFile, UnreadableFolder, walk
+from indexer.folder_walk import UnreadableFolder, walk
 from indexer.jobs.source import Cursor, Listed, SourceEntry, UnusableEntry
+from indexer.jobs.uris import resolved
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,17 @@ class FolderSource:
 
     def read(self, after: Cursor | None) -> Iterator[Listed]:
         """Step through the files in the order of the parts of their paths."""
-        if self.root.is_file():
-            if after is None:
-                yield Listed(local_entry(self.root, self.speaker_rule(self.root)), {"path": ""})
-            return
-        if not self.root.exists():
+        try:
+            is_file, there = self.root.is_file(), self.root.exists()
+        except OSError as error:
+            raise InvalidRequest(f"{self.root}: cannot be read where the workers run ({error.strerror})") from error
+        if not there:
             raise NotFound(f"{self.root}: no such file or folder where the workers run; check path and mounts")
-        root = self.root.resolve()
+        if is_file:
+            if after is None:
+                yield Listed(self._entry(self.root), {"path": ""})
+            return
+        root = resolved(self.root)
         parts = _parts(after["path"]) if after else ()
         for found in walk(root, after=parts):
             cursor: Cursor = {"path": _text(found.path.relative_to(root))}
@@ -45,17 +50,17 @@ class FolderSource:
                     raise InvalidRequest(str(found))
                 yield Listed(UnusableEntry(uri_of(found.path), InvalidAudio(str(found))), cursor)
             elif looks_like_audio(found.path):
-                yield Listed(self._entry(found), cursor)
+                yield Listed(self._entry(found.path, is_link=found.is_link), cursor)
             else:
                 yield Listed(None, cursor)
 
-    def _entry(self, found: FoundFile) -> SourceEntry | UnusableEntry:
-        if found.is_link and self.check is not None:
-            try:
-                self.check(str(found.path))
-            except VoxdexError as error:
-                return UnusableEntry(uri_of(found.path), error)
-        return local_entry(found.path, self.speaker_rule(found.path))
+    def _entry(self, path: Path, *, is_link: bool = False) -> SourceEntry | UnusableEntry:
+        try:
+            if is_link and self.check is not None:
+                self.check(str(path))
+            return local_entry(path, self.speaker_rule(path))
+        except VoxdexError as error:
+            return UnusableEntry(uri_of(path), error)
 
 
 def local_entry(path: Path, speaker: str | None) -> SourceEntry | UnusableEntry:

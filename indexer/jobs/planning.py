@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job
-from indexer.db.plans import NewItem, NewShard, Plans, reached
+from indexer.db.plans import NewItem, NewShard, Plans, reached, stalls
 from indexer.db.repositories import require_name, require_text
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
@@ -33,7 +33,7 @@ WRITE_S = 1.0
 """Full shards are written once they are so many, or so old: few transactions, and workers that need not wait."""
 
 MAX_STALLS = 10
-"""Calls in a row that found the source out of reach before the job is given up."""
+"""Calls in a row that got nowhere (the source out of reach, the worker killed) before the job is given up."""
 
 
 class _OutOfReachError(Exception):
@@ -105,6 +105,10 @@ class Planner:
         token = Plans.new_token()
         with self.database.session_scope() as session:
             job = Plans(session, job_id, token).claim(self.settings.lease_s)
+            if job is not None and stalls(job) > MAX_STALLS:
+                reason = f"planning ended {MAX_STALLS} times without a word and without a step forward: its worker was"
+                Jobs(session).fail(job_id, f"{reason} killed, or hung; look at its log and memory, then retry the job")
+                job = None
         if job is None:
             return
         try:
@@ -184,9 +188,9 @@ class Planner:
         """Count a call that got nowhere; give the job up where that happens again and again."""
         with self.database.session_scope() as session:
             plans, jobs = Plans(session, JobId(job.id), token), Jobs(session)
-            stalls = plans.stall()
-            if stalls is not None and stalls >= MAX_STALLS:
-                reason = f"{one_line(error)} ({stalls} tries in a row); retry the job when the source is back"
+            tries = plans.stall()
+            if tries is not None and tries >= MAX_STALLS:
+                reason = f"{one_line(error)} ({tries} tries in a row); retry the job when the source is back"
                 jobs.fail(JobId(job.id), _keepable(reason))
 
 

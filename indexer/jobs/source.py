@@ -12,7 +12,7 @@ from indexer.archive import parse_speaker_rule
 from indexer.audio.channels import ChannelPolicy
 from indexer.errors import AccessDenied, InvalidRequest, VoxdexError
 from indexer.http_download import is_loopback
-from indexer.jobs.uris import local_path, normal_uri, scheme_of
+from indexer.jobs.uris import local_path, normal_uri, resolved, scheme_of
 from indexer.settings import JobSettings
 
 SourceKind = Literal["folder", "manifest", "url"]
@@ -172,8 +172,11 @@ def _is_listed(uri: str, sources: tuple[str, ...]) -> bool:
     if path is None:
         return any(_covers(entry, uri) for entry in _listed(sources))
     # Where links lead is what counts; a listed folder may itself be reached through one.
-    roots = [root.resolve() for entry in _listed(sources) if (root := local_path(entry)) is not None]
-    return bool(roots) and any(path.resolve().is_relative_to(root) for root in roots)
+    roots = [root for entry in _listed(sources) if (root := local_path(entry)) is not None]
+    if not roots:
+        return False
+    target = resolved(path)
+    return any(target.is_relative_to(resolved(root)) for root in roots)
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from indexer.errors import InvalidRequest
+from indexer.errors import InvalidRequest, one_line
 
 REMOTE_SCHEMES = ("s3", "gs", "https", "http")
 MAX_URI_BYTES = 2000
@@ -74,7 +74,10 @@ def rule_path(uri: str) -> Path:
 
 
 def _path_of(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidRequest(f"{url!r} is no URL ({error})") from error
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise InvalidRequest(f"{url!r}: write file:/// and an absolute path")
     return unquote(parts.path)
@@ -86,7 +89,15 @@ def _normal_path(text: str) -> str:
     if "\0" in text:
         raise InvalidRequest(f"{text!r} holds a NUL byte: no file is called that")
     # What `..` leads to depends on links; without it the spelling alone decides.
-    return str(Path(text).resolve() if ".." in Path(text).parts else Path(os.path.normpath(text)))
+    return str(resolved(Path(text)) if ".." in Path(text).parts else Path(os.path.normpath(text)))
+
+
+def resolved(path: Path) -> Path:
+    """Follow every link of a path; InvalidRequest where they lead in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError is what Python 3.11 says of a circle.
+        raise InvalidRequest(f"{str(path)!r} cannot be followed to a file ({one_line(error)})") from error
 
 
 def _normal_object(scheme: str, text: str) -> str:

@@ -155,7 +155,7 @@ database.close()
 def test_a_planning_process_that_is_really_killed_lists_every_file_once(
     database: Database, bulk: BulkIngest, record_settings: Settings, tmp_path: Path
 ) -> None:
-    files = [tmp_path / "in" / f"{number % 7}" / f"{number:04d}.wav" for number in range(400)]
+    files = [tmp_path / "in" / f"{number % 7}" / f"{number:04d}.wav" for number in range(1500)]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -304,8 +304,8 @@ def test_a_source_out_of_reach_is_tried_again_and_given_up_in_the_end(
         attempts += 1
         assert attempts < 100
     job = job_of(database, job_id)
-    # Each step forward begins the count anew.
-    assert attempts == 5 + MAX_STALLS
+    # Each step forward begins the count anew: a call that got somewhere before it failed is none of the row.
+    assert attempts == 6 + MAX_STALLS
     assert job.error is not None
     assert f"({MAX_STALLS} tries in a row)" in job.error
     assert job.found == 50
@@ -347,6 +347,33 @@ def test_a_record_that_comes_and_goes_loses_no_file_and_fails_no_job(
     assert calls > 10
     assert uris_of(database, job_id) == [f"/archive/{number:07d}.wav" for number in range(150)]
     assert sum(shard.items for shard in shards_of(database, job_id)) == job_of(database, job_id).found == 150
+
+
+def test_a_planner_that_dies_at_the_same_place_again_and_again_is_not_tried_for_ever(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    class Deadly:
+        """Kills whoever reads the sixth file."""
+
+        def read(self, after: Cursor | None) -> Iterator[Listed]:
+            return FakeArchive(10, dies_at={5}).read(after)
+
+    job_id, deaths = submit(bulk, tmp_path), 0
+    while job_of(database, job_id).state != JobState.FAILED:
+        forget_lease(database, job_id)
+        try:
+            plan(database, job_id, Deadly(), queue, shard_files=1)
+        except Killed:
+            deaths += 1
+        assert deaths < 100
+    job = job_of(database, job_id)
+    assert deaths == MAX_STALLS + 1  # The first one had got somewhere.
+    assert job.error is not None
+    assert "killed, or hung" in job.error
+
+    assert bulk.retry_failed(job_id)
+    plan(database, job_id, FakeArchive(10), queue)
+    assert uris_of(database, job_id) == [f"/archive/{number:07d}.wav" for number in range(10)]
 
 
 def test_a_failure_that_nobody_foresaw_is_not_tried_for_ever(
