@@ -1,6 +1,7 @@
 """Questions about voices, answered from the record, the index and the encoder."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -22,6 +23,9 @@ from search.identification import Identification, identify
 from search.occurrences import Occurrence, ScoredUtterance, group_occurrences
 from search.operating_point import OperatingPoint, choose_operating_point
 from search.verification import Verification, verify
+
+MOST_HITS = 10_000
+"""Utterances that one search looks up; a threshold below what strangers score would otherwise give a whole gallery."""
 
 
 class Comparison:
@@ -68,6 +72,23 @@ class Comparison:
             encoder=self._spec.name,
             default_source="family" if self._spec.local_path else "encoder",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrences:
+    """Where a voice occurs.
+
+    Attributes
+    ----------
+    recordings
+        Best first.
+    truncated
+        Whether more than the best `MOST_HITS` utterances reach the threshold; those are in no recording here.
+    """
+
+    recordings: list[Occurrence]
+    operating_point: OperatingPoint
+    truncated: bool
 
 
 class Voices(Comparison):
@@ -166,10 +187,12 @@ class Voices(Comparison):
         point = self._verification_point(threshold, gallery=head.verification_threshold)
         return verify(probe.vector, voiceprints[0].vector, operating_point=point)
 
-    def search(self, probe: Probe, *, threshold: float | None) -> tuple[list[Occurrence], OperatingPoint]:
-        """Find every recording in which the voice occurs, best first."""
+    def search(self, probe: Probe, *, threshold: float | None) -> Occurrences:
+        """Find the recordings in which the voice occurs, best first."""
         point = self.identification_point(threshold)
-        hits = self._index.search_above(probe.vector[None, :], point.score_threshold)[0]
+        # One more than is used tells that there are more.
+        best = self._index.search_above(probe.vector[None, :], point.score_threshold, limit=MOST_HITS + 1)[0]
+        hits = best[:MOST_HITS]
         with self._database.read_scope() as session:
             stretches = Embeddings(session).stretches([hit.embedding_id for hit in hits])
         found = [
@@ -187,7 +210,7 @@ class Voices(Comparison):
             # A hit whose row is gone is never shown.
             if (stretch := stretches.get(hit.embedding_id)) is not None
         ]
-        return group_occurrences(found), point
+        return Occurrences(group_occurrences(found), point, truncated=len(best) > MOST_HITS)
 
     def _head(self) -> GalleryHead:
         with self._database.read_scope() as session:

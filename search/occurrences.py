@@ -8,6 +8,9 @@ from indexer.types import EmbeddingId, RecordingId
 # Utterances are cut end to end; more than this between two of them means that something else was said there.
 _JOIN_GAP_S = 0.5
 
+MOST_STRETCHES = 100
+"""Stretches given of one recording; a threshold that everything reaches must not give thousands."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredUtterance:
@@ -36,13 +39,20 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """A recording in which the voice occurs, with its stretches in order of time."""
+    """A recording in which the voice occurs, with its stretches in order of time.
+
+    Attributes
+    ----------
+    truncated
+        Whether it has more stretches than these, the best `MOST_STRETCHES`.
+    """
 
     recording_id: RecordingId
     uri: str
     score: float
     speakers: tuple[str, ...]
     stretches: tuple[Stretch, ...]
+    truncated: bool = False
 
 
 def group_occurrences(utterances: Iterable[ScoredUtterance]) -> list[Occurrence]:
@@ -50,17 +60,21 @@ def group_occurrences(utterances: Iterable[ScoredUtterance]) -> list[Occurrence]
     by_recording: dict[RecordingId, list[ScoredUtterance]] = {}
     for utterance in utterances:
         by_recording.setdefault(utterance.recording_id, []).append(utterance)
-    occurrences = [
-        Occurrence(
-            recording_id=recording_id,
-            uri=found[0].uri,
-            score=max(utterance.score for utterance in found),
-            speakers=tuple(sorted({speaker for utterance in found for speaker in utterance.speakers})),
-            stretches=tuple(_join(found)),
-        )
-        for recording_id, found in by_recording.items()
-    ]
+    occurrences = [_occurrence(recording_id, found) for recording_id, found in by_recording.items()]
     return sorted(occurrences, key=lambda occurrence: (-occurrence.score, occurrence.recording_id))
+
+
+def _occurrence(recording_id: RecordingId, found: Sequence[ScoredUtterance]) -> Occurrence:
+    stretches = _join(found)
+    best = sorted(range(len(stretches)), key=lambda place: -stretches[place].score)[:MOST_STRETCHES]
+    return Occurrence(
+        recording_id=recording_id,
+        uri=found[0].uri,
+        score=max(utterance.score for utterance in found),
+        speakers=tuple(sorted({speaker for utterance in found for speaker in utterance.speakers})),
+        stretches=tuple(stretches[place] for place in sorted(best)),
+        truncated=len(stretches) > MOST_STRETCHES,
+    )
 
 
 def _join(utterances: Sequence[ScoredUtterance]) -> list[Stretch]:

@@ -52,10 +52,12 @@ class ReferenceIndex:
             raise InvalidRequest(f"k = {k} where at least 1 is needed")
         return [hits[:k] for hits in self._scores(probes, allowed)]
 
-    def search_above(self, probes: Vectors, threshold: float, *, allowed: Ids | None = None) -> list[list[Hit]]:
-        if not np.isfinite(threshold):
-            raise InvalidRequest(f"threshold = {threshold}")
-        return [[hit for hit in hits if hit.score >= threshold] for hits in self._scores(probes, allowed)]
+    def search_above(
+        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+    ) -> list[list[Hit]]:
+        if not np.isfinite(threshold) or (limit is not None and limit < 1):
+            raise InvalidRequest(f"threshold = {threshold}, limit = {limit}")
+        return [[hit for hit in hits[:limit] if hit.score >= threshold] for hits in self._scores(probes, allowed)]
 
     def _scores(self, probes: Vectors, allowed: Ids | None) -> list[list[Hit]]:
         rows = require_unit_rows(probes, self.dim)

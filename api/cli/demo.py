@@ -79,7 +79,7 @@ class _Report:
                     {"probe": probe, "claimed": speaker, "target": target, "decision": decision, "right": right}
                 )
             if demo.archive:
-                occurrences, _ = voices.search(vector, threshold=None)
+                occurrences = voices.search(vector, threshold=None).recordings
                 names = [Path(found.uri).name for found in occurrences if Path(found.uri) in set(demo.archive)]
                 self._archive_hits.append({"probe": probe, "recordings": names})
 

@@ -191,13 +191,15 @@ def search(
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
         for probe in voices.probe(file):
-            occurrences, point = voices.search(probe, threshold=threshold)
+            found = voices.search(probe, threshold=threshold)
+            occurrences, point = found.recordings, found.operating_point
             results.append(
                 {
                     **_probe_document(file, probe),
                     "threshold": point.score_threshold,
                     "threshold_source": point.source,
                     "found": len(occurrences),
+                    "truncated": found.truncated,
                     "recordings": occurrences[:limit],
                 }
             )
@@ -208,6 +210,8 @@ def search(
                     f"{counted(len(occurrences), 'recording')} with {voice} in gallery {gallery} "
                     f"(score >= {point.score_threshold:.3f}, from the {point.source})"
                 )
+                if found.truncated:
+                    print_line("there are more: only the best utterances were looked at; raise the --threshold")
     if as_json:
         print_json({"gallery": gallery, "results": results})
 
@@ -216,6 +220,7 @@ def _print_occurrences(occurrences: "list[Occurrence]") -> None:
     rows = []
     for occurrence in occurrences:
         stretches = ", ".join(f"{stretch.start_s:.1f}-{stretch.end_s:.1f}" for stretch in occurrence.stretches)
+        stretches += ", ..." if occurrence.truncated else ""
         speakers = ", ".join(occurrence.speakers)
         rows.append([occurrence.recording_id, occurrence.uri, occurrence.score, stretches, speakers])
     if rows:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from api.schemas.common import Cosine, View
+from api.voices import MOST_HITS
+from search.occurrences import MOST_STRETCHES
 from search.operating_point import ThresholdSource
 
 Score = Annotated[Cosine, Field(description="Cosine of the two voices, never rescaled.")]
@@ -138,6 +140,7 @@ class RecordingFound(View):
     score: Score = Field(description="Best of its stretches.")
     speakers: list[str]
     stretches: list[Stretch] = Field(description="In order of time.")
+    truncated: bool = Field(description=f"Whether there are more stretches than these, the best {MOST_STRETCHES}.")
 
 
 class SearchAnswer(ProbeHeard):
@@ -153,6 +156,7 @@ class SearchAnswer(ProbeHeard):
                     "needed_s": 0.1,
                     "issues": [],
                     "found": 1,
+                    "truncated": False,
                     "recordings": [
                         {
                             "recording_id": 7,
@@ -162,6 +166,7 @@ class SearchAnswer(ProbeHeard):
                             "stretches": [
                                 {"start_s": 10.0, "end_s": 40.0, "channel": None, "score": 0.79, "speakers": ["Ada"]}
                             ],
+                            "truncated": False,
                         }
                     ],
                     "encoder_id": "0575cb64845e6b9a-speechbrain",
@@ -173,5 +178,9 @@ class SearchAnswer(ProbeHeard):
     decision: Literal["found", "not_found", "not_enough_speech"]
     threshold: Threshold
     found: int = Field(description="Recordings with the voice; `recordings` holds the best of them.")
+    truncated: bool = Field(
+        description=f"Whether more than {MOST_HITS} utterances reach the threshold; only the best of them were looked "
+        "at, so a higher threshold tells more."
+    )
     recordings: list[RecordingFound] = Field(description="Best first.")
     encoder_id: str

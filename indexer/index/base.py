@@ -92,8 +92,16 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def search_above(self, probes: Vectors, threshold: float, *, allowed: Ids | None = None) -> list[list[Hit]]:
-        """Find every vector whose score reaches the threshold; order and errors as in `search`."""
+    def search_above(
+        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+    ) -> list[list[Hit]]:
+        """Find every vector whose score reaches the threshold; order and errors as in `search`.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Most hits for a probe, the best of them; None: all, which may be as many as there are vectors.
+        """
         ...
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:

@@ -32,6 +32,9 @@ SPARE_CANDIDATES = 8
 SPARSE_SHARE = 0.05
 """Below this share of allowed rows FAISS visits them one by one; above it scans all rows against a bitmap."""
 
+_BLOCK_ROWS = 4096
+"""Rows scored in float64 at a time: 6 MiB for vectors of 192 numbers, however many there are."""
+
 
 def describe_faiss() -> str:
     """Say which FAISS runs here and what it was built for."""
@@ -119,19 +122,26 @@ class FaissFlatIndex:
                 for probe, scores, candidates in zip(rows, *found, strict=True)
             ]
 
-    def search_above(self, probes: Vectors, threshold: float, *, allowed: Ids | None = None) -> list[list[Hit]]:
+    def search_above(
+        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+    ) -> list[list[Hit]]:
         """Find every vector whose score reaches the threshold; see `VectorIndex.search_above`."""
         rows = require_unit_rows(probes, self._dim)
         if not np.isfinite(threshold):
             raise InvalidRequest(f"threshold = {threshold} where a finite score is needed")
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"limit = {limit} where at least 1 is needed")
         with self._lock.reading():
             eligible, selector = self._scope(allowed)
             if eligible == 0 or len(rows) == 0:
                 return [[] for _ in rows]
-            limits, _, candidates = self._flat.range_search(
+            ends, scores, candidates = self._flat.range_search(
                 rows, float(threshold) - ROUNDING, params=_parameters(selector)
             )
-            hits = [self._exact(probe, candidates[limits[row] : limits[row + 1]]) for row, probe in enumerate(rows)]
+            hits: list[list[Hit]] = []
+            for row, probe in enumerate(rows):
+                part = slice(ends[row], ends[row + 1])
+                hits.append(self._exact(probe, _best(candidates[part], scores[part], limit), limit))
         return [[hit for hit in some if hit.score >= threshold] for some in hits]
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
@@ -227,17 +237,28 @@ class FaissFlatIndex:
             fetch = min(4 * fetch, eligible)
             (scores,), (candidates,) = self._candidates(probe[None, :], fetch, selector)
 
-    def _exact(self, probe: NDArray[np.float32], positions: NDArray[np.int64]) -> list[Hit]:
-        """Score rows in float64, by falling score and then rising id."""
-        ids = self._ids[positions]
-        # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
-        scores = (self._rows()[positions].astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
+    def _exact(self, probe: NDArray[np.float32], positions: NDArray[np.int64], limit: int | None = None) -> list[Hit]:
+        """Score rows in float64, by falling score and then rising id; keep the first `limit`."""
+        ids, rows, exact = self._ids[positions], self._rows(), probe.astype(np.float64)
+        scores = np.empty(len(positions), dtype=np.float64)
+        for start in range(0, len(positions), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
+            scores[block] = (rows[positions[block]].astype(np.float64) * exact).sum(axis=1)
         np.clip(scores, -1.0, 1.0, out=scores)
-        order = np.lexsort((ids, -scores))
+        order = np.lexsort((ids, -scores))[:limit]
         return [
             Hit(EmbeddingId(number), score)
             for number, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True)
         ]
+
+
+def _best(positions: NDArray[np.int64], scores: NDArray[np.float32], limit: int | None) -> NDArray[np.int64]:
+    """Drop candidates that cannot be among the first `limit`, however their scores and the last one's are rounded."""
+    if limit is None or len(positions) <= limit:
+        return positions
+    last = float(np.partition(scores, len(scores) - limit)[len(scores) - limit])
+    return positions[scores >= last - 2 * ROUNDING]
 
 
 def _parameters(selector: Any) -> Any:

@@ -114,6 +114,26 @@ def test_everything_above_a_threshold_is_found_including_the_threshold_itself(ma
     assert index.search_above(vectors[:1], 1.5) == [[]]
 
 
+def test_a_limit_keeps_the_best_of_those_above_a_threshold(make: Make) -> None:
+    index, ids, vectors = _filled(make, 300)
+    every = index.search_above(vectors[:2], -1.0)
+    assert index.search_above(vectors[:2], -1.0, limit=7) == [hits[:7] for hits in every]
+    assert index.search_above(vectors[:2], every[0][2].score, limit=7)[0] == every[0][:3]
+    assert index.search_above(vectors[:2], -1.0, limit=300) == every
+    some = index.search_above(vectors[:1], -1.0, allowed=ids[::3])[0]
+    assert index.search_above(vectors[:1], -1.0, allowed=ids[::3], limit=9)[0] == some[:9]
+    with pytest.raises(InvalidRequest, match="limit"):
+        index.search_above(vectors[:1], -1.0, limit=0)
+
+
+def test_a_limit_among_equal_scores_keeps_the_lowest_ids(make: Make) -> None:
+    index = make()
+    same = np.repeat(unit_vectors(1), 40, axis=0)
+    index.add(np.random.default_rng(1).permutation(np.arange(100, 140)), same)
+    found = index.search_above(same[:1], 0.5, limit=5)[0]
+    assert [hit.embedding_id for hit in found] == [100, 101, 102, 103, 104]
+
+
 def test_a_removed_vector_is_never_found_again(make: Make) -> None:
     index, ids, vectors = _filled(make, 100)
     assert index.remove(np.array([3, 50, 50, 12345])) == 2
@@ -231,6 +251,10 @@ def test_it_answers_as_comparing_with_every_vector_does(
     np.testing.assert_array_equal(index.ids(), reference.ids())
     _assert_same(index.search(asked, k, allowed=allowed), reference.search(asked, k, allowed=allowed))
     _assert_same(index.search_above(asked, 0.1, allowed=allowed), reference.search_above(asked, 0.1, allowed=allowed))
+    _assert_same(
+        index.search_above(asked, -0.2, allowed=allowed, limit=k),
+        reference.search_above(asked, -0.2, allowed=allowed, limit=k),
+    )
 
 
 def test_it_tells_which_ids_are_inside_whatever_order_they_came_in(make: Make) -> None:

@@ -128,13 +128,13 @@ def test_what_another_process_enrolls_is_identified_and_what_it_deletes_is_not(
     assert named(voices, ANN) is None
     added = add(database, gallery, ANN[None], "ann")
     soon(lambda: named(voices, ANN) == "ann")
-    occurrences, _ = voices.search(probe(ANN), threshold=0.9)
+    occurrences = voices.search(probe(ANN), threshold=0.9).recordings
     assert [found.recording_id for found in occurrences] == [added.recording_id]
     with database.session_scope() as session:
         Recordings(session).delete(added.recording_id)
     # At once, before the index has heard of it.
     assert named(voices, ANN) is None
-    assert voices.search(probe(ANN), threshold=0.9)[0] == []
+    assert voices.search(probe(ANN), threshold=0.9).recordings == []
     soon(lambda: live.lag()[0].vectors == 0)
 
 
@@ -323,7 +323,7 @@ def test_a_pruned_feed_is_made_up_for_by_comparing_everything(
         Changes(session).write()
         Changes(session).prune(utc_now())
     soon(lambda: live.lag()[0].vectors == 3)
-    assert len(voices.search(probe(unit_vectors(3, seed=11)[1]), threshold=0.9)[0]) == 1
+    assert len(voices.search(probe(unit_vectors(3, seed=11)[1]), threshold=0.9).recordings) == 1
 
 
 def test_the_encoder_of_a_gallery_is_shared_by_its_requests_and_its_ingest(
@@ -368,7 +368,7 @@ def test_searches_while_others_write_are_never_torn_and_never_show_what_was_dele
         while not stop.is_set():
             number = int(rng.integers(len(lasting)))
             began = time.monotonic()
-            occurrences, _ = voices.search(probe(lasting[number]), threshold=-1.0)
+            occurrences = voices.search(probe(lasting[number]), threshold=-1.0).recordings
             assert occurrences[0].score == pytest.approx(1.0, abs=1e-6)
             shown = {occurrence.recording_id for occurrence in occurrences}
             assert len(occurrences) >= len(lasting)

@@ -333,6 +333,8 @@ class RecordingFound(Model):
     score: float
     speakers: list[str]
     stretches: list[Stretch]
+    truncated: bool = False
+    """Whether it has more stretches than these, the best."""
 
 
 class SearchResult(ProbeHeard):
@@ -342,6 +344,8 @@ class SearchResult(ProbeHeard):
     threshold: Threshold
     found: int
     """Recordings with the voice; `recordings` holds the best of them."""
+    truncated: bool = False
+    """Whether more utterances reach the threshold than were looked at; a higher threshold tells more."""
     recordings: list[RecordingFound]
     encoder_id: str
 
