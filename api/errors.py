@@ -20,6 +20,7 @@ from indexer.errors import (
     AccessDenied,
     AudioGone,
     AudioTooLarge,
+    BodyTooSlow,
     Conflict,
     CorruptArtifact,
     InvalidAudio,
@@ -46,6 +47,7 @@ STATUSES: tuple[tuple[type[VoxdexError], int], ...] = (
     (UnsupportedFormat, 415),
     (AudioTooLarge, 413),
     (InvalidAudio, 422),
+    (BodyTooSlow, 408),
     (InvalidRequest, 422),
     (Unauthenticated, 401),
     (AccessDenied, 403),
@@ -101,6 +103,8 @@ def problem_of(error: VoxdexError) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="voxdex"'
+    if status == 408:
+        headers["Connection"] = "close"  # The rest of the body is not waited for either.
     detail = one_line(error)
     if status >= 500 and not isinstance(error, Overloaded):
         logger.warning("request failed: %s", error.code, exc_info=error)

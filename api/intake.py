@@ -20,11 +20,15 @@ async def received_to_keep(request: Request, parts: Runtime, gallery: str) -> As
     ------
     NotFound
         If there is no such gallery; nothing was read then.
+    Overloaded
+        If as many uploads are under way as there may be; nothing was read then either.
     """
     await run_in_threadpool(parts.gallery_id, gallery)
     limit = min(parts.settings.api.max_upload_bytes, parts.settings.audio.max_bytes)
-    async with received(request, parts.media, max_bytes=limit) as uploads:
-        yield uploads["file"]
+    floor = parts.settings.media.min_free_bytes
+    with parts.intake_threads.admitted():
+        async with received(request, parts.media, max_bytes=limit, min_free_bytes=floor) as uploads:
+            yield uploads["file"]
 
 
 def take(parts: Runtime, gallery: str, upload: Upload, *, channels: str | None, **said: Any) -> Taken:

@@ -13,6 +13,7 @@ _EXAMPLES: dict[int, tuple[str, str, str]] = {
     403: ("forbidden", "The key lacks a scope", "this needs the scope write; this key has read"),
     404: ("not-found", "There is none of that name", "no gallery 'calls'"),
     405: ("method-not-allowed", "No such method here", "PUT is not possible here; possible is GET"),
+    408: ("body-too-slow", "The recording arrives too slowly", "900 bytes of the body arrived in 31 s"),
     409: ("conflict", "It contradicts what is stored", "gallery 'calls' is there already"),
     410: (
         "audio-gone",

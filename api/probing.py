@@ -1,25 +1,18 @@
-"""The voice of a request: decoded and embedded in threads of its own, under the limits of a probe.
+"""The voice of a request: decoded and embedded under the limits of a probe.
 
 A recording that decodes and holds too little speech is an answer ("not enough speech: this much, that much is needed")
 and not an error; a decision about it would be a guess.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 
 from indexer.audio.channels import ChannelPolicy
 from indexer.embedding.encoder import Encoder
-from indexer.errors import InvalidRequest, Overloaded, TooLittleSpeech, one_line
+from indexer.errors import InvalidRequest, TooLittleSpeech, one_line
 from indexer.probes import Probe, embed_probes
-from indexer.settings import ProbeSettings, Settings
+from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +68,3 @@ def hear(encoder: Encoder, recording: Path, *, name: str, channels: str | None, 
         return Heard(None, 0.0, needed_s, (f"{name}: no stretch of it holds sound",))
     probe = probes[0]
     return Heard(probe, probe.duration_s, needed_s, probe.issues)
-
-
-class ProbeThreads:
-    """Threads for probes alone, so that however many wait for the encoder, other requests find a thread.
-
-    There are as many as there may be probes under way; most of them sleep until the encoder has had their batch.
-    """
-
-    def __init__(self, settings: ProbeSettings) -> None:
-        self._most = settings.queue + settings.batch
-        self._limiter = CapacityLimiter(self._most)
-        self._under_way = 0  # changed in the event loop only
-
-    async def run(self, answer: Callable[[], _Answer]) -> _Answer:
-        """Run what blocks, while the event loop goes on.
-
-        Raises
-        ------
-        Overloaded
-            If every thread is taken.
-        """
-        if self._under_way >= self._most:
-            raise Overloaded(f"{self._under_way} probes are under way, which is the limit: try again later")
-        self._under_way += 1
-        try:
-            return await run_sync(answer, limiter=self._limiter)
-        finally:
-            self._under_way -= 1

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from api.dependencies import Services
-from api.intake_threads import IntakeThreads
 from api.keys import KeyRing
 from api.preload import Preload
-from api.probing import ProbeThreads
 from api.readiness import Examiner
 from api.security import Gate, RateLimiter
+from api.threads import RequestThreads
 from indexer.db.repositories import Galleries
 from indexer.media import MediaStore
 from indexer.settings import Settings
@@ -23,6 +22,12 @@ if TYPE_CHECKING:
     from indexer.db.session import Database
     from indexer.intake import Intake
     from indexer.jobs.bulk import BulkIngest
+
+_DECODERS = 4
+"""Uploads, and recordings to listen to, that are decoded at the same time."""
+
+_LOOKERS = 2
+"""Threads that look, for all who watch jobs, at how far these are."""
 
 
 class Runtime:
@@ -39,8 +44,14 @@ class Runtime:
         self.services = services or Services(settings)
         self.limiter = RateLimiter(settings.broker)
         self.media = MediaStore(settings.media_path)
-        self.probe_threads = ProbeThreads(settings.probes)
-        self.intake_threads = IntakeThreads()
+        # As many threads as there may be probes; most of them sleep until the encoder has had their batch.
+        probes = settings.probes.queue + settings.probes.batch
+        self.probe_threads = RequestThreads(probes, most=probes, what="probes")
+        self.intake_threads = RequestThreads(_DECODERS, most=settings.api.max_uploads, what="uploads", retry_after_s=5)
+        self.listening_threads = RequestThreads(_DECODERS, most=4 * _DECODERS, what="stretches", retry_after_s=5)
+        self.watching_threads = RequestThreads(
+            _LOOKERS, most=settings.api.max_watchers, what="watchers", retry_after_s=30
+        )
         self.examiner = Examiner(self)
         self.stopping = threading.Event()
         """Set when the process is asked to stop, so that streams without end end."""

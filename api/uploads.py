@@ -3,14 +3,16 @@
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from anyio import to_thread
+from anyio import fail_after, to_thread
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,7 +21,15 @@ from starlette.requests import ClientDisconnect
 from api.body_limit import lift_body_limit
 from indexer.archive import as_text
 from indexer.audio.sources import printable
-from indexer.errors import AudioTooLarge, CorruptAudio, InvalidRequest, Unavailable, UnsupportedFormat
+from indexer.errors import (
+    AudioTooLarge,
+    BodyTooSlow,
+    CorruptAudio,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+    UnsupportedFormat,
+)
 from indexer.media import MediaStore
 
 _WRITE_BYTES = 1 << 20
@@ -29,6 +39,14 @@ _AROUND_PARTS = 64 * 1024
 """Allowed for boundaries and headers of a multipart body."""
 
 _NAME_LIMIT = 200
+
+IDLE_S = 30.0
+"""Longest wait for the next piece of a body."""
+
+SLOWEST_BYTES_PER_S = 1024
+"""Below this on the whole, `IDLE_S` aside, a body is given up: it would hold a place that others wait for."""
+
+_NO_ROOM_RETRY_S = 60.0
 
 _RAW_TYPES = re.compile(r"audio/.+|video/.+|application/(octet-stream|ogg)", re.IGNORECASE)
 
@@ -71,7 +89,12 @@ def audio_body(*parts: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def received(
-    request: Request, media: MediaStore, *, max_bytes: int, parts: Sequence[str] = ("file",)
+    request: Request,
+    media: MediaStore,
+    *,
+    max_bytes: int,
+    min_free_bytes: int = 0,
+    parts: Sequence[str] = ("file",),
 ) -> AsyncIterator[dict[str, Upload]]:
     """Receive the recordings of a request; their files are gone when the block ends, unless they were moved.
 
@@ -79,6 +102,8 @@ async def received(
     ----------
     max_bytes
         Largest recording; `Content-Length` is believed first, then every byte is counted.
+    min_free_bytes
+        What stays free on the disk: other uploads, and often the record, are on it too.
     parts
         Names of the multipart fields, each needed once. A body that is no multipart is the recording itself, where
         there is one.
@@ -93,6 +118,10 @@ async def received(
         If a recording is empty.
     AudioTooLarge
         If a recording is larger than allowed.
+    BodyTooSlow
+        If nothing arrives for `IDLE_S`, or on the whole less than `SLOWEST_BYTES_PER_S`.
+    Overloaded
+        If less than `min_free_bytes` would stay free.
     Unavailable
         If the disk does not take it.
     """
@@ -105,17 +134,19 @@ async def received(
             f"{' and '.join(parts)}" + (", or the recording itself as audio/*" if len(parts) == 1 else "")
         )
     most = max_bytes * len(parts) + (_AROUND_PARTS if multipart else 0)
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > most:
+    length = request.headers.get("content-length", "")
+    declared = int(length) if length.isascii() and length.isdigit() else 0
+    if declared > most:
         raise _too_large(max_bytes)
     lift_body_limit(request)
+    room = _Room(media.root, min_free_bytes, declared)
     async with AsyncExitStack() as stack:
         if multipart:
-            receiver = _Form(media, parts, max_bytes, options.get(b"boundary", b""))
+            receiver = _Form(partial(_File, max_bytes, room), media, parts, options.get(b"boundary", b""))
             stack.push_async_callback(receiver.discard)
             uploads = await receiver.receive(_counted(request, most, max_bytes))
         else:
-            file = _File(media.new_incoming(), max_bytes, name=_shown(request.query_params.get("filename")))
+            file = _File(max_bytes, room, media.new_incoming(), name=_shown(request.query_params.get("filename")))
             stack.push_async_callback(file.discard)
             async for chunk in _counted(request, most, max_bytes):
                 await file.add(chunk)
@@ -124,15 +155,27 @@ async def received(
 
 
 async def _counted(request: Request, most: int, max_bytes: int) -> AsyncIterator[bytes]:
-    total = 0
-    try:
-        async for chunk in request.stream():
-            total += len(chunk)
-            if total > most:
-                raise _too_large(max_bytes)
-            yield chunk
-    except ClientDisconnect as error:
-        raise InvalidRequest(f"the body ended after {total} bytes; send it again") from error
+    total, waited_s = 0, 0.0
+    stream = request.stream()
+    while True:
+        asked_at = time.monotonic()
+        try:
+            with fail_after(min(IDLE_S, IDLE_S + total / SLOWEST_BYTES_PER_S - waited_s)):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            raise BodyTooSlow(
+                f"{total} bytes of the body arrived in {waited_s + time.monotonic() - asked_at:.0f} s; send at least "
+                f"{SLOWEST_BYTES_PER_S} bytes/s and pause for at most {IDLE_S:g} s"
+            ) from error
+        except ClientDisconnect as error:
+            raise InvalidRequest(f"the body ended after {total} bytes; send it again") from error
+        if chunk is None:
+            return
+        waited_s += time.monotonic() - asked_at
+        total += len(chunk)
+        if total > most:
+            raise _too_large(max_bytes)
+        yield chunk
 
 
 def _too_large(max_bytes: int) -> AudioTooLarge:
@@ -151,12 +194,34 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+@dataclass
+class _Room:
+    """What of the disk a request may fill."""
+
+    folder: Path
+    min_free_bytes: int
+    announced: int
+    """Bytes still to come, as far as they were announced."""
+
+    def take(self, size: int) -> None:
+        """Make sure that there is room for so many bytes and all that was announced, or raise Overloaded."""
+        free = shutil.disk_usage(self.folder).free
+        if free - max(size, self.announced) < self.min_free_bytes:
+            raise Overloaded(
+                f"the disk of uploads has {free} bytes free, and {self.min_free_bytes} stay free: try again later, or "
+                "let the operator make room",
+                retry_after_s=_NO_ROOM_RETRY_S,
+            )
+        self.announced = max(0, self.announced - size)
+
+
 class _File:
     """One recording on its way to the disk."""
 
-    def __init__(self, path: Path, max_bytes: int, *, name: str | None) -> None:
+    def __init__(self, max_bytes: int, room: _Room, path: Path, *, name: str | None) -> None:
         self._upload = Upload(path, name)
         self._max_bytes = max_bytes
+        self._room = room
         self._digest = hashlib.sha256()
         self._held = bytearray()
         self._file: BinaryIO | None = None
@@ -190,6 +255,7 @@ class _File:
 
     def _write(self, block: bytes) -> None:
         try:
+            self._room.take(len(block))
             if self._file is None:
                 # Exclusive and private: nobody else on this machine may listen.
                 self._file = open(self._upload.path, "xb", buffering=0, opener=_private)  # noqa: SIM115
@@ -219,10 +285,12 @@ class _Part:
 class _Form:
     """Takes a multipart body apart while it arrives."""
 
-    def __init__(self, media: MediaStore, parts: Sequence[str], max_bytes: int, boundary: bytes) -> None:
+    def __init__(
+        self, new_file: Callable[..., _File], media: MediaStore, parts: Sequence[str], boundary: bytes
+    ) -> None:
+        self._new_file = new_file
         self._media = media
         self._parts = parts
-        self._max_bytes = max_bytes
         self._boundary = boundary
         self._files: dict[str, _File] = {}
         self._part = _Part()
@@ -288,7 +356,7 @@ class _Form:
         if name in self._files:
             raise InvalidRequest(f"the multipart body has the part {name} twice; send one recording")
         given = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
-        self._files[name] = self._part.file = _File(self._media.new_incoming(), self._max_bytes, name=_shown(given))
+        self._files[name] = self._part.file = self._new_file(self._media.new_incoming(), name=_shown(given))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.file is not None:

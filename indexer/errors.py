@@ -26,6 +26,12 @@ class IdempotencyKeyReused(InvalidRequest):
     code = "idempotency-key-reused"
 
 
+class BodyTooSlow(InvalidRequest):
+    """The body of a request arrives too slowly to wait for it."""
+
+    code = "body-too-slow"
+
+
 class InvalidAudio(VoxdexError):
     """The recording cannot be used; another recording can."""
 
@@ -222,4 +228,7 @@ _Error = TypeVar("_Error", bound=VoxdexError)
 
 def about(name: str, error: _Error) -> _Error:
     """Say which recording an error is about, for errors raised where only samples are known."""
-    return type(error)(f"{name}: {error}").with_traceback(error.__traceback__)
+    named = type(error).__new__(type(error))  # Not built: some kinds want more than a message.
+    named.args = (f"{name}: {error}", *error.args[1:])
+    vars(named).update(vars(error))
+    return named.with_traceback(error.__traceback__)

@@ -93,6 +93,13 @@ class ApiSettings(_Group):
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest recording that is uploaded to keep")
     max_probe_bytes: int = Field(default=256 * 1024**2, gt=0, description="largest recording to identify or verify")
     max_probe_s: float = Field(default=1800.0, gt=0, description="longest recording to identify or verify")
+    max_uploads: int = Field(
+        default=64, ge=1, description="uploads to keep that are under way; more are refused with 503"
+    )
+    max_listen_bytes: int = Field(
+        default=1024**3, gt=0, description="largest recording of another machine that is fetched to listen to it"
+    )
+    max_watchers: int = Field(default=256, ge=1, description="streams of job events; more are refused with 503")
     rate_limit_per_minute: int = Field(default=1200, ge=1, description="requests of one key in a minute")
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long an Idempotency-Key is remembered")
 
@@ -112,6 +119,9 @@ class MediaSettings(_Group):
     """Uploaded recordings."""
 
     path: Path | None = Field(default=None, description="folder that API and workers share; unset: media in the home")
+    min_free_bytes: int = Field(
+        default=1024**3, ge=0, description="free space of its disk below which uploads are refused with 503"
+    )
 
 
 class WebhookSettings(_Group):
@@ -164,7 +174,12 @@ class Settings(BaseSettings):
     """The whole configuration of one process, built once at its edge."""
 
     model_config = SettingsConfigDict(
-        env_prefix="VOXDEX_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix="VOXDEX_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".voxdex", description="database, index files, registry")
@@ -213,6 +228,10 @@ class Settings(BaseSettings):
         return f"sqlite:///{quote(str(self.sqlite_path))}"
 
 
+_SECRET_GROUPS = (("database",), ("broker",), ("webhooks",))
+"""Groups of which no value is ever shown; nor is one of a field that is not known, which may be theirs misspelled."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Build the settings from the environment; an override that is None leaves the environment's value.
 
@@ -232,4 +251,6 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "VOXDEX_" + "__".join(str(part) for part in first["loc"]).upper()
-        raise InvalidRequest(f"setting {name} = {first['input']!r}: {first['msg']}") from error
+        hidden = first["loc"][:1] in _SECRET_GROUPS or first["type"] == "extra_forbidden"
+        given_value = "" if hidden else f" = {first['input']!r}"
+        raise InvalidRequest(f"setting {name}{given_value}: {first['msg']}") from error

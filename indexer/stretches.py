@@ -1,6 +1,8 @@
 """A stretch of a stored recording, to listen to: found where its audio is, checked, decoded, written as WAV."""
 
 import io
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +24,50 @@ MOST_STRETCH_S = 600.0
 """Longest stretch that is given out at once: 19 MB of WAV."""
 
 
+_MOST_CHECKED = 4096
+
+
+class CheckedFiles:
+    """Hashes of files, computed again only where a file may have changed: listening asks for one stretch after another.
+
+    A file is known by place, size, and both times, of which programs can set back only one.
+    """
+
+    def __init__(self, most: int = _MOST_CHECKED) -> None:
+        self._most = most
+        self._known: OrderedDict[Path, tuple[tuple[int, ...], str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def sha256(self, path: Path, *, max_bytes: int, name: str) -> str:
+        """Return the hash of a file's content; raises what `hash_content` raises."""
+        before = _state(path)
+        with self._lock:
+            state, known = self._known.get(path, ((), ""))
+        if state == before:
+            return known
+        found = hash_content(path, max_bytes=max_bytes, name=name)
+        if _state(path) == before:
+            with self._lock:
+                self._known[path] = before, found
+                self._known.move_to_end(path)
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+        return found
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+_CHECKED = CheckedFiles()
+
+
+def _at_most(max_bytes: int, settings: Settings) -> Settings:
+    limits = settings.audio.model_copy(update={"max_bytes": min(max_bytes, settings.audio.max_bytes)})
+    return settings.model_copy(update={"audio": limits})
+
+
 @contextmanager
 def audio_of(recording: RecordingSummary, media: MediaStore, settings: Settings) -> Iterator[Path]:
     """Give the file that a recording was made of, for as long as the block lasts.
@@ -30,6 +76,8 @@ def audio_of(recording: RecordingSummary, media: MediaStore, settings: Settings)
     ------
     AudioGone
         If it is not there any more, or is another one: a stretch of somebody else is worse than none.
+    AudioTooLarge
+        If it is on another machine and larger than `ApiSettings.max_listen_bytes`.
     AccessDenied, Unavailable
         If the place refuses, or does not answer now.
     """
@@ -38,14 +86,14 @@ def audio_of(recording: RecordingSummary, media: MediaStore, settings: Settings)
     place = (
         nullcontext(media.path_of(recording.media_key))
         if recording.media_key is not None
-        else fetched(recording.uri, settings)
+        else fetched(recording.uri, _at_most(settings.api.max_listen_bytes, settings))
     )
     try:
         with place as path:
             if not path.is_file():
                 raise _gone(recording)
             name = f"recording {recording.id}"
-            if hash_content(path, max_bytes=settings.audio.max_bytes, name=name) != recording.content_sha256:
+            if _CHECKED.sha256(path, max_bytes=settings.audio.max_bytes, name=name) != recording.content_sha256:
                 raise AudioGone(f"{name}: another file is at the place it was read from; ingest that one to hear it")
             yield path
     except AudioGone:

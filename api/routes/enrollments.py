@@ -42,7 +42,7 @@ Parts = Annotated[Runtime, Depends(runtime_of)]
     "",
     status_code=201,
     response_model=NewEnrollment,
-    responses=problems(404, 409, 413, 415),
+    responses=problems(404, 408, 409, 413, 415),
     openapi_extra=audio_body("file"),
 )
 async def create_enrollment(

@@ -36,7 +36,7 @@ _Second = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
     "",
     status_code=201,
     response_model=Recording,
-    responses={200: _KNOWN, **problems(404, 409, 413, 415)},
+    responses={200: _KNOWN, **problems(404, 408, 409, 413, 415)},
     openapi_extra=audio_body("file"),
 )
 async def create_recording(
@@ -99,7 +99,7 @@ def get_recording(gallery: GalleryName, recording_id: RowNumber, principal: Read
     response_class=Response,
     responses={200: _WAV, **problems(404, 410, 413, 415)},
 )
-def get_audio(
+async def get_audio(
     gallery: GalleryName,
     recording_id: RowNumber,
     principal: Reader,
@@ -114,16 +114,22 @@ def get_audio(
     ] = None,
 ) -> Response:
     """Listen to a stretch of a recording, where its audio is still there."""
-    row, _ = parts.services.catalog.recording(gallery, recording_id)
-    with audio_of(row, parts.media, parts.settings) as path:
-        wav = stretch_as_wav(
-            path,
-            start_s=start_s,
-            end_s=end_s,
-            channels=channels,
-            settings=parts.settings,
-            name=f"recording {recording_id}",
-        )
+
+    def work() -> bytes:
+        row, _ = parts.services.catalog.recording(gallery, recording_id)
+        with audio_of(row, parts.media, parts.settings) as path:
+            return stretch_as_wav(
+                path,
+                start_s=start_s,
+                end_s=end_s,
+                channels=channels,
+                settings=parts.settings,
+                name=f"recording {recording_id}",
+            )
+
+    # Files are hashed, decoded from their beginning, perhaps fetched: not in the threads that every request needs.
+    with parts.listening_threads.admitted():
+        wav = await parts.listening_threads.run(work)
     return Response(wav, media_type="audio/wav", headers={"Cache-Control": "no-store"})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
 from api.openapi import problems
 from api.probing import Heard, hear
@@ -51,7 +52,12 @@ _FileName = Annotated[Text | None, Query(alias="filename", max_length=1000, desc
 _Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, SearchAnswer)
 
 
-@router.post("/galleries/{gallery}/identify", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
+@router.post(
+    "/galleries/{gallery}/identify",
+    response_model=IdentifyAnswer,
+    openapi_extra=audio_body("file"),
+    responses=problems(404, 408, 413, 415),
+)
 async def identify(
     request: Request,
     principal: Identifier,
@@ -64,7 +70,7 @@ async def identify(
     channels: _Channels = None,
     embedding: Annotated[bool, Query(description="Return the vector too; needs the scope `embeddings`.")] = False,
     _filename: _FileName = None,
-) -> IdentifyAnswer:
+) -> Response:
     """Tell who speaks in a recording, among the enrolled speakers of a gallery; the answer may be nobody."""
     if embedding:
         principal.require("embeddings")
@@ -93,7 +99,12 @@ async def identify(
     return await _answered("identify", request, ("file",), answer)
 
 
-@router.post("/galleries/{gallery}/verify", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
+@router.post(
+    "/galleries/{gallery}/verify",
+    response_model=VerifyAnswer,
+    openapi_extra=audio_body("file"),
+    responses=problems(404, 408, 413, 415),
+)
 async def verify(
     request: Request,
     _: Identifier,
@@ -102,7 +113,7 @@ async def verify(
     threshold: _ThresholdGiven = None,
     channels: _Channels = None,
     _filename: _FileName = None,
-) -> VerifyAnswer:
+) -> Response:
     """Tell whether a recording is of the enrolled speaker it claims to be."""
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> VerifyAnswer:
@@ -122,7 +133,12 @@ async def verify(
     return await _answered("verify", request, ("file",), answer)
 
 
-@router.post("/compare", openapi_extra=audio_body("first", "second"), responses=problems(404, 413, 415))
+@router.post(
+    "/compare",
+    response_model=CompareAnswer,
+    openapi_extra=audio_body("first", "second"),
+    responses=problems(404, 408, 413, 415),
+)
 async def compare(
     request: Request,
     _: Identifier,
@@ -131,7 +147,7 @@ async def compare(
     ] = None,
     threshold: _ThresholdGiven = None,
     channels: _Channels = None,
-) -> CompareAnswer:
+) -> Response:
     """Tell whether two recordings are of the same voice; needs no gallery."""
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> CompareAnswer:
@@ -153,7 +169,12 @@ async def compare(
     return await _answered("compare", request, ("first", "second"), answer)
 
 
-@router.post("/galleries/{gallery}/search", openapi_extra=audio_body("file"), responses=problems(404, 413, 415))
+@router.post(
+    "/galleries/{gallery}/search",
+    response_model=SearchAnswer,
+    openapi_extra=audio_body("file"),
+    responses=problems(404, 408, 413, 415),
+)
 async def search(
     request: Request,
     _: Identifier,
@@ -162,7 +183,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=MOST_FOUND, description="Most recordings.")] = 20,
     channels: _Channels = None,
     _filename: _FileName = None,
-) -> SearchAnswer:
+) -> Response:
     """Find the recordings of a gallery in which a voice occurs, and the stretches where it does."""
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> SearchAnswer:
@@ -171,14 +192,17 @@ async def search(
         said = {**_heard(heard), "encoder_id": voices.encoder.id}
         if heard.probe is None:
             point = _threshold(voices.identification_point(threshold))
-            return SearchAnswer(decision="not_enough_speech", threshold=point, found=0, recordings=[], **said)
+            return SearchAnswer(
+                decision="not_enough_speech", threshold=point, found=0, truncated=False, recordings=[], **said
+            )
         with SEARCH_SECONDS.time():
-            found, operating_point = voices.search(heard.probe, threshold=threshold)
+            found = voices.search(heard.probe, threshold=threshold)
         return SearchAnswer(
-            decision="found" if found else "not_found",
-            threshold=_threshold(operating_point),
-            found=len(found),
-            recordings=[_recording(occurrence) for occurrence in found[:limit]],
+            decision="found" if found.recordings else "not_found",
+            threshold=_threshold(found.operating_point),
+            found=len(found.recordings),
+            truncated=found.truncated,
+            recordings=[_recording(occurrence) for occurrence in found.recordings[:limit]],
             **said,
         )
 
@@ -190,14 +214,20 @@ async def _answered(
     request: Request,
     parts: tuple[str, ...],
     answer: Callable[[Runtime, Mapping[str, Upload]], _Answer],
-) -> _Answer:
+) -> Response:
     """Receive the recordings, answer in a thread, and count the decision."""
     runtime = runtime_of(request)
-    limit = runtime.settings.api.max_probe_bytes
-    async with received(request, runtime.media, max_bytes=limit, parts=parts) as uploads:
-        decided = await runtime.probe_threads.run(lambda: answer(runtime, uploads))
-    DECISIONS.labels(kind, decided.decision).inc()
-    return decided
+    most, floor = runtime.settings.api.max_probe_bytes, runtime.settings.media.min_free_bytes
+    with runtime.probe_threads.admitted():
+        async with received(request, runtime.media, max_bytes=most, min_free_bytes=floor, parts=parts) as uploads:
+
+            def written() -> bytes:
+                decided = answer(runtime, uploads)
+                DECISIONS.labels(kind, decided.decision).inc()
+                # Here and not by the framework, which would do it in the event loop: a search can find a great deal.
+                return decided.model_dump_json().encode()
+
+            return Response(await runtime.probe_threads.run(written), media_type="application/json")
 
 
 def _at_hand(runtime: Runtime, encoder: str | None) -> str | None:
@@ -230,4 +260,5 @@ def _recording(occurrence: Occurrence) -> RecordingFound:
         score=occurrence.score,
         speakers=list(occurrence.speakers),
         stretches=[Stretch.model_validate(stretch) for stretch in occurrence.stretches],
+        truncated=occurrence.truncated,
     )

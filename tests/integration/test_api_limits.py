@@ -1,0 +1,134 @@
+"""What one process of the service takes on at once, over HTTP: beyond it the answer is 503 and when to come again."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import api.uploads
+import api.voices
+from indexer.settings import Settings, load_settings
+from tests.api_kit import ServiceClient, changed, serving, wav
+
+WAV = {"content-type": "audio/wav"}
+RECORDINGS = "/v1/galleries/calls/recordings"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path, database={})
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[ServiceClient]:
+    with gallery_served(settings) as opened:
+        yield opened
+
+
+class gallery_served:  # noqa: N801  used as a function is
+    """The service with a gallery in it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._serving = serving(settings)
+
+    def __enter__(self) -> ServiceClient:
+        client = self._serving.__enter__()
+        assert client.post("/v1/galleries", json={"name": "calls"}).status_code == 201
+        return client
+
+    def __exit__(self, *raised: object) -> None:
+        self._serving.__exit__(*raised)  # type: ignore[arg-type]
+
+
+def slow_upload(client: ServiceClient, path: str) -> socket.socket:
+    """Begin an upload and send no more than its beginning."""
+    connection = socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: audio/wav\r\nContent-Length: 50000\r\n\r\n"
+    connection.sendall(head.encode() + b"RIFF")
+    return connection
+
+
+def test_a_search_that_everything_answers_is_cut_off_and_says_so(
+    client: ServiceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        assert client.post(RECORDINGS, content=wav(3, seed), headers=WAV).status_code == 201
+    path = "/v1/galleries/calls/search?threshold=-1"
+    whole = client.post(path, content=wav(3, 1), headers=WAV).json()
+    assert (whole["found"], whole["truncated"]) == (3, False)
+    monkeypatch.setattr(api.voices, "MOST_HITS", 2)
+    cut = client.post(path, content=wav(3, 1), headers=WAV).json()
+    assert (cut["found"], cut["truncated"]) == (2, True)
+    assert cut["recordings"] == whole["recordings"][:2]
+
+
+@pytest.mark.parametrize("question", ["recordings", "speakers/Ada/enrollments", "identify"])
+def test_bodies_are_received_only_as_many_at_once_as_there_are_places(settings: Settings, question: str) -> None:
+    few = changed(changed(settings, "api", max_uploads=1), "probes", queue=1, batch=1)
+    places = 2 if question == "identify" else 1
+    path = f"/v1/galleries/calls/{question}"
+    with gallery_served(few) as client:
+        held = [slow_upload(client, path) for _ in range(places)]
+        try:
+            until = time.monotonic() + 10
+            while (answer := client.post(path, content=wav(2), headers=WAV)).status_code != 503:
+                assert time.monotonic() < until
+            assert answer.json()["code"] == "unavailable"
+            assert int(answer.headers["retry-after"]) >= 1
+            assert client.get("/v1/galleries/calls").status_code == 200
+        finally:
+            for connection in held:
+                connection.close()
+        until = time.monotonic() + 10
+        while client.post(path, content=wav(2), headers=WAV).status_code == 503:
+            assert time.monotonic() < until
+
+
+def test_an_upload_that_would_fill_the_disk_is_refused_and_leaves_nothing(settings: Settings) -> None:
+    with gallery_served(changed(settings, "media", min_free_bytes=1 << 60)) as client:
+        for path in (RECORDINGS, "/v1/galleries/calls/identify"):
+            for request in ({"content": wav(2), "headers": WAV}, {"files": {"file": ("a.wav", wav(2))}}):
+                refused = client.post(path, **request)  # type: ignore[arg-type]
+                assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+                assert "bytes free" in refused.json()["detail"]
+                assert int(refused.headers["retry-after"]) >= 10
+        assert [path for path in client.runtime.media.root.rglob("*") if path.is_file()] == []
+
+
+def test_a_body_that_stops_arriving_is_given_up(client: ServiceClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.uploads, "IDLE_S", 0.3)
+    with slow_upload(client, RECORDINGS) as connection:
+        answer = b""
+        while piece := connection.recv(65536):  # Until the service closes: it waits for no more of the body.
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"body-too-slow" in answer
+    assert [path for path in client.runtime.media.root.rglob("*") if path.is_file()] == []
+
+
+def test_a_body_that_trickles_is_given_up(client: ServiceClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.uploads, "IDLE_S", 0.5)
+
+    def trickle() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"RIFF"
+            time.sleep(0.05)
+
+    answer = client.post(RECORDINGS, content=trickle(), headers=WAV)
+    assert (answer.status_code, answer.json()["code"]) == (408, "body-too-slow")
+
+
+def test_who_listens_waits_in_no_thread_that_others_need(client: ServiceClient) -> None:
+    made = client.post(RECORDINGS, content=wav(3), headers=WAV).json()
+    path = f"{RECORDINGS}/{made['id']}/audio?start_s=1&end_s=2"
+    assert client.get(path).status_code == 200
+    threads = client.runtime.listening_threads
+    threads._under_way += threads._most  # As many as there may be.
+    refused = client.get(path)
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert client.get(RECORDINGS).status_code == 200
+    threads._under_way -= threads._most
+    assert client.get(path).status_code == 200
