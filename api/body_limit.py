@@ -20,7 +20,7 @@ class BodyLimitState:
 
 
 class BodyLimit:
-    """Refuses a body above a megabyte while it arrives; `Content-Length` is believed first, then bytes are counted."""
+    """Refuses a body above a megabyte while it arrives; an announced one is refused at once."""
 
     def __init__(self, app: ASGIApp, most_bytes: int = MOST_BYTES) -> None:
         self._app = app
@@ -33,15 +33,15 @@ class BodyLimit:
             return
         limit = scope[BODY_LIMIT] = BodyLimitState(self._most)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        total = int(declared) if declared.isdigit() else 0
+        announced = int(declared) if declared.isdigit() else 0
+        arrived = 0
 
         async def counted() -> Message:
-            nonlocal total
-            _require_below(limit, total)
+            nonlocal arrived
+            _require_below(limit, max(announced, arrived))
             message = await receive()
-            if not declared:
-                total += len(message.get("body", b""))
-                _require_below(limit, total)
+            arrived += len(message.get("body", b""))
+            _require_below(limit, arrived)
             return message
 
         await self._app(scope, counted, send)

@@ -15,7 +15,10 @@ logger = logging.getLogger(__name__)
 LOADING = "loading"
 
 _AGAIN_S = 10.0
-"""Between two tries; what fails is the network that the weights come from, or a worker that is not up yet."""
+"""Before the second try; what fails is the network that the weights come from, or a worker that is not up yet."""
+
+_AGAIN_MOST_S = 120.0
+"""Each wait is twice the one before, up to this."""
 
 _CLOSE_S = 5.0
 
@@ -33,7 +36,10 @@ class Preload:
         The same about the galleries' indexes.
     """
 
-    def __init__(self, load_encoder: Callable[[], Encoder], open_galleries: Callable[[], None]) -> None:
+    def __init__(
+        self, load_encoder: Callable[[], Encoder], open_galleries: Callable[[], None], *, again_s: float = _AGAIN_S
+    ) -> None:
+        self._again_s = again_s
         self.encoder_id: EncoderId | None = None
         self.encoder_problem: str | None = LOADING
         self.galleries_problem: str | None = LOADING
@@ -60,14 +66,16 @@ class Preload:
                 self.galleries_problem = self._tried(self._open_galleries)
             if self.encoder_problem is None and self.galleries_problem is None:
                 return
-            self._closed.wait(_AGAIN_S)
+            self._closed.wait(self._again_s)
+            self._again_s = min(2 * self._again_s, _AGAIN_MOST_S)
 
     def _tried(self, step: Callable[[], None]) -> str | None:
         try:
             step()
-        except VoxdexError as error:
-            logger.warning("the service is not ready: %s; trying again in %g s", error.code, _AGAIN_S, exc_info=error)
-            return error.code
+        except Exception as error:  # Whatever it is, somebody has to hear of it, and it may be gone the next time.
+            code = error.code if isinstance(error, VoxdexError) else "internal"
+            logger.warning("the service is not ready: %s; trying again in %g s", code, self._again_s, exc_info=error)
+            return code
         return None
 
     def _encoder(self) -> None:

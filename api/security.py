@@ -36,7 +36,14 @@ OPEN = "open"
 _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="`Authorization: Bearer vdx_...`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="keyHeader", description="`X-API-Key: vdx_...`")
 
+_PROXY_HEADERS = frozenset({"forwarded", "x-real-ip", "via"})
+"""Headers by which proxies tell of themselves; besides `X-Forwarded-...`."""
+
 _NO_KEY = "this service needs a key: send Authorization: Bearer vdx_... (`voxdex key create` makes one)"
+_FORWARDED = (
+    "this request came through a proxy, and without a key only this machine itself is served: make one with "
+    "`voxdex key create --scope admin`, or say VOXDEX_API__OPEN=true"
+)
 _BAD_KEY = "this key is unknown or revoked; ask for another one"
 
 
@@ -118,7 +125,7 @@ class Gate:
         self._settings = settings
         self._limiter = limiter
 
-    def admit(self, given: str | None, *, host: str, cross_site: bool) -> Principal:
+    def admit(self, given: str | None, *, host: str, cross_site: bool, forwarded: bool = False) -> Principal:
         """Return whoever a request comes from.
 
         Parameters
@@ -129,6 +136,8 @@ class Gate:
             Name that the request was addressed to, without the port.
         cross_site
             Whether a browser sent it on behalf of another site.
+        forwarded
+            Whether a proxy says that it sent it on behalf of somebody, who may be anywhere.
 
         Raises
         ------
@@ -137,13 +146,13 @@ class Gate:
         RateLimited
             If the requests of this minute are used up.
         """
-        principal = self._open(host, cross_site) if given is None else self._keyed(given)
+        principal = self._open(host, cross_site, forwarded) if given is None else self._keyed(given)
         if principal.key is not None:
             most = principal.rate_limit_per_minute or self._settings.rate_limit_per_minute
             self._limiter.hit(principal.id, most)
         return principal
 
-    def _open(self, host: str, cross_site: bool) -> Principal:
+    def _open(self, host: str, cross_site: bool, forwarded: bool) -> Principal:
         principal = Principal(OPEN, granted(["admin"]))
         if self._settings.open is not None:
             if not self._settings.open:
@@ -156,6 +165,8 @@ class Gate:
         with self._database.read_scope() as session:
             if Keys(session).any():
                 raise Unauthenticated(_NO_KEY)
+        if forwarded:  # By a proxy of this machine, as its address and name can be those of loopback then.
+            raise Unauthenticated(_FORWARDED)
         return principal
 
     def _keyed(self, given: str) -> Principal:
@@ -205,23 +216,27 @@ class RateLimiter:
     def hit(self, owner: str, most_per_minute: int) -> None:
         """Count a request, or raise RateLimited with the seconds until the next one is served."""
         item = RateLimitItemPerMinute(most_per_minute, namespace="voxdex")
-        limiter, served = self._hit(item, owner)
-        if not served:
-            reset_at = limiter.get_window_stats(item, owner).reset_time
+        reset_at = self._hit(item, owner)
+        if reset_at is not None:
             raise RateLimited(
                 f"{most_per_minute} requests of this minute are used up; wait, or ask for a higher limit",
                 retry_after_s=max(0.0, reset_at - time.time()),
             )
 
-    def _hit(self, item: RateLimitItemPerMinute, owner: str) -> tuple[FixedWindowRateLimiter, bool]:
+    def _hit(self, item: RateLimitItemPerMinute, owner: str) -> float | None:
+        """Count a request; return when the next one is served if this one is not."""
         if self._shared is not None and time.monotonic() >= self._shared_again_at:
             try:
-                return self._shared, self._shared.hit(item, owner)
+                return _hit_one(self._shared, item, owner)
             except StorageError:
                 with self._lock:
                     self._shared_again_at = time.monotonic() + self._RETRY_REDIS_S
                 logger.warning("rate limits are counted in this process: the broker does not answer")
-        return self._local, self._local.hit(item, owner)
+        return _hit_one(self._local, item, owner)
+
+
+def _hit_one(limiter: FixedWindowRateLimiter, item: RateLimitItemPerMinute, owner: str) -> float | None:
+    return None if limiter.hit(item, owner) else limiter.get_window_stats(item, owner).reset_time
 
 
 def _given_key(request: Request) -> str | None:
@@ -251,6 +266,11 @@ def _is_cross_site(request: Request) -> bool:
     return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
+def _is_forwarded(request: Request) -> bool:
+    """Tell whether a proxy says that it passes this on."""
+    return any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers)
+
+
 def _host(request: Request) -> str:
     with suppress(ValueError):  # Brackets that hold no address.
         return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
@@ -269,7 +289,9 @@ def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
         gate: Gate = request.app.state.runtime.gate
         given = _given_key(request)
         host, cross_site = _host(request), _is_cross_site(request)
-        principal: Principal = await run_in_threadpool(gate.admit, given, host=host, cross_site=cross_site)
+        principal: Principal = await run_in_threadpool(
+            gate.admit, given, host=host, cross_site=cross_site, forwarded=_is_forwarded(request)
+        )
         principal.require(scope)
         gallery = request.path_params.get("gallery")
         if gallery is not None:

@@ -20,6 +20,10 @@ GRACE_S = 5.0
 """How long requests under way may take to end once the process is asked to stop."""
 
 
+MOST_CONNECTIONS = 1024
+"""Connections that are served at once, idle ones too; beyond them the answer is 503. Above all that routes admit."""
+
+
 def serve(
     host: Annotated[
         str | None,
@@ -106,6 +110,9 @@ def _run(app: object, listener: socket.socket, runtime: "Runtime") -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
+        # Not whichever is installed: the two parsers differ in what they let through.
+        http="httptools",
+        limit_concurrency=MOST_CONNECTIONS,
         access_log=False,  # `api.middleware` writes it.
         server_header=False,
         proxy_headers=False,

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from indexer.db.changes import Changes
 from indexer.db.models import SCHEMA_REVISION
-from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, SchemaMismatch, Unavailable, one_line
+from indexer.errors import Conflict, CorruptArtifact, InvalidRequest, Overloaded, SchemaMismatch, Unavailable, one_line
 from indexer.file_integrity import make_private_dir
 from indexer.settings import Settings
 
@@ -31,7 +32,19 @@ _READ_ONLY = "voxdex_read_only"
 
 # Connections are made when they are needed, and kept: under the default of 5, a service that many threads ask spends
 # more on opening them than on its questions. Parameters hold names and vectors, and errors are logged and shown.
-_POOL: dict[str, Any] = {"pool_size": 16, "max_overflow": 16, "hide_parameters": True}
+_POOL: dict[str, Any] = {"pool_size": 16, "max_overflow": 16, "pool_timeout": 10, "hide_parameters": True}
+
+# A server whose machine is gone says nothing, and TCP by itself waits for hours: found out within a minute, whether the
+# connection was idle (probes of the system) or a query was under way (bytes that nobody acknowledges). No limit on how
+# long a statement runs: migrations, and the streams that indexes are built from, take as long as they take.
+_ALIVE: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 def parse_url(url: str) -> URL:
@@ -80,7 +93,7 @@ def make_engine(url: str, *, foreign_keys: bool = True) -> Engine:
         engine = create_engine(parsed, **_POOL)
         _prepare_sqlite(engine, foreign_keys)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}, **_POOL)
+    return create_engine(parsed, pool_pre_ping=True, connect_args=_ALIVE, **_POOL)
 
 
 def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
@@ -130,7 +143,7 @@ class Database:
         Raises
         ------
         Unavailable
-            If the database cannot be reached or stays locked.
+            If the database cannot be reached or stays locked; as Overloaded, if too many threads ask it.
         Conflict
             If what was written contradicts the record (a constraint says so).
         """
@@ -150,6 +163,10 @@ class Database:
             yield
         except IntegrityError as error:
             raise Conflict(f"the record refuses the change: {driver_message(error)}") from error
+        except PoolTimeout as error:
+            raise Overloaded(
+                f"every connection to the record is in use and none came free in {_POOL['pool_timeout']} s; try again"
+            ) from error
         except OperationalError as error:
             raise Unavailable(f"{shown(self.engine.url)}: {driver_message(error)}; try again") from error
         except DBAPIError as error:
