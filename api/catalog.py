@@ -227,7 +227,8 @@ class Catalog:
 
     def _in_gallery(self, galleries: Galleries, recordings: Recordings, gallery: str, recording_id: int) -> RecordingId:
         gallery_id = galleries.by_name(gallery).id
-        if recordings.get(RecordingId(recording_id)).gallery_id != gallery_id:
+        # One answer, whether it is nowhere or in a gallery that whoever asks may not know of.
+        if recordings.gallery_of(RecordingId(recording_id)) != gallery_id:
             raise NotFound(f"no recording with id {recording_id} in gallery {gallery}: see `voxdex recordings list`")
         return RecordingId(recording_id)
 

@@ -11,7 +11,7 @@ from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
 from api.schemas.common import PAGE_ROWS, Cursor, Limit, Page
 from api.schemas.keys import CreatedKey, Key, KeyRequest
-from api.security import Admin
+from api.security import Admin, is_loopback
 from indexer.db.keys import KeyRow
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -25,7 +25,9 @@ _PublicId = Annotated[
 
 @router.post("", status_code=201, response_model=CreatedKey, responses=problems(404, 409, 413))
 def create_key(body: KeyRequest, principal: Admin, parts: Parts, once: Idempotent) -> Response:
-    """Make a key; the answer shows it this once."""
+    """Make a key; the answer shows it this once. Only a key that has `embeddings` gives it to another."""
+    if "embeddings" in body.scopes and not (principal.key is None and is_loopback(parts.settings.api.host)):
+        principal.require("embeddings")
 
     def work() -> Answer:
         made = parts.keys.create(

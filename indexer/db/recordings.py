@@ -4,13 +4,13 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.bulk_rows import insert_utterances
 from indexer.db.changes import Changes
 from indexer.db.models import Embedding, Enrollment, Recording, RecordingState, Speaker, Utterance, utc_now
-from indexer.db.repositories import batches, insert_if_absent, require_text
+from indexer.db.repositories import batches, insert_if_absent, require_text, take_out_vectors
 from indexer.db.rows import (
     PAGE_LIMIT,
     Erased,
@@ -19,7 +19,7 @@ from indexer.db.rows import (
     RecordingSummary,
     UtteranceSummary,
 )
-from indexer.errors import AlreadyExists, NotFound
+from indexer.errors import AlreadyExists, Conflict, NotFound
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
 
 
@@ -33,8 +33,13 @@ class Recordings:
         """Return a recording, or raise NotFound."""
         row = self._session.get(Recording, recording_id)
         if row is None:
-            raise NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")
+            raise _not_found(recording_id)
         return row
+
+    def gallery_of(self, recording_id: RecordingId) -> GalleryId | None:
+        """Return the gallery that a recording is in; None where there is no such recording."""
+        number = self._session.scalar(select(Recording.gallery_id).where(Recording.id == recording_id))
+        return GalleryId(number) if number is not None else None
 
     def by_content(self, gallery_id: GalleryId, content_sha256: str) -> Recording | None:
         """Return the gallery's recording with this content, if it was seen before."""
@@ -100,10 +105,12 @@ class Recordings:
 
         Raises
         ------
-        NotFound
-            If the recording is gone.
+        Conflict
+            If the recording is gone: it was erased since the caller looked.
         """
-        row = self.get(recording_id)
+        row = self._locked(recording_id)
+        if row is None:
+            raise Conflict(f"{recording.uri}: recording {recording_id} was erased meanwhile; ingest it again")
         gallery_id = GalleryId(row.gallery_id)
         erased = Erased(embedding_ids=self._take_out(gallery_id, recording_id))
         self._session.execute(delete(Utterance).where(Utterance.recording_id == recording_id))
@@ -150,7 +157,7 @@ class Recordings:
         """Return one recording with what was found in it, or raise NotFound."""
         rows = self._summaries(_summary_query().where(Recording.id == recording_id))
         if not rows:
-            raise NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")
+            raise _not_found(recording_id)
         return rows[0]
 
     def page(
@@ -172,7 +179,9 @@ class Recordings:
 
     def delete(self, recording_id: RecordingId) -> Erased:
         """Delete a recording with its utterances, vectors and enrollments; NotFound if already gone."""
-        row = self.get(recording_id)
+        row = self._locked(recording_id)
+        if row is None:
+            raise _not_found(recording_id)
         erased = Erased(
             embedding_ids=self._take_out(GalleryId(row.gallery_id), recording_id),
             recording_ids=(recording_id,),
@@ -182,26 +191,22 @@ class Recordings:
         self._session.expire_all()
         return erased
 
+    def _locked(self, recording_id: RecordingId) -> Recording | None:
+        """Return a recording as it is now, which nobody else erases or writes into before this transaction ends."""
+        query = select(Recording).where(Recording.id == recording_id).with_for_update()
+        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
     def _take_out(self, gallery_id: GalleryId, recording_id: RecordingId) -> tuple[EmbeddingId, ...]:
-        """Tell the indexes that the recording's vectors go, before they do; return the ids."""
-        inside = (
-            select(Embedding.id, Embedding.encoder_id)
-            .join(Utterance, Utterance.id == Embedding.utterance_id)
-            .where(Utterance.recording_id == recording_id)
-            .order_by(Embedding.id)
-        )
-        enrolled = (
-            select(Enrollment.id)
-            .join(Utterance, Utterance.id == Enrollment.utterance_id)
-            .where(Utterance.recording_id == recording_id)
-        )
+        """Delete the vectors of a locked recording, tell the indexes, and return the ids.
+
+        The utterances are locked too: whoever is enrolling one has done so by then, and nobody does any more.
+        """
         changes = Changes(self._session)
-        if self._session.scalar(select(enrolled.exists())):
+        utterances = select(Utterance.id).where(Utterance.recording_id == recording_id)
+        self._session.execute(utterances.order_by(Utterance.id).with_for_update())
+        if self._session.scalar(select(exists().where(Enrollment.utterance_id.in_(utterances)))):
             changes.speakers_changed(gallery_id)
-        rows = self._session.execute(inside).all()
-        for number, encoder_id in rows:
-            changes.vectors_removed(gallery_id, encoder_id, [number])
-        return tuple(EmbeddingId(number) for number, _ in rows)
+        return take_out_vectors(self._session, gallery_id, Embedding.utterance_id.in_(utterances))
 
     def _fill(
         self, gallery_id: GalleryId, encoder_id: EncoderId, recordings: Sequence[tuple[RecordingId, NewRecording]]
@@ -242,6 +247,10 @@ class Recordings:
             for recording_id, name in self._session.execute(query):
                 names[recording_id] = (*names.get(recording_id, ()), name)
         return names
+
+
+def _not_found(recording_id: RecordingId) -> NotFound:
+    return NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")
 
 
 def _columns(recording: NewRecording) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Named queries about encoders, galleries and speakers. The session's owner commits."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select, update
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from indexer.db.changes import Changes, FeedPosition
 from indexer.db.models import (
+    ApiKey,
     Base,
     Embedding,
     Encoder,
@@ -19,6 +21,7 @@ from indexer.db.models import (
     Speaker,
     SpeakerLabel,
     Utterance,
+    utc_now,
 )
 from indexer.db.rows import (
     PAGE_LIMIT,
@@ -29,7 +32,7 @@ from indexer.db.rows import (
     NewEncoder,
     SpeakerSummary,
 )
-from indexer.errors import AlreadyExists, EncoderMismatch, InvalidRequest, NotFound
+from indexer.errors import AlreadyExists, Conflict, EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import (
     EMBEDDING_DIM,
     EmbeddingId,
@@ -62,6 +65,20 @@ def insert_if_absent(session: Session, table: type[Base]) -> Insert:
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(target).on_conflict_do_nothing()
     return sqlite.insert(target).on_conflict_do_nothing()
+
+
+def take_out_vectors(session: Session, gallery_id: GalleryId, which: ColumnElement[bool]) -> tuple[EmbeddingId, ...]:
+    """Delete these embeddings of a gallery, note exactly what went for the indexes, and return the ids, rising.
+
+    Reading the ids first would miss what another transaction commits between the reading and the deletion.
+    """
+    statement = delete(Embedding).where(which).returning(Embedding.id, Embedding.encoder_id)
+    gone: dict[EncoderId, list[int]] = {}
+    for number, encoder_id in session.execute(statement.execution_options(synchronize_session=False)):
+        gone.setdefault(encoder_id, []).append(number)
+    for encoder_id, numbers in gone.items():
+        Changes(session).vectors_removed(gallery_id, encoder_id, numbers)
+    return tuple(EmbeddingId(number) for number in sorted(chain.from_iterable(gone.values())))
 
 
 def require_text(kind: str, value: str) -> str:
@@ -277,12 +294,19 @@ class Galleries:
     def delete(self, gallery_id: GalleryId) -> None:
         """Delete a gallery and all it holds; its index folder is the caller's to remove.
 
+        Keys that open this gallery alone stay as revoked ones: that a key was ever made is what keeps a service closed.
+
         Raises
         ------
         NotFound
             If it is already gone.
         """
         self.get(gallery_id)
+        # Locked first: a key that is being bound to it waits, and finds it gone.
+        self._session.execute(select(Gallery.id).where(Gallery.id == gallery_id).with_for_update())
+        bound = ApiKey.gallery_id == gallery_id
+        self._session.execute(update(ApiKey).where(bound, ApiKey.revoked_at.is_(None)).values(revoked_at=utc_now()))
+        self._session.execute(update(ApiKey).where(bound).values(gallery_id=None))
         self._session.execute(delete(Gallery).where(Gallery.id == gallery_id))
         Changes(self._session).gallery_deleted(gallery_id)
         self._session.expire_all()
@@ -314,9 +338,28 @@ class Speakers:
             self._session.execute(
                 insert_if_absent(self._session, Speaker), [{"gallery_id": gallery_id, "name": name} for name in some]
             )
-            query = select(Speaker.name, Speaker.id).where(Speaker.gallery_id == gallery_id, Speaker.name.in_(some))
+            # Locked against erasure until the end, before any recording is locked: so an erasure of one of them waits
+            # for what the caller enrolls, and takes it along.
+            query = (
+                select(Speaker.name, Speaker.id)
+                .where(Speaker.gallery_id == gallery_id, Speaker.name.in_(some))
+                .order_by(Speaker.id)
+                .with_for_update(read=True, key_share=True)
+            )
             ids.update((name, SpeakerId(number)) for name, number in self._session.execute(query))
+        gone = next((name for name in wanted if name not in ids), None)
+        if gone is not None:
+            raise Conflict(f"speaker {gone!r} was erased meanwhile: try again")
         return ids
+
+    def lock(self, speaker_ids: Iterable[SpeakerId]) -> dict[SpeakerId, Speaker]:
+        """Return those of these speakers that are there, whom nobody else enrolls or changes until the end.
+
+        What others were just enrolling is committed by then.
+        """
+        query = select(Speaker).where(Speaker.id.in_(sorted(speaker_ids))).order_by(Speaker.id).with_for_update()
+        rows = self._session.scalars(query.execution_options(populate_existing=True))
+        return {SpeakerId(row.id): row for row in rows}
 
     def names(self, speaker_ids: Iterable[int]) -> dict[SpeakerId, str]:
         """Names of the speakers that still exist."""
@@ -440,21 +483,19 @@ class Speakers:
         Erased
             What went; indexes must forget its embedding ids.
         """
-        row = self._session.get(Speaker, speaker_id)
+        row = self.lock([speaker_id]).get(speaker_id)
         if row is None:
             raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
-        gallery_id, changes = GalleryId(row.gallery_id), Changes(self._session)
-        changes.speakers_changed(gallery_id)
+        gallery_id = GalleryId(row.gallery_id)
+        Changes(self._session).speakers_changed(gallery_id)
         embeddings: list[EmbeddingId] = []
         recordings: list[RecordingId] = []
         media: list[str] = []
         if erase_voice:
+            self._lock_recordings(speaker_id)
             utterances, touched = self._only_of(speaker_id)
             for some in batches(utterances):
-                query = select(Embedding.id, Embedding.encoder_id).where(Embedding.utterance_id.in_(some))
-                for number, encoder_id in self._session.execute(query):
-                    changes.vectors_removed(gallery_id, encoder_id, [number])
-                    embeddings.append(EmbeddingId(number))
+                embeddings += take_out_vectors(self._session, gallery_id, Embedding.utterance_id.in_(some))
                 self._session.execute(delete(Utterance).where(Utterance.id.in_(some)))
             for candidates in batches(touched):
                 empty = select(Recording.id, Recording.media_key).where(
@@ -468,6 +509,19 @@ class Speakers:
         self._session.execute(delete(Speaker).where(Speaker.id == speaker_id))
         self._session.expire_all()
         return Erased(tuple(sorted(embeddings)), tuple(sorted(recordings)), (speaker_id,), tuple(media))
+
+    def _lock_recordings(self, speaker_id: SpeakerId) -> None:
+        """Keep others from erasing or writing anew what a locked speaker is heard in.
+
+        Two erasures that share an utterance would each leave it to the other one's speaker.
+        """
+        theirs = (
+            select(Utterance.recording_id)
+            .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .where(Enrollment.speaker_id == speaker_id)
+        )
+        query = select(Recording.id).where(Recording.id.in_(theirs)).order_by(Recording.id).with_for_update()
+        self._session.execute(query)
 
     def _only_of(self, speaker_id: SpeakerId) -> tuple[list[UtteranceId], list[int]]:
         """Utterances enrolled to this speaker and to no other, and the recordings they are in."""
