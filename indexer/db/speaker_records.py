@@ -141,7 +141,11 @@ class SpeakerRecords:
         """
         if speaker_id == into:
             raise InvalidRequest("a speaker cannot be merged into itself; name another one")
-        gone, stays = self._row(speaker_id), self._row(into)
+        both = Speakers(self._session).lock([speaker_id, into])
+        missing = next((number for number in (speaker_id, into) if number not in both), None)
+        if missing is not None:
+            raise NotFound(f"no speaker with id {missing}: it may have been deleted already")
+        gone, stays = both[speaker_id], both[into]
         if stays.consent_reference is None and gone.consent_reference is not None:
             self.set_consent(into, Consent(gone.consent_reference, gone.consented_at))
         elif stays.consent_reference is None and self._is_enrolled(speaker_id) and self._requires_consent():
@@ -190,12 +194,6 @@ class SpeakerRecords:
             EnrolledRecording(RecordingId(number), utterances, float(enrolled_s), created_at)
             for number, utterances, enrolled_s, created_at in self._session.execute(query)
         ]
-
-    def _row(self, speaker_id: SpeakerId) -> Speaker:
-        row = self._session.get(Speaker, speaker_id)
-        if row is None:
-            raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
-        return row
 
     def _is_enrolled(self, speaker_id: SpeakerId) -> bool:
         query = select(Enrollment.id).where(Enrollment.speaker_id == speaker_id).limit(1)
