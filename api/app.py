@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware import Middleware
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from api import errors, openapi
 from api.body_limit import BodyLimit
 from api.middleware import RequestRecords
+from api.parameters import only_known
 from api.paths import WholeSegments
 from api.routes import enrollments, galleries, health, jobs, keys, recordings, service, speakers, voices
 from api.runtime import Runtime
@@ -74,7 +75,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     )
     app.state.runtime = parts
     for router in V1:
-        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v1", dependencies=[Depends(only_known)])
     for router in UNVERSIONED:
         app.include_router(router)
     errors.install(app)
