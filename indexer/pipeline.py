@@ -99,13 +99,21 @@ class _NoAnswer(Exception):
         self.reason = reason
 
 
-def hash_content(path: Path, *, max_bytes: int, name: str | None = None) -> str:
+def _nothing() -> None:
+    pass
+
+
+def hash_content(
+    path: Path, *, max_bytes: int, name: str | None = None, progressed: Callable[[], None] = _nothing
+) -> str:
     """SHA-256 of a file's bytes, as hex: the identity of a recording within its gallery.
 
     Parameters
     ----------
     name
         What messages call the file; its path where that is None.
+    progressed
+        Called after each block.
 
     Raises
     ------
@@ -127,6 +135,7 @@ def hash_content(path: Path, *, max_bytes: int, name: str | None = None) -> str:
         with path.open("rb") as stream:
             while block := stream.read(_HASH_BLOCK_BYTES):
                 digest.update(block)
+                progressed()
         return digest.hexdigest()
     except OSError as error:
         raise InvalidAudio(f"{name}: cannot be read ({error.strerror or error}); check its permissions") from error
@@ -158,6 +167,11 @@ class EmbeddingPipeline:
         Makes a file readable at a path for as long as a decoding thread needs it.
     stopping
         Asked several times a second; once it says so, a run ends soon, and yields only what is done by then.
+    progressed
+        Called, from any thread, whenever some of a file was read, decoded or embedded.
+    abandoning
+        Asked at the end of a run whose decoding threads do not end: once it says so, they are left behind. Python
+        cannot end a thread that waits in a codec or for a disk; should it come back, it does nothing more.
     """
 
     def __init__(
@@ -171,6 +185,8 @@ class EmbeddingPipeline:
         batch_utterances: int = 12,
         fetch: Fetch = _as_it_is,
         stopping: Callable[[], bool] = _never,
+        progressed: Callable[[], None] = _nothing,
+        abandoning: Callable[[], bool] = _never,
     ) -> None:
         self._encoder = encoder
         self._channels = channels
@@ -180,6 +196,8 @@ class EmbeddingPipeline:
         self._batch = batch_utterances
         self._fetch = fetch
         self._stopping = stopping
+        self._progressed = progressed
+        self._abandoning = abandoning
         self._stop = threading.Event()
 
     def run(self, files: Iterable[ArchiveFile]) -> Generator[EmbeddedFile, None, None]:
@@ -220,6 +238,10 @@ class EmbeddingPipeline:
                 _drain(events)  # A producer may be waiting for a place in the queue.
                 for thread in threads:
                     thread.join(timeout=0.05)
+                if self._abandoning():
+                    # Whoever comes back finds room for the few events that a thread hands over before it looks at the
+                    # flag again.
+                    break
 
     def _produce(self, source: "_LockedIterator", events: "queue.Queue[_Event]") -> None:
         try:
@@ -251,7 +273,9 @@ class EmbeddingPipeline:
         """Decode a file; False where it was given up halfway because the run ends, and must not be taken for done."""
         name = result.file.recorded_uri
         with self._fetch(result.file) as path:
-            result.content_sha256 = hash_content(path, max_bytes=self._limits.max_bytes, name=name)
+            result.content_sha256 = hash_content(
+                path, max_bytes=self._limits.max_bytes, name=name, progressed=self._progressed
+            )
             result.size_bytes = path.stat().st_size
             try:
                 result.known = self._is_known(result.content_sha256)
@@ -263,6 +287,7 @@ class EmbeddingPipeline:
                 result.info = reader.info
                 utterances = cut_utterances(reader.blocks(), self._limits.utterance_s)
                 for audio in counting_seconds_of(utterances, DECODE_SECONDS):
+                    self._progressed()
                     if self._stop.is_set():
                         return False
                     if not is_silent(audio.waveform):
@@ -310,6 +335,7 @@ class EmbeddingPipeline:
             return
         try:
             vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+            self._progressed()
         except Unavailable:
             raise  # The device is at fault, not the recordings.
         except VoxdexError as error:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,20 @@ class DeadlyEncoder(SpectrumEncoder):
         time.sleep(self._pause_s * len(waveforms))
         if any(np.abs(waveform).max() > self._kills_above for waveform in waveforms):
             die()
+        return super().embed(waveforms)
+
+
+class BlockedEncoder(SpectrumEncoder):
+    """Waits in its first call until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        self.entered.set()
+        assert self.let_go.wait(30)
         return super().embed(waveforms)
 
 

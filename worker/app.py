@@ -33,7 +33,11 @@ SOCKET_S = 30.0
 """Longest wait for an answer on a connection that may be dead without having been closed."""
 
 _LAST_RESORT = 0.9
-"""Share of the visibility timeout after which a task's process is killed: a decoder that hangs keeps its lease."""
+"""Share of the visibility timeout after which the process of a task that plans or sweeps is killed.
+
+Neither should come near it. Work on a shard is watched file by file (`JobSettings.hang_s`); one recording of a day may
+take longer than the broker waits, and the message that comes again then finds the lease alive.
+"""
 
 _SLOWEST = 10.0
 """Times real time at which even a slow worker goes through one long recording, which is a task of its own."""
@@ -85,6 +89,9 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
         task_time_limit=max(visibility_s * _LAST_RESORT, settings.audio.max_duration_s / _SLOWEST),
+        task_annotations={
+            task: {"time_limit": visibility_s * _LAST_RESORT} for task in (PLAN_JOB, SWEEP, EMBED_PROBES)
+        },
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from typing import NoReturn
 
 from indexer.db.session import Database, open_database
 from indexer.embedding.registry import make_registry
@@ -26,6 +27,9 @@ PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 BROKEN_DEVICE = 70
 """Exit status of a process whose CUDA context is beyond repair; whoever supervises it starts another."""
+
+STUCK = 71
+"""Exit status of a process in which a codec, a disk or a device holds a thread for good; another is started too."""
 
 
 class _Failures(threading.local):
@@ -74,6 +78,7 @@ class WorkerServices:
             queue=self.queue,
             encoder_for=lambda gallery_id: self.encoders.of_gallery_id(self.database, gallery_id)[0],
             stopping=self.stopping.is_set,
+            when_stuck=lambda: end_process(STUCK, "a file holds up the work"),
         )
 
     def perform(self, task_id: str | None, call: Callable[[], object]) -> None:
@@ -97,9 +102,7 @@ class WorkerServices:
             except Exception as error:
                 logger.exception("a task failed unexpectedly")
                 if is_device_broken(error):
-                    logger.critical("the device is unusable from this process: it ends, for another to be started")
-                    logging.shutdown()
-                    os._exit(BROKEN_DEVICE)
+                    end_process(BROKEN_DEVICE, "the device is unusable from this process")
             self._failures.in_a_row = 0
 
     def sweep(self) -> None:
@@ -172,6 +175,13 @@ def require_safe_fork(cuda_touched: Callable[[], bool] = is_cuda_touched) -> Non
             f"process {os.getpid()} has touched CUDA and was about to fork: "
             "a worker that forks needs VOXDEX_EMBEDDING__DEVICE=cpu"
         )
+
+
+def end_process(status: int, reason: str) -> NoReturn:
+    """End this process at once, for another to be started: threads that may never end are not waited for."""
+    logger.critical("%s: this process ends, for another to be started", reason)
+    logging.shutdown()
+    os._exit(status)
 
 
 def is_device_broken(error: BaseException) -> bool:

@@ -276,8 +276,8 @@ class Shards:
         self._session.execute(update(JobItem).where(JobItem.id == item_id).values(attempts=deaths))
         if deaths >= tries:
             message = (
-                f"{uri}: {deaths} workers died while they worked on this file alone, the limit is {tries}; it may need "
-                "more memory than they have, or crash a codec: convert it with ffmpeg"
+                f"{uri}: {deaths} workers died or got stuck while they worked on this file alone, the limit is "
+                f"{tries}; it may need more memory than they have, or crash a codec: convert it with ffmpeg"
             )
             failure = ItemResult(item_id, JobItemState.FAILED, error_code=WorkerLost.code, error_message=message)
             self.record(shard_id, job_id, [failure])

@@ -34,6 +34,8 @@ class BulkIngest:
         Gives the encoder of a gallery; asked by `work` only.
     stopping
         Tells whether this process is to end; `work` then gives back soon what it has not begun.
+    when_stuck
+        Called by `work` where a file holds it up for good: see `indexer.jobs.shards.work_shard`.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class BulkIngest:
         queue: JobQueue,
         encoder_for: Callable[[GalleryId], "Encoder"],
         stopping: Callable[[], bool] = lambda: False,
+        when_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._queue = queue
         self._encoder_for = encoder_for
         self._stopping = stopping
+        self._when_stuck = when_stuck
         self._sweeper = Sweeper(database, settings, queue)
 
     def submit(
@@ -108,6 +112,7 @@ class BulkIngest:
             queue=self._queue,
             encoder_for=self._encoder_for,
             stopping=self._stopping,
+            when_stuck=self._when_stuck,
         )
 
     def sweep(self) -> SweepReport:

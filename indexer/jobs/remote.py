@@ -5,7 +5,7 @@ import shutil
 import ssl
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -31,11 +31,16 @@ _PREFIX = "voxdex-fetched-"
 _LEFTOVER_S = 24 * 3600.0
 
 
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def fetched(uri: str, settings: Settings) -> Iterator[Path]:
+def fetched(uri: str, settings: Settings, *, progressed: Callable[[], None] = _nothing) -> Iterator[Path]:
     """Give the local file that a URI names; what is elsewhere is fetched, and gone when the block ends.
 
-    A local path is given as it is, whether anything is there or not: whoever opens it says so best.
+    A local path is given as it is, whether anything is there or not: whoever opens it says so best. `progressed` is
+    called after each piece that arrived.
 
     Raises
     ------
@@ -64,13 +69,15 @@ def fetched(uri: str, settings: Settings) -> Iterator[Path]:
         target = folder / _file_name(normal)
         blocks = _web_blocks(normal, settings) if scheme_of(normal) in ("https", "http") else _object_blocks(normal)
         with closing(blocks):
-            _save(blocks, target, uri, settings.audio.max_bytes)
+            _save(blocks, target, uri, settings.audio.max_bytes, progressed)
         yield target
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _save(blocks: Iterator[bytes | int], target: Path, uri: str, max_bytes: int) -> None:
+def _save(
+    blocks: Iterator[bytes | int], target: Path, uri: str, max_bytes: int, progressed: Callable[[], None]
+) -> None:
     """Write what arrives, and stop where it is too much; a number among the blocks is the size that was announced."""
     done = 0
     with target.open("wb") as file:
@@ -86,6 +93,7 @@ def _save(blocks: Iterator[bytes | int], target: Path, uri: str, max_bytes: int)
                 except OSError as error:
                     raise Unavailable(f"{uri}: cannot be kept in {target.parent.parent} ({error.strerror})") from error
                 done += len(block)
+            progressed()
 
 
 def _object_blocks(uri: str) -> Generator[bytes | int, None, None]:

@@ -5,6 +5,7 @@ lease in the same transaction, so nothing is written twice, and whatever was not
 """
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -58,6 +59,10 @@ _RECORD_PAUSE_S = 0.5
 Result = TypeVar("Result")
 
 
+def _nothing() -> None:
+    pass
+
+
 def work_shard(
     shard_id: ShardId,
     *,
@@ -66,6 +71,7 @@ def work_shard(
     queue: JobQueue,
     encoder_for: "Callable[[GalleryId], Encoder]",
     stopping: Callable[[], bool],
+    when_stuck: Callable[[], None] = _nothing,
     fetch_pauses_s: Sequence[float] = FETCH_PAUSES_S,
 ) -> None:
     """Work through a shard; returns at once where it is done, canceled, or in another worker's hands.
@@ -74,6 +80,10 @@ def work_shard(
     ----------
     stopping
         Asked several times a second: once it says so, the shard is given back, but for what is done by then.
+
+    when_stuck
+        Called, perhaps from another thread, once a file has made no progress for `JobSettings.hang_s`: a codec or a
+        disk holds a thread, and only the end of the process gets rid of it. The lease ends as if a worker had died.
 
     fetch_pauses_s
         Waits between tries to reach a file elsewhere.
@@ -96,7 +106,7 @@ def work_shard(
     if shard is None:
         return
     with log_context(job_id=shard.job_id):
-        _Worker(shard, database, settings, queue, encoder_for, stopping, fetch_pauses_s).run()
+        _Worker(shard, database, settings, queue, encoder_for, stopping, when_stuck, fetch_pauses_s).run()
 
 
 @dataclass
@@ -109,13 +119,21 @@ class _Worker:
     queue: JobQueue
     encoder_for: "Callable[[GalleryId], Encoder]"
     asked_to_stop: Callable[[], bool]
+    when_stuck: Callable[[], None]
     fetch_pauses_s: Sequence[float]
     lost: threading.Event = field(default_factory=threading.Event)
+    stuck: threading.Event = field(default_factory=threading.Event)
+    progress_at: float = math.inf
+    """When some of a file was last read, decoded, embedded or committed, by the monotonic clock; files are not looked
+    at before the encoder is there."""
 
     def run(self) -> None:
         try:
             with kept_lease(self._renew, self.settings.jobs.lease_s / 3):
                 self._process()
+                if self.stuck.is_set():
+                    self._give_up()
+                    return
                 ended = self._patiently(lambda: in_transaction(self.database, self._finish))
         except LeaseLost as lost:
             logger.info("%s", lost)
@@ -161,6 +179,8 @@ class _Worker:
             is_known=lambda content: self._patiently(lambda: recorder.is_known(content)),
             fetch=self._fetched,
             stopping=self._stops,
+            progressed=self._progressed,
+            abandoning=self.stuck.is_set,
         )
         numbers = {item.uri: item.id for item in items}
 
@@ -168,10 +188,12 @@ class _Worker:
             results = [_item_result(numbers[outcome.result.file.recorded_uri], outcome) for outcome in outcomes]
             Shards(session).record(shard.id, shard.job_id, results)
 
+        self.progress_at = time.monotonic()
         with closing(pipeline.run_batches(self._files(items), most=BATCH_FILES, within_s=BATCH_S)) as done:
             for batch in done:
                 # A commit of which nobody knows whether it happened is repeated: `record` counts a file once.
                 self._patiently(partial(recorder.commit, batch, note=note, fence=self._fence))
+        self.progress_at = math.inf  # The files are done with.
 
     def _files(self, items: Sequence[OpenItem]) -> Iterator[ArchiveFile]:
         """Hand files out in small windows, each marked as under way before it is touched; runs in decoding threads."""
@@ -213,7 +235,11 @@ class _Worker:
             yield path
 
     def _open(self, uri: str) -> AbstractContextManager[Path]:
-        return fetched(uri, self.settings)
+        return fetched(uri, self.settings, progressed=self._progressed)
+
+    def _progressed(self) -> None:
+        if self.progress_at != math.inf:
+            self.progress_at = time.monotonic()
 
     def _stops(self) -> bool:
         return self.lost.is_set() or self.asked_to_stop()
@@ -231,6 +257,7 @@ class _Worker:
         """Do something with the record; while that is out of reach, try again for as long as the lease would last."""
         until = time.monotonic() + self.settings.jobs.lease_s
         while True:
+            self._progressed()
             try:
                 return call()
             except LeaseLost:
@@ -238,13 +265,19 @@ class _Worker:
             except Unavailable:
                 if time.monotonic() > until or self._waits(_RECORD_PAUSE_S):
                     raise
+            finally:
+                self._progressed()
 
     def _renew(self) -> bool:
-        with self.database.session_scope() as session:
-            kept = Shards(session).renew(self.shard, self.settings.jobs.lease_s)
-        if not kept:
+        if self.stuck.is_set():
+            self.when_stuck()  # Whoever waits for the encoder does not even notice that it is to stop.
+            return False
+        if time.monotonic() - self.progress_at > self.settings.jobs.hang_s:
+            self.stuck.set()
             self.lost.set()
-        return kept
+            return True  # Not renewed, but asked once more: the working thread may see to it meanwhile.
+        with self.database.session_scope() as session:
+            return Shards(session).renew(self.shard, self.settings.jobs.lease_s)
 
     def _fence(self, session: Session) -> None:
         Shards(session).fence(self.shard, self.settings.jobs.lease_s)
@@ -253,6 +286,15 @@ class _Worker:
         self._fence(session)
         return Shards(session).finish(self.shard)
 
+    def _give_up(self) -> None:
+        """Do as if this worker had died: `recover` finds the file that is stuck, and tries the others again."""
+        logger.error("shard %d: no file made progress for %g s", self.shard.id, self.settings.jobs.hang_s)
+        try:
+            in_transaction(self.database, lambda session: Shards(session).drop_lease(self.shard))
+        except Unavailable as error:
+            logger.warning("the lease of shard %d ends by itself: %s", self.shard.id, error.code)
+        self.when_stuck()
+
     def _give_back(self, *, resend: bool) -> None:
         """Put the shard back; where the record cannot be reached, its lease ends by itself."""
         try:
@@ -260,7 +302,7 @@ class _Worker:
                 lambda: in_transaction(self.database, lambda session: Shards(session).give_back(self.shard))
             )
         except Unavailable as error:
-            logger.warning("shard %d was not given back: %s", self.shard.id, one_line(error))
+            logger.warning("shard %d was not given back: %s", self.shard.id, error.code, exc_info=error)
             return
         if free and resend:
             send(lambda: self.queue.send_shards([self.shard.id]))

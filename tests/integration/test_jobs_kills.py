@@ -4,7 +4,7 @@ import datetime as dt
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict
 from indexer.settings import Settings
-from indexer.types import SAMPLE_RATE_HZ, JobId, ShardId, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, JobId, ShardId
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import (
     ListQueue,
@@ -33,21 +33,7 @@ from tests.job_kit import (
     work_off,
     write_archive,
 )
-from tests.job_workers import DeadlyEncoder, start_worker
-
-
-class BlockedEncoder(SpectrumEncoder):
-    """Waits in its first call until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.let_go = threading.Event()
-
-    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
-        self.entered.set()
-        assert self.let_go.wait(30)
-        return super().embed(waveforms)
+from tests.job_workers import BlockedEncoder, DeadlyEncoder, start_worker
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ def test_a_broker_that_is_no_redis_is_refused_without_repeating_its_password() -
 
 
 def test_messages_are_json_and_go_to_the_queue_of_their_kind() -> None:
-    app = make_app(broker_settings())
+    settings = broker_settings()
+    app = make_app(settings)
     try:
         assert app.conf.accept_content == ["json"]
         queues = {
@@ -68,6 +69,8 @@ def test_messages_are_json_and_go_to_the_queue_of_their_kind() -> None:
         }
         assert queues == {PLAN_JOB: PLANNING, INGEST_SHARD: INGEST, EMBED_PROBES: PROBES}
         assert app.conf.beat_schedule["sweep"]["task"] == SWEEP
+        # A plan ends far inside the time after which the broker sends its message again.
+        assert app.conf.task_annotations[PLAN_JOB]["time_limit"] < settings.broker.visibility_timeout_s
     finally:
         app.close()
 
