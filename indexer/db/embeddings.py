@@ -137,27 +137,27 @@ class Embeddings:
             return np.empty((0, EMBEDDING_DIM), dtype=np.float32)
         return np.stack([found[number] for number in wanted])
 
-    def present(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Ids) -> tuple[Ids, Vectors]:
-        """Return those of these ids that are there, rising, with their (n, D) vectors.
+    def present(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Ids) -> tuple[Ids, Vectors, Ids]:
+        """Return those of these ids that are there, rising, with their (n, D) vectors, and those that are damaged.
 
-        Raises
-        ------
-        CorruptArtifact
-            If a vector is not the one its checksum was made of.
+        Damaged is what does not match its checksum; it is not among the first.
         """
-        rows: list[tuple[int, int, bytes]] = []
+        rows: list[tuple[int, bytes]] = []
+        damaged: list[int] = []
         for some in batches(np.unique(embedding_ids).tolist()):
             query = (
                 select(Embedding.id, Embedding.checksum, type_coerce(Embedding.vector, LargeBinary))
                 .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id, Embedding.id.in_(some))
                 .order_by(Embedding.id)
             )
-            rows += [(number, checksum, stored) for number, checksum, stored in self._session.execute(query)]
-        if not rows:
-            return np.empty(0, dtype=np.int64), np.empty((0, EMBEDDING_DIM), dtype=np.float32)
-        numbers, checksums, stored = zip(*rows, strict=True)
-        ids = np.array(numbers, dtype=np.int64)
-        return ids, self._decode(ids, np.array(checksums, dtype=np.int64), stored)
+            for number, checksum, stored in self._session.execute(query):
+                if is_sound(checksum, stored):
+                    rows.append((number, stored))
+                else:
+                    damaged.append(number)
+        ids = np.array([number for number, _ in rows], dtype=np.int64)
+        vectors = np.frombuffer(b"".join(stored for _, stored in rows), dtype="<f4").reshape(-1, EMBEDDING_DIM)
+        return ids, vectors, np.array(damaged, dtype=np.int64)
 
     def existing(self, gallery_id: GalleryId, encoder_id: EncoderId, embedding_ids: Ids) -> Ids:
         """Return those of these ids that are there, rising, without reading a vector."""

@@ -5,7 +5,7 @@ The record decides: a row that an index lacks is added, one that it should not h
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +42,20 @@ class Adjustment:
 
     def __add__(self, other: "Adjustment") -> "Adjustment":
         return Adjustment(self.added + other.added, self.removed + other.removed, self.replaced + other.replaced)
+
+
+Note = Callable[[Adjustment], None]
+"""Hears of every change of an index once it is made, for the next step may fail."""
+
+
+class _Total:
+    """The sum of what was noted."""
+
+    def __init__(self) -> None:
+        self.adjustment = Adjustment()
+
+    def __call__(self, step: Adjustment) -> None:
+        self.adjustment += step
 
 
 @dataclass(frozen=True)
@@ -135,52 +149,57 @@ class IndexFeed:
             return FaissFlatIndex(self._encoder_id, EMBEDDING_DIM), None, str(error)
         return index, snapshot.manifest, snapshot.damage
 
-    def follow(self, index: VectorIndex) -> Adjustment:
+    def follow(self, index: VectorIndex, note: Note) -> None:
         """Apply what was committed since the index last looked; errors as in `catch_up`.
 
-        Where the record no longer has the changes in between, index and record are compared as a whole instead.
+        Where the record no longer has the changes in between, index and record are compared as a whole instead. A
+        vector that is damaged in the record is passed over and logged: nothing that came after it waits for a repair.
         """
-        total = Adjustment()
         with self._changing:
-            while True:
-                step = self._follow_some(index)
-                if step is None:
-                    logger.info("gallery %d: changes were missed; comparing with the whole record", self._gallery_id)
-                    return total + self._compare(index)
-                adjustment, newest = step
-                total += adjustment
+            while (newest := self._follow_some(index, note)) is not None:
                 if self._position >= newest:
-                    return total
+                    return
+            logger.info("gallery %d: changes were missed; comparing with the whole record", self._gallery_id)
+            self._compare(index, note)
 
-    def _follow_some(self, index: VectorIndex) -> tuple[Adjustment, int] | None:
-        """Apply the next changes, and say what the newest is; None where they do not follow on the last one seen."""
+    def _follow_some(self, index: VectorIndex, note: Note) -> int | None:
+        """Apply the next changes, and say which is the newest; None where they do not follow on the last one seen."""
         with self._database.read_scope() as session:
             feed = Changes(session)
             newest = feed.position(self._gallery_id).vectors
             if newest == self._position:
-                return Adjustment(), newest
+                return newest
             changes = feed.since(self._gallery_id, self._position, limit=CHANGES_AT_ONCE)
             wanted = min(newest - self._position, CHANGES_AT_ONCE)  # below 0 where the record was put back in time
             if [change.seq - self._position for change in changes] != list(range(1, wanted + 1)) or not changes:
                 return None
             touched = [change.embedding_ids for change in changes if change.encoder_id == self._encoder_id]
-            adjustment = self._settle(index, Embeddings(session), touched) if touched else Adjustment()
+            if touched:
+                self._settle(index, Embeddings(session), touched, note)
             self._position = changes[-1].seq
-            return adjustment, newest
+            return newest
 
-    def _settle(self, index: VectorIndex, record: Embeddings, touched: list[Ids]) -> Adjustment:
+    def _settle(self, index: VectorIndex, record: Embeddings, touched: list[Ids], note: Note) -> None:
         """Make the index agree with the record on the ids that changes name, whatever became of them since."""
         ids = np.unique(np.concatenate(touched))
         inside = index.holds(ids)
         held, absent = ids[inside], ids[~inside]
         gone = np.setdiff1d(held, record.existing(self._gallery_id, self._encoder_id, held), assume_unique=True)
         index.remove(gone)
-        added = 0
+        note(Adjustment(removed=len(gone)))
         for start in range(0, len(absent), STREAM_ROWS):
-            found, vectors = record.present(self._gallery_id, self._encoder_id, absent[start : start + STREAM_ROWS])
+            some = absent[start : start + STREAM_ROWS]
+            found, vectors, damaged = record.present(self._gallery_id, self._encoder_id, some)
             index.add(found, vectors)
-            added += len(found)
-        return Adjustment(added=added, removed=len(gone))
+            note(Adjustment(added=len(found)))
+            if len(damaged):
+                logger.error(
+                    "gallery %d: %d vectors are damaged in the record and not searched (first: embedding %d): run "
+                    "`voxdex index check`, delete their recordings and ingest them again",
+                    self._gallery_id,
+                    len(damaged),
+                    damaged[0],
+                )
 
     def catch_up(self, index: VectorIndex) -> Adjustment:
         """Make an index equal to the record as it is now, by comparing all of both.
@@ -190,10 +209,12 @@ class IndexFeed:
         CorruptArtifact
             If a vector in the record is damaged.
         """
+        total = _Total()
         with self._changing:
-            return self._compare(index)
+            self._compare(index, total)
+        return total.adjustment
 
-    def _compare(self, index: VectorIndex) -> Adjustment:
+    def _compare(self, index: VectorIndex, note: Note) -> None:
         with self._database.read_scope() as session:
             # Read with the rows in one snapshot: what is numbered above it is exactly what is not among them.
             position = Changes(session).position(self._gallery_id).vectors
@@ -201,17 +222,17 @@ class IndexFeed:
             held_ids, held_checksums = _contents(index)
             top = int(held_ids[-1]) if len(held_ids) else 0
             so_far = record.fingerprint(self._gallery_id, self._encoder_id, up_to=top)
-            repaired = Adjustment()
             if so_far != Fingerprint.of(held_ids, held_checksums):
-                repaired = self._repair(index, record, held_ids, held_checksums, top)
+                self._repair(index, record, held_ids, held_checksums, top, note)
             # Rows above the highest id are all that is missing after an ingest.
-            total = replace(repaired, added=repaired.added + self._add_above(index, record, top))
+            for ids, _, vectors in record.stream(self._gallery_id, self._encoder_id, after=top):
+                index.add(ids, vectors)
+                note(Adjustment(added=len(ids)))
             self._position = position
-            return total
 
     def _repair(
-        self, index: VectorIndex, record: Embeddings, held_ids: Ids, held_checksums: Ids, top: int
-    ) -> Adjustment:
+        self, index: VectorIndex, record: Embeddings, held_ids: Ids, held_checksums: Ids, top: int, note: Note
+    ) -> None:
         """Settle the ids up to `top` one by one."""
         ids, checksums = record.checksums(self._gallery_id, self._encoder_id)
         ids, checksums = ids[ids <= top], checksums[ids <= top]
@@ -220,18 +241,12 @@ class IndexFeed:
         both, here, there = np.intersect1d(held_ids, ids, assume_unique=True, return_indices=True)
         changed = both[held_checksums[here] != checksums[there]]
         index.remove(np.concatenate([extra, changed]))
+        note(Adjustment(removed=len(extra), replaced=len(changed)))
         wanted = np.sort(np.concatenate([missing, changed]))
         for start in range(0, len(wanted), STREAM_ROWS):
             some = wanted[start : start + STREAM_ROWS]
             index.add(some, record.vectors(some.tolist()))
-        return Adjustment(added=len(missing), removed=len(extra), replaced=len(changed))
-
-    def _add_above(self, index: VectorIndex, record: Embeddings, top: int) -> int:
-        added = 0
-        for ids, _, vectors in record.stream(self._gallery_id, self._encoder_id, after=top):
-            index.add(ids, vectors)
-            added += len(ids)
-        return added
+        note(Adjustment(added=len(missing)))
 
     def check_files(self) -> CheckReport:
         """Compare every id and vector of the newest whole snapshot with the record; nothing is changed."""

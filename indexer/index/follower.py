@@ -63,14 +63,15 @@ class FollowedIndex:
         """Number of the last change that is applied."""
         return self._feed.position
 
-    def follow(self) -> Adjustment:
+    def follow(self) -> None:
         """Apply what was committed until now; see `IndexFeed.follow`."""
-        adjustment = self._feed.follow(self.index)
+        self._feed.follow(self.index, self._note)
+
+    def _note(self, adjustment: Adjustment) -> None:
         with self._guard:
             self._unsaved += adjustment.added + adjustment.removed + adjustment.replaced
             if (adjustment.removed or adjustment.replaced) and self._erased_at is None:
                 self._erased_at = time.monotonic()
-        return adjustment
 
     def keep(self, *, closing: bool = False) -> None:
         """Write the files if it is time to.

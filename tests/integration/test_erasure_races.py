@@ -122,7 +122,7 @@ def test_a_recording_erased_while_it_is_written_anew_leaves_every_index(
     )
     assert len(written.embedding_ids) == 3
     assert erased.embedding_ids == written.embedding_ids
-    feed.follow(index)
+    feed.follow(index, lambda _: None)
     assert (count(database, Embedding), index.count, heard(database, gallery)) == (0, 0, set())
 
 
