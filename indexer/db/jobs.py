@@ -1,22 +1,19 @@
 """Named queries about jobs: what was asked for, how far it got, and what became of each file."""
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from indexer.audio.durations import guess_duration_s
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
-from indexer.db.plans import reached
 from indexer.db.repositories import require_text
 from indexer.db.rows import PAGE_LIMIT
 from indexer.db.webhooks import ENDED, Deliveries
 from indexer.errors import Conflict, NotFound
-from indexer.types import GalleryId, JobId, RecordingId, ShardId
+from indexer.types import GalleryId, JobId, RecordingId
 
 IN_PROCESS = "ingest"
 """Kind of the jobs that one process works through by itself; no planner, worker or sweep may touch them."""
@@ -27,7 +24,7 @@ NOT_DONE = (ShardState.QUEUED, ShardState.RUNNING)
 RUN_LEASE_S = 60.0
 """Silence after which the process that runs such a job is taken for dead."""
 
-_RESUMED = "resumed_from"
+RESUMED = "resumed_from"
 """Key of `Job.options`: the counts at which a job was taken up again, so that its speed is that of this run."""
 
 
@@ -51,17 +48,6 @@ class JobProgress:
     at the end."""
     planned: bool
     """Whether every file has been listed: `found` is final."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requeued:
-    """What is to be sent after a job was taken up again."""
-
-    files: int
-    """Files that will be tried again, those whose rows or folders planning refused included."""
-    shard_ids: tuple[ShardId, ...]
-    planning: bool
-    """Whether the source has to be read again too."""
 
 
 class Jobs:
@@ -202,7 +188,7 @@ class Jobs:
         elapsed_s = 0.0
         if job.started_at is not None:
             elapsed_s = max(0.0, ((job.finished_at or utc_now()) - job.started_at).total_seconds())
-        before = job.options.get(_RESUMED, {})
+        before = job.options.get(RESUMED, {})
         processed = job.done + job.duplicate + job.failed
         in_this_run = processed - before.get("processed", 0)
         eta_s = None
@@ -232,7 +218,7 @@ class Jobs:
         Conflict
             If it ended in another way, or runs in a process of its own.
         """
-        job = self._locked(job_id)
+        job = self.locked(job_id)
         if job.state == JobState.CANCELED:
             return
         if job.state in ENDED:
@@ -243,12 +229,12 @@ class Jobs:
 
     def fail(self, job_id: JobId, error: str) -> None:
         """End a job whose source cannot be read, with the reason; a job that has ended stays as it is."""
-        if self._locked(job_id).state not in ENDED:
+        if self.locked(job_id).state not in ENDED:
             self.end(job_id, JobState.FAILED, error=error)
 
     def finish_if_done(self, job_id: JobId) -> JobState | None:
         """End a job of which every file is listed and every shard done; return its final state, None if it goes on."""
-        job = self._locked(job_id)
+        job = self.locked(job_id)
         if job.state in ENDED or job.kind == IN_PROCESS or job.planned_at is None:
             return None
         if self._session.scalar(
@@ -274,97 +260,14 @@ class Jobs:
         )
         Deliveries(self._session).add(self.get(job_id))
 
-    def requeue_failed(self, job_id: JobId, *, shard_audio_s: float, shard_files: int) -> Requeued:
-        """Take an ended job up again with its failed files, in new shards.
-
-        Rows and folders that planning refused are forgotten, and the source is read again from its beginning: files
-        that the job knows are passed over, so only what was refused (and what has come since) is added. A job whose
-        source failed goes on where it stopped.
-
-        Raises
-        ------
-        NotFound
-            If there is no such job.
-        Conflict
-            If it has not ended, was canceled, or ran in a process of its own.
-        """
-        job = self._locked(job_id)
-        if job.kind == IN_PROCESS:
-            raise Conflict(f"job {job_id} ran in a process of its own: run voxdex ingest again, it tries failed files")
-        if job.state == JobState.CANCELED:
-            raise Conflict(f"job {job_id} was canceled: post it again, what is in already is passed over")
-        if job.state not in ENDED:
-            raise Conflict(f"job {job_id} is {job.state.value}: wait for its end, and retry then")
-        # Where no shard is named, planning refused it and there is no file to try.
-        refused = (JobItem.job_id == job_id, JobItem.state == JobItemState.FAILED, JobItem.shard_id.is_(None))
-        replanned = len(self._session.scalars(delete(JobItem).where(*refused).returning(JobItem.id)).all())
-        job.failed -= replanned
-        job.found -= replanned
-        self._session.flush()
-        shard_ids, files = self._cut_unfinished(job, shard_audio_s, shard_files)
-        planning = bool(replanned) or job.planned_at is None
-        if not shard_ids and not planning:
-            return Requeued(0, (), False)
-        processed = job.done + job.duplicate + job.failed
-        now = utc_now()
-        job.state = JobState.RUNNING if shard_ids else JobState.QUEUED
-        job.error, job.started_at, job.finished_at, job.sent_at = None, now, None, now
-        job.options = {**job.options, _RESUMED: {"processed": processed, "audio_s": job.audio_s}}
-        job.cursor = reached(job)  # Without the calls that got nowhere: somebody says that it is worth another try.
-        if replanned:
-            job.cursor, job.planned_at = None, None
-        self._session.flush()
-        return Requeued(files + replanned, tuple(shard_ids), planning)
-
-    def _cut_unfinished(self, job: Job, shard_audio_s: float, shard_files: int) -> tuple[list[ShardId], int]:
-        """Put the files of an ended job that are not done into new shards; return those and how many files that is."""
-        unfinished = (JobItemState.FAILED, JobItemState.QUEUED, JobItemState.RUNNING)
-        query = (
-            select(JobItem.id, JobItem.uri, JobItem.size_bytes, JobItem.state)
-            .where(JobItem.job_id == job.id, JobItem.state.in_(unfinished))
-            .order_by(JobItem.id)
-            .limit(shard_files)
-        )
-        shard_ids: list[ShardId] = []
-        last = files = 0
-        while rows := self._session.execute(query.where(JobItem.id > last)).all():
-            estimated_s = 0.0
-            chosen: list[Row[int, str, int | None, JobItemState]] = []
-            for row in rows:
-                guess_s = guess_duration_s(row.uri, row.size_bytes)
-                if chosen and estimated_s + guess_s > shard_audio_s:
-                    break
-                estimated_s += guess_s
-                chosen.append(row)
-            last = chosen[-1].id
-            files += len(chosen)
-            job.failed -= sum(row.state == JobItemState.FAILED for row in chosen)
-            shard_ids.append(self._add_shard(job, [row.id for row in chosen], estimated_s))
-        return shard_ids, files
-
-    def _add_shard(self, job: Job, item_ids: Sequence[int], estimated_s: float) -> ShardId:
-        values = {"job_id": job.id, "items": len(item_ids), "estimated_s": estimated_s, "sent_at": utc_now()}
-        shard_id = self._session.scalars(insert(JobShard).returning(JobShard.id), values).one()
-        self._session.execute(
-            update(JobItem)
-            .where(JobItem.id.in_(item_ids))
-            .values(
-                shard_id=shard_id,
-                state=JobItemState.QUEUED,
-                attempts=0,
-                recording_id=None,
-                error_code=None,
-                error_message=None,
-                notice=None,
-                finished_at=None,
-            )
-            .execution_options(synchronize_session=False)
-        )
-        return ShardId(shard_id)
-
-    def _locked(self, job_id: JobId) -> Job:
+    def locked(self, job_id: JobId) -> Job:
         """Return a job that nobody else changes until this transaction ends."""
-        query = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+        query = (
+            select(Job)
+            .where(Job.id == job_id)
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
         row = self._session.scalars(query).one_or_none()
         if row is None:
             raise NotFound(f"no job with id {job_id}")

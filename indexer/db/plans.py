@@ -19,12 +19,15 @@ from indexer.types import JobId, ShardId
 _STALLS = "stalls"
 """Key of `Job.cursor`: calls in a row that got nowhere, the one under way included."""
 
+RETRY = "retry"
+"""Key of `Job.cursor`: how far the files that are tried again were put into shards; see `indexer.db.retries`."""
+
 _PLANNED_IN = (JobState.QUEUED, JobState.PLANNING, JobState.RUNNING)
 
 
 def reached(job: Job) -> dict[str, Any] | None:
     """Return the place up to which a job's source was read; None for the beginning."""
-    return {key: value for key, value in (job.cursor or {}).items() if key != _STALLS} or None
+    return {key: value for key, value in (job.cursor or {}).items() if key not in (_STALLS, RETRY)} or None
 
 
 def stalls(job: Job) -> int:

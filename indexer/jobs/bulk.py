@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job, OnDuplicate
 from indexer.db.repositories import Galleries
+from indexer.db.retries import Retries
 from indexer.db.session import Database
+from indexer.db.transactions import in_transaction
 from indexer.jobs.planning import Planner, send
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.source import JobOptions, Source, require_allowed
@@ -121,21 +123,15 @@ class BulkIngest:
 
     def cancel(self, job_id: JobId) -> None:
         """Stop a job; what it has done stays. Raises NotFound, or Conflict where it has ended in another way."""
-        with self._database.session_scope() as session:
-            Jobs(session).cancel(job_id)
+        in_transaction(self._database, lambda session: Jobs(session).cancel(job_id), refusals=True)
 
     def retry_failed(self, job_id: JobId) -> int:
-        """Take an ended job up again with its failed files; return how many that are. See `Jobs.requeue_failed`."""
-        limits = self._settings.jobs
-        with self._database.session_scope() as session:
-            again = Jobs(session).requeue_failed(
-                job_id, shard_audio_s=limits.shard_audio_s, shard_files=limits.shard_files
-            )
-        if again.shard_ids:
-            send(lambda: self._queue.send_shards(again.shard_ids))
-        if again.planning:
-            send(lambda: self._queue.send_planning(job_id))
-        return again.files
+        """Take an ended job up again with its failed files; return how many that are. See `Retries.request`."""
+        files = in_transaction(self._database, lambda session: Retries(session).request(job_id), refusals=True)
+        if files is None:
+            return 0
+        send(lambda: self._queue.send_planning(job_id))
+        return files
 
     def _source_of(self, job: Job) -> Source:
         return open_source(job, self._settings)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from functools import partial
 from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
@@ -14,19 +15,23 @@ from indexer.db.models import Job
 from indexer.db.plans import NewItem, NewShard, Plans, reached, stalls
 from indexer.db.repositories import require_name, require_text
 from indexer.db.session import Database
+from indexer.db.retries import RetriedPart, Retries, Retry
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.queue import JobQueue
-from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry, place
+from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry
 from indexer.jobs.uris import MAX_URI_BYTES, require_short
 from indexer.settings import JobSettings
+from indexer.manifests import place
 from indexer.types import JobId, ShardId
 
 logger = logging.getLogger(__name__)
 
 CALL_S = 45.0
-"""How long one call plans before it asks for the next: far inside any visibility timeout."""
+"""How long one call plans before it asks for the next: far inside any visibility timeout.
+
+It counts from the first step behind the place where the last call stopped."""
 
 WRITE_SHARDS = 16
 WRITE_S = 1.0
@@ -133,7 +138,11 @@ class Planner:
 
     def _read(self, job: Job, token: str) -> bool:
         """Read on from the job's cursor; return whether that was the rest."""
-        deadline = time.monotonic() + self.call_s
+        if Retry.of(job.cursor) is not None:
+            complete = self._cut_retried(job, token)
+            if complete is not None:
+                return complete
+        deadline: float | None = None
         source, cut = self.open_source(job), _Cut(self.settings)
         with closing(_steps(source, reached(job))) as steps:
             for listed in steps:
@@ -144,6 +153,8 @@ class Planner:
                 cut.step(*_item(listed.entry, job.source), listed.cursor)
                 if time.monotonic() > deadline:
                     self._write(job, token, cut.shards, cut.passed)
+                # To get where the last call stopped may take longer than a call: that is none of its time.
+                deadline = deadline or time.monotonic() + self.call_s
                     return False
                 if full := cut.take_full(self.write_s):
                     self._write(job, token, *full)
@@ -153,6 +164,35 @@ class Planner:
     def _write(self, job: Job, token: str, shards: Sequence[NewShard], cursor: Cursor | None) -> None:
         """Commit shards together with the place that they reach to, then send them."""
         if cursor is None:
+    def _cut_retried(self, job: Job, token: str) -> bool | None:
+        """Put files that are tried again into shards.
+
+        Returns
+        -------
+        bool or None
+            Whether planning is over, or only this call is; None where the source is to be read on from `job.cursor`.
+        """
+        deadline = time.monotonic() + self.call_s
+        while Retry.of(job.cursor) is not None:
+            part = in_transaction(self.database, partial(self._cut_part, job, token))
+            if part.shard_ids:
+                send(partial(self.queue.send_shards, part.shard_ids))
+            job.cursor = part.cursor
+            if part.complete:
+                return True
+            if time.monotonic() > deadline:
+                return False
+        return None
+
+    def _cut_part(self, job: Job, token: str, session: Session) -> RetriedPart:
+        return Retries(session).cut_part(
+            job,
+            Plans(session, JobId(job.id), token),
+            shard_audio_s=self.settings.shard_audio_s,
+            shard_files=self.settings.shard_files,
+            lease_s=self.settings.lease_s,
+        )
+
             return
 
         def write(session: Session) -> list[ShardId]:

@@ -515,7 +515,7 @@ def test_failed_files_and_refused_rows_are_retried_and_nothing_else(
     manifest.write_text("uri,recorded_at\nin/00000.wav\nin/broken.wav\nin/00001.wav,2026-03-01\n")
     assert bulk.retry_failed(job_id) == 2
     job = job_of(database, job_id)
-    assert (job.state, job.found, job.done, job.failed, job.finished_at) == (JobState.RUNNING, 2, 1, 0, None)
+    assert (job.state, job.found, job.done, job.failed, job.finished_at) == (JobState.QUEUED, 3, 1, 2, None)
     work_off(bulk, queue)
     job = job_of(database, job_id)
     assert (job.state, job.found, job.done, job.failed) == (JobState.SUCCEEDED, 3, 3, 0)

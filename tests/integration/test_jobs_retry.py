@@ -1,0 +1,134 @@
+"""An ended job is taken up with what failed and with nothing else, whatever its size; on both databases."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+import indexer.db.retries
+from indexer.db.models import Job, JobItemState, JobState
+from indexer.db.session import Database
+from indexer.errors import Conflict
+from indexer.jobs.bulk import BulkIngest
+from indexer.jobs.planning import Planner
+from indexer.jobs.source import Cursor, Listed, SourceEntry
+from indexer.settings import JobSettings, Settings
+from indexer.types import JobId
+from tests.fakes import SpectrumEncoder
+from tests.job_kit import (
+    ListQueue,
+    items_of,
+    job_of,
+    make_bulk,
+    make_gallery,
+    require_counters_equal_items,
+    shards_of,
+    submit,
+    work_off,
+)
+
+
+@pytest.fixture
+def queue(database: Database) -> ListQueue:
+    make_gallery(database, SpectrumEncoder())
+    return ListQueue()
+
+
+@pytest.fixture
+def bulk(database: Database, record_settings: Settings, queue: ListQueue) -> BulkIngest:
+    return make_bulk(database, record_settings, queue)
+
+
+class Gone:
+    """A source that nobody may read again."""
+
+    def read(self, after: Cursor | None) -> Iterator[Listed]:
+        raise AssertionError("the source was read again")
+
+
+def broken_job(database: Database, bulk: BulkIngest, queue: ListQueue, folder: Path, files: int) -> JobId:
+    """A job that has ended, and of which every file failed."""
+    folder.mkdir()
+    for number in range(files):
+        (folder / f"{number:03d}.wav").write_bytes(b"no audio")
+    job_id = submit(bulk, folder)
+    work_off(bulk, queue)
+    assert job_of(database, job_id).failed == files
+    return job_id
+
+
+def test_a_request_to_try_again_only_marks_the_job_and_planning_cuts_it_in_parts(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = broken_job(database, bulk, queue, tmp_path / "in", 23)
+    before = len(shards_of(database, job_id))
+    assert bulk.retry_failed(job_id) == 23
+    assert (queue.plans, queue.shards) == ([job_id], [])
+    assert len(shards_of(database, job_id)) == before
+    require_counters_equal_items(database, job_id)
+
+    monkeypatch.setattr(indexer.db.retries, "PART_FILES", 5)
+    planner = Planner(database, JobSettings(shard_files=3), queue, lambda _: Gone(), call_s=0.0)
+    for left in (18, 13, 8, 3):
+        planner.plan(job_id)
+        assert job_of(database, job_id).failed == left
+        require_counters_equal_items(database, job_id)
+    planner.plan(job_id)
+    job = job_of(database, job_id)
+    assert (job.state, job.found, job.failed) == (JobState.RUNNING, 23, 0)
+    assert job.planned_at is not None
+    added = shards_of(database, job_id)[before:]
+    assert [shard.items for shard in added] == [3, 2, 3, 2, 3, 2, 3, 2, 3]
+    assert queue.shards == [shard.id for shard in added]
+    queue.plans.clear()
+    work_off(bulk, queue)
+    # What fails again is not tried again.
+    assert (job_of(database, job_id).state, job_of(database, job_id).failed) == (JobState.SUCCEEDED_WITH_ERRORS, 23)
+    require_counters_equal_items(database, job_id)
+
+
+def test_a_retry_that_ended_halfway_is_taken_up_where_it_was(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = broken_job(database, bulk, queue, tmp_path / "in", 8)
+    bulk.retry_failed(job_id)
+    monkeypatch.setattr(indexer.db.retries, "PART_FILES", 3)
+    planner = Planner(database, JobSettings(), queue, lambda _: Gone(), call_s=0.0)
+    planner.plan(job_id)
+    with database.session_scope() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(state=JobState.FAILED))
+    assert bulk.retry_failed(job_id) == 8
+    for _ in range(4):
+        planner.plan(job_id)
+    assert {item.state for item in items_of(database, job_id).values()} == {JobItemState.QUEUED}
+    assert job_of(database, job_id).planned_at is not None
+    require_counters_equal_items(database, job_id)
+
+
+def test_a_refusal_to_try_again_comes_at_once(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    job_id = submit(bulk, tmp_path)
+    started = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(Conflict):
+            bulk.retry_failed(job_id)
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_way_to_where_the_last_call_stopped_is_none_of_a_calls_time(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    class FarAway:
+        """An archive whose reader takes longer than a call to get anywhere."""
+
+        def read(self, after: Cursor | None) -> Iterator[Listed]:
+            time.sleep(0.3)
+            for number in range(after["n"] + 1 if after else 0, 50):
+                yield Listed(SourceEntry(f"/archive/{number}.wav"), {"n": number})
+
+    job_id = submit(bulk, tmp_path)
+    Planner(database, JobSettings(), queue, lambda _: FarAway(), call_s=0.25).plan(job_id)
+    assert job_of(database, job_id).found == 50
