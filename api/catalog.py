@@ -1,5 +1,6 @@
 """What is stored, how it is changed, and its erasure: through row, index, snapshot and uploaded file."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,11 @@ from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSu
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecords
 from indexer.db.traces import Traces
-from indexer.errors import Conflict, InvalidRequest, NotFound
+from indexer.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +217,26 @@ class Catalog:
             summary = galleries.summary(GalleryId(galleries.by_name(name).id))
             galleries.delete(summary.id)
         self._media.drop(summary.id)
-        self._drop_index(summary.id)
-        self._database.scrub()
+        self._finish(lambda: self._drop_index(summary.id), self._database.scrub)
         return ErasedCounts(summary.speakers, summary.recordings, summary.embeddings)
 
     def _forget(self, gallery_id: GalleryId, erased: Erased) -> ErasedCounts:
         self._media.delete(erased.media_keys)
-        if erased.embedding_ids:
-            self._refresh_index(gallery_id)
-        self._database.scrub()
+        refreshed = (lambda: self._refresh_index(gallery_id),) if erased.embedding_ids else ()
+        self._finish(*refreshed, self._database.scrub)
         return ErasedCounts(len(erased.speaker_ids), len(erased.recording_ids), len(erased.embedding_ids))
+
+    def _finish(self, *steps: Callable[[], None]) -> None:
+        """Clean up after an erasure was committed.
+
+        Whoever asked for it must not be told that it failed, for it did not and cannot be asked for again. What is
+        left is cleaned up by the chores of the service and when the index is opened.
+        """
+        for step in steps:
+            try:
+                step()
+            except Unavailable as error:
+                logger.warning("erased, and cleaned up later: %s", error.code, exc_info=error)
 
     def _in_gallery(self, galleries: Galleries, recordings: Recordings, gallery: str, recording_id: int) -> RecordingId:
         gallery_id = galleries.by_name(gallery).id

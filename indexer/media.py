@@ -6,6 +6,7 @@ removes those.
 """
 
 import logging
+import os
 import re
 import time
 import uuid
@@ -23,7 +24,10 @@ from indexer.types import GalleryId
 logger = logging.getLogger(__name__)
 
 ORPHAN_AFTER_S = 3600.0
-"""Age from which a file without a row is left over from a crash: no request lives this long."""
+"""Age from which a file without a row is left over from a crash: it is kept right before its row is written."""
+
+BROKEN_OFF_AFTER_S = 86_400.0
+"""Silence after which an upload was broken off: a long one waits, and is decoded and embedded, before it is kept."""
 
 _INCOMING = "incoming"
 _KEY = re.compile(r"(\d+)/[0-9a-f]{2}/[0-9a-f]{32}")
@@ -65,6 +69,7 @@ class MediaStore:
         key = f"{gallery_id}/{name[:2]}/{name}"
         try:
             make_private_dir((self.root / key).parent)
+            os.utime(incoming)  # Its age counts from now on, and moving it alone would keep that of its last byte.
             incoming.rename(self.root / key)
         except OSError as error:
             raise Unavailable(f"{self.root}: an upload cannot be kept ({error.strerror}); check the folder") from error
@@ -98,16 +103,19 @@ class MediaStore:
         rmtree(self.root / str(gallery_id), ignore_errors=True)
 
     def old_files(self, older_than_s: float) -> Iterator[tuple[str | None, Path]]:
-        """Yield files that were written long ago; the key is None for an upload that was never finished."""
-        latest = time.time() - older_than_s
+        """Yield files that were kept long ago; the key is None for an upload that was never finished."""
+        now = time.time()
         for path in self.root.rglob("*"):
             with suppress(OSError):  # Somebody else may remove it meanwhile.
-                if path.is_file() and not path.is_symlink() and path.stat().st_mtime <= latest:
-                    key = path.relative_to(self.root).as_posix()
-                    if _KEY.fullmatch(key):
+                if not path.is_file() or path.is_symlink():
+                    continue
+                age_s = now - path.stat().st_mtime
+                key = path.relative_to(self.root).as_posix()
+                if _KEY.fullmatch(key):
+                    if age_s >= older_than_s:
                         yield key, path
-                    elif path.parent == self.root / _INCOMING:
-                        yield None, path
+                elif path.parent == self.root / _INCOMING and age_s >= max(older_than_s, BROKEN_OFF_AFTER_S):
+                    yield None, path
 
 
 def sweep_media(database: Database, media: MediaStore, *, older_than_s: float = ORPHAN_AFTER_S) -> int:
@@ -116,7 +124,8 @@ def sweep_media(database: Database, media: MediaStore, *, older_than_s: float = 
     Parameters
     ----------
     older_than_s
-        Younger files are left alone: their rows may be about to be committed.
+        Younger files are left alone: their rows may be about to be committed. Those of uploads that were not
+        finished are left for a day at least.
     """
     removed = 0
     some: dict[str, Path] = {}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -220,6 +220,14 @@ class Galleries:
         statement = insert_if_absent(self._session, Gallery).returning(Gallery.id)
         values = {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim}
         return self._session.scalars(statement, values).one_or_none() is not None
+
+    def last_number(self) -> int:
+        """Return the highest id that was ever given to a gallery, also where it is gone; 0 before the first one."""
+        if self._session.get_bind().dialect.name == "postgresql":
+            query = text("SELECT pg_sequence_last_value(pg_get_serial_sequence('galleries', 'id')::regclass)")
+        else:
+            query = text("SELECT seq FROM sqlite_sequence WHERE name = 'galleries'")
+        return self._session.scalar(query) or 0
 
     def names(self) -> list[str]:
         """Name of every gallery, oldest first."""

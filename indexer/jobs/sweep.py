@@ -23,7 +23,7 @@ from indexer.db.session import Database
 from indexer.db.shards import Shards
 from indexer.db.traces import Traces
 from indexer.db.transactions import in_transaction
-from indexer.errors import NotFound, Unavailable, one_line
+from indexer.errors import NotFound, Unavailable
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.webhooks import deliver_due
@@ -107,7 +107,7 @@ class Sweeper:
         try:
             held = self._queue.waiting()
         except Unavailable as error:
-            logger.warning("lost messages are looked for when the broker is back: %s", one_line(error))
+            logger.warning("lost messages are looked for when the broker is back: %s", error.code, exc_info=error)
             return 0
 
         def take(session: Session) -> tuple[list[ShardId], list[JobId]]:
@@ -137,6 +137,7 @@ class Sweeper:
         media = MediaStore(self._settings.media_path)
         erased = self._erase_outlived(media, now)
         sweep_media(self._database, media)
+        self._scrub()
         return erased
 
     def _erase_outlived(self, media: MediaStore, now: dt.datetime) -> int:
@@ -154,15 +155,14 @@ class Sweeper:
                 keys = in_transaction(self._database, partial(_erase, gallery_id, outlived))
                 media.delete(keys)
                 erased += len(outlived)
-        if erased:
-            self._scrub()
         return erased
 
     def _scrub(self) -> None:
+        """Finish erasures, those of other processes too, that found SQLite's log in use."""
         try:
             self._database.scrub()
         except Unavailable as error:
-            logger.info("the next erasure finishes this one: %s", one_line(error))
+            logger.info("erased rows are taken out of the log later: %s", error.code)
 
     def _send(self, shard_ids: Sequence[ShardId], job_ids: Sequence[JobId]) -> None:
         if shard_ids:

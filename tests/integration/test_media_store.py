@@ -67,8 +67,11 @@ def test_what_a_crash_left_is_removed_and_what_a_row_names_stays(database: Datab
     broken_off.write_bytes(b"half")
     stranger = media.root / "README"
     stranger.write_text("not ours")
-    for path in (media.path_of(named), media.path_of(orphan), broken_off, stranger):
+    waiting = media.new_incoming()
+    waiting.write_bytes(b"a long recording")
+    for path in (media.path_of(named), media.path_of(orphan), waiting, stranger):
         age(path, 7200)
+    age(broken_off, 90_000)
     encoder = SpectrumEncoder()
     with database.session_scope() as session:
         row = Encoders(session).register(NewEncoder(encoder.id, "spectrum", "speechbrain", "0" * 64, "x", encoder.dim))
@@ -76,5 +79,14 @@ def test_what_a_crash_left_is_removed_and_what_a_row_names_stays(database: Datab
         Recordings(session).add(gallery_id, encoder.id, NewRecording("0" * 64, "upload:a", media_key=named))
     assert sweep_media(database, media) == 2
     left = {path for path in media.root.rglob("*") if path.is_file()}
-    assert left == {media.path_of(named), media.path_of(young), stranger}
+    assert left == {media.path_of(named), media.path_of(young), waiting, stranger}
     assert sweep_media(database, media) == 0
+
+
+def test_an_upload_that_was_worked_on_for_hours_is_young_when_it_is_kept(database: Database, media: MediaStore) -> None:
+    incoming = media.new_incoming()
+    incoming.write_bytes(b"audio")
+    age(incoming, 7200)
+    kept = media.keep(incoming, GalleryId(1))
+    assert sweep_media(database, media) == 0  # Its row is about to be committed.
+    assert media.path_of(kept).exists()

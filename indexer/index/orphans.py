@@ -1,0 +1,39 @@
+"""Index files of galleries that were deleted while nobody on this machine could hear of it."""
+
+import logging
+from pathlib import Path
+
+from indexer.db.repositories import Galleries
+from indexer.db.session import Database
+from indexer.index import feed
+from indexer.types import GalleryId
+
+logger = logging.getLogger(__name__)
+
+
+def drop_orphans(database: Database, home: Path) -> int:
+    """Delete the index files of galleries that the record made once and does not have any more; return of how many.
+
+    A number that the record never gave out names a gallery of another record, or of this one before it was lost:
+    such files stay. Even a wrong guess costs no more than making an index again, for it holds nothing of its own.
+
+    Raises
+    ------
+    Unavailable
+        If the record is out of reach, or files cannot be deleted.
+    """
+    # Listed before the record is read: the files of a gallery that is made meanwhile are not among these.
+    listed = (
+        [GalleryId(int(path.name)) for path in (home / "index").glob("*") if path.name.isdecimal()]
+    )
+    if not listed:
+        return 0
+    with database.read_scope() as session:
+        galleries = Galleries(session)
+        last = galleries.last_number()
+        known = galleries.heads(listed)
+    gone = sorted(number for number in listed if number <= last and number not in known)
+    for number in gone:
+        feed.drop(home, number)
+        logger.info("gallery %d was deleted elsewhere: its index files are gone now", number)
+    return len(gone)
