@@ -13,7 +13,7 @@ from api.voices import Comparison, Voices
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder import Encoder
-from indexer.errors import NotFound, Unavailable, VoxdexError, one_line
+from indexer.errors import NotFound, Unavailable, VoxdexError
 from indexer.index import feed
 from indexer.index.feed import IndexFeed
 from indexer.index.follower import POLL_S, FeedWatch, FollowedIndex
@@ -227,7 +227,9 @@ class LiveGalleries:
             try:
                 live.keep(closing=True)
             except VoxdexError as error:
-                logger.warning("gallery %d: files were not written at the end: %s", live.gallery_id, one_line(error))
+                logger.warning(
+                    "gallery %d: files were not written at the end: %s", live.gallery_id, error.code, exc_info=error
+                )
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
         self._require_open()

@@ -132,7 +132,7 @@ class Ingest:
         )
         done = pipeline.run(files)
         try:
-            with kept_lease(run.renew, RUN_LEASE_S / 3):
+            with kept_lease(run.renew, RUN_LEASE_S):
                 for result in done:
                     with interrupts_deferred():
                         run.commit(result)
@@ -144,7 +144,7 @@ class Ingest:
             try:
                 run.finish(state, error=str(error) or type(error).__name__)
             except VoxdexError as unwritten:
-                logger.warning("job %s: its end was not written: %s", job_id, unwritten)
+                logger.warning("job %s: its end was not written: %s", job_id, unwritten.code, exc_info=unwritten)
             raise
         finally:
             done.close()

@@ -24,6 +24,7 @@ class Behavior:
     ranges: bool = True
     send_length: bool = True
     redirect_to: str | None = None
+    location: bool = True  # whether a redirect says where to
     cuts: list[int] = field(default_factory=list)  # one answer each: bytes after which the connection is closed
     pause_after: int | None = None  # bytes after which nothing more comes while `released` is unset
     silent: bool = False
@@ -46,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if behavior.redirect_to is not None and self.path.startswith("/from"):
             self.send_response(302)
-            self.send_header("Location", behavior.redirect_to)
+            if behavior.location:
+                self.send_header("Location", behavior.redirect_to)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

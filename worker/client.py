@@ -43,7 +43,7 @@ class CeleryQueue:
             with translated_errors():
                 return int(self.redis.llen(queue))
         except Unavailable as error:
-            logger.warning("queue %s cannot be counted: %s", queue, one_line(error))
+            logger.warning("queue %s cannot be counted: %s", queue, error.code)
             return None
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ def _preload(parts: lifecycle.WorkerServices) -> None:
     try:
         parts.encoders.load()
     except VoxdexError as error:
-        logger.warning("the encoder is not loaded yet: %s", one_line(error))
+        logger.warning("the encoder is not loaded yet: %s", error.code, exc_info=error)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import logging
 
 from redis import Redis
 
-from indexer.errors import Unavailable, one_line
+from indexer.errors import Unavailable
 from worker.client import translated_errors
 
 logger = logging.getLogger(__name__)
@@ -28,5 +28,5 @@ class SharedTurn:
                 return bool(self._redis.set(_KEY, "1", nx=True, px=self._milliseconds))
         except Unavailable as error:
             # A sweep too many does no harm; one too few lets work lie.
-            logger.warning("sweeping without agreement: %s", one_line(error))
+            logger.warning("sweeping without agreement: %s", error.code)
             return True

@@ -126,7 +126,7 @@ class IndexFeed:
         """
         index, snapshot, problem = self._load()
         if problem is not None:
-            logger.warning("gallery %d: making the index again from the record: %s", self._gallery_id, problem)
+            logger.warning("gallery %d: its files are damaged, the record makes them anew", self._gallery_id)
         elif snapshot is not None and self._is_recorded(snapshot.fingerprint):
             return index
         changes = self.catch_up(index)
@@ -361,7 +361,7 @@ class IndexFeed:
         try:
             self.save(index, keep_previous=keep_previous)
         except Unavailable as error:
-            logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error)
+            logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error.code)
 
 
 @dataclass(frozen=True, eq=False)

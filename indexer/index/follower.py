@@ -16,7 +16,7 @@ from typing import Protocol
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
-from indexer.errors import VoxdexError, one_line
+from indexer.errors import VoxdexError
 from indexer.index.base import VectorIndex
 from indexer.index.feed import Adjustment, IndexFeed
 from indexer.types import GalleryId
@@ -216,13 +216,12 @@ class FeedWatch:
             if now - self._complained.get((what, gallery_id), -_REPEAT_S) < _REPEAT_S:
                 return
             self._complained[what, gallery_id] = now
-            known = isinstance(error, VoxdexError)
             logger.warning(
                 "gallery %s: could not %s: %s; trying again",
                 "-" if gallery_id is None else gallery_id,
                 what,
-                one_line(error),
-                exc_info=not known,
+                error.code if isinstance(error, VoxdexError) else type(error).__name__,
+                exc_info=error,
             )
         else:
             self._complained.pop((what, gallery_id), None)

@@ -148,7 +148,7 @@ class SnapshotStore:
                 try:
                     manifest, ids, vectors = self._read(path)
                 except CorruptSnapshot as error:
-                    logger.warning("%s", error)
+                    logger.warning("a snapshot cannot be used: %s", error.code, exc_info=error)
                     damaged = error
                     continue
                 except FileNotFoundError:
@@ -156,7 +156,7 @@ class SnapshotStore:
                 return Snapshot(manifest, ids, vectors, damage=None if damaged is None else str(damaged))
             else:
                 break
-            logger.debug("snapshots of %s changed while being read (attempt %d)", self._folder, attempt + 1)
+            logger.debug("snapshots changed while being read (attempt %d)", attempt + 1)
         if damaged is not None:
             raise damaged
         return None

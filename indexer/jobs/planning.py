@@ -2,28 +2,29 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-
 from functools import partial
+
 from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job
 from indexer.db.plans import NewItem, NewShard, Plans, reached, stalls
 from indexer.db.repositories import require_name, require_text
-from indexer.db.session import Database
 from indexer.db.retries import RetriedPart, Retries, Retry
+from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.source import Cursor, Listed, Source, SourceEntry, UnusableEntry
 from indexer.jobs.uris import MAX_URI_BYTES, require_short
-from indexer.settings import JobSettings
 from indexer.manifests import place
+from indexer.settings import JobSettings
 from indexer.types import JobId, ShardId
 
 logger = logging.getLogger(__name__)
@@ -117,8 +118,8 @@ class Planner:
         if job is None:
             return
         try:
-            with kept_lease(lambda: self._renew(job_id, token), self.settings.lease_s / 3):
-                finished = self._read(job, token)
+            with kept_lease(lambda: self._renew(job_id, token), self.settings.lease_s) as lost:
+                finished = self._read(job, token, lost)
         except LeaseLost as lost:
             logger.info("planning stops: %s", lost)
         except _OutOfReachError as error:
@@ -136,7 +137,7 @@ class Planner:
         else:
             self._close(job_id, token, finished)
 
-    def _read(self, job: Job, token: str) -> bool:
+    def _read(self, job: Job, token: str, lost: threading.Event) -> bool:
         """Read on from the job's cursor; return whether that was the rest."""
         if Retry.of(job.cursor) is not None:
             complete = self._cut_retried(job, token)
@@ -146,24 +147,23 @@ class Planner:
         source, cut = self.open_source(job), _Cut(self.settings)
         with closing(_steps(source, reached(job))) as steps:
             for listed in steps:
+                if lost.is_set():
+                    raise LeaseLost(f"job {job.id}: its planning could not be kept, another worker goes on with it")
                 if isinstance(listed, Unavailable):
                     # What was read before is progress, and counts as such.
                     self._write(job, token, cut.shards, cut.passed)
                     raise _OutOfReachError(listed)
+                # To get where the last call stopped may take longer than a call: that is none of its time.
+                deadline = deadline or time.monotonic() + self.call_s
                 cut.step(*_item(listed.entry, job.source), listed.cursor)
                 if time.monotonic() > deadline:
                     self._write(job, token, cut.shards, cut.passed)
-                # To get where the last call stopped may take longer than a call: that is none of its time.
-                deadline = deadline or time.monotonic() + self.call_s
                     return False
                 if full := cut.take_full(self.write_s):
                     self._write(job, token, *full)
         self._write(job, token, cut.shards, cut.passed)
         return True
 
-    def _write(self, job: Job, token: str, shards: Sequence[NewShard], cursor: Cursor | None) -> None:
-        """Commit shards together with the place that they reach to, then send them."""
-        if cursor is None:
     def _cut_retried(self, job: Job, token: str) -> bool | None:
         """Put files that are tried again into shards.
 
@@ -193,6 +193,9 @@ class Planner:
             lease_s=self.settings.lease_s,
         )
 
+    def _write(self, job: Job, token: str, shards: Sequence[NewShard], cursor: Cursor | None) -> None:
+        """Commit shards together with the place that they reach to, then send them."""
+        if cursor is None:
             return
 
         def write(session: Session) -> list[ShardId]:
@@ -239,7 +242,9 @@ def send(message: Callable[[], None]) -> None:
     try:
         message()
     except Unavailable as error:
-        logger.warning("the broker is out of reach, the next sweep will send what waits: %s", one_line(error))
+        logger.warning(
+            "the broker is out of reach, the next sweep will send what waits: %s", error.code, exc_info=error
+        )
 
 
 def _steps(source: Source, after: Cursor | None) -> Generator[Listed | Unavailable, None, None]:
@@ -294,9 +299,11 @@ def _contradictions(plans: Plans, repeated: Sequence[NewItem], source: str) -> l
     known = plans.speakers_of(sorted({item.uri for item in repeated if item.line is not None and item.speaker}))
     failed = []
     for item in repeated:
-        if item.line is not None and item.speaker and item.speaker != known[item.uri]:
+        # Erased files are not known, and where nobody is named any more somebody was erased.
+        earlier = known.get(item.uri)
+        if item.line is not None and item.speaker and earlier and item.speaker != earlier:
             error = Conflict(
-                f"line {item.line}: {item.uri} is {item.speaker!r} here and {known[item.uri]!r} in an earlier line; "
+                f"line {item.line}: {item.uri} is {item.speaker!r} here and {earlier!r} in an earlier line; "
                 "name one speaker a file"
             )
             failed.append(NewItem(place(source, item.line), error_code=error.code, error_message=one_line(error)))

@@ -63,8 +63,7 @@ def fetched(uri: str, settings: Settings, *, progressed: Callable[[], None] = _n
         return
     if settings.offline:
         raise InvalidRequest(f"{uri}: voxdex runs offline; unset VOXDEX_OFFLINE, or ingest a local copy")
-    _clear_leftovers()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder = _temporary_folder(uri)
     try:
         target = folder / _file_name(normal)
         blocks = _web_blocks(normal, settings) if scheme_of(normal) in ("https", "http") else _object_blocks(normal)
@@ -80,20 +79,33 @@ def _save(
 ) -> None:
     """Write what arrives, and stop where it is too much; a number among the blocks is the size that was announced."""
     done = 0
-    with target.open("wb") as file:
-        for block in blocks:
-            size = block if isinstance(block, int) else done + len(block)
-            if size > max_bytes:
-                raise AudioTooLarge(
-                    f"{uri}: {size} bytes or more, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
-                )
-            if isinstance(block, bytes):
-                try:
+    try:
+        with target.open("wb") as file:
+            for block in blocks:
+                size = block if isinstance(block, int) else done + len(block)
+                if size > max_bytes:
+                    raise AudioTooLarge(
+                        f"{uri}: {size} bytes or more, the limit is {max_bytes}; split it, or raise "
+                        "VOXDEX_AUDIO__MAX_BYTES"
+                    )
+                if isinstance(block, bytes):
                     file.write(block)
-                except OSError as error:
-                    raise Unavailable(f"{uri}: cannot be kept in {target.parent.parent} ({error.strerror})") from error
-                done += len(block)
-            progressed()
+                    done += len(block)
+                progressed()
+    except OSError as error:  # Of the disk, and maybe only when the file is closed: what the network does has a type.
+        raise _not_kept(uri, error) from error
+
+
+def _temporary_folder(uri: str) -> Path:
+    try:
+        _clear_leftovers()
+        return Path(tempfile.mkdtemp(prefix=_PREFIX))
+    except OSError as error:
+        raise _not_kept(uri, error) from error
+
+
+def _not_kept(uri: str, error: OSError) -> Unavailable:
+    return Unavailable(f"{uri}: no room to keep it ({error.strerror or error}); look after TMPDIR, then try again")
 
 
 def _object_blocks(uri: str) -> Generator[bytes | int, None, None]:
@@ -113,7 +125,7 @@ def _web_blocks(uri: str, settings: Settings) -> Generator[bytes | int, None, No
         address = uri
         for _ in range(MAX_REDIRECTS + 1):
             with _answer(client, address, uri) as answer:
-                if answer.is_redirect:
+                if answer.has_redirect_location:
                     address = _redirected(address, str(answer.headers["Location"]), settings)
                     continue
                 _require_success(answer, uri)
@@ -134,7 +146,11 @@ def _answer(client: httpx.Client, address: str, uri: str) -> Iterator[httpx.Resp
 
 
 def _redirected(address: str, location: str, settings: Settings) -> str:
-    target = require_allowed(urljoin(address, location), settings.jobs, trusted=False)
+    try:
+        joined = urljoin(address, location)
+    except ValueError as error:
+        raise InvalidRequest(f"{address}: redirects to what is no URL ({one_line(error)})") from error
+    target = require_allowed(joined, settings.jobs, trusted=False)
     if scheme_of(target) != "https" and scheme_of(address) != scheme_of(target):
         raise AccessDenied(f"{address}: redirects to {target}, which is not encrypted")
     return target

@@ -129,7 +129,7 @@ class _Worker:
 
     def run(self) -> None:
         try:
-            with kept_lease(self._renew, self.settings.jobs.lease_s / 3):
+            with kept_lease(self._renew, self.settings.jobs.lease_s, lost=self.lost):
                 self._process()
                 if self.stuck.is_set():
                     self._give_up()

@@ -140,6 +140,10 @@ class Source(Protocol):
 def require_allowed(source: str, settings: JobSettings, *, trusted: bool) -> str:
     """Return the normal URI of what is asked for, if jobs may read it.
 
+    A listed https:// prefix is the operator's word for that server, wherever its name leads: archives stand in private
+    networks more often than not. What nobody listed is refused by its name, redirects included, and whoever else comes
+    to answer for a listed name has to prove it by a certificate.
+
     Parameters
     ----------
     source

@@ -79,9 +79,10 @@ def require_receiver(url: str, settings: WebhookSettings) -> str:
         raise InvalidRequest(f"{refusal} has {len(url)} characters where {_MAX_URL} are kept: shorten it")
     try:
         parts, target = urlsplit(url), httpx.URL(url)
+        host, _ = target.host, parts.port  # Both are read from the text only now.
     except (ValueError, httpx.InvalidURL) as error:
         raise InvalidRequest(f"{refusal} is no URL ({error}): write https://host/path") from error
-    if parts.scheme not in ("https", "http") or not target.host:
+    if parts.scheme not in ("https", "http") or not host:
         raise InvalidRequest(f"{refusal} is no web address: write https://host/path")
     if target.userinfo:
         raise InvalidRequest("webhook_url holds a user or a password, which would be stored: leave them out")
@@ -90,7 +91,7 @@ def require_receiver(url: str, settings: WebhookSettings) -> str:
         if parts.scheme != "https":
             raise InvalidRequest(f"{refusal} is not encrypted: write https://, {remedy}")
         try:
-            require_public_literal(target.host)
+            require_public_literal(host)
         except InvalidRequest as error:
             raise InvalidRequest(f"{refusal}: {error}; name a public receiver, {remedy}") from error
     return url
@@ -113,8 +114,8 @@ def deliver_due(database: Database, settings: Settings, *, timeout_s: float = TI
         return DeliveryReport()  # Messages of a time when there was a secret wait for it to come back.
     try:
         signer = _signer(settings.webhooks)
-    except InvalidRequest as error:  # Refused where a job is posted; whoever calls here has other things to do as well.
-        logger.error("webhooks wait: %s", one_line(error))
+    except InvalidRequest:  # Refused where a job is posted; whoever calls here has other things to do as well.
+        logger.error("webhooks wait: VOXDEX_WEBHOOKS__SECRET cannot be used")
         return DeliveryReport()
     now = utc_now()
     with database.read_scope() as session:
@@ -147,13 +148,13 @@ def _record(
             final = isinstance(error, _RefusedError) or claim.attempt >= settings.attempts
             deliveries.failed(claim, one_line(error), next_attempt_at=None if final else _next_attempt(claim.attempt))
             given_up, postponed = given_up + final, postponed + (not final)
-            # The URL stays out of the log: many receivers put a secret into it.
+            # Reasons can hold the URL, which stays out of the log: many receivers put a secret into it.
             logger.warning(
                 "webhook %s, attempt %d of %d: %s; %s",
                 claim.message_id,
                 claim.attempt,
                 settings.attempts,
-                one_line(error),
+                "refused" if isinstance(error, _RefusedError) else "not taken",
                 "given up" if final else "tried again later",
             )
     return DeliveryReport(delivered, postponed, given_up)
@@ -209,6 +210,9 @@ async def _attempt(
         return Unavailable(f"the receiver cannot be reached ({type(error).__name__})")
     except (_RefusedError, Unavailable) as error:
         return error
+    except Exception as error:  # Of one message; what became of the others must be written.
+        logger.exception("webhook %s: unforeseen failure", claim.message_id)
+        return Unavailable(f"sending failed unexpectedly ({type(error).__name__})")
     return None
 
 

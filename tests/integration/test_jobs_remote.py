@@ -1,6 +1,8 @@
 """Archives elsewhere: S3 (moto's server), Google Cloud Storage (a server of its protocol), and web servers."""
 
 import json
+import resource
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -284,6 +286,34 @@ def test_a_redirect_is_followed_only_to_what_is_listed(settings: Settings) -> No
         server.behavior.redirect_to = "/from/again"
         with pytest.raises(Unavailable, match="redirects"):
             read(f"{origin(server)}/from/here", both)
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[::1/a", "https://127.0.0.1:port/a", "//[/x", None])
+def test_a_redirect_to_nowhere_is_an_error_of_the_file(settings: Settings, location: str | None) -> None:
+    with web_server() as server:
+        server.behavior.redirect_to, server.behavior.location = location or "", location is not None
+        # What the HTTP library itself takes for a broken answer may be well the next time.
+        with pytest.raises((InvalidRequest, Unavailable), match="URL" if location else "answered 302"):
+            read(f"{origin(server)}/from/here", allowing(settings, origin(server)))
+
+
+def test_a_disk_without_room_is_tried_again_later(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_server() as server:
+        allowed = allowing(settings, origin(server))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(Unavailable, match="no room to keep it"):
+            read(server.url, allowed)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(Unavailable, match="no room to keep it"):
+                read(server.url, allowed)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("send_length", [True, False])

@@ -240,6 +240,18 @@ def test_a_job_that_is_taken_up_again_ends_with_a_message_of_its_own(
     assert json.loads(second.body)["type"] == "job.succeeded"
 
 
+def test_a_failure_that_nobody_foresaw_costs_its_own_message_only(
+    database: Database, settings: Settings, receiver: Receiver
+) -> None:
+    broken, whole = _ended_job(database, receiver.url), _ended_job(database, receiver.url)
+    with database.session_scope() as session:
+        # No header holds this.
+        session.execute(update(WebhookDelivery).where(WebhookDelivery.job_id == broken).values(message_id="msg_\u20ac"))
+    assert deliver_due(database, settings) == DeliveryReport(delivered=1, postponed=1)
+    assert _row(database, whole).delivered_at is not None
+    assert _row(database, broken).last_error == "sending failed unexpectedly (UnicodeEncodeError)"
+
+
 def test_a_job_that_nobody_asked_to_hear_of_leaves_no_message(database: Database) -> None:
     _ended_job(database, None)
     with database.read_scope() as session:
@@ -338,6 +350,8 @@ def _server_tls(folder: Path, name: str) -> ssl.SSLContext:
         ("ftp://example.org/hook", "no web address"),
         ("https:///hook", "no web address"),
         ("https://example.org:port/", "no URL"),
+        ("https://example.org:99999/", "no URL"),
+        ("https://xn--/", "no URL"),
         ("https://example.org/" + "a" * 2000, "2020 characters"),
         ("hook", "no web address"),
     ],
