@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from api.made_once import made_once
 from indexer.embedding.registry import make_registry
 from indexer.errors import AlreadyExists, NotFound
 from indexer.settings import Settings, load_settings
@@ -99,14 +99,14 @@ class Services:
                 self._database = open_database(self.settings)
             return self._database
 
-    @cached_property
+    @made_once
     def encoders(self) -> "EncodersInUse":
         """The encoders, loaded when they are first asked for."""
         from indexer.encoders_in_use import EncodersInUse
 
         return EncodersInUse(self.registry, self.settings.embedding)
 
-    @cached_property
+    @made_once
     def queue(self) -> "CeleryQueue | LocalQueue":
         """What carries jobs to whoever works on them: the broker where one is set, else a thread of this process."""
         if self.settings.broker.url is not None:
@@ -127,7 +127,7 @@ class Services:
         depths = {name: self.queue.depth(name) for name in QUEUES}
         return {name: depth for name, depth in depths.items() if depth is not None}
 
-    @cached_property
+    @made_once
     def bulk(self) -> "BulkIngest":
         """The use cases of jobs."""
         from indexer.jobs.bulk import BulkIngest
@@ -158,14 +158,14 @@ class Services:
             return self._live.encoder_for(gallery_id)
         return self.encoders.of_gallery_id(self.database, gallery_id)[0]
 
-    @cached_property
+    @made_once
     def indexes(self) -> "Indexes":
         """The index of each gallery."""
         from api.indexes import Indexes
 
         return Indexes(self.record(), self.settings.home)
 
-    @cached_property
+    @made_once
     def catalog(self) -> "Catalog":
         """What is stored."""
         from api.catalog import Catalog

@@ -1,13 +1,13 @@
 """The parts of one API process, put together once and shared by all of its requests."""
 
 import threading
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from api.dependencies import Services
 from api.keys import KeyRing
+from api.made_once import made_once
 from api.preload import Preload
 from api.readiness import Examiner
 from api.security import Gate, RateLimiter
@@ -61,17 +61,17 @@ class Runtime:
         """The record."""
         return self.services.database
 
-    @cached_property
+    @made_once
     def gate(self) -> Gate:
         """Who may ask."""
         return Gate(self.database, self.settings.api, self.limiter)
 
-    @cached_property
+    @made_once
     def keys(self) -> KeyRing:
         """The keys that open the service."""
         return KeyRing(self.database)
 
-    @cached_property
+    @made_once
     def live(self) -> "LiveGalleries":
         """Encoder and index of each gallery, following the record."""
         from api.live import LiveGalleries
@@ -80,7 +80,7 @@ class Runtime:
         self.services.share_with(live)
         return live
 
-    @cached_property
+    @made_once
     def intake(self) -> "Intake":
         """Takes single recordings in; what it committed is found by the next request."""
         from indexer.intake import Intake
@@ -102,7 +102,7 @@ class Runtime:
         """Make what was just committed to a gallery count for the next request; others hear of it within a second."""
         self.live.catch_up(self.gallery_id(gallery))
 
-    @cached_property
+    @made_once
     def preload(self) -> Preload:
         """Loads the default encoder and opens the galleries while the service already answers."""
         return Preload(lambda: self.live.comparison().encoder, lambda: self.live.open_all())
