@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
@@ -145,8 +146,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem(404, NotFound.code, "there is nothing at this path; /v1/openapi.json lists what there is")
     if error.status_code == 405:
-        documented = _methods(request, request.scope["path"])
-        allowed = ", ".join(sorted(documented)) or (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted(_methods(request, request.scope["path"])))
         detail = f"{request.method} is not possible here; possible is {allowed}"
         return problem(405, "method-not-allowed", detail, headers={"Allow": allowed})
     if error.status_code == 413:
@@ -161,9 +161,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
 def _methods(request: Request, path: str) -> set[str]:
     """Every method that some route of this path answers to; the framework tells those of the first route only."""
     allowed: set[str] = set()
-    for template, methods in request.app.openapi()["paths"].items():
-        if compile_path(template)[0].match(path):
-            allowed |= {method.upper() for method in methods}
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and route.methods and compile_path(route.path)[0].match(path):
+            allowed |= route.methods
     return allowed
 
 

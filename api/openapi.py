@@ -1,12 +1,17 @@
 """What every route's entry in the API's document has in common: its problems, and the shape of one."""
 
+import threading
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse, Response
 
 from api.errors import PROBLEM_JSON, TYPE_PREFIX
 from api.schemas.problem import Problem
+
+PATH = "/v1/openapi.json"
+"""Where the document is."""
 
 _EXAMPLES: dict[int, tuple[str, str, str]] = {
     401: ("unauthenticated", "No key, or none that is known", "this service needs a key"),
@@ -62,21 +67,32 @@ def _described(status: int) -> dict[str, Any]:
 
 def install(app: FastAPI) -> None:
     """Complete an application's document with what the framework does not know."""
+    building = threading.Lock()
 
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-                license_info=app.license_info,
-            )
-            parts = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= parts.pop("$defs", {}) | {"Problem": parts}
-            app.openapi_schema = schema
-        return app.openapi_schema
+        with building:
+            if app.openapi_schema is None:
+                app.openapi_schema = _document(app)
+            return app.openapi_schema
+
+    def answer(request: Request) -> Response:
+        # In a thread, as every function that is not `async`: building the document takes half a second.
+        return JSONResponse(document())
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way of extending it
+    app.add_route(PATH, answer, include_in_schema=False)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+        license_info=app.license_info,
+    )
+    parts = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= parts.pop("$defs", {}) | {"Problem": parts}
+    return schema

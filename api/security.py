@@ -152,6 +152,14 @@ class Gate:
             self._limiter.hit(principal.id, most)
         return principal
 
+    def still_admits(self, principal: Principal) -> bool:
+        """Tell whether somebody who was admitted before would be now, as far as the record says; counts no request."""
+        with self._database.read_scope() as session:
+            if principal.key is None:
+                return self._settings.open or not Keys(session).any()
+            row = Keys(session).find(principal.key)
+            return row is not None and row.revoked_at is None
+
     def _open(self, host: str, cross_site: bool, forwarded: bool) -> Principal:
         principal = Principal(OPEN, granted(["admin"]))
         if self._settings.open is not None:

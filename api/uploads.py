@@ -51,6 +51,9 @@ _NO_ROOM_RETRY_S = 60.0
 _RAW_TYPES = re.compile(r"audio/.+|video/.+|application/(octet-stream|ogg)", re.IGNORECASE)
 
 
+_EXAMPLE = "RIFF....WAVEfmt ... (the bytes of the file, as they are)"
+
+
 @dataclass
 class Upload:
     """A recording that was received.
@@ -80,9 +83,11 @@ def audio_body(*parts: str) -> dict[str, Any]:
     """Describe a body of audio in the API's document: multipart with these parts, or the bytes as they are."""
     fields = {part: {"type": "string", "format": "binary", "description": "A recording."} for part in parts}
     form = {"type": "object", "properties": fields, "required": list(parts), "additionalProperties": False}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": form, "example": dict.fromkeys(parts, _EXAMPLE)},
+    }
     if len(parts) == 1:
-        binary = {"schema": {"type": "string", "format": "binary"}}
+        binary = {"schema": {"type": "string", "format": "binary"}, "example": _EXAMPLE}
         content |= {"application/octet-stream": binary, "audio/*": binary}
     return {"requestBody": {"required": True, "content": content}}
 

@@ -1,6 +1,6 @@
 """For orchestrators and Prometheus: alive, ready, metrics. They need no key, and hold no names."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from prometheus_client import generate_latest
@@ -33,7 +33,18 @@ async def tell_ready(parts: Parts) -> Response:
     return JSONResponse(found.model_dump(mode="json"), 200 if found.ready else 503)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+_EXPOSITION: dict[str, Any] = {
+    "content": {
+        "text/plain": {
+            "schema": {"type": "string"},
+            "example": "# HELP voxdex_audio_seconds_total Audio that was taken in.\n"
+            "# TYPE voxdex_audio_seconds_total counter\nvoxdex_audio_seconds_total 3600.0\n",
+        }
+    }
+}
+
+
+@router.get("/metrics", response_class=Response, responses={200: _EXPOSITION})
 def tell_metrics(parts: Parts) -> Response:
     """Tell Prometheus what this process counted; queues and indexes are read now."""
     return Response(generate_latest(Scrape(parts)), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,11 +1,12 @@
 """Bulk ingest as jobs: posted, watched, stopped, taken up again."""
 
-from collections.abc import AsyncIterable
-from typing import Annotated
+from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
+from time import monotonic
+from typing import Annotated, Any
 
 from anyio import sleep
-from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
@@ -30,7 +31,16 @@ router = APIRouter(tags=["jobs"])
 EVENT_STEP_S = 0.5
 """How often a watched job is looked at; a step that changed nothing sends nothing."""
 
+KEY_STEP_S = 60.0
+"""How often a watcher's key is looked at again: one that was revoked does not go on watching."""
+
 Parts = Annotated[Runtime, Depends(runtime_of)]
+
+
+async def _watching(parts: Parts) -> AsyncIterator[None]:
+    """Count a watcher until its stream ends, or refuse it before the stream begins."""
+    with parts.watching_threads.admitted():
+        yield
 
 
 def _readable(parts: Parts, principal: Reader, job_id: RowNumber) -> JobId:
@@ -40,6 +50,14 @@ def _readable(parts: Parts, principal: Reader, job_id: RowNumber) -> JobId:
 def _writable(parts: Parts, principal: Writer, job_id: RowNumber) -> JobId:
     return _visible(parts, principal, job_id)
 
+
+_EVENTS: dict[str, Any] = {
+    "content": {
+        "text/event-stream": {
+            "example": 'event: progress\ndata: {"id":42,"state":"running","done":250,...}\nid: 250-running\n\n'
+        }
+    }
+}
 
 ReadableJob = Annotated[JobId, Depends(_readable)]
 WritableJob = Annotated[JobId, Depends(_writable)]
@@ -101,17 +119,28 @@ def list_items(
         return page_of(rows, limit, JobItem.model_validate)
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
-async def watch_job(job_id: ReadableJob, parts: Parts, request: Request) -> AsyncIterable[ServerSentEvent]:
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses={200: _EVENTS, **problems(404)},
+    dependencies=[Depends(_watching)],
+)
+async def watch_job(job_id: ReadableJob, principal: Reader, parts: Parts) -> AsyncIterable[ServerSentEvent]:
     """Watch a job: an event `progress` with the whole job at once and at every change, and `end` with its final state.
 
     A comment is sent every 15 seconds in which nothing changes. Each event says all there is to know, so a client that
-    comes again has missed nothing. The stream also ends, without `end`, when the service stops: come again.
+    comes again has missed nothing. The stream also ends, without `end`, when the service stops: come again; and within
+    about a minute after the key was revoked.
     """
     told: Job | None = None
+    key_asked_at = monotonic()
     while not parts.stopping.is_set():
+        if monotonic() - key_asked_at >= KEY_STEP_S:
+            key_asked_at = monotonic()
+            if not await parts.watching_threads.run(partial(parts.gate.still_admits, principal)):
+                return
         try:
-            job = await run_sync(_job, parts, job_id)
+            job = await parts.watching_threads.run(partial(_job, parts, job_id))
         except NotFound:  # Erased with its gallery or its recordings while it was watched.
             return
         if told is None or _changed(told, job):

@@ -27,7 +27,12 @@ Parts = Annotated[Runtime, Depends(runtime_of)]
 _KNOWN: dict[str, Any] = {"model": Recording, "description": "The gallery has this content already"}
 _WAV: dict[str, Any] = {
     "description": "WAV: 16 kHz, 16 bits, one track",
-    "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
+    "content": {
+        "audio/wav": {
+            "schema": {"type": "string", "format": "binary"},
+            "example": "RIFF....WAVEfmt ... (the bytes of the file)",
+        }
+    },
 }
 _Second = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
 

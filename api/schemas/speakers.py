@@ -108,6 +108,20 @@ class Quality(View):
 class Enrollment(View):
     """A recording of which it is stated that it is a speaker's voice."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "enrollment_id": 42,
+                    "recording_id": 42,
+                    "utterances": 3,
+                    "enrolled_s": 28.1,
+                    "created_at": "2026-01-31T09:00:00Z",
+                }
+            ]
+        }
+    )
+
     enrollment_id: int = Field(description="The recording's number.")
     recording_id: int
     utterances: int = Field(description="Stretches of it that are enrolled as the speaker.")

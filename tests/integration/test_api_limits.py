@@ -5,11 +5,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from limits.errors import StorageError
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
+import api.routes.jobs
 import api.uploads
 import api.voices
-from indexer.settings import Settings, load_settings
+from api.body_limit import BodyLimit
+from api.security import RateLimiter
+from indexer.db.jobs import Jobs
+from indexer.db.repositories import Galleries
+from indexer.errors import RateLimited
+from indexer.settings import BrokerSettings, Settings, load_settings
+from indexer.types import GalleryId
 from tests.api_kit import ServiceClient, changed, serving, wav
 
 WAV = {"content-type": "audio/wav"}
@@ -132,3 +145,84 @@ def test_who_listens_waits_in_no_thread_that_others_need(client: ServiceClient) 
     assert client.get(RECORDINGS).status_code == 200
     threads._under_way -= threads._most
     assert client.get(path).status_code == 200
+
+
+def test_more_watchers_than_are_admitted_are_sent_away_before_their_stream_begins(settings: Settings) -> None:
+    with gallery_served(changed(settings, "api", max_watchers=1)) as client:
+        path = f"/v1/jobs/{unending_job(client)}/events"
+        with client.stream("GET", path) as stream:
+            lines = stream.iter_lines()  # Kept, for the stream is closed with it.
+            assert next(lines) == "event: progress"
+            refused = client.get(path, timeout=5)
+            assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+            assert int(refused.headers["retry-after"]) >= 1
+        until = time.monotonic() + 10
+        while True:
+            with client.stream("GET", path) as stream:
+                if stream.status_code == 200:
+                    break
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_revoked_key_stops_watching(client: ServiceClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.routes.jobs, "KEY_STEP_S", 0.2)
+    job_id = unending_job(client)
+    made = client.runtime.keys.create(scopes=["read"])
+    headers = {"authorization": f"Bearer {made.secret}"}
+    with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: progress"
+        client.runtime.keys.revoke(made.row.public_id)
+        assert "event: end" not in list(lines)
+
+
+def test_who_watched_an_open_service_stops_when_it_gets_a_key(
+    client: ServiceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.routes.jobs, "KEY_STEP_S", 0.2)
+    with client.stream("GET", f"/v1/jobs/{unending_job(client)}/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: progress"
+        client.runtime.keys.create(scopes=["read"])
+        assert "event: end" not in list(lines)
+
+
+def test_a_body_is_counted_whatever_it_announced() -> None:
+    async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    pieces = iter([b"x" * 60, b"x" * 60])
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": next(pieces), "more_body": True}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"10")]}
+    with pytest.raises(HTTPException, match="limit of 100 bytes"):
+        anyio.run(BodyLimit(read_all, most_bytes=100), scope, receive, send)
+
+
+class DiesAfterTheFirst(MemoryStorage):
+    """A shared count whose server goes away after a request was counted."""
+
+    def get_expiry(self, key: str) -> float:
+        raise StorageError(ConnectionError("gone"))
+
+
+def test_a_count_that_is_lost_between_two_questions_is_counted_here() -> None:
+    limiter = RateLimiter(BrokerSettings())
+    limiter._shared = FixedWindowRateLimiter(DiesAfterTheFirst())
+    limiter.hit("ada", 1)
+    limiter.hit("ada", 1)  # Refused there, which cannot say until when; so this one is the first that is counted here.
+    with pytest.raises(RateLimited):
+        limiter.hit("ada", 1)
+
+
+def unending_job(client: ServiceClient) -> int:
+    with client.runtime.database.session_scope() as session:
+        gallery_id = GalleryId(Galleries(session).by_name("calls").id)
+        return Jobs(session).start(gallery_id, kind="ingest", source="/elsewhere", found=2)

@@ -200,3 +200,35 @@ def test_the_document_of_the_api_is_openapi_3_1_with_examples_and_problems(clien
         for method, operation in methods.items():
             if path.startswith("/v1"):
                 assert {"401", "403", "422", "429", "503"} <= set(operation["responses"]), (method, path)
+
+
+def test_every_answer_and_every_recording_that_is_sent_has_an_example(client: ServiceClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+
+    def has_example(content: dict[str, object]) -> bool:
+        schema = content.get("schema") or {}
+        assert isinstance(schema, dict)
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        whole = document["components"]["schemas"].get(name, schema)
+        inside = whole.get("properties", {}).get("items", {}).get("items", {})
+        item = document["components"]["schemas"].get(str(inside.get("$ref", "")).rpartition("/")[2], {})
+        return "example" in content or "examples" in whole or "examples" in item
+
+    lacking = [
+        (method, path, where, kind)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for where, described in [
+            *((status, answer) for status, answer in operation["responses"].items() if status < "300"),
+            ("body", operation.get("requestBody", {})),
+        ]
+        for kind, content in described.get("content", {}).items()
+        if not has_example(content)
+    ]
+    assert lacking == []
+
+
+def test_what_a_path_allows_is_told_before_the_document_was_ever_built(client: ServiceClient) -> None:
+    refused = client.put("/v1/galleries/calls")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET, PATCH")
+    assert client.post("/v1/openapi.json").headers["allow"] == "GET, HEAD"
