@@ -33,8 +33,14 @@ class ListQueue:
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         self.shards += shard_ids
 
-    def waiting(self) -> int | None:
+    def waiting(self) -> int:
         return len(self.plans) + len(self.shards)
+
+    def waiting_plans(self) -> int | None:
+        return len(self.plans)
+
+    def waiting_shards(self) -> int | None:
+        return len(self.shards)
 
 
 def make_gallery(database: Database, encoder: Encoder, name: str = "archive") -> GalleryId:

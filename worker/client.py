@@ -34,8 +34,16 @@ class CeleryQueue:
 
     def waiting(self) -> int | None:
         """Count the jobs and shards that no worker has taken yet; None while the broker cannot be asked."""
-        depths = [self.depth(queue) for queue in (PLANNING, INGEST)]
+        depths = [self.waiting_plans(), self.waiting_shards()]
         return None if None in depths else sum(depth or 0 for depth in depths)
+
+    def waiting_plans(self) -> int | None:
+        """Count the jobs that wait to be planned."""
+        return self.depth(PLANNING)
+
+    def waiting_shards(self) -> int | None:
+        """Count the shards that wait, those included that are done or whose job was canceled."""
+        return self.depth(INGEST)
 
     def depth(self, queue: str) -> int | None:
         """Count the messages that wait in a queue; None while the broker cannot be asked."""

@@ -62,6 +62,14 @@ class LocalQueue:
         """Count what the thread has not taken up yet."""
         return len(self._plans) + len(self._shards)
 
+    def waiting_plans(self) -> int | None:
+        """Count the jobs that wait to be planned."""
+        return len(self._plans)
+
+    def waiting_shards(self) -> int | None:
+        """Count the shards that wait."""
+        return len(self._shards)
+
     def is_stopping(self) -> bool:
         """Tell whether `close` was called; work then gives back soon what it has not begun."""
         return self._stopping.is_set()

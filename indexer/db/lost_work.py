@@ -38,10 +38,6 @@ class LostWork:
         """Count the shards that wait for a worker."""
         return self._session.scalar(select(func.count(JobShard.id)).where(JobShard.state == ShardState.QUEUED)) or 0
 
-    def waiting_plans(self) -> int:
-        """Count the jobs that wait for somebody to plan them."""
-        return self._session.scalar(select(func.count(Job.id)).where(*_unplanned(), Job.lease_until.is_(None))) or 0
-
     def resend_shards(self, sent_before: dt.datetime, limit: int) -> list[ShardId]:
         """Take shards that wait and were handed to the broker before a moment; they are to be sent after the commit.
 

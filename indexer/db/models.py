@@ -415,7 +415,12 @@ class JobShard(_Numbered, Base):
     """Files of a job that one task works through."""
 
     __tablename__ = "job_shards"
-    __table_args__ = (Index(None, "job_id", "state"), Index(None, "state", "lease_until"), _NEVER_REUSE)
+    __table_args__ = (
+        Index(None, "job_id", "state"),
+        Index(None, "state", "lease_until"),
+        Index(None, "state", "sent_at"),
+        _NEVER_REUSE,
+    )
 
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     state: Mapped[ShardState] = mapped_column(_state(ShardState), default=ShardState.QUEUED)

@@ -19,5 +19,8 @@ class JobQueue(Protocol):
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         """Have `BulkIngest.work` called with each of these shards."""
 
-    def waiting(self) -> int | None:
-        """Count the messages that no worker has taken yet; None where that cannot be told."""
+    def waiting_plans(self) -> int | None:
+        """Count the messages about planning that no worker has taken yet; None where that cannot be told."""
+
+    def waiting_shards(self) -> int | None:
+        """Count the messages about shards that no worker has taken yet; None where that cannot be told."""

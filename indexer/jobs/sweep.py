@@ -17,7 +17,7 @@ from indexer.db.changes import Changes
 from indexer.db.jobs import Jobs
 from indexer.db.leases import clock
 from indexer.db.lost_work import LostWork
-from indexer.db.models import JobState, utc_now
+from indexer.db.models import JobState
 from indexer.db.recordings import Recordings
 from indexer.db.session import Database
 from indexer.db.shards import Shards
@@ -38,6 +38,9 @@ AT_ONCE = 1000
 
 LATE_S = 600.0
 """Silence after which a shard whose message may be lost is sent again though the broker still has others."""
+
+AT_LEAST = 20
+"""Such shards that one sweep sends again even where the broker seems to hold a message for each."""
 
 CHORES_S = 600.0
 """How often one process looks for what is in no hurry: rows and files whose time is over."""
@@ -93,30 +96,39 @@ class Sweeper:
     def _recover(self) -> int:
         with self._database.read_scope() as session:
             expired = LostWork(session).expired_shards(AT_ONCE)
-        for shard_id in expired:
-            self._send(in_transaction(self._database, partial(_recover, shard_id, self._settings.jobs.tries)), [])
+        freed: list[ShardId] = []
+        try:
+            for shard_id in expired:
+                freed += in_transaction(self._database, partial(_recover, shard_id, self._settings.jobs.tries))
+        finally:
+            self._send(freed, [])  # All at once: a broker that is away costs seconds for each try.
         return len(expired)
 
     def _resend(self) -> int:
         """Send again what the broker seems to have lost.
 
-        An empty broker has lost whatever waits. One that holds fewer messages than there is work has lost some of
-        them, or they are just being taken up: only work that was sent long ago is sent again then, and no more of it
-        than is missing, so that a long queue is not sent twice.
+        An empty queue has lost whatever waits. One that holds fewer messages than there are shards has lost some of
+        them, or they are just being taken up: only shards that were sent long ago are sent again then, and no more of
+        them than are missing, so that a long queue is not sent twice. It may also hold messages that stand for nothing
+        any more (of canceled jobs, or sent twice), behind which a loss does not show: a few are sent in any case.
+        Jobs that wait to be planned are few, and a message too many finds them in somebody's hands.
         """
         try:
-            held = self._queue.waiting()
+            held_plans, held = self._queue.waiting_plans(), self._queue.waiting_shards()
         except Unavailable as error:
             logger.warning("lost messages are looked for when the broker is back: %s", error.code, exc_info=error)
             return 0
 
+        sweep_s = self._settings.jobs.sweep_s
+
         def take(session: Session) -> tuple[list[ShardId], list[JobId]]:
             work = LostWork(session)
-            missing = AT_ONCE if not held else work.waiting_shards() + work.waiting_plans() - held
-            silence_s = 2 * self._settings.jobs.sweep_s if held == 0 else LATE_S
-            before = clock(session) - dt.timedelta(seconds=silence_s)
-            plans = work.resend_plans(before, max(0, min(missing, AT_ONCE)))
-            return work.resend_shards(before, max(0, min(missing - len(plans), AT_ONCE))), plans
+            now = clock(session)
+            soon, late = (now - dt.timedelta(seconds=silence_s) for silence_s in (2 * sweep_s, LATE_S))
+            plans = work.resend_plans(soon if held_plans == 0 else late, AT_ONCE)
+            missing = work.waiting_shards() - held if held else AT_ONCE
+            most = min(missing, AT_ONCE) if missing > 0 else AT_LEAST
+            return work.resend_shards(soon if held == 0 else late, most), plans
 
         shard_ids, job_ids = in_transaction(self._database, take)
         self._send(shard_ids, job_ids)
@@ -129,8 +141,8 @@ class Sweeper:
         return ended + in_transaction(self._database, _fail_dead_runs)
 
     def _do_chores(self) -> int:
-        now = utc_now()
         with self._database.session_scope() as session:
+            now = clock(session)
             LostWork(session).forget_requests(now - dt.timedelta(hours=self._settings.api.idempotency_hours))
         with self._database.session_scope() as session:
             Changes(session).prune(now - dt.timedelta(seconds=CHANGES_KEPT_S))

@@ -128,6 +128,7 @@ def upgrade() -> None:
     with op.batch_alter_table("job_shards") as batch_op:
         batch_op.create_index(batch_op.f("ix_job_shards_job_id_state"), ["job_id", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_shards_state_lease_until"), ["state", "lease_until"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_shards_state_sent_at"), ["state", "sent_at"], unique=False)
     op.create_table(
         "speaker_labels",
         sa.Column("speaker_id", _row_id(), autoincrement=False, nullable=False),
@@ -270,6 +271,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_speaker_labels_label_speaker_id"))
     op.drop_table("speaker_labels")
     with op.batch_alter_table("job_shards") as batch_op:
+        batch_op.drop_index(batch_op.f("ix_job_shards_state_sent_at"))
         batch_op.drop_index(batch_op.f("ix_job_shards_state_lease_until"))
         batch_op.drop_index(batch_op.f("ix_job_shards_job_id_state"))
     op.drop_table("job_shards")

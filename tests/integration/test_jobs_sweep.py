@@ -1,6 +1,7 @@
 """What nobody holds is found: dead workers, lost messages, jobs without an end, rows whose time is over."""
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from indexer.ingest import Ingest
 from indexer.jobs.sweep import CHANGES_KEPT_S, LATE_S, SweepReport
 from indexer.media import MediaStore
 from indexer.settings import Settings
-from indexer.types import GalleryId, ShardId
+from indexer.types import GalleryId, JobId, ShardId
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import (
     ListQueue,
@@ -182,6 +183,70 @@ def test_of_a_long_queue_only_what_is_missing_is_sent_again_and_only_when_it_is_
     assert queue.shards.count(lost) == 1
 
 
+def test_what_is_lost_behind_messages_that_stand_for_nothing_is_sent_again(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue, gallery_id: GalleryId
+) -> None:
+    write_archive(tmp_path / "in", 3)
+    bulk = make_bulk(database, record_settings, queue)
+    job_id = submit(bulk, tmp_path / "in")
+    canceled = [ShardId(1000 + number) for number in range(50)]
+    queue.shards += canceled
+    queue.plans[:] = [JobId(1000)]
+    age(database, LATE_S + 1)
+    assert bulk.sweep().resent == 1
+    assert queue.plans == [JobId(1000), job_id]
+    bulk.plan(queue.plans.pop())
+    assert bulk.sweep().resent == 0
+    (lost,) = queue.shards[len(canceled) :]
+    queue.shards[:] = canceled
+    age(database, LATE_S + 1)
+    assert bulk.sweep().resent == 1
+    assert queue.shards == [*canceled, lost]
+    assert bulk.sweep().resent == 0
+
+
+def test_a_planner_that_died_is_followed_by_another_however_much_waits(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue, gallery_id: GalleryId
+) -> None:
+    write_archive(tmp_path / "in", 1)
+    bulk = make_bulk(database, record_settings, queue)
+    job_id = submit(bulk, tmp_path / "in")
+    queue.plans[:] = [JobId(1000 + number) for number in range(50)]
+    queue.shards += [ShardId(1000 + number) for number in range(50)]
+    with database.session_scope() as session:
+        past = utc_now() - dt.timedelta(seconds=1)
+        session.execute(update(Job).values(state=JobState.PLANNING, lease_token="dead", lease_until=past))
+    assert bulk.sweep().resent == 1
+    assert queue.plans[50:] == [job_id]
+
+
+class CountingQueue(ListQueue):
+    """A queue that knows how often it was asked to send."""
+
+    sent = 0
+
+    def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
+        self.sent += 1
+        super().send_shards(shard_ids)
+
+
+def test_the_shards_of_many_dead_workers_are_sent_at_once(
+    tmp_path: Path, database: Database, record_settings: Settings, gallery_id: GalleryId
+) -> None:
+    write_archive(tmp_path / "in", 5)
+    settings = record_settings.model_copy(update={"jobs": record_settings.jobs.model_copy(update={"shard_files": 1})})
+    counting = CountingQueue()
+    bulk = make_bulk(database, settings, counting)
+    submit(bulk, tmp_path / "in")
+    bulk.plan(counting.plans.pop())
+    for shard_id in counting.shards:
+        take_up(database, shard_id, running=0)
+    counting.shards.clear()
+    counting.sent = 0
+    assert bulk.sweep().recovered == 5
+    assert (counting.sent, len(counting.shards)) == (1, 5)
+
+
 def test_a_planner_that_died_is_followed_by_another(
     tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue, gallery_id: GalleryId
 ) -> None:
@@ -304,7 +369,9 @@ def test_old_answers_and_old_changes_are_forgotten(
     with database.session_scope() as session:
         for key, hours in (("old", 25), ("young", 1)):
             created_at = now - dt.timedelta(hours=hours)
-            session.add(IdempotentRequest(owner="open", key=key, request_sha256="0" * 64, created_at=created_at))
+            session.add(
+                IdempotentRequest(owner="open", key=key, request_sha256="0" * 64, token="0" * 32, created_at=created_at)
+            )
     make_bulk(database, record_settings, queue).sweep()
     with database.session_scope() as session:
         assert session.scalars(select(IdempotentRequest.key)).all() == ["young"]

@@ -64,7 +64,10 @@ class CountingQueue:
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         self.shards += len(shard_ids)
 
-    def waiting(self) -> int | None:
+    def waiting_plans(self) -> int | None:
+        return None
+
+    def waiting_shards(self) -> int | None:
         return None
 
 
