@@ -470,6 +470,17 @@ class JobItem(_Numbered, Base):
     finished_at: Mapped[dt.datetime | None]
 
 
+class ErasedFile(_Numbered, Base):
+    """A file of a job whose recording was erased: a checksum, so that nobody finds what it was called."""
+
+    __tablename__ = "erased_files"
+    __table_args__ = (UniqueConstraint("job_id", "uri_sha256"), _NEVER_REUSE)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    uri_sha256: Mapped[str] = mapped_column(String(64))
+    """Of the job's id and the file's URI: see `indexer.db.erased_files`."""
+
+
 class ApiKey(_Numbered, Base):
     """A key to the API; the secret half is known to its holder only."""
 
@@ -512,12 +523,12 @@ class IdempotentRequest(_Numbered, Base):
 
 
 class WebhookDelivery(_Numbered, Base):
-    """A message about a job's end, until its receiver took it or the tries are used up."""
+    """A message about a job's end, until its receiver took it or the tries are used up; one for each end of a job."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (Index(None, "delivered_at", "next_attempt_at"), _NEVER_REUSE)
 
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     message_id: Mapped[str] = mapped_column(String(64), unique=True)
     url: Mapped[str]
     payload: Mapped[dict[str, Any]] = mapped_column(Document)

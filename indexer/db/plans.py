@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from indexer.db.erased_files import any_erased, erased_among
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, utc_now
 from indexer.db.repositories import batches, insert_if_absent
@@ -115,7 +116,7 @@ class Plans:
             raise LeaseLost(f"job {self._job_id}: another worker plans it, or it was canceled")
 
     def add(self, shards: Sequence[NewShard]) -> tuple[list[ShardId], list[NewItem]]:
-        """Add files that are not yet in the job, in these shards, and those refused already as failed items.
+        """Add files that were never in the job, in these shards, and those refused already as failed items.
 
         Call it after `advance` in the same transaction: that is what keeps a planner who lost the lease from writing.
 
@@ -124,7 +125,7 @@ class Plans:
         list of ShardId
             The shards that hold anything to work on.
         list of NewItem
-            What was in the job already.
+            What was in the job already, or was erased from it.
         """
         now = clock(self._session)
         values = [
@@ -139,13 +140,12 @@ class Plans:
             for item in shard.items:
                 if first.setdefault(item.uri, item) is item:
                     rows.append(_row(self._job_id, shard_id, item))
-        added: set[str] = set()
-        in_shards: Counter[int | None] = Counter()
+        added: dict[str, int | None] = {}
         for some in batches(rows, 1000):
             absent = insert_if_absent(self._session, JobItem).returning(JobItem.uri, JobItem.shard_id)
-            for row in self._session.execute(absent, list(some)):
-                added.add(row.uri)
-                in_shards[row.shard_id] += 1
+            added.update((row.uri, row.shard_id) for row in self._session.execute(absent, list(some)))
+        self._leave_out_erased(added)
+        in_shards = Counter(added.values())
         for shard_id, shard in zip(shard_ids, shards, strict=True):
             if not in_shards[shard_id]:
                 self._session.execute(delete(JobShard).where(JobShard.id == shard_id))
@@ -158,6 +158,22 @@ class Plans:
         self._session.execute(update(Job).where(Job.id == self._job_id).values(counted))
         given = (item for shard in shards for item in shard.items)
         return kept, [item for item in given if item.uri not in added or first[item.uri] is not item]
+
+    def _leave_out_erased(self, added: dict[str, int | None]) -> None:
+        """Take out again what the job knew before it was erased.
+
+        That is asked after the rows were written: an erasure that was under way is over by then, for it held them.
+        """
+        if not added or not any_erased(self._session, self._job_id):
+            return
+        for some in batches(list(added), 1000):
+            for uri in erased_among(self._session, self._job_id, some):
+                self._session.execute(
+                    delete(JobItem)
+                    .where(JobItem.job_id == self._job_id, JobItem.uri == uri)
+                    .execution_options(synchronize_session=False)
+                )
+                del added[uri]
 
     def speakers_of(self, uris: Sequence[str]) -> dict[str, str | None]:
         """Return the speaker that each of these files of the job was planned with."""

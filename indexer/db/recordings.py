@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.bulk_rows import insert_utterances
 from indexer.db.changes import Changes
+from indexer.db.erased_files import remember_erased
 from indexer.db.models import Embedding, Enrollment, Recording, RecordingState, Speaker, Utterance, utc_now
 from indexer.db.repositories import batches, insert_if_absent, require_text, take_out_vectors
 from indexer.db.rows import (
@@ -188,6 +189,7 @@ class Recordings:
             media_keys=(row.media_key,) if row.media_key is not None else (),
         )
         self._session.execute(delete(Recording).where(Recording.id == recording_id))
+        remember_erased(self._session, [recording_id])
         self._session.expire_all()
         return erased
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from indexer.db.changes import Changes, FeedPosition
+from indexer.db.erased_files import remember_erased
 from indexer.db.models import (
     ApiKey,
     Base,
@@ -512,6 +513,7 @@ class Speakers:
                 rows = self._session.execute(empty).all()
                 gone = [RecordingId(row.id) for row in rows]
                 media += [row.media_key for row in rows if row.media_key is not None]
+                remember_erased(self._session, gone)
                 self._session.execute(delete(Recording).where(Recording.id.in_(gone)))
                 recordings += gone
         self._session.execute(delete(Speaker).where(Speaker.id == speaker_id))

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from indexer.db.jobs import Jobs
+from indexer.db.jobs import RESUMED, Jobs
 from indexer.db.models import Job
 from indexer.db.plans import NewItem, NewShard, Plans, reached, stalls
 from indexer.db.repositories import require_name, require_text
@@ -128,9 +128,7 @@ class Planner:
         except Unavailable:
             raise  # The record's own failure says nothing about the source; the lease ends by itself.
         except VoxdexError as error:
-            with self.database.session_scope() as session:
-                if Plans(session, job_id, token).renew(self.settings.lease_s):
-                    Jobs(session).fail(job_id, _keepable(one_line(error)))
+            in_transaction(self.database, partial(self._fail, job_id, token, _keepable(one_line(error))))
         except Exception as error:
             self._stall(job, token, error)  # Nobody foresaw this: it must not be tried for ever.
             raise
@@ -204,7 +202,7 @@ class Planner:
             if not shards:
                 return []
             shard_ids, repeated = plans.add(shards)
-            if contradictions := _contradictions(plans, repeated, job.source):
+            if contradictions := _contradictions(plans, repeated, job):
                 plans.add([NewShard(contradictions)])
             return shard_ids
 
@@ -216,25 +214,31 @@ class Planner:
             return Plans(session, job_id, token).renew(self.settings.lease_s)
 
     def _close(self, job_id: JobId, token: str, finished: bool) -> None:
-        with self.database.session_scope() as session:
+        def close(session: Session) -> bool:
             plans = Plans(session, job_id, token)
             if not finished:
-                again = plans.pause()
-            else:
-                again = False
-                if plans.complete():
-                    Jobs(session).finish_if_done(job_id)
-        if again:
+                return plans.pause()
+            if plans.complete():
+                Jobs(session).finish_if_done(job_id)
+            return False
+
+        if in_transaction(self.database, close):
             send(lambda: self.queue.send_planning(job_id))
+
+    def _fail(self, job_id: JobId, token: str, reason: str, session: Session) -> None:
+        if Plans(session, job_id, token).renew(self.settings.lease_s):
+            Jobs(session).fail(job_id, reason)
 
     def _stall(self, job: Job, token: str, error: Exception) -> None:
         """Count a call that got nowhere; give the job up where that happens again and again."""
-        with self.database.session_scope() as session:
-            plans, jobs = Plans(session, JobId(job.id), token), Jobs(session)
-            tries = plans.stall()
+
+        def stall(session: Session) -> None:
+            tries = Plans(session, JobId(job.id), token).stall()
             if tries is not None and tries >= MAX_STALLS:
                 reason = f"{one_line(error)} ({tries} tries in a row); retry the job when the source is back"
-                jobs.fail(JobId(job.id), _keepable(reason))
+                Jobs(session).fail(JobId(job.id), _keepable(reason))
+
+        in_transaction(self.database, stall)
 
 
 def send(message: Callable[[], None]) -> None:
@@ -294,17 +298,20 @@ def _shortened(uri: str) -> str:
     return f"{content[: MAX_URI_BYTES // 2].decode(errors='ignore')}...{hashlib.sha256(content).hexdigest()}"
 
 
-def _contradictions(plans: Plans, repeated: Sequence[NewItem], source: str) -> list[NewItem]:
+def _contradictions(plans: Plans, repeated: Sequence[NewItem], job: Job) -> list[NewItem]:
     """Make failed items of the rows that name another speaker for a file than an earlier row does."""
     known = plans.speakers_of(sorted({item.uri for item in repeated if item.line is not None and item.speaker}))
+    read_again = RESUMED in job.options
     failed = []
     for item in repeated:
-        # Erased files are not known, and where nobody is named any more somebody was erased.
-        earlier = known.get(item.uri)
-        if item.line is not None and item.speaker and earlier and item.speaker != earlier:
+        if item.line is None or not item.speaker or item.uri not in known:  # No row that names somebody, or erased.
+            continue
+        earlier = known[item.uri]
+        # Where a job is read again and an earlier row names nobody, that may be because the speaker was erased.
+        if item.speaker != earlier and (earlier is not None or not read_again):
             error = Conflict(
                 f"line {item.line}: {item.uri} is {item.speaker!r} here and {earlier!r} in an earlier line; "
                 "name one speaker a file"
             )
-            failed.append(NewItem(place(source, item.line), error_code=error.code, error_message=one_line(error)))
+            failed.append(NewItem(place(job.source, item.line), error_code=error.code, error_message=one_line(error)))
     return failed

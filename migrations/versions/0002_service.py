@@ -130,6 +130,16 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_shards_state_lease_until"), ["state", "lease_until"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_shards_state_sent_at"), ["state", "sent_at"], unique=False)
     op.create_table(
+        "erased_files",
+        sa.Column("id", _row_id(), nullable=False),
+        sa.Column("job_id", _row_id(), nullable=False),
+        sa.Column("uri_sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_erased_files_job_id_jobs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erased_files")),
+        sa.UniqueConstraint("job_id", "uri_sha256", name=op.f("uq_erased_files_job_id_uri_sha256")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
         "speaker_labels",
         sa.Column("speaker_id", _row_id(), autoincrement=False, nullable=False),
         sa.Column("label", sa.String(length=200), nullable=False),
@@ -156,7 +166,6 @@ def upgrade() -> None:
             ["job_id"], ["jobs.id"], name=op.f("fk_webhook_deliveries_job_id_jobs"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
-        sa.UniqueConstraint("job_id", name=op.f("uq_webhook_deliveries_job_id")),
         sa.UniqueConstraint("message_id", name=op.f("uq_webhook_deliveries_message_id")),
         sqlite_autoincrement=True,
     )
@@ -166,6 +175,7 @@ def upgrade() -> None:
             ["delivered_at", "next_attempt_at"],
             unique=False,
         )
+        batch_op.create_index(batch_op.f("ix_webhook_deliveries_job_id"), ["job_id"], unique=False)
     with op.batch_alter_table("galleries", table_kwargs=AUTOINCREMENT) as batch_op:
         batch_op.add_column(sa.Column("identification_threshold", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("verification_threshold", sa.Double(), nullable=True))
@@ -265,11 +275,13 @@ def downgrade() -> None:
         batch_op.drop_column("verification_threshold")
         batch_op.drop_column("identification_threshold")
     with op.batch_alter_table("webhook_deliveries") as batch_op:
+        batch_op.drop_index(batch_op.f("ix_webhook_deliveries_job_id"))
         batch_op.drop_index(batch_op.f("ix_webhook_deliveries_delivered_at_next_attempt_at"))
     op.drop_table("webhook_deliveries")
     with op.batch_alter_table("speaker_labels") as batch_op:
         batch_op.drop_index(batch_op.f("ix_speaker_labels_label_speaker_id"))
     op.drop_table("speaker_labels")
+    op.drop_table("erased_files")
     with op.batch_alter_table("job_shards") as batch_op:
         batch_op.drop_index(batch_op.f("ix_job_shards_state_sent_at"))
         batch_op.drop_index(batch_op.f("ix_job_shards_state_lease_until"))

@@ -1,24 +1,29 @@
 """An ended job is taken up with what failed and with nothing else, whatever its size; on both databases."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 import indexer.db.retries
-from indexer.db.models import Job, JobItemState, JobState
+from indexer.db.models import ErasedFile, Job, JobItemState, JobState
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Galleries, Speakers
 from indexer.db.session import Database
+from indexer.db.traces import Traces
 from indexer.errors import Conflict
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.planning import Planner
 from indexer.jobs.source import Cursor, Listed, SourceEntry
 from indexer.settings import JobSettings, Settings
-from indexer.types import JobId
+from indexer.types import GalleryId, JobId, RecordingId, SpeakerId
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import (
     ListQueue,
+    counts,
     items_of,
     job_of,
     make_bulk,
@@ -27,6 +32,7 @@ from tests.job_kit import (
     shards_of,
     submit,
     work_off,
+    write_archive,
 )
 
 
@@ -116,6 +122,66 @@ def test_a_refusal_to_try_again_comes_at_once(
         with pytest.raises(Conflict):
             bulk.retry_failed(job_id)
     assert time.monotonic() - started < 0.5
+
+
+def test_a_job_that_is_read_again_passes_over_what_was_erased_and_keeps_its_counts(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    write_archive(tmp_path / "in", 4)
+    manifest = tmp_path / "list.csv"
+    rows = "uri,speaker,recorded_at\nin/00000.wav,,\nin/00001.wav,ann lee,\nin/00002.wav,bob,\n"
+    manifest.write_text(rows + "in/00003.wav,,never\n")
+    job_id = submit(bulk, manifest)
+    work_off(bulk, queue)
+    items = items_of(database, job_id)
+    with database.session_scope() as session:
+        gallery_id = GalleryId(Galleries(session).by_name("archive").id)
+        Recordings(session).delete(RecordingId(items["00000.wav"].recording_id or 0))
+        speakers = Speakers(session)
+        speakers.delete(SpeakerId(speakers.by_name(gallery_id, "ann lee").id))
+    # Another row names a file of each again: a changed manifest is read from its first row.
+    manifest.write_text(rows + "in/00003.wav,,2026-03-01\nin/00001.wav,carl,\nin/00000.wav,,\n")
+    assert bulk.retry_failed(job_id) == 1
+    work_off(bulk, queue)
+    assert set(items_of(database, job_id)) == {"00002.wav", "00003.wav"}
+    assert counts(database)["recordings"] == 2
+    job = job_of(database, job_id)
+    assert (job.state, job.found, job.done, job.failed) == (JobState.SUCCEEDED, 4, 4, 0)
+    with database.read_scope() as session:
+        kept = session.scalars(select(ErasedFile.uri_sha256)).all()
+        assert len(kept) == 2
+        # The checksum is of no use to whoever has a list of paths and not the job.
+        assert hashlib.sha256(str(tmp_path / "in" / "00000.wav").encode()).hexdigest() not in kept
+
+
+def test_no_trace_of_an_erased_file_stays_with_a_job_that_cannot_be_read_again(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    write_archive(tmp_path / "in", 2)
+    job_id = submit(bulk, tmp_path / "in")
+    work_off(bulk, queue)
+    with database.session_scope() as session:
+        Recordings(session).delete(RecordingId(items_of(database, job_id)["00000.wav"].recording_id or 0))
+    with database.read_scope() as session:
+        assert session.scalars(select(ErasedFile.id)).all() == []
+
+
+def test_a_row_that_names_an_erased_speaker_is_no_contradiction_when_it_is_read_again(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    write_archive(tmp_path / "in", 2)
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("uri,speaker,recorded_at\nin/00000.wav,ann lee,\nin/00001.wav,,never\n")
+    job_id = submit(bulk, manifest)
+    work_off(bulk, queue)
+    with database.session_scope() as session:
+        Traces(session, GalleryId(Galleries(session).by_name("archive").id)).forget_name("ann lee")
+    bulk.retry_failed(job_id)
+    work_off(bulk, queue)
+    items = items_of(database, job_id)
+    assert set(items) == {"00000.wav", "list.csv:3"}
+    assert not [item.uri for item in items.values() if "ann lee" in (item.error_message or "")]
+    require_counters_equal_items(database, job_id)
 
 
 def test_the_way_to_where_the_last_call_stopped_is_none_of_a_calls_time(
