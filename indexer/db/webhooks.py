@@ -36,24 +36,24 @@ class Deliveries:
     def add(self, job: Job) -> None:
         """Note that a job's end is to be reported; call it in the transaction that ends the job, after its last change.
 
-        A job without `webhook_url` needs no report. One that ended before and was taken up again gets a new message;
-        the same end noted twice stays one message.
+        A job without `webhook_url` needs no report. One that ended before and was taken up again gets a message of its
+        own, whatever became of the first; the same end noted twice stays one message.
         """
         self._session.flush()
         self._session.refresh(job)  # The counters may have been changed by statements that the object has not seen.
         if job.webhook_url is None:
             return
         payload = _payload(job)
-        known = self._session.scalars(select(WebhookDelivery).where(WebhookDelivery.job_id == job.id)).one_or_none()
-        if known is None:
-            known = WebhookDelivery(job_id=job.id, url=job.webhook_url, payload=payload, message_id="")
-            self._session.add(known)
-        elif known.payload == payload:
+        last = (
+            select(WebhookDelivery.payload)
+            .where(WebhookDelivery.job_id == job.id)
+            .order_by(WebhookDelivery.id.desc())
+            .limit(1)
+        )
+        if self._session.scalars(last).one_or_none() == payload:
             return
-        known.message_id = f"msg_{uuid.uuid4().hex}"
-        known.url, known.payload = job.webhook_url, payload
-        known.attempts, known.next_attempt_at = 0, utc_now()
-        known.delivered_at, known.last_error = None, None
+        message_id = f"msg_{uuid.uuid4().hex}"
+        self._session.add(WebhookDelivery(job_id=job.id, url=job.webhook_url, payload=payload, message_id=message_id))
         self._session.flush()
 
     def any_due(self, now: dt.datetime) -> bool:
@@ -111,12 +111,11 @@ class Deliveries:
         self._end(claim, next_attempt_at=next_attempt_at, last_error=error[:500])
 
     def _end(self, claim: ClaimedDelivery, **values: Any) -> None:
-        # A claim that ran out, or a job that ended anew meanwhile, has another attempt or message: leave it alone.
+        # A claim that ran out has another attempt: leave it alone.
         self._session.execute(
             update(WebhookDelivery)
             .where(
                 WebhookDelivery.id == claim.id,
-                WebhookDelivery.message_id == claim.message_id,
                 WebhookDelivery.attempts == claim.attempt,
             )
             .values(**values)

@@ -240,6 +240,18 @@ def test_a_job_that_is_taken_up_again_ends_with_a_message_of_its_own(
     assert json.loads(second.body)["type"] == "job.succeeded"
 
 
+def test_an_end_that_nobody_was_told_of_is_told_though_the_job_was_taken_up_again(
+    database: Database, settings: Settings, receiver: Receiver
+) -> None:
+    job_id = _ended_job(database, receiver.url, state=JobState.SUCCEEDED_WITH_ERRORS)
+    with database.session_scope() as session:
+        Jobs(session).finish(job_id, JobState.SUCCEEDED)
+        Deliveries(session).add(Jobs(session).get(job_id))
+    assert deliver_due(database, settings) == DeliveryReport(delivered=2)
+    told = {message.headers["webhook-id"]: json.loads(message.body)["type"] for message in receiver.received}
+    assert sorted(told.values()) == ["job.succeeded", "job.succeeded_with_errors"]
+
+
 def test_a_failure_that_nobody_foresaw_costs_its_own_message_only(
     database: Database, settings: Settings, receiver: Receiver
 ) -> None:
