@@ -120,6 +120,11 @@ class ProbeSettings(_Group):
     queue: int = Field(default=256, ge=1, description="probes that may wait; more are refused with 503")
     batch: int = Field(default=16, ge=1, le=256, description="most probes in one pass through the network")
     timeout_s: float = Field(default=60.0, gt=0, description="longest wait for an embedding")
+    max_bytes: int = Field(
+        default=128 << 20,
+        ge=1_000_000,
+        description="bytes of audio that one API process may have in the broker's memory; more are refused with 503",
+    )
 
 
 class MediaSettings(_Group):

@@ -67,10 +67,14 @@ class CeleryQueue:
                 self._app.send_task(task, args=[number], producer=producer)
 
 
-def connect_redis(settings: Settings, *, longest_answer_s: float = SOCKET_S) -> Redis:
-    """Make a client of the broker's Redis; nothing is connected yet."""
+def connect_redis(settings: Settings, *, longest_answer_s: float = SOCKET_S, connections: int = 100) -> Redis:
+    """Make a client of the broker's Redis, for so many threads at once; nothing is connected yet."""
     return Redis.from_url(
-        broker_url(settings), socket_connect_timeout=CONNECT_S, socket_timeout=longest_answer_s, socket_keepalive=True
+        broker_url(settings),
+        socket_connect_timeout=CONNECT_S,
+        socket_timeout=longest_answer_s,
+        socket_keepalive=True,
+        max_connections=connections,
     )
 
 

@@ -8,13 +8,17 @@ import json
 import logging
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from celery import Celery
+from redis.exceptions import OutOfMemoryError
 
 from indexer.encoders_in_use import EncodersInUse
 from indexer.errors import CorruptArtifact, EncoderMismatch, Overloaded, Unavailable, VoxdexError, one_line
@@ -28,6 +32,9 @@ logger = logging.getLogger(__name__)
 _LENGTH = struct.Struct("<I")
 _GRACE_S = 10.0
 """What a key outlives the wait by, and a socket the answer."""
+
+_SPARE_CONNECTIONS = 16
+"""Connections beyond those of the probes that may wait: for counting and cleaning up."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class RemoteEncoder:
     Parameters
     ----------
     settings : Settings
-        With a broker; `probes.timeout_s` bounds each call and `probes.queue` what may wait.
+        With a broker; `probes.timeout_s` bounds each call, `probes.queue` and `probes.max_bytes` what may wait.
     name : str
         The encoder's name in the registry of the workers.
     front_end : str, optional
@@ -58,12 +65,20 @@ class RemoteEncoder:
     ) -> None:
         self._probes = settings.probes
         self._app: Celery = make_app(settings)
-        self._redis = connect_redis(settings, longest_answer_s=settings.probes.timeout_s + _GRACE_S)
+        # A thread that waits for its answer holds a connection.
+        self._redis = connect_redis(
+            settings,
+            longest_answer_s=settings.probes.timeout_s + _GRACE_S,
+            connections=settings.probes.queue + _SPARE_CONNECTIONS,
+        )
         self._name = name
         self._front_end = front_end
         self._expected = expected
         self._described: _Described | None = None
         self._describing = threading.Lock()
+        self._undescribed: tuple[float, VoxdexError] | None = None
+        self._counting = threading.Lock()
+        self._bytes_sent = 0
 
     @property
     def id(self) -> EncoderId:
@@ -109,10 +124,42 @@ class RemoteEncoder:
         self._redis.close()
 
     def _describe(self) -> _Described:
-        with self._describing:
-            if self._described is None:
+        """Ask once for all who wait; where that fails, it has failed for each of them."""
+        began, timeout_s = time.monotonic(), self._probes.timeout_s
+        described = self._described
+        if described is not None:
+            return described
+        if not self._describing.acquire(timeout=timeout_s):
+            raise _no_answer(timeout_s)
+        try:
+            if self._described is not None:
+                return self._described
+            if self._undescribed is not None and self._undescribed[0] >= began:
+                raise copy(self._undescribed[1])
+            try:
                 self._described, _ = self._ask([], raw=False)
+            except VoxdexError as error:
+                self._undescribed = time.monotonic(), copy(error)
+                raise
             return self._described
+        finally:
+            self._describing.release()
+
+    @contextmanager
+    def _room_for(self, size: int) -> Iterator[None]:
+        """Hold what lies in the broker's memory below the limit; a request is never too large by itself."""
+        limit = self._probes.max_bytes
+        with self._counting:
+            if self._bytes_sent and self._bytes_sent + size > limit:
+                raise Overloaded(
+                    f"{self._bytes_sent} bytes of audio wait for a worker, the limit is {limit}: try again"
+                )
+            self._bytes_sent += size
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._bytes_sent -= size
 
     def _ask(self, waveforms: Sequence[Waveform], *, raw: bool) -> tuple[_Described, Vectors]:
         head = {"name": self._name, "front_end": self._front_end, "expected": self._expected, "raw": raw}
@@ -120,7 +167,7 @@ class RemoteEncoder:
         request_id = uuid.uuid4().hex
         question, answer = _keys(request_id)
         timeout_s = self._probes.timeout_s
-        with translated_errors():
+        with translated_errors(), self._room_for(sum(array.nbytes for array in arrays)):
             waiting = self._redis.llen(PROBES)
             if waiting >= self._probes.queue:
                 raise Overloaded(f"{waiting} probes wait for a worker, the limit is {self._probes.queue}: try again")
@@ -128,13 +175,12 @@ class RemoteEncoder:
                 self._redis.set(question, _pack(head, arrays), px=_milliseconds(timeout_s + _GRACE_S))
                 self._app.send_task(EMBED_PROBES, args=[request_id], expires=timeout_s)
                 found = cast("list[bytes] | None", self._redis.blpop([answer], timeout=timeout_s))
+            except OutOfMemoryError as error:
+                raise Overloaded("the broker's memory is full of audio and messages: try again") from error
             finally:
                 self._redis.delete(question, answer)
         if found is None:
-            raise Overloaded(
-                f"no worker embedded the probe within {timeout_s:g} s: start more of `voxdex worker --queues probes`",
-                retry_after_s=5.0,
-            )
+            raise _no_answer(timeout_s)
         told, vectors = _unpack(found[1])
         if "error" in told:
             raise _error(told["error"], told["message"])
@@ -194,6 +240,13 @@ class ProbeDesk:
             pipeline.rpush(key, reply)
             pipeline.pexpire(key, _milliseconds(self._kept_s))
             pipeline.execute()
+
+
+def _no_answer(timeout_s: float) -> Overloaded:
+    return Overloaded(
+        f"no worker embedded the probe within {timeout_s:g} s: start more of `voxdex worker --queues probes`",
+        retry_after_s=5.0,
+    )
 
 
 def _keys(request_id: str) -> tuple[str, str]:

@@ -1,7 +1,9 @@
 """Voices of requests, embedded by a real worker process over a real Redis."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from indexer.errors import EncoderMismatch, Overloaded, TooLittleSpeech, Unavail
 from indexer.settings import Settings, load_settings
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Waveform
 from tests.formats.audio_samples import speech_like
-from tests.worker_kit import environment_of, running_worker
+from tests.worker_kit import environment_of, eventually, running_worker
 from worker.app import PROBES
 from worker.client import connect_redis
 from worker.probes import RemoteEncoder
@@ -102,6 +104,76 @@ def test_more_probes_than_may_wait_are_refused_at_once(settings: Settings, wavef
         with pytest.raises(Overloaded, match="2 probes wait"):
             remote.embed(waveforms)
     finally:
+        remote.close()
+        redis.close()
+
+
+def test_all_who_wait_for_the_same_answer_wait_as_long_as_one(unheard: RemoteEncoder) -> None:
+    def ask() -> float:
+        began = time.monotonic()
+        with pytest.raises(Overloaded, match="no worker"):
+            _ = unheard.dim
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(12) as pool:
+        waits_s = [waiting.result() for waiting in [pool.submit(ask) for _ in range(12)]]
+    assert max(waits_s) < 6 * 0.3  # In turn they would take 12 times the wait of one.
+
+
+def test_more_threads_than_a_usual_pool_has_connections_may_wait(settings: Settings, waveforms: list[Waveform]) -> None:
+    remote = RemoteEncoder(impatient(settings, timeout_s=3.0), name=NAME)
+    together = threading.Barrier(120)
+
+    def ask() -> str:
+        together.wait()
+        try:
+            remote.embed(waveforms[:1])
+        except Unavailable as error:
+            return str(error)
+        return "answered"
+
+    try:
+        with ThreadPoolExecutor(120) as pool:
+            told = {waiting.result() for waiting in [pool.submit(ask) for _ in range(120)]}
+    finally:
+        remote.close()
+    assert len(told) == 1
+    assert "no worker embedded the probe" in told.pop()
+
+
+def test_audio_that_would_fill_the_brokers_memory_is_refused_at_once(settings: Settings) -> None:
+    remote = RemoteEncoder(impatient(settings, timeout_s=2.0, max_bytes=1 << 20), name=NAME)
+    large, small = np.zeros(300_000, dtype=np.float32), np.zeros(1000, dtype=np.float32)
+
+    def ask() -> None:
+        with pytest.raises(Overloaded, match="no worker"):
+            remote.embed([large])  # By itself it may be larger than the limit.
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(ask)
+            assert eventually(lambda: not nothing_is_left(settings), within_s=10)
+            began = time.monotonic()
+            with pytest.raises(Overloaded, match="1200000 bytes of audio wait"):
+                remote.embed([small])
+            assert time.monotonic() - began < 1
+            first.result()
+        with pytest.raises(Overloaded, match="no worker"):
+            remote.embed([small])
+    finally:
+        remote.close()
+
+
+def test_a_broker_whose_memory_is_full_is_overloaded(settings: Settings, waveforms: list[Waveform]) -> None:
+    redis = connect_redis(settings)
+    remote = RemoteEncoder(impatient(settings), name=NAME)
+    try:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", 1)
+        with pytest.raises(Overloaded, match="memory is full"):
+            remote.embed(waveforms)
+    finally:
+        redis.config_set("maxmemory", 0)
         remote.close()
         redis.close()
 
