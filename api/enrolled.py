@@ -81,13 +81,16 @@ class EnrolledGallery:
         wanted = tuple(sorted(set(labels or ())))
         return EnrolledView(self, self._with_labels(loaded, wanted), wanted, fresh=loaded.seq >= head.position.speakers)
 
-    def follow(self, head: GalleryHead) -> None:
-        """Load again if the record has moved, but not so often that little else gets done."""
+    def outdated(self, head: GalleryHead) -> bool:
+        """Tell whether to load again: the record has moved, and so much else was done since that there is time."""
         loaded = self._loaded
         if loaded is None or loaded.seq == head.position.speakers:
-            return
-        if time.monotonic() - self._loaded_at >= self._load_s / _RELOADING_SHARE:
-            self.load(newer_than=loaded)
+            return False
+        return time.monotonic() - self._loaded_at >= self._load_s / _RELOADING_SHARE
+
+    def refresh(self) -> None:
+        """Load again."""
+        self.load(newer_than=self._loaded)
 
     def require(self, head: GalleryHead) -> None:
         """Load again unless what is loaded is as new as `head`."""

@@ -51,28 +51,41 @@ class LiveGallery:
         self.enrolled = EnrolledGallery(database, head.id, head.encoder_id)
         self.enrolled.load()
         self.gone = False
+        self._deleted = False
         self._on_gone = on_gone
         self._home = services.settings.home
         self._head = head
         self._in_step_at = started
 
-    def follow(self, head: GalleryHead) -> None:
-        """Apply what was committed until now."""
+    def look(self, head: GalleryHead) -> bool:
+        """Take note of where the record is, and tell whether the index is not there yet."""
         if self.gone:
-            return
+            return False
         if head.encoder_id != self.encoder_id:
             self.leave()
-            return
+            return False
         asked = time.monotonic()
         self._head = head
         if self.indexed.position != head.position.vectors:
-            self.indexed.follow()
+            return True
         self._in_step_at = asked
+        return False
+
+    def follow(self, head: GalleryHead) -> None:
+        """Apply what was committed until now."""
+        asked = time.monotonic()
+        if self.look(head):
+            self.indexed.follow()
+            self._in_step_at = asked
+
+    def outdated(self) -> bool:
+        """Tell whether it is time to load again who is enrolled."""
+        return not self.gone and self.enrolled.outdated(self._head)
 
     def refresh(self) -> None:
         """Load who is enrolled again, if that has changed."""
         if not self.gone:
-            self.enrolled.follow(self._head)
+            self.enrolled.refresh()
 
     def catch_up(self, head: GalleryHead) -> None:
         """Come into step with the record in every respect before returning."""
@@ -81,8 +94,11 @@ class LiveGallery:
 
     def keep(self, *, closing: bool = False) -> None:
         """Write index files if it is time to."""
-        if not self.gone:
-            self.indexed.keep(closing=closing)
+        if self.gone:
+            return
+        self.indexed.keep(closing=closing)
+        if self._deleted:  # Meanwhile: what was written came too late to be deleted.
+            feed.drop(self._home, self.gallery_id)
 
     def leave(self) -> None:
         """Answer no more: the next request opens what is there then."""
@@ -91,6 +107,7 @@ class LiveGallery:
 
     def forsake(self) -> None:
         """Answer no more and delete the files: the gallery was deleted."""
+        self._deleted = True
         self.leave()
         feed.drop(self._home, self.gallery_id)
 
@@ -191,8 +208,9 @@ class LiveGalleries:
         with self._guard:
             live = self._open.get(gallery_id)
         if live is not None:
-            live.leave()
-        feed.drop(self._services.settings.home, gallery_id)
+            live.forsake()
+        else:
+            feed.drop(self._services.settings.home, gallery_id)
 
     def lag(self) -> list[GalleryLag]:
         """Say how far behind the record each open gallery is."""

@@ -1,15 +1,17 @@
 """Keep open indexes in step with the record while other processes write, and keep their files tidy.
 
-The follower asks the record a few times a second how far each gallery has got and applies what is new. What takes
-longer than a change may wait has threads of its own: one loads what answers need beside vectors (who is enrolled), one
-writes files, soon after a deletion, because an erased voice must not stay in them, and now and then after additions, so
-that the next start is quick.
+One thread asks the record a few times a second how far each gallery has got, and hands what is new to others, so that
+no gallery waits for the long work of another (a comparison with the whole record, loading who is enrolled, deleting
+files). One more writes files, soon after a deletion, because an erased voice must not stay in them, and now and then
+after additions, so that the next start is quick.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -40,6 +42,12 @@ SAVE_AT_LEAST = 1000
 
 _WRITING_SHARE = 0.2
 """Most of the time that rewriting the files of an index takes, when deletions never end."""
+
+_WORKERS = 8
+"""Galleries that come into step at the same time."""
+
+_LONGEST_PAUSE_S = 30.0
+"""What fails again and again is tried as rarely as this: it may compare a whole gallery each time."""
 
 _REPEAT_S = 60.0
 """The same trouble of the same gallery is logged as often as this."""
@@ -114,12 +122,20 @@ class Follower(Protocol):
 
     gallery_id: GalleryId
 
+    def look(self, head: GalleryHead) -> bool:
+        """Take note of where the record is, and tell at once whether there is something to follow."""
+        ...
+
     def follow(self, head: GalleryHead) -> None:
         """Come into step with the record; `head` says where it is."""
         ...
 
+    def outdated(self) -> bool:
+        """Tell at once whether it is time to refresh."""
+        ...
+
     def refresh(self) -> None:
-        """Load again what else of the record is kept in memory, if it has changed."""
+        """Load again what else of the record is kept in memory."""
         ...
 
     def keep(self) -> None:
@@ -129,6 +145,15 @@ class Follower(Protocol):
     def forsake(self) -> None:
         """Stop: the gallery is gone, or is of another encoder now."""
         ...
+
+
+@dataclass
+class _Trouble:
+    """Work on a gallery that failed when it was last tried."""
+
+    again_at: float
+    pause_s: float
+    logged_at: float
 
 
 class FeedWatch:
@@ -148,14 +173,12 @@ class FeedWatch:
         self._guard = threading.Lock()
         self._followers: dict[GalleryId, Follower] = {}
         self._stop = threading.Event()
-        self._complained: dict[tuple[str, GalleryId | None], float] = {}
+        self._busy: set[tuple[str, GalleryId]] = set()
+        self._trouble: dict[tuple[str, GalleryId | None], _Trouble] = {}
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="index-follower")
         self._threads = [
             threading.Thread(target=self._every, args=(work,), name=name, daemon=True)
-            for name, work in (
-                ("index-follower", self.poll),
-                ("index-refresher", self._refresh),
-                ("index-keeper", self._keep),
-            )
+            for name, work in (("index-watch", self.poll), ("index-keeper", self._keep))
         ]
         for thread in self._threads:
             thread.start()
@@ -166,7 +189,7 @@ class FeedWatch:
             self._followers[follower.gallery_id] = follower
 
     def poll(self) -> None:
-        """Look at the record once, and bring into step what is not; trouble with one gallery stops no other."""
+        """Look at the record once, and have others bring into step what is not."""
         followers = self._all()
         if not followers:
             return
@@ -175,53 +198,89 @@ class FeedWatch:
         for follower in followers:
             head = heads.get(follower.gallery_id)
             if head is None:
-                self._remove(follower)
-                self._guarded(follower.gallery_id, "close", follower.forsake)
-            else:
-                self._guarded(follower.gallery_id, "follow", partial(follower.follow, head))
+                self._start(follower, "close", partial(self._part, follower))
+                continue
+            if follower.look(head):
+                self._start(follower, "follow", partial(follower.follow, head))
+            if follower.outdated():
+                self._start(follower, "load who is enrolled", follower.refresh)
 
     def close(self) -> None:
         """End the threads; what they are doing is finished first."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._workers.shutdown(cancel_futures=True)
 
     def _every(self, work: Callable[[], None]) -> None:
         while not self._stop.wait(self._poll_s):
             self._guarded(None, "look at the record", work)
 
-    def _refresh(self) -> None:
-        for follower in self._all():
-            self._guarded(follower.gallery_id, "load who is enrolled", follower.refresh)
-
     def _keep(self) -> None:
         for follower in self._all():
-            self._guarded(follower.gallery_id, "write the files", follower.keep)
+            with self._guard:
+                pauses = self._pauses(("write the files", follower.gallery_id))
+            if not pauses:
+                self._guarded(follower.gallery_id, "write the files", follower.keep)
 
     def _all(self) -> Sequence[Follower]:
         with self._guard:
             return list(self._followers.values())
 
-    def _remove(self, follower: Follower) -> None:
+    def _start(self, follower: Follower, what: str, work: Callable[[], None]) -> None:
+        """Have something done, unless it is being done."""
+        key = (what, follower.gallery_id)
+        with self._guard:
+            if key in self._busy or self._pauses(key):
+                return
+            self._busy.add(key)
+        self._workers.submit(self._finish, key, work)
+
+    def _finish(self, key: tuple[str, GalleryId], work: Callable[[], None]) -> None:
+        try:
+            self._guarded(key[1], key[0], work)
+        finally:
+            with self._guard:
+                self._busy.discard(key)
+
+    def _part(self, follower: Follower) -> None:
+        """Let a follower go, once its files are deleted: until then it is tried again."""
+        follower.forsake()
         with self._guard:
             if self._followers.get(follower.gallery_id) is follower:
                 del self._followers[follower.gallery_id]
+            for key in [key for key in self._trouble if key[1] == follower.gallery_id]:
+                del self._trouble[key]
+
+    def _pauses(self, key: tuple[str, GalleryId | None]) -> bool:
+        trouble = self._trouble.get(key)
+        return trouble is not None and time.monotonic() < trouble.again_at
 
     def _guarded(self, gallery_id: GalleryId | None, what: str, work: Callable[[], None]) -> None:
         """Do something that may fail today and work tomorrow; these threads run as long as the process does."""
+        key = (what, gallery_id)
         try:
             work()
         except Exception as error:
-            now = time.monotonic()
-            if now - self._complained.get((what, gallery_id), -_REPEAT_S) < _REPEAT_S:
-                return
-            self._complained[what, gallery_id] = now
-            logger.warning(
-                "gallery %s: could not %s: %s; trying again",
-                "-" if gallery_id is None else gallery_id,
-                what,
-                error.code if isinstance(error, VoxdexError) else type(error).__name__,
-                exc_info=error,
-            )
+            if self._is_to_be_logged(key):
+                logger.warning(
+                    "gallery %s: could not %s: %s; trying again",
+                    "-" if gallery_id is None else gallery_id,
+                    what,
+                    error.code if isinstance(error, VoxdexError) else type(error).__name__,
+                    exc_info=error,
+                )
         else:
-            self._complained.pop((what, gallery_id), None)
+            with self._guard:
+                self._trouble.pop(key, None)
+
+    def _is_to_be_logged(self, key: tuple[str, GalleryId | None]) -> bool:
+        """Note that something failed, which is not tried again at once."""
+        now = time.monotonic()
+        with self._guard:
+            before = self._trouble.get(key)
+            pause_s = self._poll_s if before is None else min(2 * before.pause_s, _LONGEST_PAUSE_S)
+            quiet = before is not None and now - before.logged_at < _REPEAT_S
+            logged_at = before.logged_at if before is not None and quiet else now
+            self._trouble[key] = _Trouble(now + pause_s, pause_s, logged_at)
+        return not quiet

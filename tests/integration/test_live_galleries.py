@@ -254,6 +254,26 @@ def test_a_gallery_deleted_by_another_process_is_gone_here_with_its_files(
     assert named(live.get("archive"), ANN) is None
 
 
+def test_files_that_were_being_written_when_their_gallery_was_deleted_go_too(
+    live: LiveGalleries, record_settings: Settings, database: Database, gallery: GalleryId
+) -> None:
+    live.get("archive")
+    opened, folder = live._open[gallery], index_folder(record_settings.home, gallery)
+
+    class WritesSlowly:
+        """Is still at it when the gallery is deleted."""
+
+        def keep(self, *, closing: bool) -> None:
+            with database.session_scope() as session:
+                Galleries(session).delete(gallery)
+            live.dropped(gallery)
+            folder.mkdir(parents=True)
+
+    vars(opened)["indexed"] = WritesSlowly()
+    opened.keep()
+    assert not folder.exists()
+
+
 def test_an_erased_voice_leaves_the_files_soon_and_not_once_for_every_row(
     live: LiveGalleries, record_settings: Settings, database: Database, gallery: GalleryId
 ) -> None:

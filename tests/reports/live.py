@@ -158,12 +158,18 @@ def visible(settings: Settings, *, batches: int = 120) -> None:
             with database.read_scope() as session:
                 self.head = Galleries(session).heads([gallery])[gallery]
 
-        def follow(self, head: GalleryHead) -> None:
+        def look(self, head: GalleryHead) -> bool:
             self.head = head
+            return followed.position != head.position.vectors
+
+        def follow(self, head: GalleryHead) -> None:
             followed.follow()
 
+        def outdated(self) -> bool:
+            return known.outdated(self.head)
+
         def refresh(self) -> None:
-            known.follow(self.head)
+            known.refresh()
 
         def keep(self) -> None:
             followed.keep()
