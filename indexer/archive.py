@@ -1,20 +1,18 @@
 """What a user points at -> the recordings to ingest, with the speaker each one names."""
 
-import csv
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import regex
 
 from indexer.audio.sniff import looks_like_audio
-from indexer.errors import InvalidRequest, NotFound, one_line
+from indexer.errors import Conflict, InvalidRequest, NotFound, VoxdexError, about, one_line
 from indexer.folder_walk import UnreadableFolder, walk
-
-MANIFEST_SUFFIX = ".csv"
-_PATH_COLUMNS = ("path", "uri", "file")
+from indexer.jobs.uris import local_path, normal_uri, require_short, scheme_of
+from indexer.manifests import MANIFEST_SUFFIXES, ManifestRow, NumberedRow, place, read_rows
 
 SEARCH_S = 0.1
 """Longest that a speaker's pattern may search one path: some patterns would take for ever."""
@@ -56,12 +54,23 @@ def as_text(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row of a manifest of which nothing can be made."""
+
+    place: str
+    """The manifest and the number of the line."""
+    error: VoxdexError
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """The files found, in a stable order, how many others lay beside them, and the folders that could not be listed."""
+    """The files found, in a stable order, how many others lay beside them, and what could not be read."""
 
     files: tuple[ArchiveFile, ...]
     ignored: int
     unreadable: tuple[str, ...] = ()
+    """Folders that could not be listed."""
+    refused: tuple[RefusedRow, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -88,8 +97,8 @@ def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
 
     `none`; `parent` or `parent:N` (the N-th folder above the file; LibriSpeech is parent:2); `regex:PATTERN`
     (the group named speaker, else the first group, searched in the absolute path with forward slashes; no match
-    leaves the recording unnamed, and a search longer than `SEARCH_S` makes it unusable); `csv:FILE` (columns path and
-    speaker).
+    leaves the recording unnamed, and a search longer than `SEARCH_S` makes it unusable); `csv:FILE` (a manifest with
+    the columns path and speaker).
 
     Parameters
     ----------
@@ -99,7 +108,8 @@ def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
     Raises
     ------
     InvalidRequest
-        If the text is none of these, the pattern is no regular expression or has no group, or the CSV is unusable.
+        If the text is none of these, the pattern is no regular expression or has no group, or any row of the CSV is
+        unusable.
     NotFound
         If the CSV does not exist.
     """
@@ -121,9 +131,7 @@ def parse_speaker_rule(text: str, *, roots: Sequence[Path] = ()) -> SpeakerRule:
 
 def _csv_rule(manifest: Path, roots: Sequence[Path]) -> SpeakerRule:
     named: dict[Path, str] = {}
-    for path, speaker in read_manifest(manifest, roots=roots, needs_speaker=True):
-        if speaker is None:
-            continue
+    for path, speaker in read_speakers(manifest, roots=roots):
         if named.setdefault(path, speaker) != speaker:
             raise InvalidRequest(f"{manifest}: {path} is both {named[path]!r} and {speaker!r}; name one speaker a file")
     return lambda path: named.get(path.resolve())
@@ -169,66 +177,88 @@ class _RegexRule:
         )
 
 
-def read_manifest(
-    manifest: Path, *, roots: Sequence[Path] = (), needs_speaker: bool = False
-) -> list[tuple[Path, str | None]]:
-    """Read (absolute path, speaker or None) rows of a CSV with a header; commas, semicolons or tabs.
+def read_speakers(manifest: Path, *, roots: Sequence[Path] = ()) -> list[tuple[Path, str]]:
+    """Read (absolute path, speaker) of every row of a manifest that names a speaker.
 
-    A relative path starts at the folder of the CSV; where nothing is there, at the working folder, then at `roots`.
+    A relative path starts at the folder of the manifest; where nothing is there, at the working folder, then at
+    `roots`.
 
     Raises
     ------
     NotFound
         If there is no such file.
     InvalidRequest
-        If it is not UTF-8 CSV, or lacks a column: path (or uri, file), and speaker where that is needed.
+        If it is no manifest, a row is unusable, or none names a speaker.
     """
-    if not manifest.is_file():
-        raise NotFound(f"{manifest}: no such manifest; give a CSV file with the columns path and speaker")
+    bases = _bases(manifest, roots)
+    named = []
+    for numbered in _rows_of(manifest):
+        try:
+            row = _usable(numbered)
+            speaker = row.speaker
+            if speaker is not None:
+                named.append((_local(row.uri, bases), speaker))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{manifest}: line {numbered.line}: {error}") from error
+    if not named:
+        raise InvalidRequest(f"{manifest}: no row names a speaker; one column must be named speaker")
+    return named
+
+
+def _rows_of(manifest: Path) -> Iterator[NumberedRow]:
     try:
-        with manifest.open(encoding="utf-8-sig", newline="") as lines:
-            first = lines.readline()
-            lines.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-            header = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            column = next((name for name in _PATH_COLUMNS if name in header), None)
-            if column is None:
-                raise InvalidRequest(f"{manifest}: columns {header}; one must be named path (or uri, or file)")
-            if needs_speaker and "speaker" not in header:
-                raise InvalidRequest(f"{manifest}: columns {header}; one must be named speaker")
-            bases = [manifest.absolute().parent, Path.cwd(), *(root for root in roots if root.is_dir())]
-            return [
-                (_find(row[column].strip(), bases), (row.get("speaker") or "").strip() or None)
-                for row in reader
-                if row[column] and row[column].strip()
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(f"{manifest}: not UTF-8 CSV ({error}); save it as comma-separated UTF-8") from error
+        file = manifest.open("rb")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotFound(
+            f"{manifest}: no such manifest ({reason}); give a CSV file with the columns path and speaker"
+        ) from error
+    with file:
+        yield from read_rows(file, str(manifest))
 
 
-def _find(path: str, bases: Sequence[Path]) -> Path:
-    """Resolve a path at the first base where it exists, else at the first base."""
-    places = ((base / path) for base in bases)
-    return next((place for place in places if place.exists()), bases[0] / path).resolve()
+def _usable(numbered: NumberedRow) -> ManifestRow:
+    if isinstance(numbered.row, VoxdexError):
+        raise numbered.row
+    return numbered.row
+
+
+def _bases(manifest: Path, roots: Sequence[Path] = ()) -> list[Path]:
+    return [manifest.absolute().parent, Path.cwd(), *(root for root in roots if root.is_dir())]
+
+
+def _local(named: str, bases: Sequence[Path]) -> Path:
+    """Resolve what a row names at the first base where it exists, else at the first base."""
+    if scheme_of(named):
+        path = local_path(normal_uri(named))
+        if path is None:
+            raise InvalidRequest(f"{named}: is not on this machine; ingest the manifest with --remote")
+        return path.resolve()
+    require_short(named)
+    places = [base / named for base in bases]
+    try:
+        return next((path for path in places if path.exists()), places[0]).resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError is what Python 3.11 says of links that go in a circle.
+        raise InvalidRequest(f"{named!r} cannot be followed to a file ({one_line(error)})") from error
 
 
 def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
     """List every recording under the given paths once, in sorted order.
 
     A folder is walked and only what looks like audio is taken (by extension or first bytes; hidden names are
-    passed over). A file that is named is always taken, so that its error is seen. A `.csv` manifest stands for the
-    files it lists, with the speakers it names where the rule names none.
+    passed over). A file that is named is always taken, so that its error is seen. A manifest (`.csv`, `.tsv`,
+    `.jsonl`, `.ndjson`) stands for the files it lists, with what it says of them; a speaker counts where the rule
+    names none, and a bad row costs that row only.
 
     Raises
     ------
     NotFound
         If a given path does not exist.
     InvalidRequest
-        If a manifest is unusable, or the rule cannot tell the speaker of a file.
+        If a manifest as a whole is unusable, or the rule cannot tell the speaker of a file that no manifest lists.
     """
-    found: dict[Path, str | None] = {}
+    found: dict[Path, ArchiveFile | None] = {}
+    refused: dict[str, VoxdexError] = {}
     ignored = 0
     unreadable: list[str] = []
     for path in paths:
@@ -240,19 +270,42 @@ def list_archive(paths: Iterable[Path], rule: SpeakerRule) -> ArchiveListing:
                     found.setdefault(step.path, None)
                 else:
                     ignored += 1
-        elif path.suffix.lower() == MANIFEST_SUFFIX:
-            for file, speaker in read_manifest(path):
-                if speaker and found.get(file) not in (None, speaker):
-                    raise InvalidRequest(
-                        f"{path}: {file} is both {found[file]!r} and {speaker!r}; name one speaker a file"
-                    )
-                found[file] = found.get(file) or speaker
-        elif path.exists() or path.is_symlink():
-            found.setdefault(path.absolute(), None)
-        else:
+        elif not (path.exists() or path.is_symlink()):
             raise NotFound(f"{path}: no such file or folder; check the spelling, relative paths start at {Path.cwd()}")
-    files = (ArchiveFile(path, rule(path) or speaker, _size(path)) for path, speaker in found.items())
-    return ArchiveListing(tuple(files), ignored, tuple(unreadable))
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            for numbered in _rows_of(path):
+                try:
+                    _add_row(found, _described(_usable(numbered), rule, _bases(path)))
+                except VoxdexError as error:
+                    refused[place(str(path), numbered.line)] = about(f"{path}: line {numbered.line}", error)
+        else:
+            found.setdefault(path.absolute(), None)
+    files = (file or ArchiveFile(path, rule(path), _size(path)) for path, file in found.items())
+    rows = (RefusedRow(where, error) for where, error in refused.items())
+    return ArchiveListing(tuple(files), ignored, tuple(unreadable), tuple(rows))
+
+
+def _described(row: ManifestRow, rule: SpeakerRule, bases: Sequence[Path]) -> ArchiveFile:
+    path = _local(row.uri, bases)
+    return ArchiveFile(
+        path,
+        rule(path) or row.speaker,
+        _size(path),
+        session=row.session,
+        recorded_at=row.recorded_at,
+        labels=row.labels or (),
+    )
+
+
+def _add_row(found: dict[Path, ArchiveFile | None], file: ArchiveFile) -> None:
+    """Add a file once; as in a job, the first row that lists it counts, and one that contradicts it is refused."""
+    known = found.get(file.path)
+    if known is None:
+        found[file.path] = file
+    elif file.speaker and file.speaker != known.speaker:
+        raise Conflict(
+            f"{file.path} is {file.speaker!r} here and {known.speaker!r} in an earlier line; name one speaker a file"
+        )
 
 
 def _size(path: Path) -> int:

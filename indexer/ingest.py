@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from indexer.archive import ArchiveFile
+from indexer.archive import ArchiveFile, RefusedRow, as_text
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
 from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
-from indexer.errors import VoxdexError
+from indexer.errors import VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.recorder import Naming, Outcome, Recorder
@@ -96,14 +96,20 @@ class Ingest:
         *,
         source: str,
         naming: Naming = "may",
+        refused: Sequence[RefusedRow] = (),
         on_file: Callable[[Tally], None] | None = None,
     ) -> IngestReport:
         """Ingest files; one that cannot be used is recorded with its reason and stops nothing.
+
+        Where there is nothing to ingest, the job has failed: an empty folder is a mount that is missing more often
+        than an archive.
 
         Parameters
         ----------
         source
             What the user pointed at; kept with the job.
+        refused
+            Rows of manifests that are failures already.
         on_file
             Called after every file.
 
@@ -114,7 +120,8 @@ class Ingest:
         """
         with self.database.session_scope() as session:
             LostWork(session).fail_dead_runs()  # Where no service runs, nobody else looks for them.
-            job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=len(files))
+            found = len(files) + len(refused)
+            job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=found)
         recorder = Recorder(
             database=self.database,
             gallery_id=self.gallery_id,
@@ -122,7 +129,7 @@ class Ingest:
             channels=self.channels,
             naming=naming,
         )
-        run = _Run(job_id, recorder, Tally(found=len(files)))
+        run = _Run(job_id, recorder, Tally(found=found))
         pipeline = EmbeddingPipeline(
             self.encoder,
             channels=self.channels,
@@ -132,6 +139,7 @@ class Ingest:
         )
         done = pipeline.run(files)
         try:
+            run.refuse(refused)
             with kept_lease(run.renew, RUN_LEASE_S):
                 for result in done:
                     with interrupts_deferred():
@@ -148,7 +156,10 @@ class Ingest:
             raise
         finally:
             done.close()
-        run.finish(JobState.SUCCEEDED_WITH_ERRORS if run.failures else JobState.SUCCEEDED)
+        if not found:
+            run.finish(JobState.FAILED, error=f"{source}: no recording was found there; check path and mounts")
+        else:
+            run.finish(JobState.SUCCEEDED_WITH_ERRORS if run.failures else JobState.SUCCEEDED)
         return IngestReport(job_id, run.tally, tuple(run.failures), tuple(run.notices))
 
 
@@ -161,6 +172,21 @@ class _Run:
     tally: Tally
     failures: list[Failure] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+
+    def refuse(self, rows: Sequence[RefusedRow]) -> None:
+        """Write rows of which nothing can be made, in one transaction."""
+        with self.recorder.database.session_scope() as session:
+            for row in rows:
+                failure = Failure(as_text(row.place), row.error.code, as_text(one_line(row.error)))
+                Jobs(session).record(
+                    self.job_id,
+                    failure.path,
+                    JobItemState.FAILED,
+                    error_code=failure.code,
+                    error_message=failure.message,
+                )
+                self.failures.append(failure)
+                self.tally.failed += 1
 
     def commit(self, result: EmbeddedFile) -> None:
         """Write what became of a file, in one transaction."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from api.cli.progress import TransferProgress
-from indexer.archive import list_archive, nobody, read_manifest
+from indexer.archive import list_archive, nobody, read_speakers
 from indexer.audio.rttm import overlap_free_turns, parse_rttm
 from indexer.demo_data import fetch_demo_recordings
 from indexer.errors import InvalidRequest
@@ -109,7 +109,7 @@ def labeled_recordings(data: Path, most_speakers: int) -> DemoSet:
     if data.is_dir():
         labeled = [(file.path, _speaker_of(file.path)) for file in list_archive([data], nobody).files]
     else:
-        labeled = [(path, speaker) for path, speaker in read_manifest(data, needs_speaker=True) if speaker]
+        labeled = [*read_speakers(data)]
     by_speaker: dict[str, list[Path]] = {}
     for path, speaker in labeled:
         if speaker:

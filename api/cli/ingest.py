@@ -22,8 +22,9 @@ def ingest(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, or CSV manifests with a column named path; with --remote also URLs (s3://, gs://, "
-            "https://), all of it as the workers of the service see it.",
+            help="Files, folders, or manifests: CSV or JSON lines (.csv, .tsv, .jsonl, .ndjson) with the columns uri "
+            "(or path, or file), speaker, session, recorded_at and labels; only the first is needed. With --remote "
+            "also URLs (s3://, gs://, https://), all of it as the workers of the service see it.",
         ),
     ],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
@@ -32,7 +33,7 @@ def ingest(
         typer.Option(
             "--speaker-from",
             help="Who speaks: none, parent, parent:N (LibriSpeech: parent:2), regex:PATTERN or csv:FILE. "
-            "Named recordings are enrolled. A CSV manifest among PATHS names its own speakers.",
+            "Named recordings are enrolled. A manifest among PATHS names its own speakers.",
             show_default=False,
         ),
     ] = None,
@@ -52,8 +53,8 @@ def ingest(
     """Embed recordings into a gallery; run it again to go on or to add what is new.
 
     A recording is known by its content: nothing is stored twice, and what failed is tried again. Exit status 1 says
-    that some files could not be used; the summary names each with its reason. With --remote, Ctrl-C leaves the job
-    running.
+    that some files could not be used, or that there was none; the summary names each with its reason. With --remote,
+    Ctrl-C leaves the job running.
     """
     if remote:
         from api.cli.remote_ingest import RemoteIngest
@@ -97,13 +98,15 @@ def _ingest_here(
                 "they are searched and not enrolled"
             )
         source = ", ".join(str(path) for path in paths)
-        if not listing.files:
+        if not listing.files and not listing.refused:
             others = f"; {listing.ignored} files there do not look like audio: name one to try it"
-            print_notice(f"no recordings in {source}" + (others if listing.ignored else ""))
+            print_notice(f"no recordings in {source}" + (others if listing.ignored else "; check path and mounts"))
         for folder in listing.unreadable:
             print_notice(folder)
-        with _Progress(len(listing.files), quiet=as_json) as progress:
-            report = services.ingest(gallery, encoder).run(listing.files, source=source, on_file=progress.update)
+        with _Progress(len(listing.files) + len(listing.refused), quiet=as_json) as progress:
+            report = services.ingest(gallery, encoder).run(
+                listing.files, source=source, refused=listing.refused, on_file=progress.update
+            )
         services.indexes.open(gallery)  # Brings the index into step now, not when the first question waits for it.
     print_report(gallery, report, as_json=as_json, ignored=listing.ignored, unreadable=listing.unreadable)
 
@@ -111,12 +114,12 @@ def _ingest_here(
 def print_report(
     gallery: str, report: "IngestReport", *, as_json: bool, ignored: int = 0, unreadable: Sequence[str] = ()
 ) -> None:
-    """Print what became of the files, and leave with status 1 when one, or a folder of them, could not be used."""
+    """Print what became of the files, and leave with status 1 when one could not be used, or none was found."""
     if as_json:
         print_json({"gallery": gallery, "ignored": ignored, "unreadable": list(unreadable), **_document(report)})
     else:
         _print_summary(gallery, ignored, report)
-    if report.tally.failed or unreadable:
+    if report.tally.failed or unreadable or not report.tally.found:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -75,7 +75,9 @@ def enroll(
     require_name("speaker", speaker)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
-        report = services.ingest(gallery, encoder).run(listing.files, source="enroll", naming="must")
+        report = services.ingest(gallery, encoder).run(
+            listing.files, source="enroll", naming="must", refused=listing.refused
+        )
         services.indexes.open(gallery)
     print_report(gallery, report, as_json=as_json)
 

@@ -13,6 +13,7 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.errors import AccessDenied, InvalidRequest, VoxdexError
 from indexer.http_download import is_loopback
 from indexer.jobs.uris import local_path, normal_uri, resolved, scheme_of
+from indexer.manifests import MANIFEST_SUFFIXES, suffix_of
 from indexer.settings import JobSettings
 
 SourceKind = Literal["folder", "manifest", "url"]
@@ -27,7 +28,7 @@ MAX_RULE_LENGTH = 500
 
 def guess_kind(source: str) -> SourceKind:
     """Tell a manifest by its suffix and a URL by its scheme; everything else is a folder (or one file)."""
-    if PurePosixPath(source.partition("?")[0]).suffix.lower() in MANIFEST_SUFFIXES:
+    if suffix_of(source) in MANIFEST_SUFFIXES:
         return "manifest"
     return "url" if "://" in source else "folder"
 

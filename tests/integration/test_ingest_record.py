@@ -1,5 +1,6 @@
 """Ingest writes every recording exactly once, on both databases, whatever the files are like."""
 
+import datetime as dt
 import os
 import shutil
 from collections.abc import Callable
@@ -288,3 +289,38 @@ def test_a_file_name_that_is_no_text_is_ingested_under_its_bytes(
         "caf\\xe9.wav": RecordingState.READY,
         "mus\\xedca.wav": RecordingState.FAILED,
     }
+
+
+def test_a_manifest_goes_in_with_all_it_says_and_its_bad_rows_are_failures(
+    tmp_path: Path, database: Database, make_ingest: MakeIngest
+) -> None:
+    write(tmp_path / "a.wav", seed=1)
+    write(tmp_path / "b.wav", seed=2)
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "uri,speaker,session,recorded_at,labels\n"
+        'a.wav,ann,s1,2026-03-01T10:00:00+01:00,"vip,gold"\na.wav,bob,,,\nb.wav,,,yesterday,\nb.wav,,,,\n'
+    )
+    listing = list_archive([manifest], nobody)
+    report = make_ingest().run(listing.files, source=str(manifest), refused=listing.refused)
+    assert (report.tally.found, report.tally.ingested, report.tally.failed, report.tally.processed) == (4, 2, 2, 4)
+    assert [(failure.path, failure.code) for failure in report.failures] == [
+        (f"{manifest}:3", "conflict"),
+        (f"{manifest}:4", "invalid-request"),
+    ]
+    with database.read_scope() as session:
+        job = Jobs(session).get(report.job_id)
+        assert (job.state, job.found, job.done, job.failed) == (JobState.SUCCEEDED_WITH_ERRORS, 4, 2, 2)
+        failed = Jobs(session).items_page(report.job_id, state=JobItemState.FAILED)
+        assert [item.uri for item in failed] == [f"{manifest}:3", f"{manifest}:4"]
+        first = session.scalars(select(Recording).where(Recording.uri.like("%a.wav"))).one()
+        assert (first.session, first.recorded_at) == ("s1", dt.datetime(2026, 3, 1, 9, tzinfo=dt.UTC))
+        assert first.labels == ["vip", "gold"]
+
+
+def test_nothing_to_ingest_is_a_failed_job(tmp_path: Path, database: Database, make_ingest: MakeIngest) -> None:
+    report = make_ingest().run(list_archive([tmp_path], nobody).files, source=str(tmp_path))
+    with database.read_scope() as session:
+        job = Jobs(session).get(report.job_id)
+        assert job.state == JobState.FAILED
+        assert job.error == f"{tmp_path}: no recording was found there; check path and mounts"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from indexer.archive import nobody, parse_speaker_rule
 from indexer.errors import AccessDenied, InvalidRequest
-from indexer.jobs.manifests import MAX_LINE_BYTES, ManifestSource
+from indexer.jobs.manifests import ManifestSource
 from indexer.jobs.source import Listed, SourceEntry, UnusableEntry
+from indexer.manifests import MAX_LINE_BYTES
 
 
 @contextmanager
@@ -199,6 +200,25 @@ def test_every_row_is_asked_for_permission(tmp_path: Path) -> None:
     assert isinstance(steps[0].entry, SourceEntry)
     assert isinstance(steps[1].entry, UnusableEntry)
     assert steps[1].entry.error.code == "forbidden"
+
+
+def test_json_lines_by_name_are_json_whatever_their_first_line_holds(tmp_path: Path) -> None:
+    entries = read(tmp_path / "allbad.jsonl", 'garbage, and more\n{"uri": "a.wav"}\n')
+    assert good(entries) == [("a.wav", None)]
+    assert list(refused(entries)) == [f"{tmp_path / 'allbad.jsonl'}:1"]
+    assert read(tmp_path / "empty.ndjson", "") == []
+
+
+def test_a_name_that_says_nothing_leaves_it_to_the_first_line(tmp_path: Path) -> None:
+    assert good(read(tmp_path / "list.txt", '{"uri": "a.wav", "speaker": "ann"}')) == [("a.wav", "ann")]
+    assert good(read(tmp_path / "list", "file\na.wav")) == [("a.wav", None)]
+
+
+@pytest.mark.parametrize("cell", ['"vip,gold"', "vip;gold", '"vip; gold,vip"'])
+def test_labels_are_told_apart_by_commas_and_semicolons(tmp_path: Path, cell: str) -> None:
+    (entry,) = read(tmp_path / "list.csv", f"uri,labels\na.wav,{cell}\n")
+    assert isinstance(entry, SourceEntry)
+    assert entry.labels == ("vip", "gold")
 
 
 def test_a_header_alone_is_a_manifest_without_rows(tmp_path: Path) -> None:
