@@ -30,6 +30,7 @@ from indexer.errors import (
     Overloaded,
     RateLimited,
     RequestInFlight,
+    TooLittleSpeech,
     Unauthenticated,
     Unavailable,
     UnsupportedFormat,
@@ -80,6 +81,7 @@ def problem(
     *,
     errors: list[InvalidField] | None = None,
     headers: dict[str, str] | None = None,
+    too_little: TooLittleSpeech | None = None,
 ) -> Response:
     """Build an answer that states a problem."""
     body = Problem(
@@ -90,6 +92,8 @@ def problem(
         code=code,
         request_id=current_request_id(),
         errors=errors,
+        speech_s=round(too_little.speech_s, 3) if too_little else None,
+        needed_s=too_little.needed_s if too_little else None,
     )
     return Response(body.model_dump_json(exclude_none=True).encode(), status, headers=headers, media_type=PROBLEM_JSON)
 
@@ -110,7 +114,8 @@ def problem_of(error: VoxdexError) -> Response:
     if status >= 500 and not isinstance(error, Overloaded):
         logger.warning("request failed: %s", error.code, exc_info=error)
         detail = _UNAVAILABLE if status == 503 else _BROKEN
-    return problem(status, error.code, detail, headers=headers)
+    too_little = error if isinstance(error, TooLittleSpeech) and error.needed_s is not None else None
+    return problem(status, error.code, detail, headers=headers, too_little=too_little)
 
 
 def unexpected() -> Response:

@@ -56,6 +56,8 @@ class TooLittleSpeech(InvalidAudio):
     code = "audio-too-short"
     speech_s: float = 0.0
     """Seconds of it that hold sound, as far as whoever raises it knows."""
+    needed_s: float | None = None
+    """Seconds that are needed, where that is why it is refused."""
 
 
 class SilentAudio(TooLittleSpeech):

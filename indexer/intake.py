@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.meter import Levels
-from indexer.db.models import JobItemState
+from indexer.db.models import JobItemState, RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Speakers, require_name
 from indexer.db.session import Database
@@ -117,17 +117,26 @@ class Intake:
 
         Nothing is left of one that cannot be used: whoever sent it is told why, and can send another.
 
+        Parameters
+        ----------
+        channels
+            Channel policy; None means the setting's, or for what the gallery has already the one it is kept with.
+
         Raises
         ------
         InvalidAudio
-            If it cannot be used.
+            If it cannot be used, or holds less speech than a speaker is enrolled with.
+        InvalidRequest
+            If consent is noted of nobody.
         ConsentRequired
             If its speaker is to be enrolled, the gallery requires consent and there is none.
         Conflict
-            If the gallery has it already, enrolled as somebody else.
+            If the gallery has it already, enrolled as somebody else or with other channels.
         NotFound
             If the gallery is gone.
         """
+        if sent.consent is not None and sent.speaker is None:
+            raise InvalidRequest("consent_reference without a speaker; say whose consent it is")
         policy = ChannelPolicy.parse(channels or self._settings.audio.channels)
         if sent.speaker is not None:
             self._require_consent(gallery_id, require_name("speaker", sent.speaker), sent.consent)
@@ -136,7 +145,7 @@ class Intake:
             database=self._database, gallery_id=gallery_id, encoder_id=encoder.id, channels=policy, naming="must"
         )
         result = self._embedded(encoder, policy, recorder, sent)
-        outcome = self._keep(recorder, result, sent)
+        outcome = self._keep(recorder, result, sent, policy if channels else None)
         self._committed(gallery_id)
         assert outcome.recording_id is not None
         created = outcome.state == JobItemState.DONE
@@ -165,27 +174,42 @@ class Intake:
         if sent.speaker is not None and policy.kind == "each" and len(voices) > 1:
             raise InvalidRequest(
                 f"{sent.uri}: {len(voices)} channels hold sound and channels = each keeps them apart; one speaker is "
-                "enrolled from one of them: name it, or mix them"
+                "enrolled from one of them: name it (channels=0, channels=1, ...), or mix them (channels=mix)"
             )
+        if sent.speaker is not None and not result.known:
+            self._require_speech(result.speech_s, sent)
         return result
 
-    def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent) -> Outcome:
+    def _require_speech(self, speech_s: float, sent: Sent) -> None:
+        needed_s = self._settings.decision.min_enrollment_s
+        if speech_s < needed_s:
+            error = SilentAudio(
+                f"{sent.uri}: {speech_s:.3g} s of speech, and a voice is enrolled with {needed_s:g} s or more "
+                "(VOXDEX_DECISION__MIN_ENROLLMENT_S); send a longer recording, best 10 s or more"
+            )
+            error.speech_s, error.needed_s = speech_s, needed_s
+            raise error
+
+    def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, asked: ChannelPolicy | None) -> Outcome:
         """Write it, with its audio in its place before the commit and gone again where there was none."""
         key = None if result.known else self._media.keep(sent.path, recorder.gallery_id)
         kept = False
         try:
             placed = replace(result, file=replace(result.file, media_key=key))
-            outcome = self._write(recorder, placed, sent)
+            outcome = self._write(recorder, placed, sent, asked)
             kept = outcome.state == JobItemState.DONE
             return outcome
         finally:
             if key is not None and not kept:
                 self._media.delete([key])
 
-    def _write(self, recorder: Recorder, result: EmbeddedFile, sent: Sent) -> Outcome:
+    def _write(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, asked: ChannelPolicy | None) -> Outcome:
         def before(session: Session) -> None:
-            if sent.speaker is not None:
-                self._prepare(session, recorder.gallery_id, result, sent)
+            if result.content_sha256 is not None:
+                self._compare_with_stored(session, recorder.gallery_id, result.content_sha256, sent, asked)
+            if sent.consent is not None and sent.speaker is not None:
+                speaker_id = Speakers(session).get_or_create(recorder.gallery_id, [sent.speaker])[sent.speaker]
+                SpeakerRecords(session, recorder.gallery_id).set_consent(speaker_id, sent.consent)
 
         def refuse(session: Session, outcomes: Sequence[Outcome]) -> None:
             if outcomes[0].error is not None:
@@ -196,31 +220,53 @@ class Intake:
         except _Refused as refused:
             raise refused.reason from None
 
-    def _prepare(self, session: Session, gallery_id: GalleryId, result: EmbeddedFile, sent: Sent) -> None:
-        """Note the consent that came with it, in the transaction that enrolls."""
-        assert sent.speaker is not None
-        if result.known and result.content_sha256 is not None:
-            self._require_one_voice(session, gallery_id, result.content_sha256, sent)
-        if sent.consent is not None:
-            speaker_id = Speakers(session).get_or_create(gallery_id, [sent.speaker])[sent.speaker]
-            SpeakerRecords(session, gallery_id).set_consent(speaker_id, sent.consent)
-
-    def _require_one_voice(self, session: Session, gallery_id: GalleryId, content_sha256: str, sent: Sent) -> None:
-        """Refuse to enroll all channels of a recording that is there already with its channels kept apart."""
+    def _compare_with_stored(
+        self, session: Session, gallery_id: GalleryId, content_sha256: str, sent: Sent, asked: ChannelPolicy | None
+    ) -> None:
+        """Refuse what a recording that is there already cannot be: one voice, of other channels, long enough."""
         recordings = Recordings(session)
         row = recordings.by_content(gallery_id, content_sha256)
-        if row is None:
+        if row is None or row.state == RecordingState.FAILED:
             return
-        channels = {utterance.channel for utterance in recordings.utterances(RecordingId(row.id))}
-        if len(channels) > 1:
+        number = RecordingId(row.id)
+        stored = {utterance.channel for utterance in recordings.utterances(number)}
+        if asked is not None and stored and row.channels != 1 and not _is_kept_as(asked, stored):
             raise _Refused(
                 Conflict(
-                    f"{sent.uri}: it is recording {row.id} already, with {len(channels)} channels kept apart; "
-                    "send a recording of the speaker alone"
+                    f"{sent.uri}: it is recording {number} already, kept with {_channels(stored)}, and channels = "
+                    f"{asked} was asked for; delete recording {number} first, or leave channels out"
                 )
             )
+        if sent.speaker is None:
+            return
+        if len(stored) > 1:
+            raise _Refused(
+                Conflict(
+                    f"{sent.uri}: it is recording {number} already, with {len(stored)} channels kept apart; "
+                    f"send a recording of the speaker alone, or delete recording {number} first"
+                )
+            )
+        if sent.speaker not in recordings.speakers_of([number]).get(number, ()):
+            try:
+                self._require_speech(row.speech_s or 0.0, sent)
+            except SilentAudio as error:
+                raise _Refused(error) from None
 
     def _require_consent(self, gallery_id: GalleryId, speaker: str, consent: Consent | None) -> None:
         with self._database.read_scope() as session:
             given = consent.reference if consent is not None else None
             SpeakerRecords(session, gallery_id).require_consent(speaker, given)
+
+
+def _is_kept_as(policy: ChannelPolicy, stored: set[int | None]) -> bool:
+    """Tell whether utterances of these channels (None: the mix) are what a policy makes of a recording."""
+    if policy.kind == "each":
+        return None not in stored
+    return stored == {policy.channel if policy.kind == "one" else None}
+
+
+def _channels(stored: set[int | None]) -> str:
+    if stored == {None}:
+        return "its channels mixed"
+    numbers = sorted(channel for channel in stored if channel is not None)
+    return f"channel {numbers[0]} alone" if len(numbers) == 1 else f"channels {', '.join(map(str, numbers))} apart"

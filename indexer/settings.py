@@ -151,13 +151,16 @@ class IngestSettings(_Group):
 
 
 class DecisionSettings(_Group):
-    """Thresholds that replace the encoder's published ones."""
+    """Thresholds that replace the encoder's published ones, and what a voice is made of."""
 
     identification_threshold: float | None = Field(
         default=None, ge=-1, le=1, description="cosine from which on a voice is identified; unset: the encoder's"
     )
     verification_threshold: float | None = Field(
         default=None, ge=-1, le=1, description="cosine from which on a claim is accepted; unset: the encoder's"
+    )
+    min_enrollment_s: float = Field(
+        default=1.0, ge=0, description="least speech that a request may enroll a voice with; jobs and commands take any"
     )
 
 

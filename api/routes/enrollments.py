@@ -1,7 +1,8 @@
 """Enrollments: this recording is that speaker's voice."""
 
 import math
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -37,12 +38,23 @@ router = APIRouter(prefix="/galleries/{gallery}/speakers/{speaker}/enrollments",
 
 Parts = Annotated[Runtime, Depends(runtime_of)]
 
+LITTLE_SPEECH_S = 3.0
+"""Below this much of a voice, others score nearly as high as its owner."""
+
+ENOUGH_SPEECH_S = 10.0
+"""What to ask for instead."""
+
+MUCH_CLIPPED = 0.01
+"""Share of samples at full scale from which on the voice itself is distorted."""
+
+_KNOWN: dict[str, Any] = {"model": NewEnrollment, "description": "This content is the speaker's enrollment already"}
+
 
 @router.post(
     "",
     status_code=201,
     response_model=NewEnrollment,
-    responses=problems(404, 408, 409, 413, 415),
+    responses={200: _KNOWN, **problems(404, 408, 409, 413, 415)},
     openapi_extra=audio_body("file"),
 )
 async def create_enrollment(
@@ -56,8 +68,13 @@ async def create_enrollment(
         Reference | None,
         Query(description="Where the speaker's consent is kept; some galleries need it."),
     ] = None,
-    channel: Annotated[
-        Text | None, Query(max_length=16, description="mix, left, right or a channel number; left out: the setting.")
+    channels: Annotated[
+        Text | None,
+        Query(
+            max_length=16,
+            description="mix, left, right, a channel number, or each (refused where several channels hold sound). "
+            "Left out: the setting; for a recording that is there already, as it is kept.",
+        ),
     ] = None,
     _filename: FileName = None,
 ) -> Response:
@@ -66,10 +83,11 @@ async def create_enrollment(
     async with received_to_keep(request, parts, gallery) as upload:
 
         def work() -> Answer:
-            taken = take(parts, gallery, upload, channels=channel, speaker=speaker, consent=consent)
+            taken = take(parts, gallery, upload, channels=channels, speaker=speaker, consent=consent)
             place = f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(speaker, '')}/enrollments"
             location = f"{place}/{taken.recording_id}"
-            return Answer(_made(parts, gallery, speaker, taken.recording_id, taken.levels), location=location)
+            made = _made(parts, gallery, speaker, taken.recording_id, taken.levels)
+            return Answer(made, 201 if taken.enrolled else 200, location=location)
 
         return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))
 
@@ -130,5 +148,20 @@ def _quality(recording: RecordingSummary, levels: Levels | None) -> Quality:
         channels=recording.channels,
         level_dbfs=round(levels.level_dbfs, 1) if levels is not None and known else None,
         clipped_share=round(levels.clipped_share, 6) if levels is not None else None,
-        issues=[recording.error_message] if recording.error_message else [],
+        issues=list(_issues(recording, levels)),
     )
+
+
+def _issues(recording: RecordingSummary, levels: Levels | None) -> Iterator[str]:
+    if recording.error_message:
+        yield recording.error_message
+    if recording.speech_s is not None and recording.speech_s < LITTLE_SPEECH_S:
+        yield (
+            f"{recording.speech_s:.2g} s of speech is little: below {LITTLE_SPEECH_S:g} s voices are often confused; "
+            f"enroll {ENOUGH_SPEECH_S:g} s or more"
+        )
+    if levels is not None and levels.clipped_share > MUCH_CLIPPED:
+        yield (
+            f"{levels.clipped_share:.1%} of the samples are clipped: above {MUCH_CLIPPED:.0%} the voice is distorted; "
+            "record it less loud"
+        )

@@ -11,13 +11,26 @@ from api.intake import received_to_keep, take
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
-from api.schemas.common import PAGE_ROWS, Cursor, FileName, GalleryName, Instant, Limit, Name, Page, RowNumber, Text
+from api.schemas.common import (
+    PAGE_ROWS,
+    Cursor,
+    FileName,
+    GalleryName,
+    Instant,
+    Limit,
+    Name,
+    Page,
+    Reference,
+    RowNumber,
+    Text,
+)
 from api.schemas.galleries import Erased
 from api.schemas.recordings import Recording, RecordingDetail, Utterance
 from api.security import Reader, Writer
 from api.uploads import audio_body
 from indexer.db.models import RecordingState
 from indexer.db.rows import RecordingSummary
+from indexer.db.speaker_records import Consent
 from indexer.stretches import MOST_STRETCH_S, audio_of, stretch_as_wav
 
 router = APIRouter(prefix="/galleries/{gallery}/recordings", tags=["recordings"])
@@ -51,20 +64,30 @@ async def create_recording(
     parts: Parts,
     once: Idempotent,
     speaker: Annotated[Name | None, Query(description="Whom to enroll it as.")] = None,
+    consent_reference: Annotated[
+        Reference | None,
+        Query(description="Where the speaker's consent is kept; some galleries need it to enroll."),
+    ] = None,
     session: Annotated[Name | None, Query(description="The occasion it was made on.")] = None,
     recorded_at: Annotated[Instant | None, Query(description="When it was made, with the time zone.")] = None,
     label: Annotated[list[Name] | None, Query(max_length=100, description="Words it is known by.")] = None,
     channels: Annotated[
-        Text | None, Query(max_length=16, description="mix, left, right, a channel number, or each.")
+        Text | None,
+        Query(
+            max_length=16,
+            description="mix, left, right, a channel number, or each. "
+            "Left out: the setting; for a recording that is there already, as it is kept.",
+        ),
     ] = None,
     _filename: FileName = None,
 ) -> Response:
     """Take one recording in and keep its audio; for many, post a job."""
+    consent = Consent(consent_reference) if consent_reference is not None else None
     async with received_to_keep(request, parts, gallery) as upload:
 
         def work() -> Answer:
             said = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "labels": label or ()}
-            taken = take(parts, gallery, upload, channels=channels, **said)
+            taken = take(parts, gallery, upload, channels=channels, consent=consent, **said)
             row, _ = parts.services.catalog.recording(gallery, taken.recording_id)
             location = f"/v1/galleries/{quote(gallery, '')}/recordings/{row.id}"
             return Answer(Recording(**_fields(row)), 201 if taken.created else 200, location=location)

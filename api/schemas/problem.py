@@ -38,3 +38,5 @@ class Problem(BaseModel):
     code: str = Field(description="The kind of error; stable, for programs.")
     request_id: str | None = Field(default=None, description="Also in every log line about this request.")
     errors: list[InvalidField] | None = Field(default=None, description="Each field that is wrong.")
+    speech_s: float | None = Field(default=None, description="Seconds of speech, where there are too few to enroll.")
+    needed_s: float | None = Field(default=None, description="Seconds that are needed then.")

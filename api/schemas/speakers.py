@@ -102,7 +102,7 @@ class Quality(View):
     clipped_share: float | None = Field(
         ge=0, le=1, description="Share of samples at full scale; above about 0.001 it was recorded too loud."
     )
-    issues: list[str] = Field(description="Why it was read in part only; empty where all of it was.")
+    issues: list[str] = Field(description="What speaks against it: read in part only, little speech, clipped.")
 
 
 class Enrollment(View):

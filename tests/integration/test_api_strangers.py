@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.app import create_app
 from indexer.settings import Settings
-from tests.api_kit import ServiceClient, serving, wav
+from tests.api_kit import ServiceClient, serving, wav, wav_of
+from tests.formats.audio_samples import speech_like, stereo
 
 AUDIO = {"content-type": "audio/wav"}
 
@@ -68,3 +70,85 @@ def test_no_route_of_the_api_passes_over_a_parameter(client: ServiceClient, modu
             assert "query.no_such" in answer.json()["detail"], (method, path)
             asked += 1
     assert asked > 30
+
+
+def test_several_voices_are_enrolled_as_nobody(client: ServiceClient, gallery: str) -> None:
+    both = wav_of(stereo(speech_like(2, seed=1), speech_like(2, seed=2)))
+    path = f"{gallery}/speakers/Ann/enrollments"
+    refused = client.post(path, content=both, headers=AUDIO, params={"channels": "each"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
+    assert "channels=0" in refused.json()["detail"]
+    assert client.post(path, content=both, headers=AUDIO, params={"channel": "left"}).status_code == 422
+    assert client.get(gallery).json()["recordings"] == 0
+
+
+@pytest.mark.parametrize("path", ["speakers/Ann/enrollments", "recordings"])
+def test_the_same_content_is_the_same_or_a_conflict(client: ServiceClient, gallery: str, path: str) -> None:
+    both = wav_of(stereo(speech_like(4, seed=1), speech_like(4, seed=2)))
+
+    def send(**query: str) -> tuple[int, dict[str, object]]:
+        answer = client.post(f"{gallery}/{path}", content=both, headers=AUDIO, params=query)
+        return answer.status_code, answer.json()
+
+    status, first = send(channels="left")
+    assert status == 201
+    number = first.get("enrollment_id", first.get("id"))
+    for same in ({"channels": "left"}, {"channels": "0"}, {}):
+        status, again = send(**same)
+        assert (status, again.get("enrollment_id", again.get("id"))) == (200, number)
+    for other in ("right", "mix"):
+        status, refused = send(channels=other)
+        assert (status, refused["code"]) == (409, "conflict")
+        assert f"recording {number} already, kept with channel 0 alone" in str(refused["detail"])
+        assert f"delete recording {number} first" in str(refused["detail"])
+    assert client.delete(f"{gallery}/recordings/{number}").status_code == 200
+    assert send(channels="right")[0] == 201
+
+
+def test_an_enrollment_of_what_was_uploaded_before_is_made(client: ServiceClient, gallery: str) -> None:
+    audio = wav(4)
+    assert client.post(f"{gallery}/recordings", content=audio, headers=AUDIO).status_code == 201
+    path = f"{gallery}/speakers/Ann/enrollments"
+    assert [client.post(path, content=audio, headers=AUDIO).status_code for _ in range(2)] == [201, 200]
+    # One track is the same under every policy that takes it.
+    assert client.post(path, content=audio, headers=AUDIO, params={"channels": "left"}).status_code == 200
+
+
+def test_consent_can_be_sent_with_an_upload_too(client: ServiceClient) -> None:
+    name = uuid.uuid4().hex
+    client.post("/v1/galleries", json={"name": name, "consent_required": True})
+    path, audio = f"/v1/galleries/{name}/recordings", wav(4)
+    assert client.post(path, content=audio, headers=AUDIO, params={"speaker": "Lou"}).status_code == 409
+    said = {"speaker": "Lou", "consent_reference": "form 7"}
+    assert client.post(path, content=audio, headers=AUDIO, params=said).status_code == 201
+    assert client.get(f"/v1/galleries/{name}/speakers/Lou").json()["consent_reference"] == "form 7"
+    nobody = client.post(path, content=wav(3), headers=AUDIO, params={"consent_reference": "form 7"})
+    assert (nobody.status_code, nobody.json()["code"]) == (422, "invalid-request")
+    client.delete(f"/v1/galleries/{name}")
+
+
+def test_too_little_speech_enrolls_nobody(client: ServiceClient, gallery: str) -> None:
+    short = wav(0.5)
+    # The recording may be kept; a voice is not made of it, now or later.
+    assert client.post(f"{gallery}/recordings", content=short, headers=AUDIO).status_code == 201
+    for audio, heard_s in ((short, 0.5), (wav(0.7, seed=3), 0.7)):
+        for path, query in (("speakers/Ann/enrollments", {}), ("recordings", {"speaker": "Ann"})):
+            refused = client.post(f"{gallery}/{path}", content=audio, headers=AUDIO, params=query)
+            body = refused.json()
+            assert (refused.status_code, body["code"]) == (422, "not-enough-speech")
+            assert (body["speech_s"], body["needed_s"]) == (pytest.approx(heard_s, abs=0.01), 1.0)
+    assert client.get(gallery).json()["speakers"] == 0
+
+
+def test_an_enrollment_tells_what_speaks_against_it(client: ServiceClient, gallery: str) -> None:
+    def issues(audio: bytes) -> list[str]:
+        answer = client.post(f"{gallery}/speakers/Ann/enrollments", content=audio, headers=AUDIO)
+        assert answer.status_code == 201
+        found: list[str] = answer.json()["quality"]["issues"]
+        return found
+
+    (little,) = issues(wav(1.5))
+    assert little.startswith("1.5 s of speech is little: below 3 s")
+    (clipped,) = issues(wav_of(np.clip(speech_like(4.0) * 40, -1, 1)))
+    assert "clipped" in clipped
+    assert issues(wav(5, seed=4)) == []

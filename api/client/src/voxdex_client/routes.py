@@ -157,11 +157,11 @@ def create_enrollment(
     audio: Audio,
     *,
     consent_reference: str | None = None,
-    channel: str | int | None = None,
+    channels: str | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Enroll a recording of a speaker, who is made if new; `InvalidAudio` says why one cannot be used."""
-    query = {"consent_reference": consent_reference, "channel": channel}
+    query = {"consent_reference": consent_reference, "channels": channels}
     return _with_audio(audio, {"gallery": gallery, "speaker": speaker}, query, idempotency_key)
 
 
@@ -250,6 +250,7 @@ def create_recording(
     audio: Audio,
     *,
     speaker: str | None = None,
+    consent_reference: str | None = None,
     session: str | None = None,
     recorded_at: dt.datetime | None = None,
     labels: Sequence[str] | None = None,
@@ -259,6 +260,7 @@ def create_recording(
     """Put a recording into a gallery; one whose content is there already is returned as it is."""
     query: dict[str, Any] = {
         "speaker": speaker,
+        "consent_reference": consent_reference,
         "session": session,
         "recorded_at": recorded_at,
         "label": labels,
