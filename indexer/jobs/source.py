@@ -4,7 +4,6 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -19,8 +18,6 @@ from indexer.settings import JobSettings
 SourceKind = Literal["folder", "manifest", "url"]
 
 KINDS: tuple[SourceKind, ...] = ("folder", "manifest", "url")
-
-MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 
 MAX_RULE_LENGTH = 500
 """Most characters of a speaker rule that arrives with a job."""
@@ -104,11 +101,6 @@ class UnusableEntry:
 
     uri: str
     error: VoxdexError
-
-
-def place(manifest: str, line: int) -> str:
-    """Name a row of a manifest that names no file."""
-    return f"{manifest}:{line}"
 
 
 Cursor = dict[str, Any]
