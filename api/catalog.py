@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
@@ -14,6 +15,7 @@ from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSu
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecords
 from indexer.db.traces import Traces
+from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
@@ -112,6 +114,13 @@ class Catalog:
             speaker_id = SpeakerRecords(session, gallery_id).create(name, labels=labels, consent=consent)
             return Speakers(session).summary(speaker_id)
 
+    def record_consent(self, gallery: str, name: str, consent: Consent) -> None:
+        """Note a speaker's consent, before they are enrolled; the speaker is added if new."""
+        with self._database.session_scope() as session:
+            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+            speaker_id = Speakers(session).get_or_create(gallery_id, [name])[name]
+            SpeakerRecords(session, gallery_id).set_consent(speaker_id, consent)
+
     def change_speaker(self, gallery: str, name: str, change: SpeakerChange) -> SpeakerSummary:
         """Change what is said of a speaker; raises what `SpeakerRecords` raises."""
         with self._database.session_scope() as session:
@@ -128,12 +137,15 @@ class Catalog:
 
     def merge_speakers(self, gallery: str, name: str, into: str) -> SpeakerSummary:
         """Make two speakers one, and return the one who stays."""
-        with self._database.session_scope() as session:
+
+        def merge(session: Session) -> SpeakerSummary:
             gallery_id, speaker_id = _speaker(session, gallery, name)
             stays = SpeakerId(Speakers(session).by_name(gallery_id, into).id)
             SpeakerRecords(session, gallery_id).merge(speaker_id, stays)
             Traces(session, gallery_id).rename(name, into)
             return Speakers(session).summary(stays)
+
+        return in_transaction(self._database, merge, refusals=True)
 
     def enrollments(self, gallery: str, name: str, *, after: int, limit: int) -> list[EnrolledRecording]:
         """List the recordings that a speaker is enrolled with, those with an id above `after`."""
@@ -152,12 +164,13 @@ class Catalog:
             If the recording is to go and somebody else is enrolled with it.
         """
         number = RecordingId(recording_id)
-        with self._database.session_scope() as session:
+
+        def withdraw(session: Session) -> tuple[GalleryId, Erased] | None:
             gallery_id, speaker_id = _speaker(session, gallery, name)
             recordings = Recordings(session)
             SpeakerRecords(session, gallery_id).withdraw(speaker_id, number)
             if not erase:
-                return ErasedCounts()
+                return None
             others = recordings.speakers_of([number]).get(number, ())
             if others:
                 raise Conflict(
@@ -165,7 +178,10 @@ class Catalog:
                 )
             erased = recordings.delete(number)
             Traces(session, gallery_id).forget_erased()
-        return self._forget(gallery_id, erased)
+            return gallery_id, erased
+
+        gone = in_transaction(self._database, withdraw, refusals=True)
+        return self._forget(*gone) if gone is not None else ErasedCounts()
 
     def recordings(self, gallery: str, *, state: str | None, after: int, limit: int) -> list[RecordingSummary]:
         """List the recordings of a gallery with an id above `after`, of one state or of any.
@@ -192,30 +208,41 @@ class Catalog:
 
     def delete_speaker(self, gallery: str, name: str, *, keep_recordings: bool) -> ErasedCounts:
         """Erase a speaker; the vectors that are enrolled to nobody else go too, unless recordings are kept."""
-        with self._database.session_scope() as session:
+
+        def erase(session: Session) -> tuple[GalleryId, Erased]:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
             speakers = Speakers(session)
             speaker_id = SpeakerId(speakers.by_name(gallery_id, name).id)
             erased = speakers.delete(speaker_id, erase_voice=not keep_recordings)
             Traces(session, gallery_id).forget_name(name)
             Traces(session, gallery_id).forget_erased()
-        return self._forget(gallery_id, erased)
+            return gallery_id, erased
+
+        return self._forget(*in_transaction(self._database, erase))
 
     def delete_recording(self, gallery: str, recording_id: int) -> ErasedCounts:
         """Erase a recording with its utterances, vectors and enrollments."""
-        with self._database.session_scope() as session:
+
+        def erase(session: Session) -> tuple[GalleryId, Erased]:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
             recordings = Recordings(session)
             erased = recordings.delete(self._in_gallery(Galleries(session), recordings, gallery, recording_id))
             Traces(session, gallery_id).forget_erased()
-        return self._forget(gallery_id, erased)
+            return gallery_id, erased
+
+        return self._forget(*in_transaction(self._database, erase))
 
     def delete_gallery(self, name: str) -> ErasedCounts:
         """Erase a gallery and everything in it."""
-        with self._database.session_scope() as session:
+
+        def erase(session: Session) -> GallerySummary:
             galleries = Galleries(session)
             summary = galleries.summary(GalleryId(galleries.by_name(name).id))
+            Jobs(session).lock_all(summary.id)  # First, in the order of whoever works on them.
             galleries.delete(summary.id)
+            return summary
+
+        summary = in_transaction(self._database, erase)
         self._media.drop(summary.id)
         self._finish(lambda: self._drop_index(summary.id), self._database.scrub)
         return ErasedCounts(summary.speakers, summary.recordings, summary.embeddings)

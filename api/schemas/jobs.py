@@ -1,12 +1,16 @@
 """Jobs over the API."""
 
 import datetime as dt
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from api.schemas.common import Body, Page, Text, View
 from indexer.db.models import JobItemState, JobState, OnDuplicate
+from indexer.jobs.uris import without_queries
+
+Shown = Annotated[str, AfterValidator(without_queries)]
+"""Text in which web addresses may be, shown without their queries."""
 
 
 class NewJob(Body):
@@ -99,11 +103,11 @@ class Job(JobProgress):
     id: int
     gallery: str
     kind: str
-    source: str
+    source: Shown = Field(description="Where it reads from; a web address without its query.")
     speaker_from: str
     channels: str | None
     on_duplicate: OnDuplicate
-    error: str | None = Field(description="Why the job as a whole ended before its time.")
+    error: Shown | None = Field(description="Why the job as a whole ended before its time.")
     created_at: dt.datetime
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
@@ -131,13 +135,15 @@ class JobItem(View):
     )
 
     id: int
-    uri: str
+    uri: Shown = Field(description="Where the file is; a web address without its query.")
     state: JobItemState
     speaker: str | None
     recording_id: int | None
     error_code: str | None
-    error_message: str | None
-    notice: str | None = Field(description="What to know of a file that was not refused, as that it was read in part.")
+    error_message: Shown | None
+    notice: Shown | None = Field(
+        description="What to know of a file that was not refused, as that it was read in part."
+    )
     finished_at: dt.datetime | None
 
 

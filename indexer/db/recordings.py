@@ -21,6 +21,7 @@ from indexer.db.rows import (
     UtteranceSummary,
 )
 from indexer.errors import AlreadyExists, Conflict, NotFound
+from indexer.jobs.uris import without_queries
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
 
 
@@ -188,8 +189,8 @@ class Recordings:
             recording_ids=(recording_id,),
             media_keys=(row.media_key,) if row.media_key is not None else (),
         )
-        self._session.execute(delete(Recording).where(Recording.id == recording_id))
         remember_erased(self._session, [recording_id])
+        self._session.execute(delete(Recording).where(Recording.id == recording_id))
         self._session.expire_all()
         return erased
 
@@ -258,7 +259,9 @@ def _not_found(recording_id: RecordingId) -> NotFound:
 def _columns(recording: NewRecording) -> dict[str, Any]:
     values = {name: value for name, value in vars(recording).items() if name != "utterances"}
     require_text("path", recording.uri)
-    return {**values, "labels": list(recording.labels)}
+    message = without_queries(recording.error_message) if recording.error_message is not None else None
+    shown = {"uri": without_queries(recording.uri), "error_message": message}
+    return {**values, **shown, "labels": list(recording.labels)}
 
 
 def _summary_query() -> Select[Any]:

@@ -11,6 +11,7 @@ REMOTE_SCHEMES = ("s3", "gs", "https", "http")
 MAX_URI_BYTES = 2000
 """Longest name of a file, in UTF-8: Postgres indexes no text of more than 2,704 bytes."""
 
+_QUERY = re.compile(r"(https?://[^?'\"\n]*)\?[^\s'\"]*?(?=[:;,.)]*(?:[\s'\"]|$))", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 
@@ -45,6 +46,14 @@ def normal_uri(text: str) -> str:
     if scheme in ("s3", "gs"):
         return _normal_object(scheme, text)
     return _normal_web(text)
+
+
+def without_queries(text: str) -> str:
+    """Cut the query off every web address in a text: that of a presigned URL lets whoever reads it in.
+
+    Fetching needs the whole address, which only a job's own rows have; what is shown, and what outlives a job, has not.
+    """
+    return _QUERY.sub(r"\1", text)
 
 
 def require_short(text: str) -> None:
