@@ -13,8 +13,11 @@ import pytest
 
 from api.cli.local_servers import LocalRedis
 from indexer.errors import Unavailable
+from indexer.openmp import share_cores
 
 REPOSITORY = Path(__file__).parent.parent
+
+share_cores()  # Before any test loads torch or faiss.
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -13,6 +13,7 @@ from celery.exceptions import SecurityWarning
 
 from indexer.errors import InvalidRequest, UnsafeFork, VoxdexError, one_line
 from indexer.observability import serve_metrics, setup_logging
+from indexer.openmp import share_cores
 from indexer.settings import Settings, load_settings
 from worker import lifecycle
 from worker.app import INGEST, MAINTENANCE, PLANNING, PROBES, make_app
@@ -30,6 +31,7 @@ POOLS = ("prefork", "threads")
 def main(queues: str, pool: str) -> int:
     """Run a Celery worker until it is told to stop; return its exit status."""
     parent = os.getppid()
+    share_cores()
     try:
         settings = load_settings()
         app = make_app(settings)

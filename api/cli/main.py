@@ -10,6 +10,7 @@ import typer
 from api.cli import catalog, encoders, indexes, ingest, jobs, keys, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
+from indexer.openmp import share_cores
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
@@ -61,6 +62,7 @@ def voxdex(
 
 def run() -> None:
     """Run the command line; an error becomes one line, a document where JSON was asked for, and an exit status."""
+    share_cores()
     as_json = "--json" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be text; one that is not must not end the command that prints it.
