@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from api.chores import index_chores
 from api.dependencies import Services
 from api.keys import KeyRing
 from api.made_once import made_once
@@ -53,6 +54,7 @@ class Runtime:
             _LOOKERS, most=settings.api.max_watchers, what="watchers", retry_after_s=30
         )
         self.examiner = Examiner(self)
+        self.chores = index_chores(lambda: self.database, settings.home)
         self.stopping = threading.Event()
         """Set when the process is asked to stop, so that streams without end end."""
 
@@ -119,12 +121,14 @@ class Runtime:
         # imports it meanwhile finds it empty.
         self.services.work_on_jobs()
         self.preload.start()
+        self.chores.start()
 
     def close(self) -> None:
         """Close what was opened."""
         self.stopping.set()
         if "preload" in vars(self):
             self.preload.close()
+        self.chores.close()
         self.services.close()
 
     def queue_depths(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Erasures whose cleaning up cannot be finished at once: told as done, and finished by the chores."""
 
 import sqlite3
+import time
 import uuid
 from pathlib import Path
 
@@ -43,9 +44,7 @@ def numbers(home: Path) -> list[int]:
     return sorted(int(path.name) for path in (home / "index").iterdir())
 
 
-def test_files_of_a_gallery_that_was_deleted_elsewhere_go(
-    database: Database, record_settings: Settings, tmp_path: Path
-) -> None:
+def test_files_of_a_gallery_that_was_deleted_elsewhere_go(database: Database, tmp_path: Path) -> None:
     stays, goes, last = (make_gallery(database, tmp_path) for _ in range(3))
     delete_gallery(database, goes)
     delete_gallery(database, last)
@@ -60,6 +59,18 @@ def test_a_record_without_any_gallery_costs_no_files(database: Database, tmp_pat
     make_files(tmp_path, 1)
     assert drop_orphans(database, tmp_path) == 0
     assert numbers(tmp_path) == [1]
+
+
+def test_a_service_removes_what_was_deleted_while_it_was_down(
+    database: Database, record_settings: Settings, tmp_path: Path
+) -> None:
+    goes, stays = (make_gallery(database, record_settings.home) for _ in range(2))
+    delete_gallery(database, goes)
+    with serving(record_settings):
+        patience = time.monotonic() + 20
+        while goes in numbers(record_settings.home) and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert numbers(record_settings.home) == [stays]
 
 
 def test_an_erasure_that_finds_the_log_in_use_is_done_and_finished_by_the_chores(tmp_path: Path) -> None:
