@@ -61,6 +61,14 @@ def enroll(
     speaker: Annotated[str, typer.Argument(help="Name of the speaker; made if new.")],
     files: Files,
     gallery: options.Gallery = options.DEFAULT_GALLERY,
+    consent_reference: Annotated[
+        str | None,
+        typer.Option(
+            "--consent-reference",
+            help="Where the person's consent is kept; kept with the speaker. Some galleries enroll nobody without.",
+            show_default=False,
+        ),
+    ] = None,
     channels: options.Channels = None,
     encoder: options.Encoder = None,
     home: options.Home = None,
@@ -71,13 +79,15 @@ def enroll(
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
     from indexer.db.repositories import require_name
+    from indexer.db.speaker_records import Consent
 
     require_name("speaker", speaker)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
-        report = services.ingest(gallery, encoder).run(
-            listing.files, source="enroll", naming="must", refused=listing.refused
-        )
+        ingest = services.ingest(gallery, encoder)
+        if consent_reference is not None:
+            services.catalog.record_consent(gallery, speaker, Consent(consent_reference))
+        report = ingest.run(listing.files, source="enroll", naming="must", refused=listing.refused)
         services.indexes.open(gallery)
     print_report(gallery, report, as_json=as_json)
 
