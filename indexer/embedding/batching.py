@@ -7,12 +7,12 @@ loses batching by it. So one thread owns it, and everyone else hands over wavefo
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from indexer.embedding.encoder import Encoder
-from indexer.errors import Overloaded, Unavailable, VoxdexError
+from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
 from indexer.observability import PROBE_BATCH_SIZE
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
@@ -75,6 +75,8 @@ class BatchingEncoder:
         Most seconds of audio in one pass, as the inner encoder cuts it.
     timeout_s : float
         Longest wait of a probe.
+    stalled_s : float
+        Longest time without the end of any pass that work of the background waits for; a pass takes seconds.
     """
 
     def __init__(
@@ -85,12 +87,15 @@ class BatchingEncoder:
         batch: int = 16,
         batch_audio_s: float = 40.0,
         timeout_s: float = 60.0,
+        stalled_s: float = 300.0,
     ) -> None:
         self._inner = inner
         self._limit = queue
         self._batch = batch
         self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
         self._timeout_s = timeout_s
+        self._stalled_s = stalled_s
+        self._pass_ended_at = time.monotonic()
         self._work = threading.Condition()
         self._probes: deque[_Unit] = deque()
         self._background: deque[_Unit] = deque()
@@ -170,7 +175,7 @@ class BatchingEncoder:
                     retry_after_s=self._retry_after_s(),
                 )
             self._enqueue(self._probes, units)
-        return self._result(call, self._timeout_s)
+        return self._result(call, self._wait_as_probe)
 
     def embed_in_background(self, waveforms: Sequence[Waveform], *, raw: bool) -> Vectors:
         """Do what `BackgroundEncoder` promises."""
@@ -179,7 +184,7 @@ class BatchingEncoder:
             if not self._background:
                 self._background_turn = time.monotonic()
             self._enqueue(self._background, list(self._passes(call)))
-        return self._result(call, None)
+        return self._result(call, self._wait_in_background)
 
     def _passes(self, call: _Call) -> Iterator[_Unit]:
         by_length: defaultdict[int, list[int]] = defaultdict(list)
@@ -196,16 +201,30 @@ class BatchingEncoder:
         queue.extend(units)
         self._work.notify()
 
-    def _result(self, call: _Call, timeout_s: float | None) -> Vectors:
+    def _wait_as_probe(self, call: _Call) -> None:
+        if not call.done.wait(self._timeout_s):
+            raise Overloaded(
+                f"no embedding after {self._timeout_s:g} s, which is as long as a probe waits "
+                "(VOXDEX_PROBES__TIMEOUT_S): try again later",
+                retry_after_s=self._retry_after_s(),
+            )
+
+    def _wait_in_background(self, call: _Call) -> None:
+        """Wait as long as passes end, whoever they are for."""
+        since = time.monotonic()
+        left = self._stalled_s
+        while not call.done.wait(left):
+            left = max(since, self._pass_ended_at) + self._stalled_s - time.monotonic()
+            if left <= 0:
+                raise Unavailable(
+                    f"no pass of the encoder has ended for {self._stalled_s:g} s: it hangs; restart the process"
+                )
+
+    def _result(self, call: _Call, wait: Callable[[_Call], None]) -> Vectors:
         if not call.waveforms:
             return call.vectors
         try:
-            if not call.done.wait(timeout_s):
-                raise Overloaded(
-                    f"no embedding after {timeout_s:g} s, which is as long as a probe waits "
-                    "(VOXDEX_PROBES__TIMEOUT_S): try again later",
-                    retry_after_s=self._retry_after_s(),
-                )
+            wait(call)
         except BaseException:
             self._withdraw(call)
             raise
@@ -232,9 +251,10 @@ class BatchingEncoder:
         while (units := self._next()) is not None:
             started = time.monotonic()
             self._forward(units)
+            self._pass_ended_at = time.monotonic()
             samples = sum(unit.samples * len(unit.rows) for unit in units)
             if samples:
-                spent = (time.monotonic() - started) / samples
+                spent = (self._pass_ended_at - started) / samples
                 self._s_per_sample = spent if not self._s_per_sample else 0.8 * self._s_per_sample + 0.2 * spent
 
     def _next(self) -> list[_Unit] | None:
@@ -266,8 +286,15 @@ class BatchingEncoder:
     def _forward(self, units: list[_Unit]) -> None:
         """Embed the waveforms of some units together; where that fails, each apart, so that each gets its own error."""
         embed = self._inner.embed_raw if units[0].call.raw else self._inner.embed
+        waveforms = [waveform for unit in units for waveform in unit.waveforms]
         try:
-            vectors = embed([waveform for unit in units for waveform in unit.waveforms])
+            vectors = embed(waveforms)
+            # One row too few would shift everybody's after it, or end this thread and with it all who wait.
+            if vectors.shape != (len(waveforms), self.dim):
+                raise CorruptArtifact(
+                    f"encoder {self.id} returned {vectors.shape} numbers for {len(waveforms)} waveforms and dimension "
+                    f"{self.dim}: choose another encoder"
+                )
         except BaseException as error:
             self._after_error(units, error)
             return

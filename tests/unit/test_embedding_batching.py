@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexer.embedding.batching import BatchingEncoder
-from indexer.errors import NonFiniteEmbedding, Overloaded, TooLittleSpeech, Unavailable
+from indexer.errors import CorruptArtifact, NonFiniteEmbedding, Overloaded, TooLittleSpeech, Unavailable
 from indexer.types import Vectors, Waveform
 from tests.fakes import SpectrumEncoder
 
@@ -219,3 +219,46 @@ def test_closing_fails_what_waits_and_finishes_what_runs(pool: ThreadPoolExecuto
         encoder.embed([sound(1)])
     with pytest.raises(Unavailable):
         encoder.background().embed([sound(1)])
+
+
+class ForgetfulEncoder(SpectrumEncoder):
+    """Loses the last vector of a pass of several waveforms."""
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        vectors = super().embed_raw(waveforms)
+        return vectors[:-1] if len(waveforms) > 1 else vectors
+
+
+def test_an_encoder_that_returns_too_few_vectors_gives_nobody_the_vector_of_another(pool: ThreadPoolExecutor) -> None:
+    encoder = BatchingEncoder(ForgetfulEncoder(), timeout_s=5.0)
+    for count in (2, 3):
+        bulk = pool.submit(encoder.background().embed, [sound(1, seed=seed) for seed in range(count)])
+        with pytest.raises(CorruptArtifact, match=rf"returned \({count - 1}, 192\) .* {count} waveforms"):
+            bulk.result(5)
+    # The thread lives, and passes of one waveform are as good as ever.
+    np.testing.assert_array_equal(encoder.embed([sound(1)]), SpectrumEncoder().embed([sound(1)]))
+    encoder.close()
+
+
+def test_ingest_waits_as_long_as_passes_end_and_gives_up_when_none_does(
+    pool: ThreadPoolExecutor, inner: GatedEncoder
+) -> None:
+    encoder = BatchingEncoder(inner, batch_audio_s=1.0, stalled_s=0.3)
+    stuck = pool.submit(encoder.background().embed, [sound(1)])
+    with pytest.raises(Unavailable, match=r"no pass of the encoder has ended for 0\.3 s"):
+        stuck.result(5)
+    inner.gate.set()
+    waveforms = [sound(1, seed=seed) for seed in range(6)]
+    slow = SlowEncoder()
+    patient = BatchingEncoder(slow, batch_audio_s=1.0, stalled_s=0.3)
+    np.testing.assert_array_equal(patient.background().embed(waveforms), SpectrumEncoder().embed(waveforms))
+    encoder.close()
+    patient.close()
+
+
+class SlowEncoder(SpectrumEncoder):
+    """Takes a tenth of a second for a pass."""
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        time.sleep(0.1)
+        return super().embed_raw(waveforms)
