@@ -75,7 +75,7 @@ class Jobs:
             "options": options,
             "on_duplicate": on_duplicate,
             "webhook_url": webhook_url,
-            "sent_at": utc_now(),
+            "sent_at": clock(self._session),
         }
         return JobId(self._session.scalars(insert(Job).returning(Job.id), values).one())
 
@@ -246,7 +246,11 @@ class Jobs:
         return state
 
     def end(self, job_id: JobId, state: JobState, *, error: str | None = None) -> None:
-        """End a planned job, drop what nobody has begun, and note the message about it, all in this transaction."""
+        """End a planned job and note the message about it, all in this transaction.
+
+        What nobody has begun is dropped, and what is under way is taken from its workers: none of them may go on with
+        it, even if the job is taken up again.
+        """
         now = utc_now()
         self._session.execute(
             update(Job)
@@ -255,8 +259,14 @@ class Jobs:
         )
         self._session.execute(
             update(JobShard)
-            .where(JobShard.job_id == job_id, JobShard.state == ShardState.QUEUED)
-            .values(state=ShardState.DONE, finished_at=now)
+            .where(JobShard.job_id == job_id, JobShard.state.in_(NOT_DONE))
+            .values(state=ShardState.DONE, finished_at=now, lease_token=None, lease_until=None)
+        )
+        self._session.execute(
+            update(JobItem)
+            .where(JobItem.job_id == job_id, JobItem.state == JobItemState.RUNNING)
+            .values(state=JobItemState.QUEUED)
+            .execution_options(synchronize_session=False)
         )
         Deliveries(self._session).add(self.get(job_id))
 
@@ -272,3 +282,7 @@ class Jobs:
         if row is None:
             raise NotFound(f"no job with id {job_id}")
         return row
+
+    def lock_all(self, gallery_id: GalleryId) -> None:
+        """Keep the jobs of a gallery from being changed by anybody else until this transaction ends."""
+        self._session.execute(select(Job.id).where(Job.gallery_id == gallery_id).order_by(Job.id).with_for_update())
