@@ -26,7 +26,7 @@ class JobDesk(Protocol):
     """What can be asked of jobs."""
 
     def jobs(self, gallery: str | None, state: JobState | None) -> Iterable[Job]:
-        """List jobs in the order they were posted."""
+        """List jobs, the newest first."""
 
     def job(self, job_id: int) -> Job:
         """Show a job; raises NotFound."""
@@ -67,7 +67,7 @@ class RemoteJobs:
         self._client = client
 
     def jobs(self, gallery: str | None, state: JobState | None) -> Iterable[Job]:
-        """List jobs in the order they were posted."""
+        """List jobs, the newest first."""
         return self._client.jobs.list(gallery=gallery, state=state, limit=_PAGE)
 
     def job(self, job_id: int) -> Job:
@@ -110,22 +110,23 @@ class RecordedJobs:
         self._services = services
 
     def jobs(self, gallery: str | None, state: JobState | None) -> Iterable[Job]:
-        """List jobs in the order they were posted."""
+        """List jobs, the newest first."""
         from indexer.db import models
         from indexer.db.jobs import Jobs
         from indexer.db.repositories import Galleries
         from indexer.types import GalleryId
 
-        wanted, after = None if state is None else models.JobState(state), 0
+        wanted = None if state is None else models.JobState(state)
+        before: int | None = None
         while True:
             with self._services.record().read_scope() as session:
                 gallery_id = None if gallery is None else GalleryId(Galleries(session).by_name(gallery).id)
-                rows = Jobs(session).page(gallery_id, state=wanted, after=after, limit=_PAGE)
+                rows = Jobs(session).page(gallery_id, state=wanted, before=before, limit=_PAGE)
                 found = [_shown(session, row) for row in rows]
             if not found:
                 return
             yield from found
-            after = found[-1].id
+            before = found[-1].id
 
     def job(self, job_id: int) -> Job:
         """Show a job."""

@@ -1,7 +1,6 @@
 """`voxdex jobs`: bulk ingest, as a running service or the record of this machine knows it."""
 
 import itertools
-from collections import deque
 from enum import StrEnum
 from typing import Annotated, cast
 
@@ -60,7 +59,7 @@ def list_jobs(
     from voxdex_client.models import JobState
 
     with open_desk(url, key, home) as desk:
-        found = list(deque(desk.jobs(gallery, cast(JobState | None, state)), maxlen=limit))[::-1]
+        found = list(itertools.islice(desk.jobs(gallery, cast(JobState | None, state)), limit))
     if as_json:
         print_json({"jobs": [job.model_dump(mode="json") for job in found]})
         return

@@ -90,12 +90,12 @@ def list_jobs(
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> JobPage:
-    """List jobs in the order they were posted."""
+    """List jobs, the newest first."""
     if gallery is not None:
         principal.require_gallery(gallery)
     with parts.database.read_scope() as session:
         only = principal.gallery_id if gallery is None else GalleryId(Galleries(session).by_name(gallery).id)
-        rows = Jobs(session).page(only, state=state, after=after_of(cursor), limit=limit + 1)
+        rows = Jobs(session).page(only, state=state, before=after_of(cursor) or None, limit=limit + 1)
         return page_of(rows, limit, lambda row: job_view(session, row))
 
 

@@ -226,3 +226,14 @@ def unending_job(client: ServiceClient) -> int:
     with client.runtime.database.session_scope() as session:
         gallery_id = GalleryId(Galleries(session).by_name("calls").id)
         return Jobs(session).start(gallery_id, kind="ingest", source="/elsewhere", found=2)
+
+
+def test_jobs_come_newest_first_and_a_new_one_shifts_no_page(client: ServiceClient) -> None:
+    ids = [unending_job(client) for _ in range(5)]
+    first = client.get("/v1/jobs?limit=2").json()
+    newer = unending_job(client)
+    second = client.get(f"/v1/jobs?limit=2&cursor={first['next_cursor']}").json()
+    third = client.get(f"/v1/jobs?limit=2&cursor={second['next_cursor']}").json()
+    assert [job["id"] for page in (first, second, third) for job in page["items"]] == ids[::-1]
+    assert third["next_cursor"] is None
+    assert client.get("/v1/jobs?limit=1").json()["items"][0]["id"] == newer

@@ -596,8 +596,8 @@ def test_jobs_and_items_come_in_pages(database: Database, bulk: BulkIngest, queu
     other = make_gallery(database, SpectrumEncoder(), "other")
     with database.read_scope() as session:
         jobs = Jobs(session)
-        assert [job.id for job in jobs.page(limit=2)] == ids[:2]
-        assert [job.id for job in jobs.page(after=ids[1])] == ids[2:]
+        assert [job.id for job in jobs.page(limit=2)] == [ids[2], ids[1]]
+        assert [job.id for job in jobs.page(before=ids[1])] == ids[:1]
         assert [job.id for job in jobs.page(state=JobState.RUNNING)] == [ids[1]]
         assert jobs.page(other) == []
         first = jobs.items_page(ids[1], limit=2)

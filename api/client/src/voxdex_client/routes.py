@@ -344,7 +344,7 @@ def list_jobs(
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Sent:
-    """List jobs in the order they were posted."""
+    """List jobs, the newest first."""
     return Sent(query={"gallery": gallery, "state": state, "limit": limit, "cursor": cursor})
 
 
