@@ -430,7 +430,7 @@ class JobShard(_Numbered, Base):
     solo: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     """Whether it holds one file that was under way when a worker died."""
     attempts: Mapped[int] = mapped_column(default=0)
-    """How often a worker took it up."""
+    """How often workers failed at it, by no file's fault, since a file of it was last done with."""
     lease_token: Mapped[str | None] = mapped_column(String(32))
     """Who works on it now; a commit under another token is refused."""
     lease_until: Mapped[dt.datetime | None]

@@ -28,8 +28,8 @@ class ClaimedShard:
     options: dict[str, Any]
     on_duplicate: OnDuplicate
     solo: bool
-    attempts: int
-    """How often it was taken up, this time included."""
+    failures: int
+    """How often workers failed at it, by no file's fault, since a file of it was last done with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,6 @@ class Shards:
                 state=ShardState.RUNNING,
                 lease_token=token,
                 lease_until=now + dt.timedelta(seconds=lease_s),
-                attempts=JobShard.attempts + 1,
             )
             .returning(JobShard.id)
         ).one_or_none()
@@ -97,7 +96,7 @@ class Shards:
             .join(JobShard, JobShard.job_id == Job.id)
             .where(JobShard.id == shard_id)
         )
-        job, solo, attempts = self._session.execute(query).one()
+        job, solo, failures = self._session.execute(query).one()
         return (
             ClaimedShard(
                 id=shard_id,
@@ -107,7 +106,7 @@ class Shards:
                 options=job.options,
                 on_duplicate=job.on_duplicate,
                 solo=solo,
-                attempts=attempts,
+                failures=failures,
             ),
             apart,
         )
@@ -121,8 +120,14 @@ class Shards:
         return kept.one_or_none() is not None
 
     def fence(self, shard: ClaimedShard, lease_s: float) -> None:
-        """Keep a shard, or raise LeaseLost: call it first in whatever writes results of it."""
-        if not self.renew(shard, lease_s):
+        """Keep a shard, or raise LeaseLost: call it first in whatever writes results of it.
+
+        The job cannot end before the commit: whoever is told of its end is told of all that was written.
+        """
+        # Workers on other shards of it are in nobody's way: only ending it wants the row for itself.
+        job = select(Job.id).where(Job.id == shard.job_id, Job.state.not_in(ENDED))
+        goes_on = self._session.scalar(job.with_for_update(read=True, key_share=True))
+        if goes_on is None or not self.renew(shard, lease_s):
             raise LeaseLost(f"shard {shard.id}: another worker has taken it over, or its job has ended")
 
     def open_items(self, shard_id: ShardId) -> list[OpenItem]:
@@ -141,11 +146,11 @@ class Shards:
             for item in self._session.scalars(query)
         ]
 
-    def mark_running(self, item_ids: Sequence[int]) -> None:
-        """State that these files are about to be touched; whoever finds them so later knows what a worker died of."""
+    def mark_running(self, shard_id: ShardId, item_ids: Sequence[int]) -> None:
+        """State that files of a shard are about to be touched; whoever finds them so knows what a worker died of."""
         self._session.execute(
             update(JobItem)
-            .where(JobItem.id.in_(item_ids), JobItem.state == JobItemState.QUEUED)
+            .where(JobItem.id.in_(item_ids), JobItem.shard_id == shard_id, JobItem.state == JobItemState.QUEUED)
             .values(state=JobItemState.RUNNING)
             .execution_options(synchronize_session=False)
         )
@@ -195,20 +200,52 @@ class Shards:
         )
         return ended.one_or_none() is not None
 
-    def give_back(self, shard: ClaimedShard) -> bool:
-        """Put a shard back as if it had not been taken, but for what is done; False where it is another's."""
-        free = self._session.execute(
-            update(JobShard).where(*_held_by(shard)).values(**_waiting()).returning(JobShard.id)
-        )
-        if free.one_or_none() is None:
-            return False
-        self._requeue(shard.id)
-        return True
+    def give_back(self, shard: ClaimedShard, *, failed: bool = False) -> int | None:
+        """Put a shard back as if it had not been taken, but for what is done.
 
-    def drop_lease(self, shard: ClaimedShard) -> None:
-        """Let a shard's lease end now, so that `recover` sees to what was under way."""
+        Parameters
+        ----------
+        failed
+            Whether that is because the worker failed at it, which is counted.
+
+        Returns
+        -------
+        int or None
+            How often workers failed at it since a file of it was last done with; None where it is another's.
+        """
+        failures = self._session.scalar(
+            update(JobShard)
+            .where(*_held_by(shard))
+            .values(**self._waiting(), attempts=JobShard.attempts + int(failed))
+            .returning(JobShard.attempts)
+        )
+        if failures is not None:
+            self._requeue(shard.id)
+        return failures
+
+    def drop_lease(self, shard: ClaimedShard) -> int | None:
+        """Let a shard's lease end now, so that `recover` sees to what was under way.
+
+        Returns
+        -------
+        int or None
+            How often workers failed at it since a file of it was last done with, this time included; None where a
+            file was under way, which is then counted as what they failed at, and where the shard is another's.
+        """
         past = clock(self._session) - dt.timedelta(seconds=1)
-        self._session.execute(update(JobShard).where(*_held_by(shard)).values(lease_until=past))
+        running = exists().where(JobItem.shard_id == shard.id, JobItem.state == JobItemState.RUNNING)
+        touched = bool(self._session.scalar(select(running)))
+        failures = self._session.scalar(
+            update(JobShard)
+            .where(*_held_by(shard))
+            .values(lease_until=past, attempts=JobShard.attempts + int(not touched))
+            .returning(JobShard.attempts)
+        )
+        return None if touched else failures
+
+    def forget_failures(self, shard: ClaimedShard) -> None:
+        """State that workers get on with a shard again."""
+        self._session.execute(update(JobShard).where(JobShard.id == shard.id).values(attempts=0))
 
     def recover(self, shard_id: ShardId, *, tries: int) -> list[ShardId]:
         """Put a shard back whose worker has fallen silent; nothing happens to one whose lease is alive.
@@ -228,7 +265,7 @@ class Shards:
                 JobShard.state == ShardState.RUNNING,
                 JobShard.lease_until < clock(self._session),
             )
-            .values(**_waiting())
+            .values(**self._waiting())
             .returning(JobShard.job_id, JobShard.solo)
         ).one_or_none()
         if dead is None:
@@ -261,7 +298,7 @@ class Shards:
 
     def _isolate(self, job_id: JobId, item_ids: Sequence[int]) -> list[ShardId]:
         """Give each of these files a shard of its own."""
-        row = {"job_id": job_id, "items": 1, "estimated_s": 0.0, "solo": True, "sent_at": utc_now()}
+        row = {"job_id": job_id, "items": 1, "estimated_s": 0.0, "solo": True, "sent_at": clock(self._session)}
         numbers = self._session.scalars(insert(JobShard).returning(JobShard.id), [row] * len(item_ids)).all()
         self._session.execute(
             update(JobItem),
@@ -281,6 +318,10 @@ class Shards:
             )
             failure = ItemResult(item_id, JobItemState.FAILED, error_code=WorkerLost.code, error_message=message)
             self.record(shard_id, job_id, [failure])
+
+    def _waiting(self) -> dict[str, Any]:
+        now = clock(self._session)
+        return {"state": ShardState.QUEUED, "lease_token": None, "lease_until": None, "sent_at": now}
 
     def _requeue(self, shard_id: ShardId) -> None:
         self._session.execute(
@@ -302,7 +343,3 @@ def _held_by(shard: ClaimedShard) -> tuple[Any, ...]:
 
 def _job_goes_on() -> Any:
     return exists().where(Job.id == JobShard.job_id, Job.state.not_in(ENDED))
-
-
-def _waiting() -> dict[str, Any]:
-    return {"state": ShardState.QUEUED, "lease_token": None, "lease_until": None, "sent_at": utc_now()}

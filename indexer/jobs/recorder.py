@@ -17,7 +17,7 @@ from indexer.db.repositories import Galleries, Speakers, require_name, require_t
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
-from indexer.errors import AlreadyExists, Conflict, ConsentRequired, InvalidRequest, VoxdexError, one_line
+from indexer.errors import AlreadyExists, Conflict, ConsentRequired, InvalidRequest, Unavailable, VoxdexError, one_line
 from indexer.observability import AUDIO_SECONDS, COMMIT_SECONDS, FILES, SPEECH_SECONDS, counting_seconds
 from indexer.pipeline import EmbeddedFile
 from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId
@@ -102,7 +102,9 @@ class Recorder:
         try:
             with counting_seconds(COMMIT_SECONDS):
                 outcomes = in_transaction(self.database, work)
-        except (Conflict, InvalidRequest) as error:
+        except Unavailable:
+            raise
+        except VoxdexError as error:
             if len(results) > 1:
                 return [outcome for one in results for outcome in self.commit([one], note=note, fence=fence)]
             if results[0].error is not None and results[0].content_sha256 is None:

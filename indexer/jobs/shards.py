@@ -56,6 +56,9 @@ FETCH_PAUSES_S = (0.5, 2.0, 8.0)
 
 _RECORD_PAUSE_S = 0.5
 
+_UNFORESEEN = 5
+"""Times `tries`: failures that nobody foresaw, before any file was touched, after which a job is given up."""
+
 Result = TypeVar("Result")
 
 
@@ -141,14 +144,16 @@ class _Worker:
             self._give_back(resend=False)
             raise
         except VoxdexError as error:
-            self._give_back(resend=False)
-            if self.shard.attempts >= self.settings.jobs.tries:
-                reason = as_text(one_line(error))
-                in_transaction(self.database, lambda session: Jobs(session).fail(self.shard.job_id, reason))
+            failures = self._give_back(resend=False, failed=True)
+            self._fail_job(failures, self.settings.jobs.tries, as_text(one_line(error)))
             raise
-        except Exception:
+        except Exception as error:
             # Nobody foresaw this, so it may be what a file does to workers: treated as if this one had died of it.
-            in_transaction(self.database, lambda session: Shards(session).drop_lease(self.shard))
+            failures = in_transaction(self.database, lambda session: Shards(session).drop_lease(self.shard))
+            reason = (
+                f"workers failed {failures} times before they came to a file ({type(error).__name__}): see their logs"
+            )
+            self._fail_job(failures, _UNFORESEEN * self.settings.jobs.tries, reason)
             raise
         else:
             if ended:
@@ -186,7 +191,10 @@ class _Worker:
 
         def note(session: Session, outcomes: Sequence[Outcome]) -> None:
             results = [_item_result(numbers[outcome.result.file.recorded_uri], outcome) for outcome in outcomes]
-            Shards(session).record(shard.id, shard.job_id, results)
+            shards = Shards(session)
+            shards.record(shard.id, shard.job_id, results)
+            if shard.failures:
+                shards.forget_failures(shard)
 
         self.progress_at = time.monotonic()
         with closing(pipeline.run_batches(self._files(items), most=BATCH_FILES, within_s=BATCH_S)) as done:
@@ -216,7 +224,7 @@ class _Worker:
     def _marking(self, item_ids: Sequence[int]) -> Callable[[Session], None]:
         def mark(session: Session) -> None:
             self._fence(session)
-            Shards(session).mark_running(item_ids)
+            Shards(session).mark_running(self.shard.id, item_ids)
 
         return mark
 
@@ -295,17 +303,28 @@ class _Worker:
             logger.warning("the lease of shard %d ends by itself: %s", self.shard.id, error.code)
         self.when_stuck()
 
-    def _give_back(self, *, resend: bool) -> None:
-        """Put the shard back; where the record cannot be reached, its lease ends by itself."""
+    def _fail_job(self, failures: int | None, limit: int, reason: str) -> None:
+        """Fail the job where workers failed at this shard so often that the next one will not do better."""
+        if failures is not None and failures >= limit:
+            in_transaction(self.database, lambda session: Jobs(session).fail(self.shard.job_id, reason))
+
+    def _give_back(self, *, resend: bool, failed: bool = False) -> int | None:
+        """Put the shard back, and return what `Shards.give_back` does.
+
+        Where the record cannot be reached, None: its lease ends by itself.
+        """
+
+        def give_back(session: Session) -> int | None:
+            return Shards(session).give_back(self.shard, failed=failed)
+
         try:
-            free = self._patiently(
-                lambda: in_transaction(self.database, lambda session: Shards(session).give_back(self.shard))
-            )
+            failures = self._patiently(lambda: in_transaction(self.database, give_back))
         except Unavailable as error:
             logger.warning("shard %d was not given back: %s", self.shard.id, error.code, exc_info=error)
-            return
-        if free and resend:
+            return None
+        if failures is not None and resend:
             send(lambda: self.queue.send_shards([self.shard.id]))
+        return failures
 
     def _end_job(self) -> None:
         """End the job where this was the rest of it."""

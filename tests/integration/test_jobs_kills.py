@@ -12,10 +12,12 @@ import pytest
 import soundfile
 from sqlalchemy import select, text, update
 
-from indexer.db.models import JobItemState, JobShard, JobState, ShardState, utc_now
+from indexer.db.jobs import Jobs
+from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, ShardState, utc_now
 from indexer.db.session import Database
+from indexer.db.shards import Shards
 from indexer.db.transactions import in_transaction
-from indexer.errors import Conflict
+from indexer.errors import Conflict, LeaseLost
 from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ, JobId, ShardId
 from tests.fakes import SpectrumEncoder
@@ -201,6 +203,50 @@ def test_a_canceled_job_commits_nothing_more(
     assert counts(database)["recordings"] == 0
     assert job_of(database, job_id).state == JobState.CANCELED
     require_counters_equal_items(database, job_id)
+
+
+def test_a_commit_under_way_is_over_before_its_job_is_canceled(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 1)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    with database.session_scope() as session:
+        shard, _ = Shards(session).claim(queue.shards.pop(), "mine", lease_s=30.0, tries=3)
+        assert shard is not None
+    bulk = make_bulk(database, record_settings, queue)
+    with database.session_scope() as session:
+        Shards(session).fence(shard, 30.0)
+        cancel = in_background(lambda: bulk.cancel(job_id))
+        cancel.join(0.5)
+        assert cancel.is_alive()
+        with database.read_scope() as reading:  # To whoever looks, it is not canceled yet.
+            states = reading.scalars(select(Job.state)).all()
+    cancel.join(10)
+    assert states == [JobState.RUNNING]
+    assert job_of(database, job_id).state == JobState.CANCELED
+    with database.session_scope() as session, pytest.raises(LeaseLost):
+        Shards(session).fence(shard, 30.0)
+
+
+def test_a_worker_of_a_job_that_ended_stays_out_of_it_when_it_is_taken_up_again(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 2)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    with database.session_scope() as session:
+        shard, _ = Shards(session).claim(queue.shards.pop(), "mine", lease_s=30.0, tries=3)
+        assert shard is not None
+        items = [item.id for item in Shards(session).open_items(shard.id)]
+        Shards(session).mark_running(shard.id, items)
+        Jobs(session).fail(job_id, "the source is away")
+    assert {item.state for item in items_of(database, job_id).values()} == {JobItemState.QUEUED}
+    assert {each.state for each in shards_of(database, job_id)} == {ShardState.DONE}
+    with database.session_scope() as session:
+        session.execute(update(Job).values(state=JobState.RUNNING))
+        assert not Shards(session).renew(shard, 30.0)
+        session.execute(update(JobItem).values(shard_id=None))  # They are in other shards by now.
+        Shards(session).mark_running(shard.id, items)
+    assert {item.state for item in items_of(database, job_id).values()} == {JobItemState.QUEUED}
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_shard_back_at_once(

@@ -71,7 +71,7 @@ def take_up(database: Database, shard_id: ShardId, *, running: int) -> None:
         shards = Shards(session)
         shard, _ = shards.claim(shard_id, "dead", lease_s=30.0, tries=3)
         assert shard is not None
-        shards.mark_running([item.id for item in shards.open_items(shard_id)][:running])
+        shards.mark_running(shard_id, [item.id for item in shards.open_items(shard_id)][:running])
     silence(database, shard_id)
 
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -110,6 +111,73 @@ def test_an_encoder_that_cannot_be_had_fails_the_job_after_some_tries_and_no_fil
     job = job_of(database, job_id)
     assert (job.state, job.error, job.failed) == (JobState.FAILED, "this worker has another encoder", 0)
     assert {item.state for item in items_of(database, job_id).values()} == {JobItemState.QUEUED}
+
+
+def test_a_shard_that_was_given_back_often_survives_one_failure(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 2)
+    job_id = submit(make_bulk(database, record_settings, queue), tmp_path / "in")
+    make_bulk(database, record_settings, queue).plan(queue.plans.pop())
+    deployed = make_bulk(database, record_settings, queue, stopping=lambda: True)
+    for _ in range(record_settings.jobs.tries + 1):
+        deployed.work(queue.shards.pop())
+    shard_id = queue.shards.pop()
+
+    def refuse(_: GalleryId) -> Encoder:
+        raise EncoderMismatch("this worker has another encoder")
+
+    with pytest.raises(EncoderMismatch):
+        BulkIngest(database, record_settings, queue=queue, encoder_for=refuse).work(shard_id)
+    assert job_of(database, job_id).state == JobState.RUNNING
+    make_bulk(database, record_settings, queue).work(shard_id)
+    assert (job_of(database, job_id).state, job_of(database, job_id).done) == (JobState.SUCCEEDED, 2)
+
+
+def test_a_failure_that_nobody_foresaw_before_any_file_ends_the_job_after_many_tries(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 2)
+    job_id = submit(make_bulk(database, record_settings, queue), tmp_path / "in")
+
+    def fail(_: GalleryId) -> Encoder:
+        raise RuntimeError("an unknown device")
+
+    bulk = BulkIngest(database, record_settings, queue=queue, encoder_for=fail)
+    bulk.plan(queue.plans.pop())
+    shard_id = queue.shards.pop()
+    for _ in range(5 * record_settings.jobs.tries):
+        assert job_of(database, job_id).state == JobState.RUNNING
+        with pytest.raises(RuntimeError):
+            bulk.work(shard_id)
+    job = job_of(database, job_id)
+    assert (job.state, job.failed) == (JobState.FAILED, 0)
+    assert job.error is not None
+    assert "RuntimeError" in job.error
+    assert {shard.state for shard in shards_of(database, job_id)} == {ShardState.DONE}
+
+
+class NanEncoder(SpectrumEncoder):
+    """Gives no numbers for the third recording it meets."""
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        before = self.embedded
+        vectors = super().embed(waveforms)
+        if before <= 2 < self.embedded:
+            vectors[2 - before] = np.nan
+        return vectors
+
+
+def test_a_vector_that_the_record_refuses_fails_its_file_and_no_other(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    write_archive(tmp_path / "in", 6)
+    bulk = make_bulk(database, record_settings, queue, NanEncoder())
+    job_id = submit(bulk, tmp_path / "in")
+    work_off(bulk, queue)
+    job = job_of(database, job_id)
+    assert (job.state, job.done, job.failed) == (JobState.SUCCEEDED_WITH_ERRORS, 5, 1)
+    require_counters_equal_items(database, job_id)
 
 
 def test_a_device_that_is_out_of_reach_fails_no_file(

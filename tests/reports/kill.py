@@ -174,7 +174,7 @@ def count(service: LocalService, job: int) -> dict[str, Any]:
         "items_to_recordings": "SELECT count(DISTINCT recording_id) FROM job_items WHERE state = 'done'",
         "shards": f"SELECT count(*) FROM job_shards WHERE job_id = {job}",
         "shards_open": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND state <> 'done'",
-        "shards_tried_again": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND (attempts > 1 OR solo)",
+        "shards_tried_again": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND (attempts > 0 OR solo)",
     }
     engine = create_engine(service.environment["VOXDEX_DATABASE__URL"])
     try:
