@@ -155,11 +155,13 @@ class Jobs:
         gallery_id: GalleryId | None = None,
         *,
         state: JobState | None = None,
-        after: int = 0,
+        before: int | None = None,
         limit: int = PAGE_LIMIT,
     ) -> list[Job]:
-        """List jobs of a gallery (None: of all) in id order, those with an id above `after`."""
-        query = select(Job).where(Job.id > after).order_by(Job.id).limit(limit)
+        """List jobs of a gallery (None: of all) the newest first, those with an id below `before`."""
+        query = select(Job).order_by(Job.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(Job.id < before)
         if gallery_id is not None:
             query = query.where(Job.gallery_id == gallery_id)
         if state is not None:
@@ -185,9 +187,6 @@ class Jobs:
     def progress(self, job_id: JobId) -> JobProgress:
         """Tell how far a job is, or raise NotFound."""
         job = self.get(job_id)
-        elapsed_s = 0.0
-        if job.started_at is not None:
-            elapsed_s = max(0.0, ((job.finished_at or utc_now()) - job.started_at).total_seconds())
         before = job.options.get(RESUMED, {})
         processed = job.done + job.duplicate + job.failed
         in_this_run = processed - before.get("processed", 0)
