@@ -102,8 +102,10 @@ def list_enrollments(
     limit: Limit = PAGE_ROWS,
 ) -> Page[Enrollment]:
     """List the recordings that a speaker is enrolled with."""
-    found = parts.services.catalog.enrollments(gallery, speaker, after=after_of(cursor), limit=limit + 1)
-    return page_of(found, limit, _view)
+    found = parts.services.catalog.enrollments(
+        gallery, speaker, after=after_of(cursor, "enrollments", gallery, speaker), limit=limit + 1
+    )
+    return page_of(found, limit, _view, "enrollments", gallery, speaker)
 
 
 @router.delete("/{enrollment_id}", responses=problems(404, 409))

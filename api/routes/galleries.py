@@ -37,8 +37,8 @@ def list_galleries(principal: Reader, parts: Parts, cursor: Cursor = None, limit
     """List the galleries that the key opens."""
     if principal.gallery is not None:
         return Page[Gallery](items=[_view(parts.services.catalog.gallery(principal.gallery))], next_cursor=None)
-    found = parts.services.catalog.galleries(after=after_of(cursor), limit=limit + 1)
-    return page_of(found, limit, _view)
+    found = parts.services.catalog.galleries(after=after_of(cursor, "galleries"), limit=limit + 1)
+    return page_of(found, limit, _view, "galleries")
 
 
 @router.get("/{gallery}", responses=problems(404))

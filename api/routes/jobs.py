@@ -95,8 +95,8 @@ def list_jobs(
         principal.require_gallery(gallery)
     with parts.database.read_scope() as session:
         only = principal.gallery_id if gallery is None else GalleryId(Galleries(session).by_name(gallery).id)
-        rows = Jobs(session).page(only, state=state, before=after_of(cursor) or None, limit=limit + 1)
-        return page_of(rows, limit, lambda row: job_view(session, row))
+        rows = Jobs(session).page(only, state=state, before=after_of(cursor, "jobs") or None, limit=limit + 1)
+        return page_of(rows, limit, lambda row: job_view(session, row), "jobs")
 
 
 @router.get("/jobs/{job_id}", responses=problems(404))
@@ -115,8 +115,8 @@ def list_items(
 ) -> JobItemPage:
     """List a job's files; those that failed have the reason."""
     with parts.database.read_scope() as session:
-        rows = Jobs(session).items_page(job_id, state=state, after=after_of(cursor), limit=limit + 1)
-        return page_of(rows, limit, JobItem.model_validate)
+        rows = Jobs(session).items_page(job_id, state=state, after=after_of(cursor, "items", job_id), limit=limit + 1)
+        return page_of(rows, limit, JobItem.model_validate, "items", job_id)
 
 
 @router.get(

@@ -9,7 +9,7 @@ from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
-from api.schemas.common import PAGE_ROWS, Cursor, Limit, Page
+from api.schemas.common import PAGE_ROWS, Cursor, Limit, Page, Text
 from api.schemas.keys import CreatedKey, Key, KeyRequest
 from api.security import Admin, is_loopback
 from indexer.db.keys import KeyRow
@@ -18,9 +18,7 @@ router = APIRouter(prefix="/keys", tags=["keys"])
 
 Parts = Annotated[Runtime, Depends(runtime_of)]
 
-_PublicId = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{16}$", description="The middle of the key.", examples=["4f1d0c9be27a3b58"])
-]
+_PublicId = Annotated[Text, Path(description="The middle of the key.", examples=["4f1d0c9be27a3b58"])]
 
 
 @router.post("", status_code=201, response_model=CreatedKey, responses=problems(404, 409, 413))
@@ -42,7 +40,7 @@ def create_key(body: KeyRequest, principal: Admin, parts: Parts, once: Idempoten
 @router.get("", responses=problems())
 def list_keys(principal: Admin, parts: Parts, cursor: Cursor = None, limit: Limit = PAGE_ROWS) -> Page[Key]:
     """List keys in the order they were made, the revoked ones too."""
-    return page_of(parts.keys.list(after=after_of(cursor), limit=limit + 1), limit, _view)
+    return page_of(parts.keys.list(after=after_of(cursor, "keys"), limit=limit + 1), limit, _view, "keys")
 
 
 @router.delete("/{public_id}", responses=problems(404))

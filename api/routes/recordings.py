@@ -105,8 +105,10 @@ def list_recordings(
     limit: Limit = PAGE_ROWS,
 ) -> Page[Recording]:
     """List the recordings of a gallery in the order they came in."""
-    found = parts.services.catalog.recordings(gallery, state=state, after=after_of(cursor), limit=limit + 1)
-    return page_of(found, limit, lambda row: Recording(**_fields(row)))
+    found = parts.services.catalog.recordings(
+        gallery, state=state, after=after_of(cursor, "recordings", gallery), limit=limit + 1
+    )
+    return page_of(found, limit, lambda row: Recording(**_fields(row)), "recordings", gallery)
 
 
 @router.get("/{recording_id}", responses=problems(404))

@@ -49,8 +49,10 @@ def list_speakers(
     limit: Limit = PAGE_ROWS,
 ) -> Page[Speaker]:
     """List the speakers of a gallery in the order they were added."""
-    found = parts.services.catalog.speakers(gallery, after=after_of(cursor), limit=limit + 1, labels=label or ())
-    return page_of(found, limit, _view)
+    found = parts.services.catalog.speakers(
+        gallery, after=after_of(cursor, "speakers", gallery), limit=limit + 1, labels=label or ()
+    )
+    return page_of(found, limit, _view, "speakers", gallery)
 
 
 @router.get("/{speaker}", responses=problems(404))

@@ -152,3 +152,20 @@ def test_an_enrollment_tells_what_speaks_against_it(client: ServiceClient, galle
     (clipped,) = issues(wav_of(np.clip(speech_like(4.0) * 40, -1, 1)))
     assert "clipped" in clipped
     assert issues(wav(5, seed=4)) == []
+
+
+def test_a_cursor_belongs_to_its_list(client: ServiceClient, gallery: str) -> None:
+    for number in range(3):
+        audio = wav(2, seed=number)
+        assert client.post(f"{gallery}/speakers/Ann/enrollments", content=audio, headers=AUDIO).status_code == 201
+    cursor = client.get(f"{gallery}/speakers/Ann/enrollments", params={"limit": 1}).json()["next_cursor"]
+    query = {"limit": 1, "cursor": cursor}
+    assert client.get(f"{gallery}/speakers/Ann/enrollments", params=query).status_code == 200
+    for other in (f"{gallery}/recordings", f"{gallery}/speakers", "/v1/jobs", "/v1/keys", "/v1/galleries"):
+        refused = client.get(other, params=query)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
+
+
+def test_no_key_of_that_id_is_simply_not_there(client: ServiceClient) -> None:
+    answer = client.delete("/v1/keys/nope")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")

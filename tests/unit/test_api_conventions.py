@@ -43,14 +43,18 @@ def test_bytes_that_are_no_text_stay_what_no_name_is() -> None:
 
 @given(st.integers(min_value=1, max_value=2**63 - 1))
 def test_a_cursor_leads_back_to_its_row(number: int) -> None:
-    assert after_of(cursor_of(number)) == number
+    assert after_of(cursor_of(number, "items", 3), "items", 3) == number
+    with pytest.raises(InvalidRequest, match="this list"):
+        after_of(cursor_of(number, "items", 3), "recordings", "calls")
+    with pytest.raises(InvalidRequest, match="this list"):
+        after_of(cursor_of(number, "items", 3), "items", 4)
 
 
 @given(st.integers(min_value=1, max_value=2**63 - 1), st.text(min_size=1))
 def test_any_other_text_is_no_cursor(number: int, added: str) -> None:
-    for text in (added, cursor_of(number) + added, added + cursor_of(number)):
+    for text in (added, cursor_of(number, "jobs") + added, added + cursor_of(number, "jobs")):
         with pytest.raises(InvalidRequest, match="next_cursor"):
-            after_of(text)
+            after_of(text, "jobs")
 
 
 def test_every_error_has_a_status_and_every_family_an_own_one() -> None:
