@@ -22,7 +22,7 @@ from indexer.db import models
 from indexer.db.jobs import Jobs
 from indexer.db.repositories import Galleries
 from indexer.db.webhooks import ENDED
-from indexer.errors import NotFound
+from indexer.errors import InvalidRequest, NotFound
 from indexer.jobs.source import JobOptions, guess_kind
 from indexer.types import GalleryId, JobId
 
@@ -110,12 +110,17 @@ def list_items(
     job_id: ReadableJob,
     parts: Parts,
     state: Annotated[models.JobItemState | None, Query(description="Only files in this state.")] = None,
+    status: Annotated[models.JobItemState | None, Query(description="Another name of `state`.")] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> JobItemPage:
     """List a job's files; those that failed have the reason."""
+    if state is not None and status is not None and state != status:
+        raise InvalidRequest(f"state={state.value} and status={status.value} mean the same: give one of them")
     with parts.database.read_scope() as session:
-        rows = Jobs(session).items_page(job_id, state=state, after=after_of(cursor, "items", job_id), limit=limit + 1)
+        rows = Jobs(session).items_page(
+            job_id, state=state or status, after=after_of(cursor, "items", job_id), limit=limit + 1
+        )
         return page_of(rows, limit, JobItem.model_validate, "items", job_id)
 
 

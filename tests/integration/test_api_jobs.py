@@ -99,6 +99,11 @@ def test_failed_files_are_paged_through_with_their_reasons_and_tried_again(
         cursor = page["next_cursor"]
     assert cursor is None
     assert codes == {"empty.wav": "corrupt-audio", "text.wav": "unsupported-format"}
+    by_status = client.get(f"/v1/jobs/{job_id}/items?status=failed").json()
+    assert by_status == client.get(f"/v1/jobs/{job_id}/items?state=failed").json()
+    assert len(by_status["items"]) == 2
+    assert client.get(f"/v1/jobs/{job_id}/items?status=failed&state=done").status_code == 422
+    assert client.get(f"/v1/jobs/{job_id}/items?status=lost").status_code == 422
     (archive / "Ada" / "empty.wav").write_bytes(wav(2, 5))
     assert client.post(f"/v1/jobs/{job_id}/retry-failed").json() == {"requeued": 2}
     again = ended(client, job_id)

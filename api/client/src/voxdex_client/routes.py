@@ -356,10 +356,15 @@ def get_job(job_id: int) -> Sent:
 
 @route("GET", "/v1/jobs/{job_id}/items", models.Page[models.JobItem])
 def list_job_items(
-    job_id: int, *, state: models.JobItemState | None = None, limit: int | None = None, cursor: str | None = None
+    job_id: int,
+    *,
+    state: models.JobItemState | None = None,
+    status: models.JobItemState | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
 ) -> Sent:
-    """List the files of a job, or those in one state: with `failed`, each has its reason."""
-    return Sent(path={"job_id": job_id}, query={"state": state, "limit": limit, "cursor": cursor})
+    """List the files of a job, or those in one state (or `status`): with `failed`, each has its reason."""
+    return Sent(path={"job_id": job_id}, query={"state": state, "status": status, "limit": limit, "cursor": cursor})
 
 
 @route("GET", "/v1/jobs/{job_id}/events", NoneType)
