@@ -61,7 +61,7 @@ class JobProgress(View):
     failed: int
     audio_s: float = Field(description="Audio of the files that are done.")
     speech_s: float = Field(description="Audio of the files that are done that was embedded.")
-    elapsed_s: float = Field(description="Since work began, until the end or now.")
+    elapsed_s: float = Field(description="Since work began, until the end or now; without pauses before a retry.")
     times_real_time: float = Field(description="Seconds of audio done in a second.")
     eta_s: float | None = Field(description="Seconds until the end at this pace; null where that cannot be told.")
 

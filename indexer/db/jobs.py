@@ -25,7 +25,7 @@ RUN_LEASE_S = 60.0
 """Silence after which the process that runs such a job is taken for dead."""
 
 RESUMED = "resumed_from"
-"""Key of `Job.options`: the counts at which a job was taken up again, so that its speed is that of this run."""
+"""Key of `Job.options`: when a job was taken up again, the files done with and the seconds worked by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class JobProgress:
     audio_s: float
     speech_s: float
     elapsed_s: float
-    """Since the job was begun or last taken up again, until now or its end."""
+    """Since the job was begun until now or its end, without the time between an end and its being taken up again."""
     times_real_time: float
     """Seconds of audio that were done in a second of `elapsed_s`."""
     eta_s: float | None
@@ -188,11 +188,16 @@ class Jobs:
         """Tell how far a job is, or raise NotFound."""
         job = self.get(job_id)
         before = job.options.get(RESUMED, {})
+        begun_at = dt.datetime.fromisoformat(before["at"]) if before else job.started_at
+        run_s = 0.0
+        if begun_at is not None:
+            run_s = max(0.0, ((job.finished_at or utc_now()) - begun_at).total_seconds())
+        elapsed_s = before.get("worked_s", 0.0) + run_s
         processed = job.done + job.duplicate + job.failed
         in_this_run = processed - before.get("processed", 0)
         eta_s = None
-        if job.state not in ENDED and job.planned_at is not None and in_this_run > 0 and elapsed_s:
-            eta_s = (job.found - processed) * elapsed_s / in_this_run
+        if job.state not in ENDED and job.planned_at is not None and in_this_run > 0 and run_s:
+            eta_s = (job.found - processed) * run_s / in_this_run
         return JobProgress(
             state=job.state,
             found=job.found,
@@ -202,7 +207,7 @@ class Jobs:
             audio_s=job.audio_s,
             speech_s=job.speech_s,
             elapsed_s=elapsed_s,
-            times_real_time=(job.audio_s - before.get("audio_s", 0.0)) / elapsed_s if elapsed_s else 0.0,
+            times_real_time=job.audio_s / elapsed_s if elapsed_s else 0.0,
             eta_s=eta_s,
             planned=job.planned_at is not None,
         )

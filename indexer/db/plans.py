@@ -20,15 +20,30 @@ from indexer.types import JobId, ShardId
 _STALLS = "stalls"
 """Key of `Job.cursor`: calls in a row that got nowhere, the one under way included."""
 
+_PASSED_OVER = "passed_over"
+"""Key of `Job.cursor`: files up to that place that are no recordings, counted until the first recording."""
+
 RETRY = "retry"
 """Key of `Job.cursor`: how far the files that are tried again were put into shards; see `indexer.db.retries`."""
+
+_NO_PLACE = (_STALLS, _PASSED_OVER, RETRY)
 
 _PLANNED_IN = (JobState.QUEUED, JobState.PLANNING, JobState.RUNNING)
 
 
 def reached(job: Job) -> dict[str, Any] | None:
     """Return the place up to which a job's source was read; None for the beginning."""
-    return {key: value for key, value in (job.cursor or {}).items() if key not in (_STALLS, RETRY)} or None
+    return {key: value for key, value in (job.cursor or {}).items() if key not in _NO_PLACE} or None
+
+
+def behind(place: dict[str, Any], passed_over: int) -> dict[str, Any]:
+    """Return the cursor of a place in the source behind which no recording was found so far, but other files were."""
+    return {**place, _PASSED_OVER: passed_over} if passed_over else place
+
+
+def passed_over(job: Job) -> int:
+    """Count the files of a job's source that are no recordings, where no recording has been found."""
+    return int((job.cursor or {}).get(_PASSED_OVER, 0))
 
 
 def stalls(job: Job) -> int:
@@ -193,6 +208,10 @@ class Plans:
             return None
         job = self._session.get(Job, self._job_id, populate_existing=True)
         return None if job is None else stalls(job)
+
+    def start_over(self) -> bool:
+        """Forget how far the source was read; False where the lease was lost."""
+        return self._update(cursor=None)
 
     def complete(self) -> bool:
         """State that every file is listed, and give the lease back; False where it was lost."""

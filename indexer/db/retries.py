@@ -105,10 +105,12 @@ class Retries:
         )
         now = clock(self._session)
         processed = job.done + job.duplicate + job.failed - unfinished.get(JobItemState.FAILED, 0)
-        job.options = {**job.options, RESUMED: {"processed": processed, "audio_s": job.audio_s}}
+        worked_s = Jobs(self._session).progress(job_id).elapsed_s
+        resumed = {"processed": processed, "worked_s": worked_s, "at": now.isoformat()}
+        job.options = {**job.options, RESUMED: resumed}
         job.cursor = {**(reached(job) or {}), RETRY: asdict(retry)}
         job.state, job.error, job.planned_at = JobState.QUEUED, None, None
-        job.started_at, job.finished_at, job.sent_at = now, None, now
+        job.finished_at, job.sent_at = None, now
         self._session.flush()
         return sum(unfinished.values())
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.jobs import RESUMED, Jobs
 from indexer.db.models import Job
-from indexer.db.plans import NewItem, NewShard, Plans, reached, stalls
+from indexer.db.plans import NewItem, NewShard, Plans, behind, passed_over, reached, stalls
 from indexer.db.repositories import require_name, require_text
 from indexer.db.retries import RetriedPart, Retries, Retry
 from indexer.db.session import Database
@@ -59,13 +59,17 @@ class _Cut:
     reach: list[Cursor] = field(default_factory=list)
     passed: Cursor | None = None
     """The place behind the last step, whether that was a file or not; None before the first one."""
+    passed_over: int = 0
+    """Files that are no recordings; counted for a source that holds none."""
     since: float = field(default_factory=time.monotonic)
 
     def step(self, item: NewItem | None, estimated_s: float, cursor: Cursor) -> None:
         """Put a file into the last shard, or begin another; a file longer than a shard gets one of its own."""
-        self.passed = cursor
         if item is None:
+            self.passed_over += 1
+            self.passed = behind(cursor, self.passed_over)
             return
+        self.passed = cursor
         if not self.shards or not self._has_room(self.shards[-1], estimated_s):
             self.shards.append(NewShard())
             self.reach.append(cursor)
@@ -142,7 +146,7 @@ class Planner:
             if complete is not None:
                 return complete
         deadline: float | None = None
-        source, cut = self.open_source(job), _Cut(self.settings)
+        source, cut = self.open_source(job), _Cut(self.settings, passed_over=passed_over(job))
         with closing(_steps(source, reached(job))) as steps:
             for listed in steps:
                 if lost.is_set():
@@ -218,7 +222,13 @@ class Planner:
             plans = Plans(session, job_id, token)
             if not finished:
                 return plans.pause()
-            if plans.complete():
+            job = Jobs(session).locked(job_id)
+            if not job.found:
+                reason = _nothing_found(job)
+                # Without a place, for a retry has to see what a mount that is back holds.
+                if plans.start_over():
+                    Jobs(session).fail(job_id, reason)
+            elif plans.complete():
                 Jobs(session).finish_if_done(job_id)
             return False
 
@@ -283,6 +293,16 @@ def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewIt
         line=entry.line,
     )
     return item, entry.estimated_s
+
+
+def _nothing_found(job: Job) -> str:
+    """Say that there is nothing to do: a mount that is missing must not look like an archive that is done."""
+    others = passed_over(job)
+    beside = f"only {others} other {'file' if others == 1 else 'files'}" if others else "nothing at all"
+    return (
+        f"{job.source}: holds no recording, {beside}; check the path and what is mounted there where the workers run, "
+        "then retry the job"
+    )
 
 
 def _keepable(text: str) -> str:
