@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
 from indexer.db.embeddings import Embeddings
@@ -30,6 +31,12 @@ VOICEPRINTS_KEPT = 100_000
 
 LABEL_FILTERS_KEPT = 64
 """Combinations of labels whose speakers are kept ready."""
+
+CHANGES_AT_ONCE = 1000
+"""Changes after which everybody is loaded anew: as quick as reading each."""
+
+SPEAKERS_AT_ONCE = 5000
+"""Changed speakers after which everybody is loaded anew."""
 
 _RELOADING_SHARE = 0.2
 """Most of the time that loading who is enrolled takes while that changes all the time, as in bulk ingest."""
@@ -105,17 +112,49 @@ class EnrolledGallery:
                 return self._loaded
             started = time.monotonic()
             with self._database.read_scope() as session:
-                seq = Changes(session).position(self._gallery_id).speakers
-                ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id)
-                names, labels = Speakers(session).directory(self._gallery_id)
-            everyone = _enrolled(ids, owners, names)
+                loaded = self._changed(session, self._loaded) or self._whole(session)
             with self._guard:  # A voiceprint must not outlive its person in memory.
-                self._loaded = _Loaded(seq, everyone, labels)
-                for gone in self._voiceprints.keys() - everyone.by_speaker.keys():
+                self._loaded = loaded
+                for gone in self._voiceprints.keys() - loaded.everyone.by_speaker.keys():
                     del self._voiceprints[gone]
             self._loaded_at = time.monotonic()
             self._load_s = self._loaded_at - started
             return self._loaded
+
+    def _whole(self, session: Session) -> _Loaded:
+        """Read everybody."""
+        seq = Changes(session).position(self._gallery_id).speakers
+        ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id)
+        names, labels = Speakers(session).directory(self._gallery_id)
+        return _Loaded(seq, _enrolled(ids, owners, names), labels)
+
+    def _changed(self, session: Session, before: _Loaded | None) -> _Loaded | None:
+        """Read only who changed since; None where the record does not tell, or where it is a good part of everybody."""
+        if before is None:
+            return None
+        changes = Changes(session)
+        seq = changes.position(self._gallery_id).speakers
+        changed = changes.speakers_since(self._gallery_id, before.seq, seq, limit=CHANGES_AT_ONCE)
+        if changed is None or len(changed) > SPEAKERS_AT_ONCE:
+            return None
+        numbers = [SpeakerId(number) for number in changed.tolist()]
+        speakers = Speakers(session)
+        ids, owners = Embeddings(session).enrolled(self._gallery_id, self._encoder_id, numbers)
+        old_ids, old_owners = before.everyone.pairs
+        same = ~np.isin(old_owners, changed)
+        gone = frozenset(numbers)
+        names = {number: name for number, name in before.everyone.names.items() if number not in gone}
+        names.update(speakers.names(numbers))
+        by_speaker = {number: theirs for number, theirs in before.everyone.by_speaker.items() if number not in gone}
+        by_speaker.update(_enrolled(ids, owners, names).by_speaker)
+        ids, owners = np.concatenate([old_ids[same], ids]), np.concatenate([old_owners[same], owners])
+        order = np.lexsort((owners, ids))
+        labels = {label: has - gone for label, has in before.labels.items()}
+        for number, theirs in speakers.labels(numbers).items():
+            for label in theirs:
+                labels[label] = labels.get(label, frozenset()) | {SpeakerId(number)}
+        everyone = Enrolled(np.unique(ids), (ids[order], owners[order]), names, by_speaker)
+        return _Loaded(seq, everyone, {label: has for label, has in labels.items() if has})
 
     def voices(self, wanted: Mapping[SpeakerId, tuple[int, ...]], names: Mapping[SpeakerId, str]) -> list[Voiceprint]:
         """Aggregate the voiceprints of speakers whose enrolled embeddings are given, from memory where they are."""

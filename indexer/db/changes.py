@@ -16,7 +16,7 @@ from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from indexer.db.models import GalleryFeed, IndexChange
+from indexer.db.models import GalleryFeed, IndexChange, SpeakerChange
 from indexer.types import EncoderId, GalleryId
 
 Ids = NDArray[np.int64]
@@ -53,7 +53,12 @@ class _Pending:
 
     added: dict[EncoderId, list[int]] = field(default_factory=dict)
     removed: dict[EncoderId, list[int]] = field(default_factory=dict)
-    speakers: bool = False
+    speakers: set[int] = field(default_factory=set)
+    any_speaker: bool = False
+
+    @property
+    def of_speakers(self) -> bool:
+        return self.any_speaker or bool(self.speakers)
 
 
 class Changes:
@@ -74,9 +79,13 @@ class Changes:
         """Note that these embeddings were deleted."""
         self._of(gallery_id).removed.setdefault(encoder_id, []).extend(embedding_ids)
 
-    def speakers_changed(self, gallery_id: GalleryId) -> None:
-        """Note that speakers of the gallery, their names, labels or enrollments changed."""
-        self._of(gallery_id).speakers = True
+    def speakers_changed(self, gallery_id: GalleryId, speaker_ids: Iterable[int] | None = None) -> None:
+        """Note that these speakers of the gallery, their names, labels or enrollments changed; None: any of them."""
+        pending = self._of(gallery_id)
+        if speaker_ids is None:
+            pending.any_speaker = True
+        else:
+            pending.speakers.update(speaker_ids)
 
     def gallery_deleted(self, gallery_id: GalleryId) -> None:
         """Forget what was noted of a gallery that goes with its feed; whoever follows it finds it gone."""
@@ -89,11 +98,15 @@ class Changes:
         for gallery_id in sorted(noted):
             pending = noted[gallery_id]
             rows = [*_rows(pending.added, removed=False), *_rows(pending.removed, removed=True)]
-            if not rows and not pending.speakers:
+            if not rows and not pending.of_speakers:
                 continue
-            last = self._advance(gallery_id, vectors=len(rows), speakers=int(pending.speakers))
+            last = self._advance(gallery_id, vectors=len(rows), speakers=int(pending.of_speakers))
+            if pending.of_speakers:
+                ids = None if pending.any_speaker else np.sort(np.array([*pending.speakers], dtype="<i8")).tobytes()
+                one = {"gallery_id": gallery_id, "seq": last.speakers, "speaker_ids": ids}
+                self._session.execute(insert(SpeakerChange), one)
             if rows:
-                first = last - len(rows) + 1
+                first = last.vectors - len(rows) + 1
                 numbered = [{"gallery_id": gallery_id, "seq": seq, **row} for seq, row in enumerate(rows, start=first)]
                 self._session.execute(insert(IndexChange), numbered)
         noted.clear()
@@ -121,32 +134,53 @@ class Changes:
             for number, encoder_id, removed, ids in self._session.execute(query)
         ]
 
+    def speakers_since(self, gallery_id: GalleryId, seq: int, upto: int, *, limit: int) -> Ids | None:
+        """Return the speakers that were changed by the changes numbered above `seq` up to `upto`, rising.
+
+        None where that is not known: more than `limit` changes, old ones that are pruned, numbers that run backwards,
+        or a change of any speaker.
+        """
+        if not 0 <= upto - seq <= limit:
+            return None
+        query = (
+            select(SpeakerChange.speaker_ids)
+            .where(SpeakerChange.gallery_id == gallery_id, SpeakerChange.seq > seq, SpeakerChange.seq <= upto)
+            .order_by(SpeakerChange.seq)
+        )
+        changed = self._session.scalars(query).all()
+        known = [np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False) for ids in changed if ids is not None]
+        if len(known) != upto - seq:
+            return None
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *known]))
+
     def prune(self, before: dt.datetime) -> int:
         """Delete the changes that were written before a moment, and return how many went.
 
-        Who has not read them by then compares its index with the whole record instead.
+        Who has not read them by then compares its index with the whole record instead, and loads all speakers.
         """
         pruned = 0
         for gallery_id in self._session.scalars(select(GalleryFeed.gallery_id)).all():
-            # Oldest first and some at a time, by the primary key: there is no index on the time, and none is needed.
-            some = self._prune_oldest(gallery_id, before)
-            pruned += some
-            while some == _PRUNED_AT_ONCE:
-                some = self._prune_oldest(gallery_id, before)
-                pruned += some
+            for table in (IndexChange, SpeakerChange):
+                # Oldest first and some at a time, by the primary key: there is no index on the time, nor need for one.
+                some = _PRUNED_AT_ONCE
+                while some == _PRUNED_AT_ONCE:
+                    some = self._prune_oldest(table, gallery_id, before)
+                    pruned += some
         return pruned
 
-    def _prune_oldest(self, gallery_id: int, before: dt.datetime) -> int:
+    def _prune_oldest(
+        self, table: type[IndexChange] | type[SpeakerChange], gallery_id: int, before: dt.datetime
+    ) -> int:
         oldest = (
-            select(IndexChange.seq, IndexChange.created_at)
-            .where(IndexChange.gallery_id == gallery_id)
-            .order_by(IndexChange.seq)
+            select(table.seq, table.created_at)
+            .where(table.gallery_id == gallery_id)
+            .order_by(table.seq)
             .limit(_PRUNED_AT_ONCE)
         )
         old = [seq for seq, created_at in self._session.execute(oldest) if created_at < before]
         if old:
-            gone = (IndexChange.gallery_id == gallery_id, IndexChange.seq.in_(old))
-            self._session.execute(delete(IndexChange).where(*gone).execution_options(synchronize_session=False))
+            gone = (table.gallery_id == gallery_id, table.seq.in_(old))
+            self._session.execute(delete(table).where(*gone).execution_options(synchronize_session=False))
         return len(old)
 
     def _noted(self) -> dict[GalleryId, _Pending]:
@@ -156,8 +190,8 @@ class Changes:
     def _of(self, gallery_id: GalleryId) -> _Pending:
         return self._noted().setdefault(gallery_id, _Pending())
 
-    def _advance(self, gallery_id: GalleryId, *, vectors: int, speakers: int) -> int:
-        """Lock the gallery's feed until the commit, count the changes in, and return the last one's number."""
+    def _advance(self, gallery_id: GalleryId, *, vectors: int, speakers: int) -> FeedPosition:
+        """Lock the gallery's feed until the commit, count the changes in, and return the last ones' numbers."""
         table = GalleryFeed.__table__
         assert isinstance(table, Table)
         postgres = self._session.get_bind().dialect.name == "postgresql"
@@ -170,7 +204,8 @@ class Changes:
                 "speakers_seq": table.c.speakers_seq + speakers,
             },
         )
-        return int(self._session.execute(statement.returning(table.c.vectors_seq)).scalar_one())
+        row = self._session.execute(statement.returning(table.c.vectors_seq, table.c.speakers_seq)).one()
+        return FeedPosition(*row)
 
 
 def _rows(changed: dict[EncoderId, list[int]], *, removed: bool) -> Iterator[dict[str, Any]]:

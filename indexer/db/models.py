@@ -262,6 +262,21 @@ class IndexChange(Base):
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
 
 
+class SpeakerChange(Base):
+    """Speakers that one transaction made, changed, enrolled or erased in a gallery."""
+
+    __tablename__ = "speaker_changes"
+
+    gallery_id: Mapped[int] = mapped_column(
+        ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """1, 2, 3, ... within the gallery, without gaps, in the order of the commits."""
+    speaker_ids: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Ids as little-endian int64; null: any of them."""
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+
+
 class Speaker(_Numbered, Base):
     """A person known by name within one gallery."""
 

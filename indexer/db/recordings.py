@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, exists, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.bulk_rows import insert_utterances
@@ -204,11 +204,10 @@ class Recordings:
 
         The utterances are locked too: whoever is enrolling one has done so by then, and nobody does any more.
         """
-        changes = Changes(self._session)
         utterances = select(Utterance.id).where(Utterance.recording_id == recording_id)
         self._session.execute(utterances.order_by(Utterance.id).with_for_update())
-        if self._session.scalar(select(exists().where(Enrollment.utterance_id.in_(utterances)))):
-            changes.speakers_changed(gallery_id)
+        owners = select(Enrollment.speaker_id).where(Enrollment.utterance_id.in_(utterances)).distinct()
+        Changes(self._session).speakers_changed(gallery_id, self._session.scalars(owners))
         return take_out_vectors(self._session, gallery_id, Embedding.utterance_id.in_(utterances))
 
     def _fill(
@@ -219,8 +218,7 @@ class Recordings:
         rows = insert_utterances(self._session, gallery_id, encoder_id, parts)
         changes = Changes(self._session)
         changes.vectors_added(gallery_id, encoder_id, [number for number in rows.embedding_ids if number is not None])
-        if rows.enrolled:
-            changes.speakers_changed(gallery_id)
+        changes.speakers_changed(gallery_id, [part.speaker_id for _, part in parts if part.speaker_id is not None])
         filled: list[RecordedIds] = []
         start = 0
         for number, recording in recordings:

@@ -395,13 +395,14 @@ class Speakers:
             self._session.execute(insert_if_absent(self._session, Enrollment), list(some))
         gallery_id = self._session.scalar(select(Speaker.gallery_id).where(Speaker.id == speaker_id))
         if rows and gallery_id is not None:
-            Changes(self._session).speakers_changed(GalleryId(gallery_id))
+            Changes(self._session).speakers_changed(GalleryId(gallery_id), [speaker_id])
 
     def withdraw(self, gallery_id: GalleryId, utterance_ids: Sequence[UtteranceId]) -> None:
         """Take back every statement of whose voice these utterances of the gallery are."""
         for some in batches(utterance_ids):
-            self._session.execute(delete(Enrollment).where(Enrollment.utterance_id.in_(some)))
-        Changes(self._session).speakers_changed(gallery_id)
+            statement = delete(Enrollment).where(Enrollment.utterance_id.in_(some)).returning(Enrollment.speaker_id)
+            owners = self._session.scalars(statement.execution_options(synchronize_session=False)).all()
+            Changes(self._session).speakers_changed(gallery_id, owners)
 
     def consenting(self, gallery_id: GalleryId, names: Iterable[str]) -> set[str]:
         """Tell which of these names are speakers of the gallery whose consent is on record."""
@@ -496,7 +497,7 @@ class Speakers:
         if row is None:
             raise NotFound(f"no speaker with id {speaker_id}: it may have been deleted already")
         gallery_id = GalleryId(row.gallery_id)
-        Changes(self._session).speakers_changed(gallery_id)
+        Changes(self._session).speakers_changed(gallery_id, [speaker_id])
         embeddings: list[EmbeddingId] = []
         recordings: list[RecordingId] = []
         media: list[str] = []

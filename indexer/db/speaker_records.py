@@ -63,7 +63,7 @@ class SpeakerRecords:
         self.label(speaker_id, labels)
         if consent is not None:
             self.set_consent(speaker_id, consent)
-        Changes(self._session).speakers_changed(self._gallery_id)
+        Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
         return speaker_id
 
     def rename(self, speaker_id: SpeakerId, name: str) -> None:
@@ -79,7 +79,7 @@ class SpeakerRecords:
             raise AlreadyExists(f"speaker {name!r} is there already; merge the two, or choose another name")
         self._session.execute(update(Speaker).where(Speaker.id == speaker_id).values(name=name))
         self._session.expire_all()
-        Changes(self._session).speakers_changed(self._gallery_id)
+        Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
 
     def label(self, speaker_id: SpeakerId, labels: Iterable[str]) -> None:
         """Replace the labels of a speaker."""
@@ -90,7 +90,7 @@ class SpeakerRecords:
         if wanted:
             rows = [{"speaker_id": speaker_id, "label": label} for label in wanted]
             self._session.execute(insert(SpeakerLabel), rows)
-        Changes(self._session).speakers_changed(self._gallery_id)
+        Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
 
     def set_consent(self, speaker_id: SpeakerId, consent: Consent | None) -> None:
         """State where a speaker's consent is kept, or that there is none.
@@ -156,6 +156,7 @@ class SpeakerRecords:
         self.label(into, {*labels.get(speaker_id, ()), *labels.get(into, ())})
         self._session.execute(delete(Speaker).where(Speaker.id == speaker_id))
         self._session.expire_all()
+        Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
 
     def withdraw(self, speaker_id: SpeakerId, recording_id: RecordingId) -> int:
         """Take back the statement that the voice in a recording is the speaker's; return of how many utterances.
@@ -172,7 +173,7 @@ class SpeakerRecords:
             raise NotFound(f"no enrollment {recording_id} of this speaker")
         for some in batches(numbers):
             self._session.execute(delete(Enrollment).where(Enrollment.id.in_(some)))
-        Changes(self._session).speakers_changed(self._gallery_id)
+        Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
         return len(numbers)
 
     def enrollments(self, speaker_id: SpeakerId, after: int = 0, limit: int = PAGE_LIMIT) -> list[EnrolledRecording]:

@@ -104,6 +104,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("gallery_id", "seq", name=op.f("pk_index_changes")),
     )
     op.create_table(
+        "speaker_changes",
+        sa.Column("gallery_id", _row_id(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("speaker_ids", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["gallery_id"], ["galleries.id"], name=op.f("fk_speaker_changes_gallery_id_galleries"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("gallery_id", "seq", name=op.f("pk_speaker_changes")),
+    )
+    op.create_table(
         "job_shards",
         sa.Column("id", _row_id(), nullable=False),
         sa.Column("job_id", _row_id(), nullable=False),
@@ -287,6 +298,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_job_shards_state_lease_until"))
         batch_op.drop_index(batch_op.f("ix_job_shards_job_id_state"))
     op.drop_table("job_shards")
+    op.drop_table("speaker_changes")
     op.drop_table("index_changes")
     op.drop_table("gallery_feeds")
     with op.batch_alter_table("api_keys") as batch_op:

@@ -1,0 +1,129 @@
+"""Who is enrolled, kept in memory by reading only those who changed: always what reading everybody gives."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from api.enrolled import EnrolledGallery, EnrolledView
+from indexer.db.changes import Changes
+from indexer.db.models import RecordingState, utc_now
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Encoders, Galleries, Speakers
+from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance, RecordedIds
+from indexer.db.session import Database
+from indexer.db.speaker_records import SpeakerRecords
+from indexer.types import EncoderId, GalleryId, SpeakerId
+from tests.vectors import unit_vectors
+
+ENCODER = EncoderId("0575cb64/legacy")
+VECTORS = unit_vectors(2, seed=1)
+LABELS: list[list[str] | None] = [None, ["night"], ["staff"], ["night", "staff"]]
+
+
+@pytest.fixture
+def gallery(database: Database) -> GalleryId:
+    with database.session_scope() as session:
+        encoder = Encoders(session).register(NewEncoder(ENCODER, "ecapa", "speechbrain", "0" * 64, "legacy", 192))
+        return GalleryId(Galleries(session).get_or_create("archive", encoder).id)
+
+
+def add(session: Session, gallery: GalleryId, content: str, speaker: str | None = None) -> RecordedIds:
+    owner = Speakers(session).get_or_create(gallery, [speaker])[speaker] if speaker else None
+    parts = [NewUtterance(None, n, n + 1.0, row, owner) for n, row in enumerate(VECTORS)]
+    return Recordings(session).add(gallery, ENCODER, NewRecording(content, f"/{content}.wav", utterances=parts))
+
+
+def head(database: Database, gallery: GalleryId) -> GalleryHead:
+    with database.read_scope() as session:
+        return Galleries(session).heads([gallery])[gallery]
+
+
+def known(view: EnrolledView) -> object:
+    """All that an answer can depend on."""
+    return (
+        view._fresh,
+        view._known.embedding_ids.tolist(),
+        [side.tolist() for side in view._known.pairs],
+        {number: (view._known.names[number], ids) for number, ids in view._known.by_speaker.items()},
+    )
+
+
+def test_after_every_kind_of_change_memory_is_what_the_record_says(database: Database, gallery: GalleryId) -> None:
+    enrolled = EnrolledGallery(database, gallery, ENCODER)
+    enrolled.load()
+    recordings: dict[str, RecordedIds] = {}
+
+    def number(session: Session, name: str) -> SpeakerId:
+        return SpeakerId(Speakers(session).by_name(gallery, name).id)
+
+    def records(session: Session) -> SpeakerRecords:
+        return SpeakerRecords(session, gallery)
+
+    def enroll(content: str, name: str | None) -> Callable[[Session], object]:
+        return lambda session: recordings.update({content: add(session, gallery, content, name)})
+
+    def fail(session: Session) -> None:
+        recording = NewRecording("six", "/six.wav", RecordingState.FAILED)
+        recordings["six"] = Recordings(session).add(gallery, ENCODER, recording)
+
+    def succeed(session: Session) -> None:
+        parts = [NewUtterance(None, 0.0, 1.0, VECTORS[0], number(session, "dora"))]
+        recording = NewRecording("six", "/six.wav", utterances=parts)
+        Recordings(session).replace(recordings["six"].recording_id, ENCODER, recording)
+
+    steps: list[Callable[[Session], object]] = [
+        enroll("one", "ann"),
+        enroll("two", "bob"),
+        enroll("three", None),
+        enroll("four", "ann"),
+        lambda session: records(session).create("cleo", labels=["night"]),
+        lambda session: Speakers(session).enroll(number(session, "cleo"), recordings["three"].utterance_ids),
+        lambda session: Speakers(session).enroll(number(session, "bob"), recordings["three"].utterance_ids),
+        lambda session: records(session).label(number(session, "bob"), ["night", "staff"]),
+        lambda session: records(session).label(number(session, "bob"), ["staff"]),
+        lambda session: records(session).rename(number(session, "ann"), "anne"),
+        lambda session: records(session).withdraw(number(session, "anne"), recordings["one"].recording_id),
+        lambda session: Speakers(session).withdraw(gallery, recordings["three"].utterance_ids),
+        enroll("five", "dora"),
+        lambda session: records(session).merge(number(session, "bob"), into=number(session, "dora")),
+        fail,
+        succeed,
+        lambda session: Recordings(session).delete(recordings["four"].recording_id),
+        lambda session: Speakers(session).delete(number(session, "dora"), erase_voice=False),
+        enroll("seven", "cleo"),
+        lambda session: Speakers(session).delete(number(session, "cleo")),
+    ]
+    for place, step in enumerate(steps):
+        with database.session_scope() as session:
+            step(session)
+        now = head(database, gallery)
+        enrolled.require(now)
+        anew = EnrolledGallery(database, gallery, ENCODER)
+        for labels in LABELS:
+            assert known(enrolled.as_of(now, labels)) == known(anew.as_of(now, labels)), (place, labels)
+
+
+@pytest.mark.parametrize("missed", ["nothing", "pruned", "anybody"])
+def test_only_those_who_changed_are_read_unless_the_record_cannot_tell_who(
+    database: Database, gallery: GalleryId, missed: str
+) -> None:
+    with database.session_scope() as session:
+        first = add(session, gallery, "one", "ann")
+    enrolled = EnrolledGallery(database, gallery, ENCODER)
+    enrolled.load()
+    with database.session_scope() as session:  # Behind the feed, so it is seen where everybody is read.
+        session.execute(text("UPDATE speakers SET name = 'renamed'"))
+        second = add(session, gallery, "two", "bob")
+        if missed == "anybody":
+            Changes(session).speakers_changed(gallery)
+    if missed == "pruned":
+        with database.session_scope() as session:
+            assert Changes(session).prune(utc_now()) == 4
+    now = head(database, gallery)
+    enrolled.require(now)
+    known_now = enrolled.as_of(now)._known
+    assert set(known_now.names.values()) == {"ann" if missed == "nothing" else "renamed", "bob"}
+    np.testing.assert_array_equal(known_now.embedding_ids, [*first.embedding_ids, *second.embedding_ids])
