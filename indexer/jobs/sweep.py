@@ -23,6 +23,7 @@ from indexer.db.session import Database
 from indexer.db.shards import Shards
 from indexer.db.traces import Traces
 from indexer.db.transactions import in_transaction
+from indexer.db.turns import chores_turn
 from indexer.errors import NotFound, Unavailable
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
@@ -43,7 +44,7 @@ AT_LEAST = 20
 """Such shards that one sweep sends again even where the broker seems to hold a message for each."""
 
 CHORES_S = 600.0
-"""How often one process looks for what is in no hurry: rows and files whose time is over."""
+"""How often a process looks for what is in no hurry, unless another one does: rows and files whose time is over."""
 
 CHANGES_KEPT_S = 86_400.0
 """How long changes are kept for processes that follow a gallery; one that slept longer compares the whole index."""
@@ -86,7 +87,8 @@ class Sweeper:
         deliver_due(self._database, self._settings)
         erased = 0
         if time.monotonic() >= self._chores_at:
-            erased = self._do_chores()
+            with chores_turn(self._database) as mine:
+                erased = self._do_chores() if mine else 0
             self._chores_at = time.monotonic() + CHORES_S
         report = SweepReport(recovered, resent, ended, erased)
         if report != SweepReport():

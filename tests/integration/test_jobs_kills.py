@@ -283,6 +283,7 @@ def test_a_database_that_drops_every_connection_fails_no_file(
     job_id = plan(database, record_settings, queue, tmp_path / "in")
     encoder = DeadlyEncoder(pause_s=0.02)
     worker = in_background(lambda: make_bulk(database, record_settings, queue, encoder).work(queue.shards.pop()))
+    wait_for(lambda: encoder.embedded > 0)  # Taking a shard up is tried once: it is found again by a sweep.
     drop = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"

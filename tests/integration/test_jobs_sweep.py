@@ -26,6 +26,7 @@ from indexer.db.models import (
 )
 from indexer.db.session import Database
 from indexer.db.shards import Shards
+from indexer.db.turns import chores_turn
 from indexer.ingest import Ingest
 from indexer.jobs.sweep import CHANGES_KEPT_S, LATE_S, SweepReport
 from indexer.media import MediaStore
@@ -356,6 +357,26 @@ def test_recordings_go_when_their_gallery_has_kept_them_long_enough(
     assert len(items_of(database, job_id)) == 1
     with database.read_scope() as session:
         assert [change.removed for change in Changes(session).since(gallery_id, before)] == [True]
+
+
+@pytest.mark.postgres  # A record that is a file has one process that sweeps.
+@pytest.mark.parametrize("record_settings", ["postgres"], indirect=True)
+def test_what_is_in_no_hurry_is_done_by_one_process_at_a_time(
+    database: Database, record_settings: Settings, queue: ListQueue
+) -> None:
+    with database.session_scope() as session:
+        long_ago = utc_now() - dt.timedelta(hours=25)
+        session.add(
+            IdempotentRequest(owner="open", key="old", request_sha256="0" * 64, token="0" * 32, created_at=long_ago)
+        )
+    with chores_turn(database) as mine:
+        assert mine
+        make_bulk(database, record_settings, queue).sweep()
+        with database.read_scope() as session:
+            assert session.scalars(select(IdempotentRequest.key)).all() == ["old"]
+    make_bulk(database, record_settings, queue).sweep()
+    with database.read_scope() as session:
+        assert session.scalars(select(IdempotentRequest.key)).all() == []
 
 
 def test_old_answers_and_old_changes_are_forgotten(
