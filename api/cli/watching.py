@@ -164,7 +164,8 @@ class _Log(_Display):
         of = f" of {job.found}" if job.planned else ""
         pace = f", {job.times_real_time:.1f}x real time" if job.times_real_time else ""
         left = f", {_left(job)}" if _left(job) else ""
-        print_notice(f"job {job.id} {job.state}: {_processed(job)}{of} files done{pace}, {job.failed} failed{left}")
+        processed = f"{_processed(job)}{of} files processed ({job.failed} failed)"
+        print_notice(f"job {job.id} {job.state}: {processed}{pace}{left}")
 
 
 def _processed(job: Job) -> int:

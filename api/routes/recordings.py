@@ -69,7 +69,7 @@ async def create_recording(
         Query(description="Where the speaker's consent is kept; some galleries need it to enroll."),
     ] = None,
     session: Annotated[Name | None, Query(description="The occasion it was made on.")] = None,
-    recorded_at: Annotated[Instant | None, Query(description="When it was made, with the time zone.")] = None,
+    recorded_at: Annotated[Instant | None, Query(description="When it was made; without a time zone: in UTC.")] = None,
     label: Annotated[list[Name] | None, Query(max_length=100, description="Words it is known by.")] = None,
     channels: Annotated[
         Text | None,

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.paths import slashes_restored
 from indexer.db.repositories import NAME_LIMIT, require_text
@@ -50,13 +50,13 @@ Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 def _in_utc(moment: dt.datetime) -> dt.datetime:
     try:
-        return moment.astimezone(dt.UTC)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     except OverflowError as error:  # The first or the last day of the calendar, in another time zone.
         raise ValueError("is outside the years 1 to 9999 in UTC") from error
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""A moment with its time zone; kept and given back in UTC."""
+Instant = Annotated[dt.datetime, AfterValidator(_in_utc)]
+"""A moment; without a time zone it is UTC, as in a manifest. Kept and given back in UTC."""
 
 
 _Segment = Annotated[Name, BeforeValidator(slashes_restored)]

@@ -13,7 +13,8 @@ ConsentReference = Annotated[
     Reference | None, Field(description="Where the person's consent is kept: a contract number, a form.")
 ]
 ConsentedAt = Annotated[
-    Instant | None, Field(description="When it was given; left out: now. Needs a consent_reference.")
+    Instant | None,
+    Field(description="When it was given, without a time zone in UTC; left out: now. Needs a consent_reference."),
 ]
 
 

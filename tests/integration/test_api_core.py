@@ -257,6 +257,12 @@ def test_one_content_is_one_recording(client: ServiceClient, gallery: str) -> No
     assert [(part["start_s"], part["end_s"]) for part in detail["utterances"]] == [(0.0, 3.0)]
 
 
+@pytest.mark.parametrize("moment", ["2026-01-26T08:00:00", "2026-01-26T08:00:00Z", "2026-01-26T13:30:00+05:30"])
+def test_a_moment_without_a_time_zone_is_utc_as_in_a_manifest(client: ServiceClient, gallery: str, moment: str) -> None:
+    made = client.post(f"{gallery}/recordings", content=wav(3), headers=AUDIO, params={"recorded_at": moment})
+    assert (made.status_code, made.json().get("recorded_at")) == (201, "2026-01-26T08:00:00Z")
+
+
 def test_a_recording_enrolled_as_somebody_else_is_a_conflict(client: ServiceClient, gallery: str) -> None:
     audio = wav(3)
     enroll(client, gallery, "Ann", audio)

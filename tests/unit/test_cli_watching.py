@@ -98,11 +98,11 @@ def test_a_log_is_told_of_every_state_and_of_every_failed_file_once(capsys: pyte
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines() == [
-        "voxdex: job 7 planning: 0 files done, 0 failed",
+        "voxdex: job 7 planning: 0 files processed (0 failed)",
         "voxdex: corrupt-audio: /archive/1.wav: torn in two",
         "voxdex: corrupt-audio: /archive/2.wav: torn in two",
-        "voxdex: job 7 running: 11 of 100 files done, 60.0x real time, 1 failed, ETA 1:02:05",
-        "voxdex: job 7 succeeded_with_errors: 100 of 100 files done, 588.0x real time, 2 failed",
+        "voxdex: job 7 running: 11 of 100 files processed (1 failed), 60.0x real time, ETA 1:02:05",
+        "voxdex: job 7 succeeded_with_errors: 100 of 100 files processed (2 failed), 588.0x real time",
     ]
 
 
