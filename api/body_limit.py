@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import problem
+from indexer.errors import UnsupportedFormat
 
 MOST_BYTES = 1 << 20
 
@@ -30,6 +34,11 @@ class BodyLimit:
         """Pass a request on, counting its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        encoding = Headers(scope=scope).get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            detail = f"a body with Content-Encoding: {encoding[:80]} is not read here; send it as it is"
+            await problem(415, UnsupportedFormat.code, detail)(scope, receive, send)
             return
         limit = scope[BODY_LIMIT] = BodyLimitState(self._most)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")

@@ -6,7 +6,9 @@ because its message may name files, hosts and databases; the log has the error's
 
 import logging
 import math
+import re
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -69,6 +71,23 @@ _UNAVAILABLE = "something this service depends on does not answer; try again in 
 _BROKEN = "an internal error; it is in the log of the service under this request id"
 
 
+_HTTP_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"`voxdex galleries list`"), "GET /v1/galleries"),
+    (re.compile(r"`voxdex speakers list(?: --gallery [^`]*)?`"), "GET /v1/galleries/{gallery}/speakers"),
+    (re.compile(r"`voxdex recordings list`"), "GET /v1/galleries/{gallery}/recordings"),
+    (re.compile(r"`voxdex recordings delete (\d+)`"), r"DELETE /v1/galleries/{gallery}/recordings/\1"),
+    (re.compile(r"`voxdex enroll [^`]*`"), "POST /v1/galleries/{gallery}/speakers/{speaker}/enrollments"),
+    (re.compile(r"`voxdex encoder list`"), "GET /v1/encoders"),
+    (re.compile(r"`voxdex key list`"), "GET /v1/keys"),
+    (re.compile(r"--speaker-from "), "speaker_from = "),
+    (re.compile(r", regex:PATTERN or csv:FILE"), " or regex:PATTERN"),
+)
+"""What messages call a remedy on the command line, where domain errors are also shown, and what it is over HTTP."""
+
+_SHOWN = 80
+"""Most characters of a value that is repeated to whoever sent it."""
+
+
 def status_of(error: VoxdexError) -> int:
     """HTTP status of an error's family."""
     return next((status for family, status in STATUSES if isinstance(error, family)), 500)
@@ -114,6 +133,8 @@ def problem_of(error: VoxdexError) -> Response:
     if status >= 500 and not isinstance(error, Overloaded):
         logger.warning("request failed: %s", error.code, exc_info=error)
         detail = _UNAVAILABLE if status == 503 else _BROKEN
+    for command, route in _HTTP_WORDS:
+        detail = command.sub(route, detail)
     too_little = error if isinstance(error, TooLittleSpeech) and error.needed_s is not None else None
     return problem(status, error.code, detail, headers=headers, too_little=too_little)
 
@@ -138,11 +159,32 @@ async def _on_known(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = [
-        InvalidField(location=_as_text(".".join(str(part) for part in one["loc"])), message=_as_text(one["msg"]))
+        InvalidField(
+            location=_as_text(".".join(str(part) for part in one["loc"])),
+            message=_as_text(_what_is_wrong(one, request)),
+        )
         for one in error.errors()
     ]
     detail = "; ".join(f"{field.location}: {field.message}" for field in wrong[:3])
     return problem(422, InvalidRequest.code, detail, errors=wrong)
+
+
+def _what_is_wrong(one: Any, request: Request) -> str:
+    """Say what is wrong with one field: what it must be, and what it is."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if one["loc"] == ("body",) and "json" not in kind:
+        return f"a body of type {kind[:_SHOWN] or '(none)'}; send it with content-type: application/json"
+    if one["type"] == "extra_forbidden":
+        return "there is no such field"
+    message: str = one["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    given = one.get("input")
+    if isinstance(given, str):
+        message = message.replace("Value should", "String should").replace(" items after validation", " characters")
+    if one["type"] == "unknown_parameter" or not isinstance(given, str | int | float):
+        return message
+    length = f" of {len(given)} characters" if isinstance(given, str) and len(given) > _SHOWN else ""
+    shown = given[:_SHOWN] if isinstance(given, str) else given
+    return f"{message} (given: {shown!r}{length})"
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -78,6 +79,11 @@ class Principal:
 
     def require(self, scope: Scope) -> None:
         """Refuse what needs a scope that was not given."""
+        if not self.may(scope) and self.key is None:
+            raise AccessDenied(
+                f"this needs the scope {scope}, which only a key can have: make one with "
+                f"`voxdex key create --scope identify --scope {scope}`"
+            )
         if not self.may(scope):
             raise AccessDenied(f"this needs the scope {scope}; this key has {', '.join(sorted(self.scopes)) or 'none'}")
 
@@ -226,9 +232,11 @@ class RateLimiter:
         item = RateLimitItemPerMinute(most_per_minute, namespace="voxdex")
         reset_at = self._hit(item, owner)
         if reset_at is not None:
+            wait_s = max(0.0, reset_at - time.time())
             raise RateLimited(
-                f"{most_per_minute} requests of this minute are used up; wait, or ask for a higher limit",
-                retry_after_s=max(0.0, reset_at - time.time()),
+                f"{most_per_minute} requests of this minute are used up; wait {math.ceil(wait_s)} s, or ask for a "
+                "higher limit",
+                retry_after_s=wait_s,
             )
 
     def _hit(self, item: RateLimitItemPerMinute, owner: str) -> float | None:

@@ -142,7 +142,7 @@ async def received(
     length = request.headers.get("content-length", "")
     declared = int(length) if length.isascii() and length.isdigit() else 0
     if declared > most:
-        raise _too_large(max_bytes)
+        raise _too_large(f"{declared} bytes are declared", max_bytes)
     lift_body_limit(request)
     room = _Room(media.root, min_free_bytes, declared)
     async with AsyncExitStack() as stack:
@@ -179,12 +179,15 @@ async def _counted(request: Request, most: int, max_bytes: int) -> AsyncIterator
         waited_s += time.monotonic() - asked_at
         total += len(chunk)
         if total > most:
-            raise _too_large(max_bytes)
+            raise _too_large(f"{total} bytes have arrived", max_bytes)
         yield chunk
 
 
-def _too_large(max_bytes: int) -> AudioTooLarge:
-    return AudioTooLarge(f"the recording is over the limit of {max_bytes} bytes for this request; split or compress it")
+def _too_large(size: str, max_bytes: int) -> AudioTooLarge:
+    return AudioTooLarge(
+        f"{size}, and the recording of this request is over the limit of {max_bytes} bytes: split or compress it, or "
+        "raise VOXDEX_API__MAX_UPLOAD_BYTES (kept recordings) or VOXDEX_API__MAX_PROBE_BYTES (questions)"
+    )
 
 
 def _shown(name: str | None) -> str | None:
@@ -235,7 +238,7 @@ class _File:
         """Take some more of it."""
         self._upload.size_bytes += len(chunk)
         if self._upload.size_bytes > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise _too_large(f"{self._upload.size_bytes} bytes have arrived", self._max_bytes)
         self._held += chunk
         if len(self._held) >= _WRITE_BYTES:
             await self._flush()

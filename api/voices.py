@@ -183,7 +183,7 @@ class Voices(Comparison):
             )
         voiceprints = self._enrolled.as_of(head).voiceprints([SpeakerId(row.id)])
         if not voiceprints:
-            raise NotFound(f"speaker {speaker!r} has no enrollment; add one: voxdex enroll {speaker!r} FILE")
+            raise NotFound(f"speaker {speaker!r} has no enrollment; add one: `voxdex enroll {speaker!r} FILE`")
         point = self._verification_point(threshold, gallery=head.verification_threshold)
         return verify(probe.vector, voiceprints[0].vector, operating_point=point)
 

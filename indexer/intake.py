@@ -76,8 +76,11 @@ class Taken:
     levels: Levels | None
 
 
-class _Refused(VoxdexError):
-    """Carries the reason out of a transaction that is not to be tried again. Never leaves this module."""
+class _Refused(Exception):
+    """Carries the reason out of a transaction that is not to be tried again, and that nobody is to take for a file's.
+
+    Never leaves this module.
+    """
 
     def __init__(self, reason: VoxdexError) -> None:
         super().__init__(str(reason))

@@ -172,7 +172,7 @@ class SpeakerEncoder:
         if len(waveform) < self.min_samples:
             raise TooLittleSpeech(
                 f"utterance {index}: {len(waveform) / SAMPLE_RATE_HZ:.3f} s of audio; encoder {self.name} needs "
-                f"{self.min_samples / SAMPLE_RATE_HZ:.3f} s or more"
+                f"{self.min_samples / SAMPLE_RATE_HZ:.3f} s or more: give a longer recording"
             )
         if not np.isfinite(waveform).all():
             raise InvalidAudio(f"utterance {index}: holds NaN or infinity; decode the recording again")

@@ -269,7 +269,7 @@ class _Batch:
         elif wanted is not None and wanted not in owners:
             message = (
                 f"recording {recording_id} is enrolled as {', '.join(owners)}, not as {wanted}; to rename it, erase "
-                f"it first: voxdex recordings delete {recording_id}"
+                f"it first: `voxdex recordings delete {recording_id}`"
             )
             if self._recorder.naming == "must":
                 error = Conflict(f"{result.file.recorded_uri}: {message}")

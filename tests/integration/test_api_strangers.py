@@ -169,3 +169,59 @@ def test_a_cursor_belongs_to_its_list(client: ServiceClient, gallery: str) -> No
 def test_no_key_of_that_id_is_simply_not_there(client: ServiceClient) -> None:
     answer = client.delete("/v1/keys/nope")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
+def test_errors_speak_of_routes_and_not_of_commands(client: ServiceClient, gallery: str) -> None:
+    audio = wav(3)
+    assert client.post(f"{gallery}/speakers/Ann/enrollments", content=audio, headers=AUDIO).status_code == 201
+    client.post(f"{gallery}/speakers", json={"name": "Bo"})
+    refused = [
+        client.get("/v1/galleries/none-such"),
+        client.get(f"{gallery}/speakers/Nobody"),
+        client.get(f"{gallery}/recordings/999999"),
+        client.delete("/v1/keys/nope"),
+        client.post(f"{gallery}/verify", content=audio, headers=AUDIO, params={"speaker_id": "Nobody"}),
+        client.post(f"{gallery}/verify", content=audio, headers=AUDIO, params={"speaker_id": "Bo"}),
+        client.post(f"{gallery}/speakers/Bo/enrollments", content=audio, headers=AUDIO),
+        client.post(f"{gallery}/jobs", json={"source": "/tmp", "speaker_from": "bogus"}),
+    ]
+    for answer in refused:
+        assert answer.status_code in (404, 409, 422), answer.request.url
+        assert "voxdex " not in answer.json()["detail"], answer.json()["detail"]
+        assert "--" not in answer.json()["detail"], answer.json()["detail"]
+    assert "see GET /v1/galleries" in refused[0].json()["detail"]
+
+
+def test_an_invalid_value_is_told_with_its_limit(client: ServiceClient, gallery: str) -> None:
+    answer = client.post(f"{gallery}/identify", content=wav(1), headers=AUDIO, params={"top_k": 0})
+    assert answer.json()["detail"] == "query.top_k: must be greater than or equal to 1 (given: '0')"
+    long = client.post(f"{gallery}/speakers", json={"name": "x" * 201})
+    assert "at most 200 characters" in long.json()["detail"]
+    assert "201 characters" in long.json()["detail"]
+    job = client.post("/v1/galleries", json={"name": "a\0b"})
+    assert "Value error" not in job.text
+    extra = client.post("/v1/galleries", json={"name": "x", "nmae": "y"})
+    assert extra.json()["detail"] == "body.nmae: there is no such field"
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_so(client: ServiceClient) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for headers in (form, {}):
+        answer = client.post("/v1/galleries", content=b'{"name": "x"}', headers=headers)
+        assert answer.status_code == 422
+        assert "application/json" in answer.json()["detail"]
+
+
+def test_a_compressed_body_is_refused_by_name(client: ServiceClient, gallery: str) -> None:
+    packed = {**AUDIO, "content-encoding": "gzip"}
+    for path, body in ((f"{gallery}/identify", wav(1)), (f"{gallery}/speakers", b'{"name": "x"}')):
+        answer = client.post(path, content=body, headers=packed)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-format")
+        assert "gzip" in answer.json()["detail"]
+
+
+def test_a_scope_that_only_a_key_can_have_is_told_to_whoever_has_none(client: ServiceClient, gallery: str) -> None:
+    answer = client.post(f"{gallery}/identify", content=wav(1), headers=AUDIO, params={"embedding": "true"})
+    assert answer.status_code == 403
+    assert "this key" not in answer.json()["detail"]
+    assert "key create" in answer.json()["detail"]
