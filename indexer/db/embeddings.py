@@ -179,11 +179,14 @@ class Embeddings:
         query = (
             select(Embedding.id, Enrollment.speaker_id)
             .join(Enrollment, Enrollment.utterance_id == Embedding.utterance_id)
-            .where(Embedding.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
+            .where(Embedding.encoder_id == encoder_id)
             .order_by(Embedding.id, Enrollment.speaker_id)
         )
-        if speaker_ids is not None:
-            query = query.where(Enrollment.speaker_id.in_(speaker_ids))
+        if speaker_ids is None:
+            query = query.where(Embedding.gallery_id == gallery_id)
+        else:
+            # The sum hides the index by gallery, which SQLite would read from end to end for a single speaker.
+            query = query.where(Embedding.gallery_id + 0 == gallery_id, Enrollment.speaker_id.in_(speaker_ids))
         rows = self._session.execute(query).all()
         table = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=2 * len(rows)).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
