@@ -99,7 +99,7 @@ def _ingest_here(
             )
         source = ", ".join(str(path) for path in paths)
         if not listing.files and not listing.refused:
-            others = f"; {listing.ignored} files there do not look like audio: name one to try it"
+            others = f"; {counted(listing.ignored, 'file')} there: none looks like audio, name one to try it"
             print_notice(f"no recordings in {source}" + (others if listing.ignored else "; check path and mounts"))
         for folder in listing.unreadable:
             print_notice(folder)

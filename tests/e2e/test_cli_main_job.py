@@ -261,6 +261,15 @@ def test_a_usage_error_is_a_document_where_json_was_asked_for(run: Run) -> None:
     assert "--threshold" in document["error"]["message"]
 
 
+def test_a_folder_without_recordings_is_no_success(run: Run, tmp_path: Path) -> None:
+    assert "no recordings in" in run("ingest", tmp_path, "-g", "mount", expect=1).stderr
+    (tmp_path / "notes.txt").write_text("no audio")
+    done = run("ingest", tmp_path, "-g", "mount", "--json", expect=1)
+    assert (answer(done)["found"], answer(done)["ignored"]) == (0, 1)
+    assert "1 file there: none looks like audio" in done.stderr
+    assert [job["state"] for job in answer(run("jobs", "list", "-g", "mount", "--json"))["jobs"]] == ["failed"] * 2
+
+
 def test_asking_makes_nothing(default_weights: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "typo"
     done = subprocess.run(
