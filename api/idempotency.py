@@ -24,7 +24,7 @@ from api.errors import problem_of, status_of
 from api.paths import slashes_restored
 from api.security import Principal
 from indexer.db.models import Gallery, IdempotentRequest, utc_now
-from indexer.db.repositories import insert_if_absent
+from indexer.db.repositories import canonical, insert_if_absent
 from indexer.db.session import Database
 from indexer.errors import Conflict, IdempotencyKeyReused, RequestInFlight, VoxdexError
 
@@ -225,7 +225,7 @@ class Once:
         """Return the id of the gallery that the request is about, if there is one."""
         if name is None and "gallery" in self._request.path_params:
             name = slashes_restored(self._request.path_params["gallery"])
-        return session.scalar(select(Gallery.id).where(Gallery.name == name)) if name is not None else None
+        return session.scalar(select(Gallery.id).where(Gallery.name == canonical(name))) if name is not None else None
 
 
 def _once(request: Request, key: Key = None) -> Once:

@@ -24,6 +24,7 @@ from api.keys import Scope, granted, is_right, split_key
 from api.paths import slashes_restored
 from indexer.db.keys import LAST_USED_STEP, KeyRow, Keys
 from indexer.db.models import utc_now
+from indexer.db.repositories import canonical
 from indexer.db.session import Database
 from indexer.errors import AccessDenied, InvalidRequest, NotFound, RateLimited, Unauthenticated, Unavailable
 from indexer.settings import ApiSettings, BrokerSettings
@@ -311,7 +312,7 @@ def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
         principal.require(scope)
         gallery = request.path_params.get("gallery")
         if gallery is not None:
-            principal.require_gallery(slashes_restored(gallery))
+            principal.require_gallery(canonical(slashes_restored(gallery)))
         return principal
 
     return admitted

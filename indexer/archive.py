@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ class ArchiveFile:
     labels: tuple[str, ...] = ()
     media_key: str | None = None
     """Place below the media folder, of an upload that is kept there."""
+
+    def __post_init__(self) -> None:
+        if self.speaker is not None:  # Folders of some systems write one `ü` as two characters; the record as one.
+            object.__setattr__(self, "speaker", unicodedata.normalize("NFC", self.speaker))
 
     @property
     def recorded_uri(self) -> str:

@@ -7,7 +7,7 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.paths import slashes_restored
-from indexer.db.repositories import NAME_LIMIT, require_text
+from indexer.db.repositories import NAME_LIMIT, canonical, require_text
 from indexer.errors import InvalidRequest
 
 ID_LIMIT = 2**63 - 1
@@ -39,7 +39,7 @@ def _storable(value: str) -> str:
 Text = Annotated[str, AfterValidator(_storable)]
 """Text that both databases keep: no NUL, no half of a surrogate pair."""
 
-Name = Annotated[Text, StringConstraints(min_length=1, max_length=NAME_LIMIT)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=NAME_LIMIT), AfterValidator(canonical)]
 """Of a gallery, speaker, label or session; the record refuses what is unprintable or padded with blanks."""
 
 Reference = Annotated[Text, StringConstraints(min_length=1, max_length=500)]

@@ -1,5 +1,6 @@
 """Named queries about encoders, galleries and speakers. The session's owner commits."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
@@ -89,9 +90,17 @@ def require_text(kind: str, value: str) -> str:
     return value
 
 
+def canonical(name: str) -> str:
+    """Write a name as the record keeps it (NFC): systems write one and the same `ü` as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
 def require_name(kind: str, name: str) -> str:
-    """Refuse a name that is empty, too long, padded with blanks or unprintable, or that no URL could hold."""
-    require_text(kind, name)
+    """Return a name as it is kept.
+
+    Refuses one that is empty, too long, padded with blanks or unprintable, or that no URL could hold.
+    """
+    name = canonical(require_text(kind, name))
     if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > NAME_LIMIT:
         raise InvalidRequest(
             f"{kind} name {name[:80]!r} ({len(name)} characters) must be 1 to {NAME_LIMIT} printable characters "
@@ -157,7 +166,7 @@ class Galleries:
 
     def find(self, name: str) -> Gallery | None:
         """Return the gallery of this name, if there is one."""
-        return self._session.scalars(select(Gallery).where(Gallery.name == name)).one_or_none()
+        return self._session.scalars(select(Gallery).where(Gallery.name == canonical(name))).one_or_none()
 
     def by_name(self, name: str) -> Gallery:
         """Return the gallery of this name, or raise NotFound."""
@@ -329,7 +338,7 @@ class Speakers:
 
     def find(self, gallery_id: GalleryId, name: str) -> Speaker | None:
         """Return the speaker of this name in a gallery, if there is one."""
-        query = select(Speaker).where(Speaker.gallery_id == gallery_id, Speaker.name == name)
+        query = select(Speaker).where(Speaker.gallery_id == gallery_id, Speaker.name == canonical(name))
         return self._session.scalars(query).one_or_none()
 
     def by_name(self, gallery_id: GalleryId, name: str) -> Speaker:

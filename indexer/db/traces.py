@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import IdempotentRequest, Job, JobItem
-from indexer.db.repositories import batches
+from indexer.db.repositories import batches, canonical
 from indexer.types import GalleryId
 
 
@@ -33,6 +33,7 @@ class Traces:
 
     def forget_name(self, name: str) -> None:
         """Let no file of a job say that a speaker is in it, nor its messages name them; a retry enrolls nobody."""
+        name = canonical(name)
         self.rename(name, None)
         said = (JobItem.error_message, JobItem.notice)
         query = select(JobItem.id, *said).where(
@@ -55,8 +56,8 @@ class Traces:
         """Have the files of jobs follow a speaker's new name, so that it is found when the speaker is erased."""
         self._session.execute(
             update(JobItem)
-            .where(JobItem.job_id.in_(self._jobs()), JobItem.speaker == name)
-            .values(speaker=new_name)
+            .where(JobItem.job_id.in_(self._jobs()), JobItem.speaker == canonical(name))
+            .values(speaker=canonical(new_name) if new_name is not None else None)
             .execution_options(synchronize_session=False)
         )
         self._session.expire_all()

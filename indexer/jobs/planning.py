@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from indexer.db.jobs import RESUMED, Jobs
 from indexer.db.models import Job
 from indexer.db.plans import NewItem, NewShard, Plans, behind, passed_over, reached, stalls
-from indexer.db.repositories import require_name, require_text
+from indexer.db.repositories import canonical, require_name, require_text
 from indexer.db.retries import RetriedPart, Retries, Retry
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
@@ -285,7 +285,7 @@ def _item(entry: SourceEntry | UnusableEntry | None, source: str) -> tuple[NewIt
         return NewItem(uri, error_code=entry.error.code, error_message=message), 0.0
     item = NewItem(
         uri=entry.uri,
-        speaker=entry.speaker,
+        speaker=canonical(entry.speaker) if entry.speaker is not None else None,
         session=entry.session,
         recorded_at=entry.recorded_at,
         labels=entry.labels,

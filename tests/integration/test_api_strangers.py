@@ -1,7 +1,10 @@
 """What somebody meets who does not know the service: misspelled requests, the same content twice, texts of errors."""
 
+import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -225,3 +228,27 @@ def test_a_scope_that_only_a_key_can_have_is_told_to_whoever_has_none(client: Se
     assert answer.status_code == 403
     assert "this key" not in answer.json()["detail"]
     assert "key create" in answer.json()["detail"]
+
+
+def test_a_name_is_one_name_however_its_accents_are_written(
+    client: ServiceClient, gallery: str, tmp_path: Path
+) -> None:
+    composed, decomposed = "J\u00fcrgen", "Ju\u0308rgen"
+    made = client.post(f"{gallery}/speakers", json={"name": decomposed, "labels": ["e\u0301quipe"]})
+    assert (made.status_code, made.json()["name"]) == (201, composed)
+    assert client.post(f"{gallery}/speakers", json={"name": composed}).status_code == 409
+    for name in (composed, decomposed):
+        assert client.get(f"{gallery}/speakers/{quote(name)}").json()["labels"] == ["\u00e9quipe"]
+        path = f"{gallery}/speakers/{quote(name)}/enrollments"
+        assert client.post(path, content=wav(2), headers=AUDIO).status_code in (200, 201)
+    assert len(client.get(f"{gallery}/speakers", params={"label": "e\u0301quipe"}).json()["items"]) == 1
+    (tmp_path / decomposed).mkdir()
+    (tmp_path / decomposed / "a.wav").write_bytes(wav(2, seed=3))
+    job = client.post(f"{gallery}/jobs", json={"source": str(tmp_path), "speaker_from": "parent"}).json()
+    deadline = time.monotonic() + 30
+    while client.get(f"/v1/jobs/{job['id']}").json()["state"] in ("queued", "planning", "running"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (speaker,) = client.get(f"{gallery}/speakers").json()["items"]
+    assert (speaker["name"], speaker["recordings"]) == (composed, 2)
+    assert [one["speaker"] for one in client.get(f"/v1/jobs/{job['id']}/items").json()["items"]] == [composed]
