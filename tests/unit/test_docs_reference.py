@@ -46,7 +46,18 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
         before: Any = settings
         for part in path:
             before = getattr(before, part)
-        for value in [*values.values(), "WARNING", "INFO", "text", "workers", "4", "60", "300", '["/archive"]']:
+        for value in [
+            *values.values(),
+            "WARNING",
+            "INFO",
+            "text",
+            "workers",
+            "4",
+            "60",
+            "300",
+            "268435456",
+            '["/archive"]',
+        ]:
             monkeypatch.setenv(name, value)
             try:
                 after: Any = Settings()

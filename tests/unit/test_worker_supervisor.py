@@ -33,9 +33,9 @@ def test_a_program_that_dies_is_started_again_after_a_longer_and_longer_pause(tm
         assert supervisor.tick() is None
         pauses.append(program.due_at - time.monotonic())
         wait_for(lambda: supervisor.tick() is None and program.process is not None)
+    wait_for(lambda: len((tmp_path / "starts").read_text().splitlines()) == 3)
     supervisor.end()
     assert 0.3 < pauses[0] < pauses[1] <= 1.0
-    assert len((tmp_path / "starts").read_text().splitlines()) == 3
 
 
 def test_a_status_that_no_restart_helps_ends_everything() -> None:
