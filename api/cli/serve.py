@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 GRACE_S = 5.0
 """How long requests under way may take to end once the process is asked to stop."""
 
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter while another wants it. The encoder's thread wants it back after each of
+some hundred steps of a pass, and at Python's usual 5 ms it waits for those that read requests more than it computes."""
 
 MOST_CONNECTIONS = 1024
 """Connections that are served at once, idle ones too; beyond them the answer is 503. Above all that routes admit."""
@@ -98,6 +101,8 @@ def _greet(settings: "ApiSettings", port: int, *, is_open: bool) -> None:
 
 def _run(app: object, listener: socket.socket, runtime: "Runtime") -> None:
     import uvicorn
+
+    sys.setswitchinterval(SWITCH_S)
 
     class Server(uvicorn.Server):
         """Ends by itself when asked to, as a command that did what it was told: with status 0."""
