@@ -82,8 +82,8 @@ class JobSettings(_Group):
         default=300.0,
         ge=10,
         le=3600,
-        description="longest that a worker waits for a file of which nothing is read, decoded or embedded; it then counts "
-        "as one that died of it",
+        description="longest that a worker waits for a file of which nothing is read, decoded or embedded; it then "
+        "counts as one that died of it",
     )
     sweep_s: float = Field(default=10.0, ge=0.5, le=300, description="how often lost work is looked for")
     tries: int = Field(default=3, ge=1, le=10, description="workers that may die of one file before it is given up")

@@ -23,9 +23,7 @@ def drop_orphans(database: Database, home: Path) -> int:
         If the record is out of reach, or files cannot be deleted.
     """
     # Listed before the record is read: the files of a gallery that is made meanwhile are not among these.
-    listed = (
-        [GalleryId(int(path.name)) for path in (home / "index").glob("*") if path.name.isdecimal()]
-    )
+    listed = [GalleryId(int(path.name)) for path in (home / "index").glob("*") if path.name.isdecimal()]
     if not listed:
         return 0
     with database.read_scope() as session:
