@@ -18,6 +18,7 @@ _ROW = re.compile(r"^\| (\S+) \| (.+) \|$", re.MULTILINE)
 
 # What the metadata says in words of its own, or does not say.
 _SPELLED = {
+    "Apache 2": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
     "BSD": "BSD-3-Clause",
     "BSD 3-Clause License": "BSD-3-Clause",

@@ -268,6 +268,7 @@ def test_a_folder_without_recordings_is_no_success(run: Run, tmp_path: Path) -> 
     assert (answer(done)["found"], answer(done)["ignored"]) == (0, 1)
     assert "1 file there: none looks like audio" in done.stderr
     assert [job["state"] for job in answer(run("jobs", "list", "-g", "mount", "--json"))["jobs"]] == ["failed"] * 2
+    run("galleries", "delete", "mount", "--yes")  # Other tests list what is here.
 
 
 def test_asking_makes_nothing(default_weights: Path, tmp_path: Path) -> None:
