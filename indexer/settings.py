@@ -144,6 +144,27 @@ class WebhookSettings(_Group):
     attempts: int = Field(default=8, ge=1, le=20, description="tries before a message is given up")
 
 
+class IndexSettings(_Group):
+    """Which engine searches the vectors, and how."""
+
+    engine: Literal["faiss", "faiss-gpu", "milvus"] = Field(
+        default="faiss",
+        description="faiss: in the process; faiss-gpu: the same with the scan on a GPU, where there is one; milvus: a "
+        "Milvus server; a gallery that was migrated keeps its own",
+    )
+    compress_above: int = Field(
+        default=50_000,
+        ge=1000,
+        description="vectors from which on a gallery is scanned by compressed codes, whose best are scored exactly",
+    )
+    rows: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="precision of the vectors that scores are computed from; float16 halves the files, and a score may "
+        "then be off by up to 0.0005",
+    )
+    device: str = Field(default="cuda", description="device of faiss-gpu: cuda or cuda:N; cpu where there is none")
+
+
 class IngestSettings(_Group):
     """How an archive is read."""
 
@@ -212,6 +233,7 @@ class Settings(BaseSettings):
     probes: ProbeSettings = ProbeSettings()
     media: MediaSettings = MediaSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    index: IndexSettings = IndexSettings()
     decision: DecisionSettings = DecisionSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()

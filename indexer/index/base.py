@@ -1,11 +1,11 @@
-"""What every vector index answers, whichever engine holds the vectors."""
+"""What every vector index answers, whichever engine holds the vectors, and how it is kept."""
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from indexer.types import EmbeddingId, EncoderId, Vectors
 
@@ -20,15 +20,76 @@ class Hit(NamedTuple):
     score: float
 
 
+class IdSet:
+    """Embedding ids that searches are kept to; an index remembers what it made of one, so make it once and keep it."""
+
+    __slots__ = ("__weakref__", "ids")
+
+    def __init__(self, ids: ArrayLike) -> None:
+        numbers = np.asarray(ids, dtype=np.int64)
+        if not (np.diff(numbers) > 0).all():  # a set in order, as the record gives it, is taken as it is
+            numbers = np.unique(numbers)
+        self.ids: Ids = numbers
+        """(m,) rising, each once."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class SearchParameters:
+    """How hard one search tries."""
+
+    candidates: int | None = None
+    """Vectors that a compressed scan proposes for exact scoring; None: as many as its calibration says."""
+    exhaustive: bool = False
+    """Compare the probe with every full vector, as the measure of all other searches."""
+
+
+@dataclass(frozen=True)
+class FeedMark:
+    """How far into the changes of its gallery an index has got, and which change that was.
+
+    The number alone would not tell a record that was put back to an earlier day and went on from there.
+    """
+
+    seq: int = 0
+    digest: str = ""
+    """SHA-256 of the change numbered `seq`, hex; empty at 0."""
+
+
 @dataclass(frozen=True)
 class IndexInfo:
-    """What an index is and what it costs."""
+    """What an index is, what it costs, and how well it was measured to find."""
 
     kind: str
     encoder_id: EncoderId
     dim: int
     count: int
     memory_bytes: int
+    """Resident, without vectors that are mapped from files."""
+    mapped_bytes: int = 0
+    details: dict[str, str | int | float] = field(default_factory=dict)
+    """Of the engine: measured recall, candidates, generation, address."""
+
+
+class Save(Protocol):
+    """What an index held at one moment, to be written while it goes on changing."""
+
+    def write(self, *, keep_previous: bool = True) -> None:
+        """Make it durable, all or nothing.
+
+        Parameters
+        ----------
+        keep_previous : bool
+            False after an erasure: then nothing else is left of what was saved before.
+
+        Raises
+        ------
+        Unavailable
+            If it cannot be written.
+        """
+        ...
 
 
 @runtime_checkable
@@ -66,7 +127,9 @@ class VectorIndex(Protocol):
         """Take out the vectors of these ids; unknown ids are passed over. Return how many went."""
         ...
 
-    def search(self, probes: Vectors, k: int, *, allowed: Ids | None = None) -> list[list[Hit]]:
+    def search(
+        self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None, parameters: SearchParameters | None = None
+    ) -> list[list[Hit]]:
         """Find the k nearest vectors of each (Q, D) probe.
 
         Parameters
@@ -75,8 +138,11 @@ class VectorIndex(Protocol):
             Unit vectors of the index's encoder.
         k : int
             Most hits for a probe; fewer come only where fewer vectors are eligible.
-        allowed : (m,) int64 array, optional
-            The only ids that may be found; applied inside the scan, so k of them are found if k are there.
+        allowed : IdSet or (m,) int64 array, optional
+            The only ids that may be found; applied inside the scan, so k of them are found if k are there. An `IdSet`
+            is prepared once and then costs nothing.
+        parameters : SearchParameters, optional
+            How hard to try; None: as the index was calibrated.
 
         Returns
         -------
@@ -86,14 +152,16 @@ class VectorIndex(Protocol):
         Raises
         ------
         InvalidRequest
-            If k is below 1 or a probe is not of unit norm.
+            If k is below 1, a probe is not of unit norm, or the engine cannot apply the filter.
         EncoderMismatch, NonFiniteEmbedding
             If the probes have another dimension or are not finite.
+        Unavailable
+            If a vector that is needed is damaged, or the engine is out of reach.
         """
         ...
 
     def search_above(
-        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+        self, probes: Vectors, threshold: float, *, allowed: IdSet | Ids | None = None, limit: int | None = None
     ) -> list[list[Hit]]:
         """Find every vector whose score reaches the threshold; order and errors as in `search`.
 
@@ -116,10 +184,59 @@ class VectorIndex(Protocol):
         """Return the vectors of (n,) ids as (n, D), bit for bit as they were added, or raise NotFound."""
         ...
 
-    def frozen(self) -> AbstractContextManager[tuple[Ids, Vectors]]:
-        """Lend (n,) ids and their (n, D) vectors as one consistent, read-only view; writers wait meanwhile."""
+    def contents(self, *, deep: bool = False) -> Iterator[tuple[Ids, Ids]]:
+        """Yield blocks of (rising ids, CRC-32 of each one's vector as it was added), ids rising over all blocks.
+
+        Parameters
+        ----------
+        deep : bool
+            Compute the checksums anew from the bytes that searches are answered from.
+        """
         ...
 
     def info(self) -> IndexInfo:
-        """Say what the index is and what it costs."""
+        """Say what the index is, what it costs and how well it finds."""
+        ...
+
+    def begin_save(self, mark: FeedMark) -> Save:
+        """Take note at once of what is inside, as of `mark`, to write it while the index goes on changing."""
+        ...
+
+    def close(self) -> None:
+        """Give back files, maps and connections; searches under way finish first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An index as it was found where it is kept."""
+
+    index: VectorIndex
+    mark: FeedMark
+    """What it was in step with when it was written."""
+    damage: str | None = None
+    """What is wrong with a newer one, where this is the one before it."""
+
+
+class IndexStore(Protocol):
+    """Where the index of one gallery under one encoder is kept, whichever engine that is."""
+
+    def load(self) -> Kept | None:
+        """Open the newest whole index; None where none was ever saved.
+
+        Raises
+        ------
+        CorruptSnapshot
+            If there are some and none is whole; the record can rebuild them.
+        Unavailable
+            If the engine is out of reach.
+        """
+        ...
+
+    def create(self) -> VectorIndex:
+        """Make an empty index beside the kept one, which `begin_save(...).write()` of the new one replaces."""
+        ...
+
+    def clear(self) -> None:
+        """Delete everything that is kept."""
         ...
