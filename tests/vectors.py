@@ -1,14 +1,16 @@
 """Unit vectors for tests, and the plainest index that can be right."""
 
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import AlreadyExists, InvalidRequest, NotFound
-from indexer.index.base import Hit, Ids, IndexInfo
+from indexer.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
+from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Kept, SearchParameters
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, Vectors
 from indexer.vectors import require_unit_rows
 
@@ -19,13 +21,31 @@ def unit_vectors(count: int, *, seed: int = 0, dim: int = EMBEDDING_DIM) -> Vect
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def voices(speakers: int, each: int, *, cosine: float = 0.69, seed: int = 0, dim: int = EMBEDDING_DIM) -> Vectors:
+    """(speakers * each, dim) unit rows, those of one speaker side by side and about `cosine` from each other.
+
+    What real embeddings are like: near their own speaker's, almost at right angles to everybody else's.
+    """
+    random = np.random.default_rng(seed)
+    centers = random.standard_normal((speakers, 1, dim))
+    own = np.sqrt(cosine) * centers + np.sqrt(1 - cosine) * random.standard_normal((speakers, each, dim))
+    rows = own.reshape(speakers * each, dim)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def crcs(vectors: Vectors) -> Ids:
+    """CRC-32 of each row as little-endian float32, by the plainest way there is."""
+    return np.array([zlib.crc32(row.astype("<f4").tobytes()) for row in vectors], dtype=np.int64)
+
+
 class ReferenceIndex:
     """A dict of vectors, every score computed; what other indexes are compared with."""
 
-    def __init__(self, encoder_id: EncoderId, dim: int = EMBEDDING_DIM) -> None:
+    def __init__(self, encoder_id: EncoderId, dim: int = EMBEDDING_DIM, store: "ReferenceStore | None" = None) -> None:
         self.encoder_id = encoder_id
         self.dim = dim
         self._rows: dict[int, np.ndarray] = {}
+        self._store = store
         self._lock = threading.RLock()
 
     @property
@@ -47,21 +67,24 @@ class ReferenceIndex:
         with self._lock:
             return sum(self._rows.pop(number, None) is not None for number in set(np.asarray(ids).tolist()))
 
-    def search(self, probes: Vectors, k: int, *, allowed: Ids | None = None) -> list[list[Hit]]:
+    def search(
+        self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None, parameters: SearchParameters | None = None
+    ) -> list[list[Hit]]:
         if k < 1:
             raise InvalidRequest(f"k = {k} where at least 1 is needed")
         return [hits[:k] for hits in self._scores(probes, allowed)]
 
     def search_above(
-        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+        self, probes: Vectors, threshold: float, *, allowed: IdSet | Ids | None = None, limit: int | None = None
     ) -> list[list[Hit]]:
         if not np.isfinite(threshold) or (limit is not None and limit < 1):
             raise InvalidRequest(f"threshold = {threshold}, limit = {limit}")
         return [[hit for hit in hits[:limit] if hit.score >= threshold] for hits in self._scores(probes, allowed)]
 
-    def _scores(self, probes: Vectors, allowed: Ids | None) -> list[list[Hit]]:
+    def _scores(self, probes: Vectors, allowed: IdSet | Ids | None) -> list[list[Hit]]:
         rows = require_unit_rows(probes, self.dim)
-        eligible = None if allowed is None else set(np.asarray(allowed).tolist())
+        numbers = allowed.ids if isinstance(allowed, IdSet) else allowed
+        eligible = None if numbers is None else set(np.asarray(numbers).tolist())
         with self._lock:
             found = [
                 [
@@ -74,17 +97,36 @@ class ReferenceIndex:
         return [sorted(hits, key=lambda hit: (-hit.score, hit.embedding_id)) for hits in found]
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
-        return np.array([number in self._rows for number in np.asarray(ids).tolist()], dtype=bool)
+        with self._lock:
+            return np.array([number in self._rows for number in np.asarray(ids).tolist()], dtype=bool)
 
     def ids(self) -> Ids:
-        return np.array(sorted(self._rows), dtype=np.int64)
+        with self._lock:
+            return np.array(sorted(self._rows), dtype=np.int64)
 
     def reconstruct(self, ids: Ids) -> Vectors:
         try:
-            rows = [self._rows[number] for number in np.asarray(ids).tolist()]
+            with self._lock:
+                rows = [self._rows[number] for number in np.asarray(ids).tolist()]
         except KeyError as error:
             raise NotFound(f"embedding id {error} is not in the index") from None
         return np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    def contents(self, *, deep: bool = False) -> Iterator[tuple[Ids, Ids]]:
+        with self._lock:
+            ids = self.ids()
+            checksums = crcs(self.reconstruct(ids))
+        for start in range(0, len(ids), 100):
+            yield ids[start : start + 100], checksums[start : start + 100]
+
+    def begin_save(self, mark: FeedMark) -> "ReferenceSave":
+        if self._store is None:
+            raise Unavailable("a reference index without a store cannot be saved: make it by ReferenceStore.create()")
+        with self._lock:
+            return ReferenceSave(self._store, dict(self._rows), mark)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     @contextmanager
     def frozen(self) -> Iterator[tuple[Ids, Vectors]]:
@@ -94,3 +136,37 @@ class ReferenceIndex:
 
     def info(self) -> IndexInfo:
         return IndexInfo("reference", self.encoder_id, self.dim, self.count, self.count * 4 * self.dim)
+
+
+@dataclass(frozen=True)
+class ReferenceSave:
+    store: "ReferenceStore"
+    rows: dict[int, np.ndarray]
+    mark: FeedMark
+
+    def write(self, *, keep_previous: bool = True) -> None:
+        self.store.saved = (self.rows, self.mark)
+
+
+class ReferenceStore:
+    """Keeps a reference index in memory, as long as the store itself is kept."""
+
+    def __init__(self, encoder_id: EncoderId, dim: int = EMBEDDING_DIM) -> None:
+        self.encoder_id = encoder_id
+        self.dim = dim
+        self.saved: tuple[dict[int, np.ndarray], FeedMark] | None = None
+
+    def load(self) -> Kept | None:
+        if self.saved is None:
+            return None
+        rows, mark = self.saved
+        index = self.create()
+        if rows:
+            index.add(np.array(list(rows), dtype=np.int64), np.stack(list(rows.values())))
+        return Kept(index, mark)
+
+    def create(self) -> ReferenceIndex:
+        return ReferenceIndex(self.encoder_id, self.dim, self)
+
+    def clear(self) -> None:
+        self.saved = None
