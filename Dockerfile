@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image for every part of the service: `voxdex serve`, `voxdex worker`, `voxdex beat`, `voxdex db upgrade`.
 #   docker build -t voxdex .
+#   docker build -t voxdex --build-arg LOCK=milvus.lock .    with the client of a Milvus server (docs/milvus.md)
 # To build on an exact base, give it with its digest: --build-arg PYTHON=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON=python:3.11-slim-bookworm
 
@@ -8,14 +9,15 @@ FROM ${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 WORKDIR /build
 # The installer has an environment of its own, so that it does not end up in the image.
-COPY requirements/bootstrap.lock requirements/run.lock requirements/
+ARG LOCK=run.lock
+COPY requirements/bootstrap.lock requirements/${LOCK} requirements/
 RUN python -m venv /opt/installer \
     && /opt/installer/bin/pip install --require-hashes -r requirements/bootstrap.lock \
     && python -m venv --without-pip /opt/voxdex
 # The dependencies are a layer of their own: a change of the code does not install them again. They are compiled here,
 # because the containers may write nothing beside them.
 RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --only-binary :all: --require-hashes \
-    -r requirements/run.lock
+    -r requirements/${LOCK}
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY indexer indexer

@@ -7,6 +7,10 @@ PACKAGES := indexer search worker api migrations
 
 COMPOSE ?= docker compose
 
+# LOCK=milvus.lock: with the client of a Milvus server (docs/milvus.md).
+LOCK ?= run.lock
+INSTALLED := $(VENV)/.$(basename $(LOCK)).stamp
+
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python ...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -20,19 +24,19 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "voxdex needs Python 3.11 or newer: none found on the PATH. Install one, or run: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu, install the package python3-venv and remove $(VENV)"; exit 1; }
 
-$(VENV)/.run.stamp: requirements/run.lock requirements/install pyproject.toml api/client/pyproject.toml | $(BIN)/python
-	@requirements/install $(VENV) requirements/run.lock
+$(INSTALLED): requirements/$(LOCK) requirements/install pyproject.toml api/client/pyproject.toml | $(BIN)/python
+	@requirements/install $(VENV) requirements/$(LOCK)
 	@touch $@
 
 $(VENV)/.dev.stamp: requirements/dev.lock requirements/install pyproject.toml api/client/pyproject.toml | $(BIN)/python
 	@requirements/install $(VENV) requirements/dev.lock
-	@touch $@ $(VENV)/.run.stamp
+	@touch $@ $(VENV)/.run.stamp $(VENV)/.milvus.stamp
 
-install: $(VENV)/.run.stamp ## Virtual environment with the locked dependencies and the voxdex command
+install: $(INSTALLED) ## Virtual environment with the locked dependencies and the voxdex command
 
 dev: $(VENV)/.dev.stamp ## The same with the tools for tests, linting and types
 
-demo: $(VENV)/.run.stamp ## The main job on real speech: ingest, enroll, identify, verify
+demo: $(INSTALLED) ## The main job on real speech: ingest, enroll, identify, verify
 	@$(BIN)/voxdex demo
 
 up: ## The service in containers: build, migrate, first key, start (docs/operations.md); needs Docker and .env
@@ -61,10 +65,10 @@ format: $(VENV)/.dev.stamp ## Rewrite the sources in the house style
 types: $(VENV)/.dev.stamp ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(VENV)/.run.stamp ## Encoder and ingest speed on this machine, beside its own matrix rate
+bench: $(INSTALLED) ## Encoder and ingest speed on this machine, beside its own matrix rate
 	@$(BIN)/voxdex bench
 
-docs-reference: $(VENV)/.run.stamp ## Rewrite the generated pages of docs/ from the commands, the settings and the API
+docs-reference: $(INSTALLED) ## Rewrite the generated pages of docs/ from the commands, the settings and the API
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_settings_reference.py
 	$(BIN)/python docs/make_api_routes.py

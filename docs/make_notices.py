@@ -11,7 +11,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 TARGET = REPOSITORY / "THIRD_PARTY_NOTICES.md"
-LOCK = REPOSITORY / "requirements" / "run.lock"
+LOCK = REPOSITORY / "requirements" / "milvus.lock"  # all of run.lock, and the extra `milvus`
 
 _BEGIN, _END = "<!-- packages: begin -->\n", "<!-- packages: end -->\n"
 _ROW = re.compile(r"^\| (\S+) \| (.+) \|$", re.MULTILINE)
@@ -20,6 +20,7 @@ _ROW = re.compile(r"^\| (\S+) \| (.+) \|$", re.MULTILINE)
 _SPELLED = {
     "Apache 2": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
     "BSD": "BSD-3-Clause",
     "BSD 3-Clause License": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",

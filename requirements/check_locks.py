@@ -25,24 +25,36 @@ def read_pins(path: Path) -> dict[str, set[str]]:
 def problems() -> list[str]:
     """Everything that is wrong, in words."""
     found = []
-    locks = {name: REPOSITORY / "requirements" / name for name in ("run.lock", "dev.lock", "bootstrap.lock")}
+    names = ("run.lock", "milvus.lock", "dev.lock", "bootstrap.lock")
+    locks = {name: REPOSITORY / "requirements" / name for name in names}
     for name, path in locks.items():
         text = path.read_text()
         if "://" in text:
             found.append(f"{name} holds a URL")
+        if re.search(r"^faiss-cpu==\S+ \\", text, re.MULTILINE):
+            found.append(
+                f"{name} installs faiss-cpu everywhere, over the `faiss` of faiss-gpu: see `tool.uv` in pyproject"
+            )
         entries = [entry for entry in re.split(r"\n(?=\S)", text.strip()) if not entry.startswith("#")]
         found += [f"{name}: {entry.split()[0]} has no hash" for entry in entries if "--hash=sha256:" not in entry]
-    run, dev = read_pins(locks["run.lock"]), read_pins(locks["dev.lock"])
+    run, milvus, dev = (read_pins(locks[name]) for name in ("run.lock", "milvus.lock", "dev.lock"))
     found += [
-        f"{name} is {run[name]} in run.lock, {dev.get(name)} in dev.lock" for name in run if run[name] != dev.get(name)
+        f"{name} is {fewer[name]} in {smaller}, {more.get(name)} in {larger}"
+        for smaller, fewer, larger, more in (
+            ("run.lock", run, "milvus.lock", milvus),
+            ("milvus.lock", milvus, "dev.lock", dev),
+        )
+        for name in fewer
+        if fewer[name] != more.get(name)
     ]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     for lock, pins, wanted in (
         ("run.lock", run, project["dependencies"]),
-        ("dev.lock", dev, project["optional-dependencies"]["dev"]),
+        ("milvus.lock", milvus, project["optional-dependencies"]["milvus"]),
+        ("dev.lock", dev, [one for extra in project["optional-dependencies"].values() for one in extra]),
     ):
-        names = [normalized(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in wanted]
-        found += [f"{lock} misses {name}: run `make lock`" for name in names if name not in pins]
+        missing = {normalized(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in wanted} - {"voxdex", *pins}
+        found += [f"{lock} misses {name}: run `make lock`" for name in sorted(missing)]
     if run["torch"] != run["torchaudio"]:
         found.append(f"torch {run['torch']} and torchaudio {run['torchaudio']} are not one release")
     return found

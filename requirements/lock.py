@@ -1,6 +1,7 @@
 """Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
 
-run.lock is what a user installs, dev.lock the same versions plus the tools, bootstrap.lock the installer itself.
+run.lock is what a user installs, milvus.lock the same versions plus the client of a Milvus server, dev.lock those plus
+the tools, bootstrap.lock the installer itself.
 """
 
 import subprocess
@@ -20,9 +21,10 @@ def compile_lock(target: str, *arguments: str, stdin: str | None = None) -> None
 
 
 def main() -> None:
-    """Rewrite all three locks."""
+    """Rewrite all locks."""
     compile_lock("run.lock", "pyproject.toml")
-    compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/run.lock")
+    compile_lock("milvus.lock", "pyproject.toml", "--extra", "milvus", "--constraint", "requirements/run.lock")
+    compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/milvus.lock")
     compile_lock("bootstrap.lock", "-", stdin="uv\n")
 
 
