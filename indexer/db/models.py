@@ -32,7 +32,7 @@ from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM, EncoderId
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {
@@ -227,6 +227,27 @@ class Gallery(_Numbered, Base):
     encoder: Mapped[Encoder] = relationship(lazy="raise", viewonly=True)
 
 
+class GalleryEncoder(Base):
+    """An encoder that a gallery was searched under, or is being embedded again for.
+
+    A gallery that has never been on the way from one encoder to another has no row here.
+    """
+
+    __tablename__ = "gallery_encoders"
+
+    gallery_id: Mapped[int] = mapped_column(
+        ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    encoder_id: Mapped[EncoderId] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"), primary_key=True)
+    identification_threshold: Mapped[float | None]
+    """The gallery's threshold under this encoder, kept while it is searched under another one."""
+    verification_threshold: Mapped[float | None]
+    started_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+    """When the gallery was first embedded again for it, or first left it."""
+    left_at: Mapped[dt.datetime | None]
+    """When the gallery last went from it to another one; null for one that is or has not been searched under."""
+
+
 class GalleryFeed(Base):
     """How often the vectors and the enrollments of a gallery have changed: what every searching process follows.
 
@@ -374,6 +395,28 @@ class Embedding(_Numbered, Base):
     encoder_id: Mapped[EncoderId] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"))
     vector: Mapped[NDArray[np.float32]] = mapped_column(UnitVector())
     checksum: Mapped[int] = mapped_column(BigInteger)
+
+
+class Reembedding(Base):
+    """A recording on its way to another encoder: who works on it, or why it cannot get there.
+
+    There is no row for one that nobody has looked at yet, and none for one whose utterances all have their vectors.
+    """
+
+    __tablename__ = "reembeddings"
+
+    recording_id: Mapped[int] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    encoder_id: Mapped[EncoderId] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"), primary_key=True)
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    """Who works on it now."""
+    lease_until: Mapped[dt.datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often it was begun without coming to an end."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None]
+    tried_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
 
 
 class Enrollment(_Numbered, Base):
