@@ -144,8 +144,10 @@ class ReferenceSave:
     rows: dict[int, np.ndarray]
     mark: FeedMark
 
-    def write(self, *, keep_previous: bool = True) -> None:
+    def write(self, *, keep_previous: bool = True) -> int:
         self.store.saved = (self.rows, self.mark)
+        self.store.saves += 1
+        return self.store.saves
 
 
 class ReferenceStore:
@@ -155,6 +157,7 @@ class ReferenceStore:
         self.encoder_id = encoder_id
         self.dim = dim
         self.saved: tuple[dict[int, np.ndarray], FeedMark] | None = None
+        self.saves = 0
 
     def load(self) -> Kept | None:
         if self.saved is None:
@@ -167,6 +170,12 @@ class ReferenceStore:
 
     def create(self) -> ReferenceIndex:
         return ReferenceIndex(self.encoder_id, self.dim, self)
+
+    def generation(self) -> int:
+        return 0 if self.saved is None else self.saves
+
+    def marks(self) -> list[FeedMark]:
+        return [] if self.saved is None else [self.saved[1]]
 
     def clear(self) -> None:
         self.saved = None

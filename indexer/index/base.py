@@ -76,8 +76,8 @@ class IndexInfo:
 class Save(Protocol):
     """What an index held at one moment, to be written while it goes on changing."""
 
-    def write(self, *, keep_previous: bool = True) -> None:
-        """Make it durable, all or nothing.
+    def write(self, *, keep_previous: bool = True) -> int:
+        """Make it durable, all or nothing, and return its generation.
 
         Parameters
         ----------
@@ -235,6 +235,18 @@ class IndexStore(Protocol):
 
     def create(self) -> VectorIndex:
         """Make an empty index beside the kept one, which `begin_save(...).write()` of the new one replaces."""
+        ...
+
+    def generation(self) -> int:
+        """Number of the newest that is kept, without opening it; 0 where nothing is.
+
+        Every write gives a higher one: an open index whose store has another generation than it wrote or loaded has
+        been replaced.
+        """
+        ...
+
+    def marks(self) -> list[FeedMark]:
+        """Say up to which change everything that is kept is complete, newest first, without opening it."""
         ...
 
     def clear(self) -> None:
