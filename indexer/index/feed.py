@@ -6,7 +6,6 @@ The record decides: a row that an index lacks is added, one that it should not h
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from indexer.db.changes import Changes
 from indexer.db.embeddings import STREAM_ROWS, Embeddings, is_sound
 from indexer.db.session import Database
 from indexer.errors import Unavailable, VoxdexError
-from indexer.index.base import Ids, VectorIndex
+from indexer.index.base import FeedMark, Ids, VectorIndex
 from indexer.index.faiss_index import FaissFlatIndex
-from indexer.index.snapshots import Manifest, SnapshotStore, encoders_indexed, index_folder, remove_folder
+from indexer.index.snapshot_format import Block, Manifest, RowType
+from indexer.index.snapshots import SnapshotStore, encoders_indexed, index_folder, remove_folder
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint, checksums_of
 
@@ -144,7 +144,7 @@ class IndexFeed:
             snapshot = self._store.load()
             if snapshot is None:
                 return index, None, None
-            index.add(snapshot.ids, snapshot.vectors)
+            index.add(snapshot.ids, np.asarray(snapshot.rows, dtype=np.float32))
         except VoxdexError as error:  # damaged, or whole and holding what no index takes
             return FaissFlatIndex(self._encoder_id, EMBEDDING_DIM), None, str(error)
         return index, snapshot.manifest, snapshot.damage
@@ -302,7 +302,7 @@ class IndexFeed:
     def save(self, index: VectorIndex, *, keep_previous: bool = True) -> None:
         """Write the index's snapshot; changes wait meanwhile and searches do not."""
         with self._changing:
-            self._store.save(index, keep_previous=keep_previous)
+            self.save_copy(index, keep_previous=keep_previous)
 
     def save_copy(self, index: VectorIndex, *, keep_previous: bool = True) -> None:
         """Write the index's snapshot from a copy in memory, so that neither changes nor searches wait for the disk.
@@ -314,7 +314,7 @@ class IndexFeed:
         """
         with index.frozen() as (ids, vectors):
             copy = _Copy(index.encoder_id, index.dim, ids.copy(), vectors.copy())
-        self._store.save(copy, keep_previous=keep_previous)
+        self._store.save(copy, FeedMark(), keep_previous=keep_previous)
 
     def forget(self, index: VectorIndex) -> Adjustment:
         """After a deletion was committed: take what went out of the index, out of every file, out of SQLite's log.
@@ -364,18 +364,24 @@ class IndexFeed:
             logger.warning("gallery %d: the index answers and was not saved: %s", self._gallery_id, error.code)
 
 
-@dataclass(frozen=True, eq=False)
 class _Copy:
     """What an index held at one moment."""
 
-    encoder_id: EncoderId
-    dim: int
-    ids: Ids
-    vectors: Vectors
+    row_dtype: RowType = "float32"
+    codebook = None
+    calibration = None
 
-    @contextmanager
-    def frozen(self) -> Iterator[tuple[Ids, Vectors]]:
-        yield self.ids, self.vectors
+    def __init__(self, encoder_id: EncoderId, dim: int, ids: Ids, vectors: Vectors) -> None:
+        self.encoder_id = encoder_id
+        self.dim = dim
+        self.count = len(ids)
+        order = np.argsort(ids)
+        self._ids = ids[order]
+        self._rows = vectors[order]
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all of it as one block."""
+        yield Block(self._ids, checksums_of(self._rows).astype(np.uint32), self._rows, None)
 
 
 def open_index(database: Database, home: Path, gallery_id: GalleryId, encoder_id: EncoderId) -> FaissFlatIndex:

@@ -95,6 +95,23 @@ class Section:
         """Bytes of the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
+    def verify(self, numbers: NDArray[Any], folder: Path, stop: threading.Event | None = None) -> bool:
+        """Compare what the file holds with the digests; return whether it was not stopped.
+
+        Raises
+        ------
+        CorruptSnapshot
+            If a block is not as it was written.
+        """
+        for start, digest in zip(range(0, self.shape[0], BLOCK_ROWS), self.digests, strict=True):
+            if stop is not None and stop.is_set():
+                return False
+            if hashlib.sha256(numbers[start : start + BLOCK_ROWS].data).hexdigest() != digest:
+                raise CorruptSnapshot(
+                    f"{folder / self.file} does not have the SHA-256 it was written with: run `voxdex index rebuild`"
+                )
+        return True
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -154,15 +171,5 @@ class MappedSnapshot:
         CorruptSnapshot
             If a row is not as it was written.
         """
-        section = self.manifest.sections["rows"]
-        for number, start in enumerate(range(0, self.manifest.count, BLOCK_ROWS)):
-            if stop is not None and stop.is_set():
-                return
-            if hashlib.sha256(self.rows[start : start + BLOCK_ROWS].data).hexdigest() != section.digests[number]:
-                raise not_as_written(self.path.with_name(section.file))
-        self._verified.set()
-
-
-def not_as_written(file: Path) -> CorruptSnapshot:
-    """Make the error of a file whose bytes have changed since."""
-    return CorruptSnapshot(f"{file} does not have the SHA-256 it was written with: run `voxdex index rebuild`")
+        if self.manifest.sections["rows"].verify(self.rows, self.path.parent, stop):
+            self._verified.set()

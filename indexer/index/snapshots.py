@@ -1,8 +1,8 @@
-"""Index files: written beside the old ones, made durable, then swapped in; read only when every byte is as written.
+"""Index files: written beside the old ones, made durable, then swapped in; mapped only when they are as written.
 
-A snapshot is two files. `snapshot-G-R.vectors` holds n int64 ids and then n x D float32 rows, little-endian, so that
-any engine can load or map it and no parser meets foreign bytes. `snapshot-G-R.json`, renamed into place last, makes
-it count: it says what the other must be. G is the generation, R is random.
+A snapshot is a handful of files of one stem, `snapshot-G-R`: G is the generation, R is random. Each section is a file
+of plain little-endian numbers, so that any engine can map it and no parser meets foreign bytes. `snapshot-G-R.json`,
+renamed into place last, makes it count: it says what the others must be, and which change of the record they are of.
 """
 
 import fcntl
@@ -14,53 +14,40 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
 from indexer.file_integrity import make_private_dir
-from indexer.index.base import Ids
-from indexer.types import EncoderId, GalleryId, Vectors
-from indexer.vectors import Fingerprint, checksums_of
+from indexer.index.base import FeedMark
+from indexer.index.snapshot_format import (
+    BLOCK_ROWS,
+    FORMAT_VERSION,
+    ROW_DTYPES,
+    Manifest,
+    MappedSnapshot,
+    Origin,
+    Section,
+    SnapshotSource,
+)
+from indexer.types import EncoderId, GalleryId
+from indexer.vectors import EMPTY, Fingerprint
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
-BLOCK_ROWS = 65_536
-"""Rows written and hashed at a time: 48 MiB."""
+VERIFIED_AT_LOAD_BYTES = 64 << 20
+"""Rows up to this size are verified before they are lent (50 ms); larger ones by `MappedSnapshot.verify`, later."""
 
 _NAME = re.compile(r"snapshot-(\d{10})-[0-9a-f]{16}\.json")
 _LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a snapshot holds, and what its file must be."""
-
-    format_version: int
-    generation: int
-    encoder_id: EncoderId
-    dim: int
-    count: int
-    file: str
-    sha256: str
-    fingerprint: Fingerprint
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A snapshot that was read and found whole."""
-
-    manifest: Manifest
-    ids: Ids
-    vectors: Vectors
-    damage: str | None
-    """What is wrong with a newer one, where this is the one before it."""
+KEEPER = ".keeper"
+"""Locked by the process that writes the snapshots of a folder."""
 
 
 def index_folder(home: Path, gallery_id: GalleryId, encoder_id: EncoderId | None = None) -> Path:
@@ -82,24 +69,6 @@ def encoders_indexed(home: Path, gallery_id: GalleryId) -> list[EncoderId]:
     return sorted(EncoderId(unquote(path.name)) for path in folder.iterdir()) if folder.is_dir() else []
 
 
-class Savable(Protocol):
-    """What a snapshot is made of: an index, or a copy of one."""
-
-    @property
-    def encoder_id(self) -> EncoderId:
-        """The encoder of every vector inside."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """D of every vector."""
-        ...
-
-    def frozen(self) -> AbstractContextManager[tuple[Ids, Vectors]]:
-        """Lend (n,) ids and their (n, D) vectors as one consistent view."""
-        ...
-
-
 class SnapshotStore:
     """The snapshots of one index: the newest and the one before it."""
 
@@ -108,15 +77,21 @@ class SnapshotStore:
         self._encoder_id = encoder_id
         self._dim = dim
 
-    def save(self, index: Savable, *, keep_previous: bool = True) -> Manifest:
-        """Write what the index holds as the newest snapshot; killed at any moment, the one before it still stands.
+    def save(
+        self, source: SnapshotSource, mark: FeedMark, *, keep_previous: bool = True, origin: Origin = "save"
+    ) -> MappedSnapshot:
+        """Write a source as the newest snapshot and map it; killed at any moment, the one before it still stands.
 
         Parameters
         ----------
-        index : Savable
-            Its writers wait while it is written.
+        source : SnapshotSource
+            What is written.
+        mark : FeedMark
+            The change of the record up to which it is complete.
         keep_previous : bool
-            False after an erasure: then no file but the new one is left.
+            False after an erasure: then no file but the new ones is left.
+        origin : str
+            Whether an index in use is written, or one that was made from the record alone.
 
         Raises
         ------
@@ -125,16 +100,17 @@ class SnapshotStore:
         """
         try:
             with self._one_writer():
-                generation = max((number for number, _ in self._manifests()), default=0) + 1
+                generation = self.generation() + 1
                 stem = f"snapshot-{generation:010d}-{secrets.token_hex(8)}"
-                manifest = self._write(index, generation, stem)
+                path = self._write(source, mark, origin, generation, stem)
+                mapped = self._map(path)
                 self._prune(keep=2 if keep_previous else 1)
         except OSError as error:
             raise Unavailable(f"cannot write the index in {self._folder}: {error.strerror}; free some space") from error
-        return manifest
+        return mapped
 
-    def load(self) -> Snapshot | None:
-        """Read the newest snapshot that is whole; None where none was ever saved.
+    def load(self) -> MappedSnapshot | None:
+        """Map the newest snapshot that is whole; None where none was ever saved.
 
         Raises
         ------
@@ -146,20 +122,32 @@ class SnapshotStore:
             damaged = None
             for _, path in self._manifests():
                 try:
-                    manifest, ids, vectors = self._read(path)
+                    return self._map(path, damage=None if damaged is None else str(damaged))
                 except CorruptSnapshot as error:
                     logger.warning("a snapshot cannot be used: %s", error.code, exc_info=error)
                     damaged = error
-                    continue
                 except FileNotFoundError:
                     break  # another process pruned it meanwhile: look again
-                return Snapshot(manifest, ids, vectors, damage=None if damaged is None else str(damaged))
             else:
                 break
             logger.debug("snapshots changed while being read (attempt %d)", attempt + 1)
         if damaged is not None:
             raise damaged
         return None
+
+    def generation(self) -> int:
+        """Return the number of the newest snapshot, without opening it; 0 where there is none."""
+        return max((number for number, _ in self._manifests()), default=0)
+
+    def marks(self) -> list[FeedMark]:
+        """Say of which changes the snapshots are, newest first; what cannot be read is of none."""
+        found = []
+        for _, path in self._manifests():
+            try:
+                found.append(_parse(path).mark)
+            except (CorruptSnapshot, FileNotFoundError):
+                found.append(FeedMark())
+        return found
 
     def clear(self) -> None:
         """Delete every snapshot, half-written ones too."""
@@ -169,9 +157,10 @@ class SnapshotStore:
 
     def _manifests(self) -> list[tuple[int, Path]]:
         """List (generation, manifest path) of every snapshot, newest first."""
-        if not self._folder.is_dir():
+        try:
+            found = [(_NAME.fullmatch(path.name), path) for path in list(self._folder.iterdir())]
+        except FileNotFoundError:
             return []
-        found = [(_NAME.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     @contextmanager
@@ -182,60 +171,130 @@ class SnapshotStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _write(self, index: Savable, generation: int, stem: str) -> Manifest:
-        data = self._folder / f"{stem}.vectors"
-        digest = hashlib.sha256()
-        total = Fingerprint(0, 0, 0, 0)
-        with index.frozen() as (ids, vectors), _replacing(data) as out:
-            count = len(ids)
-            numbers = np.ascontiguousarray(ids, dtype="<i8")
-            digest.update(numbers.data)
-            out.write(numbers)
-            for start in range(0, count, BLOCK_ROWS):
-                rows = np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], dtype="<f4")
-                digest.update(rows.data)
-                out.write(rows)
-                total += Fingerprint.of(ids[start : start + BLOCK_ROWS], checksums_of(rows))
-        manifest = Manifest(
-            FORMAT_VERSION, generation, index.encoder_id, index.dim, count, data.name, digest.hexdigest(), total
-        )
-        body = asdict(manifest)
-        with _replacing(self._folder / f"{stem}.json") as out:
-            out.write(json.dumps({**body, "manifest_sha256": _digest(body)}, indent=1).encode())
-        _sync_folder(self._folder)
-        return manifest
+    def _write(self, source: SnapshotSource, mark: FeedMark, origin: Origin, generation: int, stem: str) -> Path:
+        total = EMPTY
+        with ExitStack() as files:
 
-    def _read(self, path: Path) -> tuple[Manifest, Ids, Vectors]:
+            def opened(name: str, dtype: str, *width: int) -> _SectionWriter:
+                return _SectionWriter(files, self._folder / f"{stem}.{name}", dtype, width)
+
+            ids, crcs = opened("ids", "<i8"), opened("crcs", "<u4")
+            rows = opened("rows", ROW_DTYPES[source.row_dtype], source.dim)
+            codes: _SectionWriter | None = None
+            for block in source.blocks():
+                total += Fingerprint.of(block.ids, block.crcs.astype(np.int64))
+                ids.append(block.ids)
+                crcs.append(block.crcs)
+                rows.append(block.rows)
+                if block.codes is not None:
+                    codes = codes or opened("codes", "|u1", block.codes.shape[1])
+                    codes.append(block.codes)
+            sections = {"ids": ids.finish(), "crcs": crcs.finish(), "rows": rows.finish()}
+            if codes is not None:
+                sections["codes"] = codes.finish()
+            if source.codebook is not None:
+                book = opened("codebook", "<f4", *source.codebook.shape[1:])
+                book.append(source.codebook)
+                sections["codebook"] = book.finish()
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            generation=generation,
+            encoder_id=source.encoder_id,
+            dim=source.dim,
+            count=total.count,
+            row_dtype=source.row_dtype,
+            mark=mark,
+            origin=origin,
+            fingerprint=total,
+            calibration=source.calibration,
+            sections=sections,
+        )
+        path = self._folder / f"{stem}.json"
+        body = json.loads(json.dumps(asdict(manifest)))  # as it will be read: tuples are lists
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as out:
+            out.write(json.dumps({**body, "manifest_sha256": _digest(body)}, indent=1).encode())
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+        _sync_folder(self._folder)
+        return path
+
+    def _map(self, path: Path, *, damage: str | None = None) -> MappedSnapshot:
+        """Map a snapshot whose every section but the rows was read and found as written; small rows too."""
         manifest = _parse(path)
         if manifest.encoder_id != self._encoder_id or manifest.dim != self._dim:
             raise CorruptSnapshot(
                 f"{path} is of encoder {manifest.encoder_id} (D = {manifest.dim}) where {self._encoder_id} "
                 f"(D = {self._dim}) is needed: run `voxdex index rebuild`"
             )
-        data = path.with_suffix(".vectors")
-        size = manifest.count * (8 + 4 * manifest.dim)
-        with _opened(data, path) as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != size:
-                raise CorruptSnapshot(f"{data} has {found} bytes where {size} were written: run `voxdex index rebuild`")
-            ids = np.fromfile(file, dtype="<i8", count=manifest.count)
-            vectors = np.fromfile(file, dtype="<f4", count=manifest.count * manifest.dim)
-        digest = hashlib.sha256(ids.data)
-        digest.update(vectors.data)
-        if digest.hexdigest() != manifest.sha256:
-            raise CorruptSnapshot(f"{data} does not have the SHA-256 it was written with: run `voxdex index rebuild`")
-        return manifest, ids.astype(np.int64, copy=False), vectors.reshape(manifest.count, manifest.dim)
+        arrays = {
+            name: _mapped(path.with_name(section.file), section, path) for name, section in manifest.sections.items()
+        }
+        for name, section in manifest.sections.items():
+            if name != "rows":
+                section.verify(arrays[name], path.parent)
+        mapped = MappedSnapshot(
+            path=path,
+            manifest=manifest,
+            ids=arrays["ids"],
+            crcs=arrays["crcs"],
+            rows=arrays["rows"],
+            codes=arrays.get("codes"),
+            codebook=arrays.get("codebook"),
+            damage=damage,
+        )
+        if manifest.sections["rows"].size <= VERIFIED_AT_LOAD_BYTES:
+            mapped.verify()
+        return mapped
 
     def _prune(self, keep: int) -> None:
         """Delete all but the newest `keep` snapshots; under the lock every other file is a dead writer's."""
-        kept = {_LOCK}
-        for _, path in self._manifests()[:keep]:
-            kept |= {path.name, path.with_suffix(".vectors").name}
-        # Manifests first: one without its vectors would look damaged to a reader.
+        kept = {_LOCK, KEEPER}
+        stems = {path.stem for _, path in self._manifests()[:keep]}
+        # Manifests first: one without its sections would look damaged to a reader.
         for path in sorted(self._folder.iterdir(), key=lambda path: path.suffix != ".json"):
-            if path.name not in kept:
+            if path.name not in kept and path.stem not in stems:
                 path.unlink(missing_ok=True)
         _sync_folder(self._folder)
+
+
+class _SectionWriter:
+    """One section on its way to the disk."""
+
+    def __init__(self, files: ExitStack, path: Path, dtype: str, width: tuple[int, ...]) -> None:
+        self._out = files.enter_context(path.open("wb"))
+        self._path = path
+        self._dtype = dtype
+        self._width = width
+        self._count = 0
+        self._digest = hashlib.sha256()
+        self._digests: list[str] = []
+
+    def append(self, numbers: NDArray[Any]) -> None:
+        """Write some rows, however many; digests are of `BLOCK_ROWS` each all the same."""
+        rows = np.ascontiguousarray(numbers, dtype=self._dtype)
+        assert rows.shape[1:] == self._width
+        while len(rows):
+            room = BLOCK_ROWS - self._count % BLOCK_ROWS
+            some, rows = rows[:room], rows[room:]
+            self._digest.update(some.data)
+            self._out.write(some.data)
+            self._count += len(some)
+            if self._count % BLOCK_ROWS == 0:
+                self._end_block()
+
+    def finish(self) -> Section:
+        """Make it durable, and say what it must be."""
+        if self._count % BLOCK_ROWS:
+            self._end_block()
+        self._out.flush()
+        os.fsync(self._out.fileno())
+        return Section(self._path.name, self._dtype, (self._count, *self._width), tuple(self._digests))
+
+    def _end_block(self) -> None:
+        self._digests.append(self._digest.hexdigest())
+        self._digest = hashlib.sha256()
 
 
 def remove_folder(folder: Path) -> None:
@@ -256,36 +315,46 @@ def _parse(path: Path) -> Manifest:
             raise ValueError("its own checksum does not match")
         if body["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {body['format_version']} where {FORMAT_VERSION} is read")
-        return Manifest(**{**body, "fingerprint": Fingerprint(**body["fingerprint"])})
+        sections = {
+            name: Section(one["file"], one["dtype"], tuple(one["shape"]), tuple(one["digests"]))
+            for name, one in body["sections"].items()
+        }
+        if not {"ids", "crcs", "rows"} <= sections.keys():
+            raise ValueError("a section is missing")
+        parts = {
+            "fingerprint": Fingerprint(**body["fingerprint"]),
+            "mark": FeedMark(**body["mark"]),
+            "sections": sections,
+        }
+        return Manifest(**{**body, **parts})
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptSnapshot(f"{path} is not a readable snapshot ({error}): run `voxdex index rebuild`") from error
 
 
-def _opened(data: Path, manifest: Path) -> BinaryIO:
+def _mapped(file: Path, section: Section, manifest: Path) -> NDArray[Any]:
+    """Map a section whose size is as it was written."""
     try:
-        return data.open("rb")
+        size = file.stat().st_size
+        if size == section.size > 0:
+            return cast("NDArray[Any]", np.memmap(file, dtype=section.dtype, mode="r", shape=section.shape))
     except FileNotFoundError:
-        # Whoever prunes deletes the manifest first: where it is still there, the vectors were lost, not pruned.
+        # Whoever prunes deletes the manifest first: where it is still there, the section was lost, not pruned.
         if not manifest.exists():
             raise
-    raise CorruptSnapshot(f"{data} is gone: run `voxdex index rebuild`")
+        raise CorruptSnapshot(f"{file} is gone: run `voxdex index rebuild`") from None
+    except OSError as error:
+        raise CorruptSnapshot(f"{file} cannot be read ({error.strerror}): run `voxdex index rebuild`") from error
+    if size != section.size:
+        raise CorruptSnapshot(f"{file} has {size} bytes where {section.size} were written: run `voxdex index rebuild`")
+    empty = np.empty(section.shape, dtype=section.dtype)  # an empty file cannot be mapped
+    empty.flags.writeable = False
+    return empty
 
 
 def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """Write a file under another name, make it durable, then give it its own name."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

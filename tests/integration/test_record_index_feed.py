@@ -51,7 +51,7 @@ def _delete(database: Database, added: RecordedIds) -> None:
 
 
 def _data_files(home: Path, gallery: GalleryId) -> list[Path]:
-    return sorted(index_folder(home, gallery, ENCODER).glob("*.vectors"))
+    return sorted(index_folder(home, gallery, ENCODER).glob("*.rows"))
 
 
 def _assert_in_step(database: Database, index: FaissFlatIndex, gallery: GalleryId) -> None:
