@@ -197,8 +197,8 @@ def _in_utc(name: str, moment: dt.datetime | None) -> dt.datetime | None:
         return None
     if moment.tzinfo is None:
         raise InvalidRequest(
-            f"{name} = {moment.isoformat()} names no time zone: write {moment.isoformat()}Z for UTC, or an offset as in "
-            "+01:00"
+            f"{name} = {moment.isoformat()} names no time zone: write {moment.isoformat()}Z for UTC, or an offset as "
+            "in +01:00"
         )
     try:
         return moment.astimezone(dt.UTC)
