@@ -249,6 +249,7 @@ class Services:
             If the gallery's encoder cannot be had any more: another one would compare what must not be compared.
         """
         from api.enrolled import EnrolledGallery
+        from api.filtered import FilteredGallery
         from api.voices import Voices
         from indexer.db.repositories import Galleries
 
@@ -264,6 +265,7 @@ class Services:
             gallery_id=gallery_id,
             index=self.indexes.open(gallery),
             enrolled=EnrolledGallery(self.database, gallery_id, loaded.id),
+            filtered=FilteredGallery(self.database, gallery_id, loaded.id),
         )
 
     def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":

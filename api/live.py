@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from api.dependencies import Services
 from api.enrolled import EnrolledGallery
+from api.filtered import FilteredGallery
 from api.live_encoders import LiveEncoders
 from api.voices import Comparison, Voices
 from indexer.db.repositories import Galleries
@@ -50,6 +51,7 @@ class LiveGallery:
         self.indexed = FollowedIndex(IndexFeed(database, services.settings.home, head.id, head.encoder_id), head.id)
         self.enrolled = EnrolledGallery(database, head.id, head.encoder_id)
         self.enrolled.load()
+        self.filtered = FilteredGallery(database, head.id, head.encoder_id)
         self.gone = False
         self._deleted = False
         self._on_gone = on_gone
@@ -155,6 +157,7 @@ class LiveGalleries:
             gallery_id=head.id,
             index=live.indexed.index,
             enrolled=live.enrolled,
+            filtered=live.filtered,
         )
 
     def comparison(self, encoder: str | None = None) -> Comparison:

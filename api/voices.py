@@ -7,19 +7,21 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from api.enrolled import EnrolledGallery
+from api.filtered import FilteredGallery
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.embeddings import Embeddings
+from indexer.db.filters import RowFilter
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.registry import EncoderSpec
-from indexer.errors import NotFound
-from indexer.index.base import VectorIndex
+from indexer.errors import InvalidRequest, NotFound
+from indexer.index.base import Hit, IdSet, VectorIndex
 from indexer.probes import Probe, embed_probes
 from indexer.settings import Settings
 from indexer.types import GalleryId, SpeakerId
-from search.identification import Identification, identify
+from search.identification import MAX_TOP_K, Identification, identify
 from search.occurrences import Occurrence, ScoredUtterance, group_occurrences
 from search.operating_point import OperatingPoint, choose_operating_point
 from search.verification import Verification, verify
@@ -81,14 +83,24 @@ class Occurrences:
     Attributes
     ----------
     recordings
-        Best first.
+        Best first. Of a search for the `top_k` utterances, some may be below the threshold.
     truncated
-        Whether more than the best `MOST_HITS` utterances reach the threshold; those are in no recording here.
+        Whether more utterances reach the threshold than were looked at: the best `MOST_HITS`, or `top_k`. They are in
+        no recording here.
+    eligible
+        Utterances that the filter leaves; None where there was none.
     """
 
     recordings: list[Occurrence]
     operating_point: OperatingPoint
     truncated: bool
+    eligible: int | None = None
+
+    @property
+    def found(self) -> int:
+        """Recordings in which the voice occurs: those that reach the threshold."""
+        least = self.operating_point.score_threshold
+        return sum(recording.score >= least for recording in self.recordings)
 
 
 class Voices(Comparison):
@@ -105,6 +117,8 @@ class Voices(Comparison):
         The gallery's vectors; whoever made this keeps it in step.
     enrolled : EnrolledGallery
         The gallery's speakers.
+    filtered : FilteredGallery
+        What each filter leaves of the gallery.
     """
 
     def __init__(
@@ -118,6 +132,7 @@ class Voices(Comparison):
         gallery_id: GalleryId,
         index: VectorIndex,
         enrolled: EnrolledGallery,
+        filtered: FilteredGallery,
     ) -> None:
         super().__init__(encoder, spec, settings)
         self._database = database
@@ -125,6 +140,7 @@ class Voices(Comparison):
         self._gallery_id = gallery_id
         self._index = index
         self._enrolled = enrolled
+        self._filtered = filtered
 
     @property
     def gallery_id(self) -> GalleryId:
@@ -187,15 +203,63 @@ class Voices(Comparison):
         point = self._verification_point(threshold, gallery=head.verification_threshold)
         return verify(probe.vector, voiceprints[0].vector, operating_point=point)
 
-    def search(self, probe: Probe, *, threshold: float | None) -> Occurrences:
-        """Find the recordings in which the voice occurs, best first."""
-        point = self.identification_point(threshold)
+    def search(
+        self,
+        probe: Probe,
+        *,
+        threshold: float | None = None,
+        filter: RowFilter | None = None,
+        top_k: int | None = None,
+    ) -> Occurrences:
+        """Find the recordings in which the voice occurs, best first.
+
+        Parameters
+        ----------
+        threshold
+            None: the gallery's, the setting's or the encoder's.
+        filter
+            What an utterance must be to be found. It acts inside the scan: what it leaves out takes no place.
+        top_k
+            Look at the best so many utterances, 1 to 1000, whatever they score, unless a threshold is given too; so
+            many are found whenever the filter leaves so many. None: look at every one that reaches the threshold.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone, or the filter names a speaker whom it does not know.
+        InvalidRequest
+            If `top_k` or the threshold is out of range, or the index's engine cannot apply the filter.
+        """
+        if top_k is not None and not 1 <= top_k <= MAX_TOP_K:
+            raise InvalidRequest(f"top_k {top_k} is out of range: ask for 1 to {MAX_TOP_K} utterances")
+        head = self._head()
+        point = self._identification_point(threshold, gallery=head.identification_threshold)
+        allowed = self._filtered.rows(filter, head) if filter else None
+        most = MOST_HITS if top_k is None else top_k
+        least = point.score_threshold if top_k is None or threshold is not None else None
         # One more than is used tells that there are more.
-        best = self._index.search_above(probe.vector[None, :], point.score_threshold, limit=MOST_HITS + 1)[0]
-        hits = best[:MOST_HITS]
-        with self._database.read_scope() as session:
-            stretches = Embeddings(session).stretches([hit.embedding_id for hit in hits])
-        found = [
+        best = self._best(probe, most + 1, least, allowed)
+        return Occurrences(
+            group_occurrences(best[:most]),
+            point,
+            truncated=len(best) > most and best[most].score >= point.score_threshold,
+            eligible=len(allowed) if allowed is not None else None,
+        )
+
+    def _best(self, probe: Probe, most: int, least: float | None, allowed: IdSet | None) -> list[ScoredUtterance]:
+        """Look up the best utterances, best first, those that score `least` or more; all of them if None."""
+        asked = most
+        while True:
+            hits = self._nearest(probe, asked, least, allowed)
+            with self._database.read_scope() as session:
+                stretches = Embeddings(session).stretches([hit.embedding_id for hit in hits])
+            # A hit whose row is gone is never shown.
+            present = [(hit, stretches[hit.embedding_id]) for hit in hits if hit.embedding_id in stretches]
+            if len(present) >= most or len(hits) < asked:
+                break
+            # Nor does it take the place of another, in the second before the index hears of it.
+            asked += 4 * (most - len(present))
+        return [
             ScoredUtterance(
                 embedding_id=hit.embedding_id,
                 recording_id=stretch.recording_id,
@@ -206,11 +270,14 @@ class Voices(Comparison):
                 score=hit.score,
                 speakers=stretch.speakers,
             )
-            for hit in hits
-            # A hit whose row is gone is never shown.
-            if (stretch := stretches.get(hit.embedding_id)) is not None
+            for hit, stretch in present[:most]
         ]
-        return Occurrences(group_occurrences(found), point, truncated=len(best) > MOST_HITS)
+
+    def _nearest(self, probe: Probe, most: int, least: float | None, allowed: IdSet | None) -> list[Hit]:
+        rows = probe.vector[None, :]
+        if least is None:
+            return self._index.search(rows, most, allowed=allowed)[0]
+        return self._index.search_above(rows, least, allowed=allowed, limit=most)[0]
 
     def _head(self) -> GalleryHead:
         with self._database.read_scope() as session:

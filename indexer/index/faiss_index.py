@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import AlreadyExists, InvalidRequest, NotFound
-from indexer.index.base import Hit, Ids, IndexInfo
+from indexer.index.base import Hit, Ids, IdSet, IndexInfo
 from indexer.index.locks import ReadWriteLock
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, Vectors
 from indexer.vectors import require_unit_rows
@@ -106,7 +106,7 @@ class FaissFlatIndex:
                 self._renumber(np.delete(self._ids, positions))
         return len(positions)
 
-    def search(self, probes: Vectors, k: int, *, allowed: Ids | None = None) -> list[list[Hit]]:
+    def search(self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None) -> list[list[Hit]]:
         """Find the k nearest vectors of each probe; see `VectorIndex.search`."""
         rows = require_unit_rows(probes, self._dim)
         if k < 1:
@@ -123,7 +123,7 @@ class FaissFlatIndex:
             ]
 
     def search_above(
-        self, probes: Vectors, threshold: float, *, allowed: Ids | None = None, limit: int | None = None
+        self, probes: Vectors, threshold: float, *, allowed: IdSet | Ids | None = None, limit: int | None = None
     ) -> list[list[Hit]]:
         """Find every vector whose score reaches the threshold; see `VectorIndex.search_above`."""
         rows = require_unit_rows(probes, self._dim)
@@ -202,11 +202,11 @@ class FaissFlatIndex:
             places = self._by_id[places]
         return np.where(self._ids[places] == numbers, places, -1)
 
-    def _scope(self, allowed: Ids | None) -> tuple[int, Any]:
+    def _scope(self, allowed: IdSet | Ids | None) -> tuple[int, Any]:
         """Count the vectors that may be found, and build the filter that keeps a scan to them; None for all."""
         if allowed is None:
             return len(self._ids), None
-        numbers = np.asarray(allowed, dtype=np.int64)
+        numbers = allowed.ids if isinstance(allowed, IdSet) else np.asarray(allowed, dtype=np.int64)
         if not (np.diff(numbers) > 0).all():  # a set in order, as the record gives it, is taken as it is
             numbers = np.unique(numbers)
         positions = self._positions(numbers)

@@ -20,6 +20,7 @@ import numpy as np
 
 from api.cli.local_servers import LocalPostgres
 from api.enrolled import EnrolledGallery
+from api.filtered import FilteredGallery
 from api.voices import Voices
 from indexer.audio.decode import AudioInfo
 from indexer.db.migrate import upgrade
@@ -117,6 +118,7 @@ def identify(settings: Settings, *, speakers: int = 1000, each: int = 5, utteran
         gallery_id=gallery,
         index=index,
         enrolled=known,
+        filtered=FilteredGallery(database, gallery, ENCODER),
     )
     info = AudioInfo("probe", "wav", "pcm_16", 16000, 1, 3.0, "soundfile")
     for label, labels in (("identify", None), ("identify again", None)):
