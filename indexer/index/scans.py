@@ -12,12 +12,14 @@ Positions = NDArray[np.int64]
 
 
 class Proposals(NamedTuple):
-    """The rows that a scan puts first for each of Q probes, by falling score."""
+    """The rows that a scan puts first for each of Q probes, in any order."""
 
     scores: NDArray[np.float32]
     """(Q, F) estimates of the cosines."""
     positions: Positions
-    """(Q, F); -1 after the last row where fewer than F are there."""
+    """(Q, F); -1 in places that are left over."""
+    floors: NDArray[np.float32]
+    """(Q,) no row that is not proposed has a greater estimate; -inf where every row is proposed."""
 
 
 class Subset(Protocol):
@@ -79,12 +81,12 @@ class Scan(Protocol):
         ...
 
     def search(self, probes: Vectors, fetch: int, subset: Subset | None = None) -> Proposals:
-        """Propose `fetch` rows for each of (Q, D) probes.
+        """Propose about `fetch` rows for each of (Q, D) probes: the best by their estimates.
 
         Parameters
         ----------
         fetch : int
-            F; where fewer rows are there, all of them are proposed.
+            Where no more rows are there, all of them are proposed, and a scan may propose some more than asked for.
         subset : Subset, optional
             One that this scan made: nothing outside it is proposed.
         """
