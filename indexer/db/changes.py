@@ -6,13 +6,14 @@ that remembers the last number it saw skips nothing, which a reader that remembe
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import ColumnElement, Table, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -25,6 +26,9 @@ IDS_OF_A_CHANGE = 100_000
 """Most ids in one row of the feed: 800 kB."""
 
 _PRUNED_AT_ONCE = 1000
+
+CHANNEL = "voxdex_changes"
+"""Where Postgres tells that a gallery's feed grew; the payload is the gallery's number."""
 
 _PENDING = "voxdex_changes"
 
@@ -45,6 +49,8 @@ class VectorChange:
     encoder_id: EncoderId
     removed: bool
     embedding_ids: Ids
+    digest: str
+    """SHA-256 of all of the change, hex: which it is, where a record was put back in time and the number came again."""
 
 
 @dataclass
@@ -109,6 +115,9 @@ class Changes:
                 first = last.vectors - len(rows) + 1
                 numbered = [{"gallery_id": gallery_id, "seq": seq, **row} for seq, row in enumerate(rows, start=first)]
                 self._session.execute(insert(IndexChange), numbered)
+            if self._session.get_bind().dialect.name == "postgresql":
+                # Sent by the server when, and only when, the transaction commits.
+                self._session.execute(select(func.pg_notify(CHANNEL, str(int(gallery_id)))))
         noted.clear()
 
     def position(self, gallery_id: GalleryId) -> FeedPosition:
@@ -123,15 +132,31 @@ class Changes:
 
     def since(self, gallery_id: GalleryId, seq: int, limit: int | None = None) -> list[VectorChange]:
         """Return the changes numbered above `seq`, in order; a gap where old ones have been pruned."""
-        query = (
-            select(IndexChange.seq, IndexChange.encoder_id, IndexChange.removed, IndexChange.embedding_ids)
-            .where(IndexChange.gallery_id == gallery_id, IndexChange.seq > seq)
-            .order_by(IndexChange.seq)
-            .limit(limit)
+        return self._changes(IndexChange.gallery_id == gallery_id, IndexChange.seq > seq, limit=limit)
+
+    def digest_of(self, gallery_id: GalleryId, seq: int) -> str | None:
+        """Return the digest of the change of this number; None where there is none, or not any more."""
+        found = self._changes(IndexChange.gallery_id == gallery_id, IndexChange.seq == seq)
+        return found[0].digest if found else None
+
+    def _changes(self, *which: ColumnElement[bool], limit: int | None = None) -> list[VectorChange]:
+        query = select(
+            IndexChange.seq,
+            IndexChange.encoder_id,
+            IndexChange.removed,
+            IndexChange.embedding_ids,
+            IndexChange.created_at,
         )
+        rows = self._session.execute(query.where(*which).order_by(IndexChange.seq).limit(limit))
         return [
-            VectorChange(number, encoder_id, removed, np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False))
-            for number, encoder_id, removed, ids in self._session.execute(query)
+            VectorChange(
+                seq,
+                encoder_id,
+                removed,
+                np.frombuffer(ids, dtype="<i8").astype(np.int64, copy=False),
+                _digest(seq, encoder_id, removed, ids, created_at),
+            )
+            for seq, encoder_id, removed, ids, created_at in rows
         ]
 
     def speakers_since(self, gallery_id: GalleryId, seq: int, upto: int, *, limit: int) -> Ids | None:
@@ -156,7 +181,8 @@ class Changes:
     def prune(self, before: dt.datetime) -> int:
         """Delete the changes that were written before a moment, and return how many went.
 
-        Who has not read them by then compares its index with the whole record instead, and loads all speakers.
+        Who has not read them by then compares its index with the whole record instead, and loads all speakers. The
+        newest of a gallery stays, however old: index files that are of it need no comparison.
         """
         pruned = 0
         for gallery_id in self._session.scalars(select(GalleryFeed.gallery_id)).all():
@@ -177,6 +203,8 @@ class Changes:
             .order_by(table.seq)
             .limit(_PRUNED_AT_ONCE)
         )
+        newest = select(func.max(table.seq)).where(table.gallery_id == gallery_id).scalar_subquery()
+        oldest = oldest.where(table.seq < newest)
         old = [seq for seq, created_at in self._session.execute(oldest) if created_at < before]
         if old:
             gone = (table.gallery_id == gallery_id, table.seq.in_(old))
@@ -206,6 +234,11 @@ class Changes:
         )
         row = self._session.execute(statement.returning(table.c.vectors_seq, table.c.speakers_seq)).one()
         return FeedPosition(*row)
+
+
+def _digest(seq: int, encoder_id: EncoderId, removed: bool, ids: bytes, created_at: dt.datetime) -> str:
+    told = f"{seq} {encoder_id} {removed} {created_at.astimezone(dt.UTC).isoformat()} ".encode()
+    return hashlib.sha256(told + ids).hexdigest()
 
 
 def _rows(changed: dict[EncoderId, list[int]], *, removed: bool) -> Iterator[dict[str, Any]]:

@@ -143,15 +143,28 @@ def test_a_large_change_is_cut_into_rows_of_bounded_size(database: Database, gal
     )
 
 
-def test_pruning_keeps_the_numbers_going(database: Database, gallery: GalleryId) -> None:
+def test_pruning_keeps_the_newest_change_and_the_numbers_going(database: Database, gallery: GalleryId) -> None:
     for content in "ab":
         with database.session_scope() as session:
             add(session, gallery, content)
     with database.session_scope() as session:
-        assert Changes(session).prune(utc_now()) == 2
+        assert Changes(session).prune(utc_now()) == 1
         add(session, gallery, "c")
-    assert [change.seq for change in since(database, gallery)] == [3]
+    assert [change.seq for change in since(database, gallery)] == [2, 3]
     assert position(database, gallery).vectors == 3
+
+
+def test_changes_of_the_same_number_are_told_apart_by_their_digests(database: Database, gallery: GalleryId) -> None:
+    other = make_gallery(database, "other")
+    for one in (gallery, other):
+        with database.session_scope() as session:
+            Changes(session).vectors_added(one, ENCODER, [1])
+    (change,), (same_number,) = since(database, gallery), since(database, other)
+    with database.read_scope() as session:
+        changes = Changes(session)
+        assert changes.digest_of(gallery, 1) == change.digest
+        assert changes.digest_of(gallery, 2) is None
+    assert change.digest != same_number.digest
 
 
 def test_galleries_are_numbered_apart(database: Database, gallery: GalleryId) -> None:
