@@ -246,6 +246,10 @@ class Voices(Comparison):
             eligible=len(allowed) if allowed is not None else None,
         )
 
+    def eligible(self, wanted: RowFilter) -> int | None:
+        """Count the utterances that a filter leaves; None where it asks for nothing. Errors as in `search`."""
+        return len(self._filtered.rows(wanted, self._head())) if wanted else None
+
     def _best(self, probe: Probe, most: int, least: float | None, allowed: IdSet | None) -> list[ScoredUtterance]:
         """Look up the best utterances, best first, those that score `least` or more; all of them if None."""
         asked = most
