@@ -229,10 +229,17 @@ class Services:
         with self.database.session_scope() as session:
             row = Encoders(session).register(as_row(loaded, spec))
             gallery_id = GalleryId(Galleries(session).get_or_create(gallery, row).id)
+
+        def encoder_for(number: GalleryId) -> "Encoder":
+            with self.database.read_scope() as session:
+                current = Galleries(session).get(number).encoder_id
+            # Not by the name that is recorded where it need not be: the caller may have named a file.
+            return loaded if loaded.id == current else self.encoders.of_gallery_id(self.database, number)[0]
+
         return Ingest(
             database=self.database,
             gallery_id=gallery_id,
-            encoder=loaded,
+            encoder_for=encoder_for,
             limits=self.settings.audio,
             channels=self._channels,
             decode_threads=self.settings.ingest.decode_threads,

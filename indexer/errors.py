@@ -108,6 +108,10 @@ class EncoderMismatch(Conflict):
     code = "encoder-mismatch"
 
 
+class EncoderChanged(EncoderMismatch):
+    """The gallery went from one encoder to another meanwhile; the same work succeeds under the new one."""
+
+
 class ConsentRequired(Conflict):
     """The gallery enrolls nobody without a reference to their consent."""
 

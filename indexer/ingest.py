@@ -7,6 +7,7 @@ between two of them loses nothing that was committed; the next run finds every c
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
@@ -18,7 +19,7 @@ from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
-from indexer.errors import VoxdexError, one_line
+from indexer.errors import EncoderChanged, VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.recorder import Naming, Outcome, Recorder
@@ -81,11 +82,17 @@ class IngestReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest:
-    """Embeds recordings into one gallery, whose encoder `encoder` is."""
+    """Embeds recordings into one gallery.
+
+    Attributes
+    ----------
+    encoder_for
+        The gallery's encoder of now; asked again where the gallery goes to another one while files are ingested.
+    """
 
     database: Database
     gallery_id: GalleryId
-    encoder: Encoder
+    encoder_for: Callable[[GalleryId], Encoder]
     limits: AudioSettings
     channels: ChannelPolicy
     decode_threads: int
@@ -122,30 +129,16 @@ class Ingest:
             LostWork(session).fail_dead_runs()  # Where no service runs, nobody else looks for them.
             found = len(files) + len(refused)
             job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=found)
-        recorder = Recorder(
-            database=self.database,
-            gallery_id=self.gallery_id,
-            encoder_id=self.encoder.id,
-            channels=self.channels,
-            naming=naming,
-        )
-        run = _Run(job_id, recorder, Tally(found=found))
-        pipeline = EmbeddingPipeline(
-            self.encoder,
-            channels=self.channels,
-            limits=self.limits,
-            decode_threads=self.decode_threads,
-            is_known=recorder.is_known,
-        )
-        done = pipeline.run(files)
+        run = _Run(job_id, self.database, Tally(found=found))
+        undone = {id(file): file for file in files}
         try:
             run.refuse(refused)
             with kept_lease(run.renew, RUN_LEASE_S):
-                for result in done:
-                    with interrupts_deferred():
-                        run.commit(result)
-                    if on_file:
-                        on_file(run.tally)
+                while undone:
+                    try:
+                        self._embed(run, undone, naming, on_file)
+                    except EncoderChanged as changed:
+                        logger.info("job %s goes on under the new encoder: %s", job_id, changed)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
             # The note must not hide why it is written: what stopped the job (a full disk) may refuse it too.
@@ -154,13 +147,38 @@ class Ingest:
             except VoxdexError as unwritten:
                 logger.warning("job %s: its end was not written: %s", job_id, unwritten.code, exc_info=unwritten)
             raise
-        finally:
-            done.close()
         if not found:
             run.finish(JobState.FAILED, error=f"{source}: no recording was found there; check path and mounts")
         else:
             run.finish(JobState.SUCCEEDED_WITH_ERRORS if run.failures else JobState.SUCCEEDED)
         return IngestReport(job_id, run.tally, tuple(run.failures), tuple(run.notices))
+
+    def _embed(
+        self, run: "_Run", undone: dict[int, ArchiveFile], naming: Naming, on_file: Callable[[Tally], None] | None
+    ) -> None:
+        """Embed and write what is not done yet, under the encoder that the gallery has now; take out what is done."""
+        encoder = self.encoder_for(self.gallery_id)
+        recorder = Recorder(
+            database=self.database,
+            gallery_id=self.gallery_id,
+            encoder_id=encoder.id,
+            channels=self.channels,
+            naming=naming,
+        )
+        pipeline = EmbeddingPipeline(
+            encoder,
+            channels=self.channels,
+            limits=self.limits,
+            decode_threads=self.decode_threads,
+            is_known=recorder.is_known,
+        )
+        with closing(pipeline.run(list(undone.values()))) as results:
+            for result in results:
+                with interrupts_deferred():
+                    run.commit(recorder, result)
+                    del undone[id(result.file)]
+                if on_file:
+                    on_file(run.tally)
 
 
 @dataclass
@@ -168,14 +186,14 @@ class _Run:
     """One job under way."""
 
     job_id: JobId
-    recorder: Recorder
+    database: Database
     tally: Tally
     failures: list[Failure] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
     def refuse(self, rows: Sequence[RefusedRow]) -> None:
         """Write rows of which nothing can be made, in one transaction."""
-        with self.recorder.database.session_scope() as session:
+        with self.database.session_scope() as session:
             for row in rows:
                 failure = Failure(as_text(row.place), row.error.code, as_text(one_line(row.error)))
                 Jobs(session).record(
@@ -188,20 +206,20 @@ class _Run:
                 self.failures.append(failure)
                 self.tally.failed += 1
 
-    def commit(self, result: EmbeddedFile) -> None:
+    def commit(self, recorder: Recorder, result: EmbeddedFile) -> None:
         """Write what became of a file, in one transaction."""
-        for outcome in self.recorder.commit([result], note=self._note):
+        for outcome in recorder.commit([result], note=self._note):
             self._count(outcome)
         self.tally.elapsed_s = time.monotonic() - self.tally.started
 
     def renew(self) -> bool:
         """State that this process is alive."""
-        with self.recorder.database.session_scope() as session:
+        with self.database.session_scope() as session:
             return Jobs(session).renew_run(self.job_id)
 
     def finish(self, state: JobState, *, error: str | None = None) -> None:
         """End the job."""
-        with self.recorder.database.session_scope() as session:
+        with self.database.session_scope() as session:
             Jobs(session).finish(self.job_id, state, error=error)
 
     def _note(self, session: Session, outcomes: Sequence[Outcome]) -> None:

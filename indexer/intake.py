@@ -17,7 +17,7 @@ from indexer.db.repositories import Speakers, require_name
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, SpeakerRecords
 from indexer.embedding.encoder import Encoder
-from indexer.errors import Conflict, InvalidRequest, SilentAudio, VoxdexError
+from indexer.errors import Conflict, EncoderChanged, InvalidRequest, SilentAudio, VoxdexError
 from indexer.jobs.recorder import Outcome, Recorder
 from indexer.media import MediaStore
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
@@ -143,13 +143,21 @@ class Intake:
         policy = ChannelPolicy.parse(channels or self._settings.audio.channels)
         if sent.speaker is not None:
             self._require_consent(gallery_id, require_name("speaker", sent.speaker), sent.consent)
+        try:
+            taken = self._take(gallery_id, sent, policy, policy if channels else None)
+        except EncoderChanged:  # Right now; it will not be once more.
+            taken = self._take(gallery_id, sent, policy, policy if channels else None)
+        self._committed(gallery_id)
+        return taken
+
+    def _take(self, gallery_id: GalleryId, sent: Sent, policy: ChannelPolicy, asked: ChannelPolicy | None) -> Taken:
+        """Embed it under the gallery's encoder of now, and keep it."""
         encoder = self._encoder_for(gallery_id)
         recorder = Recorder(
             database=self._database, gallery_id=gallery_id, encoder_id=encoder.id, channels=policy, naming="must"
         )
         result = self._embedded(encoder, policy, recorder, sent)
-        outcome = self._keep(recorder, result, sent, policy if channels else None)
-        self._committed(gallery_id)
+        outcome = self._keep(recorder, result, sent, asked)
         assert outcome.recording_id is not None
         created = outcome.state == JobItemState.DONE
         return Taken(outcome.recording_id, created, outcome.enrolled, result.levels)
@@ -202,6 +210,11 @@ class Intake:
             outcome = self._write(recorder, placed, sent, asked)
             kept = outcome.state == JobItemState.DONE
             return outcome
+        except EncoderChanged:
+            if key is not None:  # Whoever embeds it again finds it where it was.
+                self._media.take_back(key, sent.path)
+                key = None
+            raise
         finally:
             if key is not None and not kept:
                 self._media.delete([key])

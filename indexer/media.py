@@ -75,6 +75,19 @@ class MediaStore:
             raise Unavailable(f"{self.root}: an upload cannot be kept ({error.strerror}); check the folder") from error
         return key
 
+    def take_back(self, key: str, incoming: Path) -> None:
+        """Move a file that no row names yet back to where it came from.
+
+        Raises
+        ------
+        Unavailable
+            If it cannot be moved.
+        """
+        try:
+            self.path_of(key).rename(incoming)
+        except OSError as error:
+            raise Unavailable(f"{self.root}: an upload cannot be moved ({error.strerror}); check the folder") from error
+
     def path_of(self, key: str) -> Path:
         """Where a key's file is, or was.
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.models import Base, Embedding, Enrollment, Gallery, Utterance, utc_now
 from indexer.db.rows import NewUtterance
+from indexer.errors import EncoderChanged
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
 from indexer.vectors import checksums_of, require_unit_rows
 
@@ -49,6 +50,8 @@ def insert_utterances(
 
     Raises
     ------
+    EncoderChanged
+        If the gallery is searched under another encoder by now.
     EncoderMismatch, NonFiniteEmbedding, InvalidRequest
         If a vector is not one that the gallery keeps.
     """
@@ -80,7 +83,14 @@ def _embedding_rows(
 ) -> list[dict[str, Any]]:
     if not parts:
         return []
-    dim = session.scalars(select(Gallery.dim).where(Gallery.id == gallery_id)).one()
+    # Locked against a change of the encoder until the commit: either its rows are seen by that change, or it by this.
+    gallery = select(Gallery.dim, Gallery.encoder_id).where(Gallery.id == gallery_id)
+    dim, current = session.execute(gallery.with_for_update(read=True, key_share=True)).one()
+    if encoder_id != current:
+        raise EncoderChanged(
+            f"gallery {gallery_id} is searched under encoder {current}, and these vectors are of {encoder_id}: embed "
+            "the recordings again"
+        )
     matrix = require_unit_rows(np.stack([part.vector for _, part in parts if part.vector is not None]), dim)
     return [
         {

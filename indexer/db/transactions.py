@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from indexer.db.session import Database
-from indexer.errors import Conflict, Unavailable
+from indexer.errors import Conflict, EncoderChanged, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ def in_transaction(database: Database, work: Callable[[Session], Result], *, ref
     ------
     Conflict
         If it is contradicted every time, or `work` refuses.
+    EncoderChanged
+        At once: the vectors that `work` has are of no use any more.
     Unavailable
         If the database cannot be reached, or `TRIES` deadlocks followed one another.
     """
@@ -45,6 +47,8 @@ def in_transaction(database: Database, work: Callable[[Session], Result], *, ref
         try:
             with database.session_scope() as session:
                 return work(session)
+        except EncoderChanged:
+            raise
         except (Conflict, Unavailable) as error:
             again = _is_deadlock(error) if isinstance(error, Unavailable) else not refusals or _is_contradicted(error)
             if attempt == TRIES or not again:

@@ -17,7 +17,16 @@ from indexer.db.repositories import Galleries, Speakers, require_name, require_t
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
-from indexer.errors import AlreadyExists, Conflict, ConsentRequired, InvalidRequest, Unavailable, VoxdexError, one_line
+from indexer.errors import (
+    AlreadyExists,
+    Conflict,
+    ConsentRequired,
+    EncoderChanged,
+    InvalidRequest,
+    Unavailable,
+    VoxdexError,
+    one_line,
+)
 from indexer.observability import AUDIO_SECONDS, COMMIT_SECONDS, FILES, SPEECH_SECONDS, counting_seconds
 from indexer.pipeline import EmbeddedFile
 from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId
@@ -90,6 +99,8 @@ class Recorder:
         ------
         Unavailable
             If the record cannot be written; nothing was.
+        EncoderChanged
+            If the gallery is searched under another encoder by now; nothing was written.
         """
 
         def work(session: Session) -> list[Outcome]:
@@ -102,7 +113,7 @@ class Recorder:
         try:
             with counting_seconds(COMMIT_SECONDS):
                 outcomes = in_transaction(self.database, work)
-        except Unavailable:
+        except (Unavailable, EncoderChanged):
             raise
         except VoxdexError as error:
             if len(results) > 1:

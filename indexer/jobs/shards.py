@@ -26,7 +26,7 @@ from indexer.db.repositories import batches
 from indexer.db.session import Database
 from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
 from indexer.db.transactions import in_transaction
-from indexer.errors import LeaseLost, Unavailable, VoxdexError, one_line
+from indexer.errors import EncoderChanged, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
@@ -140,6 +140,9 @@ class _Worker:
                 ended = self._patiently(lambda: in_transaction(self.database, self._finish))
         except LeaseLost as lost:
             logger.info("%s", lost)
+        except EncoderChanged as changed:
+            logger.info("shard %d goes on under the new encoder: %s", self.shard.id, changed)
+            self._give_back(resend=True)
         except Unavailable:
             self._give_back(resend=False)
             raise

@@ -46,7 +46,7 @@ def make_ingest(database: Database, gallery_id: GalleryId) -> MakeIngest:
         return Ingest(
             database=database,
             gallery_id=gallery_id,
-            encoder=encoder or SpectrumEncoder(),
+            encoder_for=lambda _: encoder or SpectrumEncoder(),
             limits=AudioSettings(),
             channels=ChannelPolicy.parse(channels),
             decode_threads=threads,

@@ -322,7 +322,7 @@ def test_a_run_ends_those_before_it_that_were_killed(
     ingest = Ingest(
         database=database,
         gallery_id=gallery_id,
-        encoder=SpectrumEncoder(),
+        encoder_for=lambda _: SpectrumEncoder(),
         limits=record_settings.audio,
         channels=ChannelPolicy.parse("mix"),
         decode_threads=1,
