@@ -144,6 +144,34 @@ class WebhookSettings(_Group):
     attempts: int = Field(default=8, ge=1, le=20, description="tries before a message is given up")
 
 
+class MilvusSettings(_Group):
+    """The Milvus that searches galleries of the engine milvus."""
+
+    uri: SecretStr | None = Field(
+        default=None,
+        description="address, as in http://milvus:19530 or https://cluster.example:443; a path that ends in .db: a "
+        "Milvus Lite in this process, for one process at a time",
+    )
+    token: SecretStr | None = Field(default=None, description="API key, or user:password")
+    database: str = Field(default="default", min_length=1, description="database of that Milvus")
+    prefix: str = Field(
+        default="voxdex",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$",
+        description="how the names of collections begin; each installation that shares a Milvus needs its own",
+    )
+    index: Literal["FLAT", "AUTOINDEX"] = Field(
+        default="FLAT",
+        description="FLAT: every vector is compared, nothing is missed; AUTOINDEX: what Milvus chooses, faster, "
+        "and may miss some",
+    )
+    timeout_s: float = Field(default=10.0, gt=0, description="longest wait for an answer")
+    filter_ids: int = Field(
+        default=262_144,
+        ge=1,
+        description="most vectors that a filter may leave; a search that is kept to more is refused",
+    )
+
+
 class IndexSettings(_Group):
     """Which engine searches the vectors, and how."""
 
@@ -163,6 +191,7 @@ class IndexSettings(_Group):
         "then be off by up to 0.0005",
     )
     device: str = Field(default="cuda", description="device of faiss-gpu: cuda or cuda:N; cpu where there is none")
+    milvus: MilvusSettings = MilvusSettings()
 
 
 class IngestSettings(_Group):
@@ -265,7 +294,7 @@ class Settings(BaseSettings):
         return f"sqlite:///{quote(str(self.sqlite_path))}"
 
 
-_SECRET_GROUPS = (("database",), ("broker",), ("webhooks",))
+_SECRET_GROUPS = (("database",), ("broker",), ("webhooks",), ("index", "milvus"))
 """Groups of which no value is ever shown; nor is one of a field that is not known, which may be theirs misspelled."""
 
 
@@ -288,6 +317,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "VOXDEX_" + "__".join(str(part) for part in first["loc"]).upper()
-        hidden = first["loc"][:1] in _SECRET_GROUPS or first["type"] == "extra_forbidden"
+        secret = any(first["loc"][: len(group)] == group for group in _SECRET_GROUPS)
+        hidden = secret or first["type"] == "extra_forbidden"
         given_value = "" if hidden else f" = {first['input']!r}"
         raise InvalidRequest(f"setting {name}{given_value}: {first['msg']}") from error

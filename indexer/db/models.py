@@ -32,7 +32,7 @@ from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM, EncoderId
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {
@@ -223,6 +223,8 @@ class Gallery(_Numbered, Base):
     """Whether nobody may be enrolled without a reference to their consent."""
     retention_days: Mapped[int | None]
     """Days after which recordings are erased; null: kept."""
+    index_engine: Mapped[str | None] = mapped_column(String(32))
+    """What searches this gallery since it was migrated; null: the setting's engine."""
 
     encoder: Mapped[Encoder] = relationship(lazy="raise", viewonly=True)
 

@@ -262,6 +262,7 @@ class Galleries:
                 Gallery.encoder_id,
                 Gallery.identification_threshold,
                 Gallery.verification_threshold,
+                Gallery.index_engine,
                 func.coalesce(GalleryFeed.vectors_seq, 0),
                 func.coalesce(GalleryFeed.speakers_seq, 0),
             )
@@ -269,8 +270,12 @@ class Galleries:
             .where(which)
         )
         return [
-            GalleryHead(GalleryId(number), name, encoder_id, identification, verification, FeedPosition(*position))
-            for number, name, encoder_id, identification, verification, *position in self._session.execute(query)
+            GalleryHead(
+                GalleryId(number), name, encoder_id, identification, verification, FeedPosition(*position), engine
+            )
+            for number, name, encoder_id, identification, verification, engine, *position in self._session.execute(
+                query
+            )
         ]
 
     def summary(self, gallery_id: GalleryId) -> GallerySummary:

@@ -116,6 +116,8 @@ class GalleryHead:
     identification_threshold: float | None
     verification_threshold: float | None
     position: FeedPosition
+    engine: str | None = None
+    """What searches it since it was migrated; None: the setting's engine."""
 
 
 @dataclass(frozen=True)
