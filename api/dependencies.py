@@ -263,6 +263,7 @@ class Services:
         with self.record().read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
         loaded, spec = self.encoders.of_gallery_id(self.database, gallery_id)
+        index = self.indexes.open(gallery)
         return Voices(
             loaded,
             spec,
@@ -270,8 +271,8 @@ class Services:
             database=self.database,
             gallery=gallery,
             gallery_id=gallery_id,
-            index=self.indexes.open(gallery),
-            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id),
+            index=index,
+            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, lambda: index),
             filtered=FilteredGallery(self.database, gallery_id, loaded.id),
         )
 

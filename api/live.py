@@ -49,7 +49,7 @@ class LiveGallery:
         self.gallery_id = head.id
         self.encoder_id = head.encoder_id
         self.indexed = FollowedIndex(IndexFeed(database, services.settings.home, head.id, head.encoder_id), head.id)
-        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id)
+        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, lambda: self.indexed.index)
         self.enrolled.load()
         self.filtered = FilteredGallery(database, head.id, head.encoder_id)
         self.gone = False

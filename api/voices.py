@@ -175,7 +175,6 @@ class Voices(Comparison):
         head = self._head()
         return identify(
             probe.vector,
-            index=self._index,
             enrolled=self._enrolled.as_of(head, labels),
             top_k=top_k,
             operating_point=self._identification_point(threshold, gallery=head.identification_threshold),
@@ -197,11 +196,11 @@ class Voices(Comparison):
                 f"no speaker {speaker!r} in gallery {self._gallery}; "
                 f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
             )
-        voiceprints = self._enrolled.as_of(head).voiceprints([SpeakerId(row.id)])
-        if not voiceprints:
+        voiceprint = self._enrolled.as_of(head).voiceprint(SpeakerId(row.id))
+        if voiceprint is None:
             raise NotFound(f"speaker {speaker!r} has no enrollment; add one: `voxdex enroll {speaker!r} FILE`")
         point = self._verification_point(threshold, gallery=head.verification_threshold)
-        return verify(probe.vector, voiceprints[0].vector, operating_point=point)
+        return verify(probe.vector, voiceprint.vector, operating_point=point)
 
     def search(
         self,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from indexer.types import Vectors
 
 
-def cosine_scores(probe: NDArray[np.float32], vectors: Vectors) -> NDArray[np.float32]:
+def cosine_scores(probe: NDArray[np.float32], vectors: Vectors) -> NDArray[np.float64]:
     """Score a probe against each row.
 
     Parameters
@@ -18,8 +18,10 @@ def cosine_scores(probe: NDArray[np.float32], vectors: Vectors) -> NDArray[np.fl
 
     Returns
     -------
-    (n,) float32 array
-        Cosines; clipped to [-1, 1] because rounding can leave that range by one part in ten million.
+    (n,) float64 array
+        Cosines as an index returns them, whatever the other rows are; clipped to [-1, 1] because rounding can leave
+        that range by one part in ten million.
     """
-    scores: NDArray[np.float32] = np.clip(vectors @ probe, -1.0, 1.0).astype(np.float32)
-    return scores
+    # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
+    scores: NDArray[np.float64] = (vectors.astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
+    return np.clip(scores, -1.0, 1.0)

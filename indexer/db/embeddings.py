@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,18 @@ from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
 from indexer.db.repositories import batches
-from indexer.db.rows import EnrolledVoice, Stretch
+from indexer.db.rows import EnrolledRows, Stretch
 from indexer.errors import CorruptArtifact, NotFound
-from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
+from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId, Vectors
 from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint
 
 Ids = NDArray[np.int64]
 
 STREAM_ROWS = 4096
 """Rows held in memory while a gallery streams by: 3 MiB of vectors."""
+
+_ENROLLED_AT_ONCE = 100_000
+"""Rows of enrollments taken from the database at a time."""
 
 
 def is_sound(checksum: int, stored: bytes) -> bool:
@@ -171,54 +173,33 @@ class Embeddings:
 
     def enrolled(
         self, gallery_id: GalleryId, encoder_id: EncoderId, speaker_ids: Sequence[int] | None = None
-    ) -> tuple[Ids, Ids]:
-        """Return which embedding is whose: parallel (n,) embedding ids and speaker ids, in embedding order.
+    ) -> EnrolledRows:
+        """Return which embedding is whose, and how long it was heard, by speaker and then embedding.
 
         An utterance enrolled to two speakers appears twice. Where speakers are named, only theirs are returned.
         """
         query = (
-            select(Embedding.id, Enrollment.speaker_id)
-            .join(Enrollment, Enrollment.utterance_id == Embedding.utterance_id)
+            select(Enrollment.speaker_id, Embedding.id, Utterance.end_s - Utterance.start_s)
+            .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
+            .join(Utterance, Utterance.id == Enrollment.utterance_id)
             .where(Embedding.encoder_id == encoder_id)
-            .order_by(Embedding.id, Enrollment.speaker_id)
+            .execution_options(yield_per=_ENROLLED_AT_ONCE)
         )
         if speaker_ids is None:
-            query = query.where(Embedding.gallery_id == gallery_id)
+            queries = [query.where(Embedding.gallery_id == gallery_id)]
         else:
             # The sum hides the index by gallery, which SQLite would read from end to end for a single speaker.
-            query = query.where(Embedding.gallery_id + 0 == gallery_id, Enrollment.speaker_id.in_(speaker_ids))
-        rows = self._session.execute(query).all()
-        table = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=2 * len(rows)).reshape(-1, 2)
-        return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
-
-    def of_speakers(self, encoder_id: EncoderId, speaker_ids: Iterable[int]) -> dict[SpeakerId, EnrolledVoice]:
-        """Return each speaker's enrolled vectors and how long their utterances are; who has none is absent.
-
-        Raises
-        ------
-        CorruptArtifact
-            If a vector is not the one its checksum was made of.
-        """
-        voices: dict[SpeakerId, EnrolledVoice] = {}
-        for some in batches(sorted(set(speaker_ids))):
-            query = (
-                select(
-                    Enrollment.speaker_id,
-                    Embedding.id,
-                    Embedding.checksum,
-                    type_coerce(Embedding.vector, LargeBinary),
-                    Utterance.end_s - Utterance.start_s,
-                )
-                .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
-                .join(Utterance, Utterance.id == Enrollment.utterance_id)
-                .where(Enrollment.speaker_id.in_(some), Embedding.encoder_id == encoder_id)
-                .order_by(Enrollment.speaker_id, Embedding.id)
-            )
-            for speaker_id, rows in groupby(self._session.execute(query), key=lambda row: row[0]):
-                _, ids, checksums, stored, durations_s = zip(*rows, strict=True)
-                vectors = self._decode(np.array(ids), np.array(checksums), stored)
-                voices[SpeakerId(speaker_id)] = EnrolledVoice(tuple(map(EmbeddingId, ids)), vectors, durations_s)
-        return voices
+            query = query.where(Embedding.gallery_id + 0 == gallery_id)
+            queries = [query.where(Enrollment.speaker_id.in_(some)) for some in batches(speaker_ids)]
+        blocks = [
+            np.array(list(map(tuple, block)), dtype=np.float64)  # ids stay below 2**53, where all integers are exact
+            for query in queries
+            for block in self._session.execute(query).partitions()
+        ]
+        table = np.concatenate(blocks) if blocks else np.empty((0, 3))
+        table = table[np.lexsort((table[:, 1], table[:, 0]))]
+        speakers, embeddings = table[:, :2].astype(np.int64).T
+        return EnrolledRows(np.ascontiguousarray(speakers), np.ascontiguousarray(embeddings), table[:, 2].copy())
 
     def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
         """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown."""

@@ -392,15 +392,12 @@ class Speakers:
             found.update((SpeakerId(number), name) for number, name in self._session.execute(query))
         return found
 
-    def directory(self, gallery_id: GalleryId) -> tuple[dict[SpeakerId, str], dict[str, frozenset[SpeakerId]]]:
-        """Return the name of every speaker of a gallery, and who has each label."""
+    def directory(self, gallery_id: GalleryId) -> tuple[dict[SpeakerId, str], dict[SpeakerId, tuple[str, ...]]]:
+        """Return the name of every speaker of a gallery, and the labels of those who have any."""
         query = select(Speaker.id, Speaker.name).where(Speaker.gallery_id == gallery_id)
         names = {SpeakerId(number): name for number, name in self._session.execute(query)}
-        labeled: dict[str, set[SpeakerId]] = {}
-        tags = select(SpeakerLabel.label, SpeakerLabel.speaker_id).join(Speaker, Speaker.id == SpeakerLabel.speaker_id)
-        for label, number in self._session.execute(tags.where(Speaker.gallery_id == gallery_id)):
-            labeled.setdefault(label, set()).add(SpeakerId(number))
-        return names, {label: frozenset(numbers) for label, numbers in labeled.items()}
+        tags = select(SpeakerLabel.speaker_id, SpeakerLabel.label).join(Speaker, Speaker.id == SpeakerLabel.speaker_id)
+        return names, self._labels(tags.where(Speaker.gallery_id == gallery_id))
 
     def enroll(self, speaker_id: SpeakerId, utterance_ids: Iterable[int]) -> None:
         """State that these utterances are the speaker's voice; saying it again changes nothing."""
@@ -482,13 +479,18 @@ class Speakers:
             for row in rows
         ]
 
-    def labels(self, speaker_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    def labels(self, speaker_ids: Iterable[int]) -> dict[SpeakerId, tuple[str, ...]]:
         """Labels of each speaker, sorted; those without any are absent."""
-        found: dict[int, tuple[str, ...]] = {}
+        found: dict[SpeakerId, tuple[str, ...]] = {}
         for some in batches(sorted(set(speaker_ids))):
-            query = select(SpeakerLabel.speaker_id, SpeakerLabel.label).where(SpeakerLabel.speaker_id.in_(some))
-            for number, label in self._session.execute(query.order_by(SpeakerLabel.speaker_id, SpeakerLabel.label)):
-                found[number] = (*found.get(number, ()), label)
+            tags = select(SpeakerLabel.speaker_id, SpeakerLabel.label).where(SpeakerLabel.speaker_id.in_(some))
+            found.update(self._labels(tags))
+        return found
+
+    def _labels(self, tags: Select[tuple[int, str]]) -> dict[SpeakerId, tuple[str, ...]]:
+        found: dict[SpeakerId, tuple[str, ...]] = {}
+        for number, label in self._session.execute(tags.order_by(SpeakerLabel.speaker_id, SpeakerLabel.label)):
+            found[SpeakerId(number)] = (*found.get(SpeakerId(number), ()), label)
         return found
 
     def delete(self, speaker_id: SpeakerId, *, erase_voice: bool = True) -> Erased:

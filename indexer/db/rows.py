@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from indexer.db.changes import FeedPosition
 from indexer.db.models import RecordingState
-from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId, Vectors
+from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
 
 PAGE_LIMIT = 100
 """Rows of a page unless the caller says otherwise."""
@@ -174,15 +174,14 @@ class EnrolledStretch:
     end_s: float
 
 
-@dataclass(frozen=True)
-class EnrolledVoice:
-    """What a speaker's voiceprint is made of."""
+@dataclass(frozen=True, eq=False)
+class EnrolledRows:
+    """What voiceprints are made of: parallel (n,) arrays, by speaker and then embedding."""
 
-    embedding_ids: tuple[EmbeddingId, ...]
-    vectors: Vectors
-    """(n, D) unit rows."""
-    durations_s: tuple[float, ...]
-    """Lengths of the n utterances behind them."""
+    speaker_ids: NDArray[np.int64]
+    embedding_ids: NDArray[np.int64]
+    durations_s: NDArray[np.float64]
+    """Lengths of the utterances behind the embeddings."""
 
 
 @dataclass(frozen=True)

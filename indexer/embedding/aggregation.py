@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from indexer.types import Vectors
+
+LEAST_NORM = 1e-6
+"""A mean of unit vectors shorter than this has no direction that rounding did not choose."""
 
 
 def aggregate_embeddings(vectors: Vectors, durations_s: Sequence[float]) -> NDArray[np.float32]:
@@ -26,16 +29,54 @@ def aggregate_embeddings(vectors: Vectors, durations_s: Sequence[float]) -> NDAr
     ValueError
         If there is no vector, the counts differ, a duration is not positive, or the vectors cancel out.
     """
+    if len(vectors) == 0:
+        raise ValueError("0 vectors with 0 durations: need one duration for each of at least one vector")
+    voiceprints, sound = aggregate_voices(vectors, durations_s, [len(vectors)])
+    if not sound[0]:
+        raise ValueError("the vectors cancel out: their mean has no direction")
+    voiceprint: NDArray[np.float32] = voiceprints[0]
+    return voiceprint
+
+
+def aggregate_voices(vectors: Vectors, durations_s: ArrayLike, sizes: ArrayLike) -> tuple[Vectors, NDArray[np.bool_]]:
+    """Aggregate the embeddings of many voices, each exactly as `aggregate_embeddings` does alone.
+
+    Parameters
+    ----------
+    vectors : (n, D) float32 array
+        Unit vectors, those of one voice side by side.
+    durations_s : (n,) array
+        Length of each utterance; must be positive.
+    sizes : (g,) integer array
+        How many vectors each voice has, in their order; at least 1.
+
+    Returns
+    -------
+    (g, D) float32 array, (g,) bool array
+        Unit vectors, and which of them are one: where a voice's vectors cancel out, there is none.
+
+    Raises
+    ------
+    ValueError
+        If the counts differ, a voice has no vector, or a duration is not positive.
+    """
     weights = np.asarray(durations_s, dtype=np.float64)
-    if len(vectors) == 0 or len(vectors) != len(weights):
+    counts = np.asarray(sizes, dtype=np.int64)
+    if weights.shape != (len(vectors),) or counts.sum() != len(vectors) or (counts < 1).any():
         raise ValueError(
             f"{len(vectors)} vectors with {len(weights)} durations: need one duration for each of at least one vector"
         )
     if not (weights > 0).all():
         raise ValueError(f"durations must be positive seconds, got {weights.min()}")
-    mean = (weights[:, None] * vectors.astype(np.float64)).sum(axis=0) / weights.sum()
-    norm = float(np.linalg.norm(mean))
-    if norm < 1e-6:
-        raise ValueError("the vectors cancel out: their mean has no direction")
-    voiceprint: NDArray[np.float32] = (mean / norm).astype(np.float32)
-    return voiceprint
+    starts = np.cumsum(counts) - counts
+    means = np.empty((len(counts), vectors.shape[1]))
+    for count in np.unique(counts).tolist():  # voices of as many vectors each are one (g', count, D) array
+        which = np.flatnonzero(counts == count)
+        rows = starts[which][:, None] + np.arange(count)
+        weight = weights[rows]
+        means[which] = (weight[:, :, None] * vectors[rows].astype(np.float64)).sum(axis=1)
+        means[which] /= weight.sum(axis=1)[:, None]
+    norms = np.linalg.norm(means, axis=1)
+    sound = norms >= LEAST_NORM
+    means /= np.where(sound, norms, 1.0)[:, None]
+    return means.astype(np.float32), sound

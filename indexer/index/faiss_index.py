@@ -180,6 +180,9 @@ class FaissFlatIndex:
             count = len(self._ids)
         return IndexInfo(self.kind, self._encoder_id, self._dim, count, count * (4 * self._dim + 8))
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _rows(self) -> Vectors:
         """(n, D) view of FAISS's own memory; valid while the lock is held."""
         count = len(self._ids)

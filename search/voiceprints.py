@@ -1,0 +1,208 @@
+"""The voiceprints of a gallery in memory: one vector a speaker, searched like the embeddings themselves."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import Unavailable
+from indexer.index.base import Ids, IdSet, IndexInfo, VectorIndex
+from indexer.index.locks import ReadWriteLock
+from indexer.types import SpeakerId, Vectors
+from search.identification import ScoredSpeaker
+from search.scoring import cosine_scores
+
+LABEL_FILTERS_KEPT = 64
+"""Combinations of labels whose speakers are kept ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voiceprint:
+    """A speaker's vector, aggregated from enrolled embeddings."""
+
+    speaker_id: SpeakerId
+    speaker: str
+    vector: NDArray[np.float32]
+    enrollments: int
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceprintTable:
+    """Voiceprints as the record had them at one moment, of a whole gallery or of some speakers."""
+
+    speaker_ids: Ids
+    """(n,) rising: the speakers that have a voiceprint."""
+    vectors: Vectors
+    """(n, D) unit rows."""
+    enrollments: NDArray[np.int64]
+    """(n,) how many enrolled embeddings each is made of."""
+    names: Mapping[SpeakerId, str]
+    """At least of those."""
+    labels: Mapping[SpeakerId, Collection[str]]
+    """Of those who have any."""
+
+    def __len__(self) -> int:
+        return len(self.speaker_ids)
+
+    def row(self, speaker_id: SpeakerId) -> Voiceprint | None:
+        """Return a speaker's voiceprint, where there is one."""
+        place = int(np.searchsorted(self.speaker_ids, speaker_id))
+        if place == len(self) or self.speaker_ids[place] != speaker_id:
+            return None
+        return Voiceprint(speaker_id, self.names[speaker_id], self.vectors[place], int(self.enrollments[place]))
+
+    def scored(self, probe: NDArray[np.float32], labels: Collection[str]) -> list[ScoredSpeaker]:
+        """Score the probe against everybody here who has every one of these labels."""
+        wanted = set(labels)
+        scores = cosine_scores(probe, self.vectors).tolist()
+        rows = zip(map(SpeakerId, self.speaker_ids.tolist()), scores, self.enrollments.tolist(), strict=True)
+        return [
+            ScoredSpeaker(number, self.names[number], score, enrollments)
+            for number, score, enrollments in rows
+            if wanted <= set(self.labels.get(number, ()))
+        ]
+
+
+def best(scored: Sequence[ScoredSpeaker], k: int) -> list[ScoredSpeaker]:
+    """Order speakers by falling score; ties go to the older one, so that an answer does not depend on row order."""
+    return sorted(scored, key=lambda speaker: (-speaker.score, speaker.speaker_id))[:k]
+
+
+class VoiceprintIndex:
+    """The voiceprints of one gallery; a change is seen whole or not at all.
+
+    Parameters
+    ----------
+    index : VectorIndex
+        An empty one, which this owns from now on; its ids are those of speakers.
+    seq : int
+        How far into the changes of speakers `table` is.
+    table : VoiceprintTable
+        Everybody.
+    """
+
+    def __init__(self, index: VectorIndex, seq: int, table: VoiceprintTable) -> None:
+        self._lock = ReadWriteLock()
+        self._guard = threading.Lock()
+        self._labeled: OrderedDict[tuple[str, ...], IdSet] = OrderedDict()
+        self._closed = False
+        self._index = index
+        self._fill(index, seq, table)
+
+    @property
+    def seq(self) -> int:
+        """How far into the changes of speakers this is."""
+        return self._seq
+
+    def replace(self, index: VectorIndex, seq: int, table: VoiceprintTable) -> None:
+        """Put everybody in place of who is here; `index` is a new, empty one, which this owns from now on."""
+        before = self._fill(index, seq, table)
+        before.close()
+
+    def change(self, seq: int, changed: Ids, table: VoiceprintTable) -> None:
+        """Take these speakers out and put in those of them who are in `table`."""
+        numbers = [SpeakerId(number) for number in changed.tolist()]
+        labels = {number: frozenset(has) for number, has in table.labels.items()}
+        with self._lock.writing():
+            self._index.remove(changed)
+            self._index.add(table.speaker_ids, table.vectors)
+            relabeled = any(self._labels.get(number) != labels.get(number) for number in numbers)
+            for number in numbers:
+                self._known.pop(number, None)
+                self._labels.pop(number, None)
+            self._known.update(_known(table))
+            self._labels.update(labels)
+            if relabeled:
+                self._labeled.clear()
+            self._seq = seq
+
+    def nearest(
+        self, probe: NDArray[np.float32], k: int, *, labels: tuple[str, ...] = (), without: Ids | None = None
+    ) -> list[ScoredSpeaker]:
+        """Find the k speakers nearest to the probe, or all there are, best first and ties by rising id.
+
+        Parameters
+        ----------
+        labels
+            Only speakers with every one of these are found.
+        without : (m,) int64 array, optional
+            Speakers who are not found.
+        """
+        out = set() if without is None else set(without.tolist())
+        with self._lock.reading():
+            self._require_open()
+            if self._index.count == 0:
+                return []
+            hits = self._index.search(probe[None, :], k + len(out), allowed=self._having(labels))[0]
+            found = [hit for hit in hits if hit.embedding_id not in out][:k]
+            return [
+                ScoredSpeaker(
+                    number := SpeakerId(hit.embedding_id), self._known[number][0], hit.score, self._known[number][1]
+                )
+                for hit in found
+            ]
+
+    def row(self, speaker_id: SpeakerId) -> Voiceprint | None:
+        """Return a speaker's voiceprint, where there is one."""
+        with self._lock.reading():
+            self._require_open()
+            known = self._known.get(speaker_id)
+            if known is None:
+                return None
+            vector = self._index.reconstruct(np.array([speaker_id], dtype=np.int64))[0]
+        return Voiceprint(speaker_id, known[0], vector, known[1])
+
+    def info(self) -> IndexInfo:
+        """Say what the index of voiceprints is and what it costs."""
+        with self._lock.reading():
+            self._require_open()
+            return self._index.info()
+
+    def close(self) -> None:
+        """Give back what the index holds; searches under way finish first, later ones are refused."""
+        with self._lock.writing():
+            if not self._closed:
+                self._closed = True
+                self._index.close()
+
+    def _fill(self, index: VectorIndex, seq: int, table: VoiceprintTable) -> VectorIndex:
+        """Put everybody in, and return the index that held them before."""
+        index.add(table.speaker_ids, table.vectors)  # before anybody has to wait
+        known = _known(table)
+        labels = {number: frozenset(has) for number, has in table.labels.items()}
+        with self._lock.writing():
+            before, self._index = self._index, index
+            self._known, self._labels, self._seq = known, labels, seq
+            self._labeled.clear()
+        return before
+
+    def _having(self, labels: tuple[str, ...]) -> IdSet | None:
+        """Return the speakers with every one of these labels; the same set again while nobody's labels change."""
+        if not labels:
+            return None
+        with self._guard:
+            known = self._labeled.get(labels)
+            if known is None:
+                wanted = set(labels)
+                known = IdSet(sorted(number for number, has in self._labels.items() if wanted <= has))
+                self._labeled[labels] = known
+                while len(self._labeled) > LABEL_FILTERS_KEPT:
+                    self._labeled.popitem(last=False)
+            else:
+                self._labeled.move_to_end(labels)
+            return known
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the gallery was closed meanwhile: try again")
+
+
+def _known(table: VoiceprintTable) -> dict[SpeakerId, tuple[str, int]]:
+    numbers = map(SpeakerId, table.speaker_ids.tolist())
+    return {
+        number: (table.names[number], enrollments)
+        for number, enrollments in zip(numbers, table.enrollments.tolist(), strict=True)
+    }
