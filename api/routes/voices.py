@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api.filter_query import Filter
 from api.openapi import problems
 from api.probing import Heard, hear
 from api.runtime import Runtime, runtime_of
@@ -33,6 +34,7 @@ from search.operating_point import OperatingPoint
 router = APIRouter(tags=["voices"])
 
 MOST_FOUND = 1000
+SHOWN = 20
 
 _ThresholdGiven = Annotated[
     Cosine | None,
@@ -179,30 +181,54 @@ async def search(
     request: Request,
     _: Identifier,
     gallery: GalleryName,
+    wanted: Filter,
     threshold: _ThresholdGiven = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_FOUND, description="Most recordings.")] = 20,
+    top_k: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=MAX_TOP_K,
+            description="Look at the best so many utterances that the filter leaves, whatever they score unless "
+            "`threshold` is given too. Left out: at every one that reaches the threshold.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Query(ge=1, le=MOST_FOUND, description=f"Most recordings. Left out: {SHOWN}, and with `top_k` all of them."),
+    ] = None,
     channels: _Channels = None,
     _filename: _FileName = None,
 ) -> Response:
-    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does."""
+    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does.
+
+    What the other parameters leave out is passed over within the search, so that the best of the rest are found however
+    few they are.
+    """
 
     def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> SearchAnswer:
         voices = runtime.live.get(gallery)
         heard = _hear(runtime, voices, uploads["file"], channels)
         said = {**_heard(heard), "encoder_id": voices.encoder.id}
         if heard.probe is None:
-            point = _threshold(voices.identification_point(threshold))
             return SearchAnswer(
-                decision="not_enough_speech", threshold=point, found=0, truncated=False, recordings=[], **said
+                decision="not_enough_speech",
+                threshold=_threshold(voices.identification_point(threshold)),
+                found=0,
+                truncated=False,
+                eligible=voices.eligible(wanted),
+                recordings=[],
+                **said,
             )
         with SEARCH_SECONDS.time():
-            found = voices.search(heard.probe, threshold=threshold)
+            found = voices.search(heard.probe, threshold=threshold, filter=wanted, top_k=top_k)
+        shown = limit or (SHOWN if top_k is None else MOST_FOUND)
         return SearchAnswer(
-            decision="found" if found.recordings else "not_found",
+            decision="found" if found.found else "not_found",
             threshold=_threshold(found.operating_point),
-            found=len(found.recordings),
+            found=found.found,
             truncated=found.truncated,
-            recordings=[_recording(occurrence) for occurrence in found.recordings[:limit]],
+            eligible=found.eligible,
+            recordings=[_recording(occurrence) for occurrence in found.recordings[:shown]],
             **said,
         )
 

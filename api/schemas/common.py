@@ -59,6 +59,15 @@ Instant = Annotated[dt.datetime, AfterValidator(_in_utc)]
 """A moment; without a time zone it is UTC, as in a manifest. Kept and given back in UTC."""
 
 
+def _zoned(moment: dt.datetime) -> dt.datetime:
+    if moment.tzinfo is None:
+        raise ValueError("names no time zone: write Z behind it for UTC, or an offset as in +01:00")
+    return moment
+
+
+ZonedInstant = Annotated[dt.datetime, AfterValidator(_zoned), AfterValidator(_in_utc)]
+"""A moment that decides what is answered: without a time zone it is refused."""
+
 _Segment = Annotated[Name, BeforeValidator(slashes_restored)]
 
 GalleryName = Annotated[_Segment, Path(description="The gallery's name, percent-encoded.", examples=["calls"])]

@@ -157,6 +157,7 @@ class SearchAnswer(ProbeHeard):
                     "issues": [],
                     "found": 1,
                     "truncated": False,
+                    "eligible": None,
                     "recordings": [
                         {
                             "recording_id": 7,
@@ -177,10 +178,13 @@ class SearchAnswer(ProbeHeard):
 
     decision: Literal["found", "not_found", "not_enough_speech"]
     threshold: Threshold
-    found: int = Field(description="Recordings with the voice; `recordings` holds the best of them.")
+    found: int = Field(description="Recordings with the voice: those whose score reaches the threshold.")
     truncated: bool = Field(
-        description=f"Whether more than {MOST_HITS} utterances reach the threshold; only the best of them were looked "
-        "at, so a higher threshold tells more."
+        description=f"Whether more utterances reach the threshold than `top_k`, or {MOST_HITS} without it; only the "
+        "best of them were looked at, so a higher threshold tells more."
     )
-    recordings: list[RecordingFound] = Field(description="Best first.")
+    eligible: int | None = Field(description="Utterances that the filter leaves; null where there was none.")
+    recordings: list[RecordingFound] = Field(
+        description="Best first, at most `limit`. With `top_k` and no `threshold` also those below the threshold."
+    )
     encoder_id: str

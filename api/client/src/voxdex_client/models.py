@@ -343,10 +343,13 @@ class SearchResult(ProbeHeard):
     decision: Literal["found", "not_found", "not_enough_speech"]
     threshold: Threshold
     found: int
-    """Recordings with the voice; `recordings` holds the best of them."""
+    """Recordings with the voice: those whose score reaches the threshold."""
     truncated: bool = False
     """Whether more utterances reach the threshold than were looked at; a higher threshold tells more."""
+    eligible: int | None = None
+    """Utterances that the filter leaves; None where there was none."""
     recordings: list[RecordingFound]
+    """Best first, at most `limit`. With `top_k` and no `threshold` also those below the threshold."""
     encoder_id: str
 
 

@@ -233,11 +233,40 @@ def search(
     audio: Audio,
     *,
     threshold: float | None = None,
+    top_k: int | None = None,
     limit: int | None = None,
+    labels: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    recorded_from: dt.datetime | None = None,
+    recorded_until: dt.datetime | None = None,
+    min_duration_s: float | None = None,
+    min_speech_s: float | None = None,
+    min_sample_rate_hz: int | None = None,
+    max_sample_rate_hz: int | None = None,
     channels: str | None = None,
 ) -> Sent:
-    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does."""
-    query = {"threshold": threshold, "limit": limit, "channels": channels}
+    """Find the recordings of a gallery in which a voice occurs, and the stretches where it does.
+
+    `top_k` asks for the best so many utterances, whatever they score unless `threshold` is given too. The rest is a
+    filter: recordings with all `labels`, of one of the `sessions`, made at `recorded_from` or later and before
+    `recorded_until`, of so much speech, of such a sample rate; utterances enrolled as one of the `speakers`, so long.
+    """
+    query: dict[str, Any] = {
+        "threshold": threshold,
+        "top_k": top_k,
+        "limit": limit,
+        "label": labels,
+        "speaker": speakers,
+        "session": sessions,
+        "recorded_from": recorded_from,
+        "recorded_until": recorded_until,
+        "min_duration_s": min_duration_s,
+        "min_speech_s": min_speech_s,
+        "min_sample_rate_hz": min_sample_rate_hz,
+        "max_sample_rate_hz": max_sample_rate_hz,
+        "channels": channels,
+    }
     return _with_audio(audio, {"gallery": gallery}, query)
 
 
