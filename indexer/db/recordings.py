@@ -1,7 +1,7 @@
 """Named queries that write and read recordings, with the utterances, vectors and enrollments inside them."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, func, select, update
@@ -11,7 +11,7 @@ from indexer.db.bulk_rows import insert_utterances
 from indexer.db.changes import Changes
 from indexer.db.erased_files import remember_erased
 from indexer.db.models import Embedding, Enrollment, Recording, RecordingState, Speaker, Utterance, utc_now
-from indexer.db.repositories import batches, insert_if_absent, require_text, take_out_vectors
+from indexer.db.repositories import batches, canonical, insert_if_absent, require_text, take_out_vectors
 from indexer.db.rows import (
     PAGE_LIMIT,
     Erased,
@@ -126,13 +126,30 @@ class Recordings:
         self, recording_id: RecordingId, *, session: str | None, recorded_at: dt.datetime | None, labels: Sequence[str]
     ) -> None:
         """Take over what is said of a recording; what is not said (None, no labels) stays."""
-        said: dict[str, Any] = {"session": session, "recorded_at": recorded_at, "labels": list(labels) or None}
-        values = {name: value for name, value in said.items() if value is not None}
+        said: dict[str, Any] = {
+            "session": canonical(session) if session is not None else None,
+            "recorded_at": recorded_at,
+            "labels": [canonical(label) for label in labels] or None,
+        }
+        query = select(Recording.session, Recording.recorded_at, Recording.labels).where(Recording.id == recording_id)
+        before: Mapping[str, Any] = self._session.execute(query).mappings().one_or_none() or {}
+        values = {name: value for name, value in said.items() if value is not None and value != before.get(name)}
         if values:
             self._session.execute(
                 update(Recording).where(Recording.id == recording_id).values(**values, updated_at=utc_now())
             )
             self._session.expire_all()
+            self._note_described(recording_id)
+
+    def _note_described(self, recording_id: RecordingId) -> None:
+        """Have whoever follows the feed look again at the vectors of a recording: other filters may leave them now."""
+        query = (
+            select(Embedding.gallery_id, Embedding.encoder_id, Embedding.id)
+            .join(Utterance, Utterance.id == Embedding.utterance_id)
+            .where(Utterance.recording_id == recording_id)
+        )
+        for gallery_id, encoder_id, number in self._session.execute(query):
+            Changes(self._session).vectors_added(GalleryId(gallery_id), encoder_id, [number])
 
     def utterance_ids(self, recording_id: RecordingId) -> list[UtteranceId]:
         """Utterances of a recording, in the order they were added."""
@@ -259,7 +276,9 @@ def _columns(recording: NewRecording) -> dict[str, Any]:
     require_text("path", recording.uri)
     message = without_queries(recording.error_message) if recording.error_message is not None else None
     shown = {"uri": without_queries(recording.uri), "error_message": message}
-    return {**values, **shown, "labels": list(recording.labels)}
+    # In one form of Unicode, as filters look for them.
+    session = canonical(recording.session) if recording.session is not None else None
+    return {**values, **shown, "session": session, "labels": [canonical(label) for label in recording.labels]}
 
 
 def _summary_query() -> Select[Any]:
