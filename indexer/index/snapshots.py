@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
 from indexer.file_integrity import make_private_dir
 from indexer.index.base import FeedMark
+from indexer.index.keeper import KEEPER
 from indexer.index.snapshot_format import (
     BLOCK_ROWS,
     FORMAT_VERSION,
@@ -46,8 +47,6 @@ VERIFIED_AT_LOAD_BYTES = 64 << 20
 
 _NAME = re.compile(r"snapshot-(\d{10})-[0-9a-f]{16}\.json")
 _LOCK = ".lock"
-KEEPER = ".keeper"
-"""Locked by the process that writes the snapshots of a folder."""
 
 
 def index_folder(home: Path, gallery_id: GalleryId, encoder_id: EncoderId | None = None) -> Path:
