@@ -1,7 +1,7 @@
 """Named queries that write and read recordings, with the utterances, vectors and enrollments inside them."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, func, select, update
@@ -132,8 +132,12 @@ class Recordings:
             "labels": [canonical(label) for label in labels] or None,
         }
         query = select(Recording.session, Recording.recorded_at, Recording.labels).where(Recording.id == recording_id)
-        before: Mapping[str, Any] = self._session.execute(query).mappings().one_or_none() or {}
-        values = {name: value for name, value in said.items() if value is not None and value != before.get(name)}
+        before = self._session.execute(query).mappings().one_or_none()
+        values = {
+            name: value
+            for name, value in said.items()
+            if value is not None and before is not None and value != before[name]
+        }
         if values:
             self._session.execute(
                 update(Recording).where(Recording.id == recording_id).values(**values, updated_at=utc_now())
