@@ -1,6 +1,6 @@
 """What proposes rows for exact scoring: a pass over every row of an index that is quick because it may be inexact."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,15 @@ class Scan(Protocol):
         """What users are told of it: how well it was measured to find, when it was trained."""
         ...
 
-    def append(self, vectors: Vectors) -> None:
-        """Take in (n, D) more rows; their positions follow on those before."""
+    def prepare(self, vectors: Vectors) -> NDArray[Any]:
+        """Do what of an append nobody has to wait for: (n, D) vectors -> (n, ...) what this scan keeps of them.
+
+        Searches and appends may run meanwhile.
+        """
+        ...
+
+    def append(self, prepared: NDArray[Any]) -> None:
+        """Take in (n, ...) more rows as `prepare` made them; their positions follow on those before."""
         ...
 
     def remove(self, positions: Positions) -> None:
@@ -90,6 +97,11 @@ class Scan(Protocol):
         subset : Subset, optional
             One that this scan made: nothing outside it is proposed.
         """
+        ...
+
+    @property
+    def count(self) -> int:
+        """Rows that were appended, those that went among them."""
         ...
 
     def close(self) -> None:
