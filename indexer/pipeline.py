@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from indexer.archive import ArchiveFile
 from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
 from indexer.audio.meter import Levels
-from indexer.audio.segmentation import UtteranceAudio, cut_utterances
+from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
@@ -144,8 +144,20 @@ def hash_content(
 Fetch = Callable[[ArchiveFile], AbstractContextManager[Path]]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Utterances of a file that are placed already: the tracks that they were cut from, and where."""
+
+    channels: ChannelPolicy
+    stretches: Sequence[Stretch]
+
+
 def _as_it_is(file: ArchiveFile) -> AbstractContextManager[Path]:
     return nullcontext(file.path)
+
+
+def _unknown(file: ArchiveFile) -> Known | None:
+    return None
 
 
 def _never() -> bool:
@@ -165,6 +177,8 @@ class EmbeddingPipeline:
         Most utterances handed to the encoder at once.
     fetch
         Makes a file readable at a path for as long as a decoding thread needs it.
+    known
+        Tells of a file that was cut before what to embed of it; None: all of it, cut anew.
     stopping
         Asked several times a second; once it says so, a run ends soon, and yields only what is done by then.
     progressed
@@ -184,6 +198,7 @@ class EmbeddingPipeline:
         is_known: Callable[[str], bool],
         batch_utterances: int = 12,
         fetch: Fetch = _as_it_is,
+        known: Callable[[ArchiveFile], Known | None] = _unknown,
         stopping: Callable[[], bool] = _never,
         progressed: Callable[[], None] = _nothing,
         abandoning: Callable[[], bool] = _never,
@@ -195,6 +210,7 @@ class EmbeddingPipeline:
         self._is_known = is_known
         self._batch = batch_utterances
         self._fetch = fetch
+        self._known = known
         self._stopping = stopping
         self._progressed = progressed
         self._abandoning = abandoning
@@ -283,14 +299,19 @@ class EmbeddingPipeline:
                 raise _NoAnswer(error) from error
             if result.known:
                 return True
-            with open_audio(path, channels=self._channels, limits=self._limits, name=name) as reader:
+            known = self._known(result.file)
+            channels = self._channels if known is None else known.channels
+            with open_audio(path, channels=channels, limits=self._limits, name=name) as reader:
                 result.info = reader.info
-                utterances = cut_utterances(reader.blocks(), self._limits.utterance_s)
+                if known is None:
+                    utterances = cut_utterances(reader.blocks(), self._limits.utterance_s)
+                else:
+                    utterances = cut_stretches(reader.blocks(), known.stretches)
                 for audio in counting_seconds_of(utterances, DECODE_SECONDS):
                     self._progressed()
                     if self._stop.is_set():
                         return False
-                    if not is_silent(audio.waveform):
+                    if known is not None or not is_silent(audio.waveform):
                         events.put(_Heard(result, audio))
                 result.duration_s = reader.decoded_s
                 result.issues = reader.issues

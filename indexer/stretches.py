@@ -3,9 +3,10 @@
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -18,7 +19,7 @@ from indexer.jobs.remote import fetched
 from indexer.media import MediaStore
 from indexer.pipeline import hash_content
 from indexer.settings import Settings
-from indexer.types import SAMPLE_RATE_HZ
+from indexer.types import SAMPLE_RATE_HZ, RecordingId
 
 MOST_STRETCH_S = 600.0
 """Longest stretch that is given out at once: 19 MB of WAV."""
@@ -63,9 +64,67 @@ def _state(path: Path) -> tuple[int, ...]:
 _CHECKED = CheckedFiles()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _at_most(max_bytes: int, settings: Settings) -> Settings:
     limits = settings.audio.model_copy(update={"max_bytes": min(max_bytes, settings.audio.max_bytes)})
     return settings.model_copy(update={"audio": limits})
+
+
+class Placed(Protocol):
+    """A recording, as far as it takes to find its audio."""
+
+    @property
+    def id(self) -> RecordingId:
+        """Its number."""
+        ...
+
+    @property
+    def uri(self) -> str:
+        """Where it was read from."""
+        ...
+
+    @property
+    def media_key(self) -> str | None:
+        """Place below the media folder, where it is there."""
+        ...
+
+
+@contextmanager
+def place_of(
+    recording: Placed, media: MediaStore, settings: Settings, *, progressed: Callable[[], None] = _nothing
+) -> Iterator[Path]:
+    """Give the file that is where a recording was read from, for as long as the block lasts.
+
+    Whether it is the same file still, its hash tells.
+
+    Raises
+    ------
+    AudioGone
+        If there is none any more.
+    AudioTooLarge
+        If it is on another machine and larger than `AudioSettings.max_bytes`.
+    AccessDenied, Unavailable
+        If the place refuses, or does not answer now.
+    """
+    if recording.media_key is None and recording.uri.startswith(UPLOAD_PREFIX):
+        raise _gone(recording)
+    place = (
+        nullcontext(media.path_of(recording.media_key))
+        if recording.media_key is not None
+        else fetched(recording.uri, settings, progressed=progressed)
+    )
+    try:
+        with place as path:
+            if not path.is_file():
+                raise _gone(recording)
+            yield path
+    except AudioGone:
+        raise
+    except NotFound as error:
+        raise _gone(recording) from error
 
 
 @contextmanager
@@ -81,28 +140,22 @@ def audio_of(recording: RecordingSummary, media: MediaStore, settings: Settings)
     AccessDenied, Unavailable
         If the place refuses, or does not answer now.
     """
-    if recording.media_key is None and recording.uri.startswith(UPLOAD_PREFIX):
-        raise _gone(recording)
-    place = (
-        nullcontext(media.path_of(recording.media_key))
-        if recording.media_key is not None
-        else fetched(recording.uri, _at_most(settings.api.max_listen_bytes, settings))
-    )
-    try:
-        with place as path:
-            if not path.is_file():
-                raise _gone(recording)
-            name = f"recording {recording.id}"
-            if _CHECKED.sha256(path, max_bytes=settings.audio.max_bytes, name=name) != recording.content_sha256:
-                raise AudioGone(f"{name}: another file is at the place it was read from; ingest that one to hear it")
-            yield path
-    except AudioGone:
-        raise
-    except NotFound as error:
-        raise _gone(recording) from error
+    with place_of(recording, media, _at_most(settings.api.max_listen_bytes, settings)) as path:
+        name = f"recording {recording.id}"
+        found = _CHECKED.sha256(path, max_bytes=settings.audio.max_bytes, name=name)
+        require_same(recording.id, found, recording.content_sha256)
+        yield path
 
 
-def _gone(recording: RecordingSummary) -> AudioGone:
+def require_same(recording_id: RecordingId, found_sha256: str, recorded_sha256: str) -> None:
+    """Refuse the audio at a recording's place, with AudioGone, where it is not what the recording was made of."""
+    if found_sha256 != recorded_sha256:
+        raise AudioGone(
+            f"recording {recording_id}: another file is at the place it was read from; ingest that one to hear it"
+        )
+
+
+def _gone(recording: Placed) -> AudioGone:
     return AudioGone(f"recording {recording.id}: its audio is not at its place any more; only its vectors are kept")
 
 

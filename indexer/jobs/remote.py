@@ -5,8 +5,8 @@ import shutil
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin
@@ -24,6 +24,9 @@ TIMEOUT_S = 30.0
 """Longest wait for a connection, for an answer, and for each further piece of it."""
 
 MAX_REDIRECTS = 5
+
+FETCH_PAUSES_S = (0.5, 2.0, 8.0)
+"""Waits between tries to reach a file elsewhere."""
 
 _BLOCK_BYTES = 1 << 20
 _READ_AHEAD_BYTES = 4 << 20
@@ -72,6 +75,30 @@ def fetched(uri: str, settings: Settings, *, progressed: Callable[[], None] = _n
         yield target
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def opened_patiently(
+    open_file: Callable[[], AbstractContextManager[Path]],
+    waits: Callable[[float], bool],
+    pauses_s: Sequence[float] = FETCH_PAUSES_S,
+) -> Iterator[Path]:
+    """Bring a file here; where it is elsewhere and out of reach for a moment, try again a few times.
+
+    Parameters
+    ----------
+    waits
+        Waits for so many seconds; returns True where nobody wants the file any more.
+    """
+    with ExitStack() as stack:
+        for pause_s in (*pauses_s, None):
+            try:
+                path = stack.enter_context(open_file())
+                break
+            except Unavailable:
+                if pause_s is None or waits(pause_s):
+                    raise
+        yield path
 
 
 def _save(

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
 from indexer.jobs.recorder import Outcome, Recorder
-from indexer.jobs.remote import fetched
+from indexer.jobs.remote import FETCH_PAUSES_S, fetched, opened_patiently
 from indexer.jobs.source import JobOptions
 from indexer.jobs.webhooks import deliver_due
 from indexer.observability import log_context
@@ -50,9 +50,6 @@ BATCH_S = 2.0
 
 WINDOW_FILES = 8
 """Files that are marked as under way at once: what a dead worker leaves to be looked at one by one."""
-
-FETCH_PAUSES_S = (0.5, 2.0, 8.0)
-"""Waits between tries to reach a file elsewhere."""
 
 _RECORD_PAUSE_S = 0.5
 
@@ -231,22 +228,11 @@ class _Worker:
 
         return mark
 
-    @contextmanager
-    def _fetched(self, file: ArchiveFile) -> Iterator[Path]:
-        """Bring a file here; where it is elsewhere and out of reach for a moment, try again a few times."""
-        assert file.uri is not None
-        with ExitStack() as stack:
-            for pause_s in (*self.fetch_pauses_s, None):
-                try:
-                    path = stack.enter_context(self._open(file.uri))
-                    break
-                except Unavailable:
-                    if pause_s is None or self._waits(pause_s):
-                        raise
-            yield path
-
-    def _open(self, uri: str) -> AbstractContextManager[Path]:
-        return fetched(uri, self.settings, progressed=self._progressed)
+    def _fetched(self, file: ArchiveFile) -> AbstractContextManager[Path]:
+        uri = file.recorded_uri
+        return opened_patiently(
+            lambda: fetched(uri, self.settings, progressed=self._progressed), self._waits, self.fetch_pauses_s
+        )
 
     def _progressed(self) -> None:
         if self.progress_at != math.inf:

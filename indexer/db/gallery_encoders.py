@@ -1,0 +1,132 @@
+"""Named queries about the encoders of a gallery: which one it is searched under, which it was, and what each keeps."""
+
+from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy.orm import Session
+
+from indexer.db.leases import clock
+from indexer.db.models import Embedding, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
+from indexer.db.repositories import Galleries, insert_if_absent, take_out_vectors
+from indexer.errors import Conflict, NotFound
+from indexer.types import EncoderId, GalleryId
+
+DROPPED_AT_ONCE = 10_000
+"""Vectors that one transaction erases: 8 MB of them, in a second or so."""
+
+
+class GalleryEncoders:
+    """Encoders of one gallery."""
+
+    def __init__(self, session: Session, gallery_id: GalleryId) -> None:
+        self._session = session
+        self._gallery_id = gallery_id
+
+    def begin(self, encoder_id: EncoderId) -> None:
+        """Note that the gallery is being embedded for an encoder; saying it again changes nothing."""
+        row = {"gallery_id": self._gallery_id, "encoder_id": encoder_id, "started_at": utc_now()}
+        self._session.execute(insert_if_absent(self._session, GalleryEncoder), row)
+
+    def lock(self) -> EncoderId:
+        """Return the encoder that the gallery is searched under, which nobody changes or writes vectors of meanwhile.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone.
+        """
+        query = select(Gallery.encoder_id).where(Gallery.id == self._gallery_id).with_for_update()
+        current = self._session.scalar(query)
+        if current is None:
+            raise NotFound(f"no gallery with id {self._gallery_id}: see `voxdex galleries list`")
+        return current
+
+    def switch(self, encoder_id: EncoderId) -> None:
+        """Have a locked gallery searched under an encoder, with the thresholds that it had under it if it ever was."""
+        gallery = Galleries(self._session).get(self._gallery_id)
+        self.begin(gallery.encoder_id)
+        self.begin(encoder_id)
+        left = {
+            "identification_threshold": gallery.identification_threshold,
+            "verification_threshold": gallery.verification_threshold,
+            "left_at": clock(self._session),
+        }
+        self._session.execute(update(GalleryEncoder).where(*self._of(gallery.encoder_id)).values(**left))
+        kept = self._session.execute(
+            update(GalleryEncoder)
+            .where(*self._of(encoder_id))
+            .values(left_at=None)
+            .returning(GalleryEncoder.identification_threshold, GalleryEncoder.verification_threshold)
+        ).one()
+        Galleries(self._session).change(
+            self._gallery_id,
+            encoder_id=encoder_id,
+            identification_threshold=kept.identification_threshold,
+            verification_threshold=kept.verification_threshold,
+        )
+
+    def previous(self) -> EncoderId | None:
+        """Return the encoder that the gallery was searched under before; None where there is none."""
+        query = (
+            select(GalleryEncoder.encoder_id)
+            .join(Gallery, Gallery.id == GalleryEncoder.gallery_id)
+            .where(
+                GalleryEncoder.gallery_id == self._gallery_id,
+                GalleryEncoder.left_at.is_not(None),
+                GalleryEncoder.encoder_id != Gallery.encoder_id,
+            )
+            .order_by(GalleryEncoder.left_at.desc())
+        )
+        return self._session.scalars(query.limit(1)).one_or_none()
+
+    def others(self) -> list[EncoderId]:
+        """List the encoders that the gallery was searched under, or is being embedded for, but not the one it is now."""
+        query = (
+            select(GalleryEncoder.encoder_id)
+            .join(Gallery, Gallery.id == GalleryEncoder.gallery_id)
+            .where(GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id != Gallery.encoder_id)
+            .order_by(GalleryEncoder.started_at, GalleryEncoder.encoder_id)
+        )
+        return list(self._session.scalars(query))
+
+    def forget(self, encoder_id: EncoderId) -> None:
+        """Have the gallery no way back to an encoder; its vectors are then erased by `drop_some`.
+
+        Raises
+        ------
+        Conflict
+            If the gallery is searched under it, or somebody embeds for it now.
+        """
+        if self.lock() == encoder_id:
+            raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
+        of_gallery = select(Recording.id).where(Recording.gallery_id == self._gallery_id)
+        rows = (Reembedding.encoder_id == encoder_id, Reembedding.recording_id.in_(of_gallery))
+        alive = select(Reembedding.recording_id).where(*rows, Reembedding.lease_until > clock(self._session)).limit(1)
+        if self._session.scalar(alive) is not None:
+            raise Conflict(f"recordings are being embedded under {encoder_id} now: stop that first, or let it end")
+        self._session.execute(delete(Reembedding).where(*rows).execution_options(synchronize_session=False))
+        self._session.execute(delete(GalleryEncoder).where(*self._of(encoder_id)))
+
+    def drop_some(self, encoder_id: EncoderId, most: int = DROPPED_AT_ONCE) -> int:
+        """Erase some of the gallery's vectors under an encoder that it is not searched under; return how many went.
+
+        Raises
+        ------
+        Conflict
+            If it is by now.
+        """
+        if self.lock() == encoder_id:
+            raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
+        query = (
+            select(Embedding.id)
+            .where(Embedding.gallery_id == self._gallery_id, Embedding.encoder_id == encoder_id)
+            .order_by(Embedding.id)
+            .limit(most)
+        )
+        some = list(self._session.scalars(query))
+        if not some:
+            return 0
+        which = (Embedding.id >= some[0]) & (Embedding.id <= some[-1])
+        of_encoder = (Embedding.gallery_id == self._gallery_id) & (Embedding.encoder_id == encoder_id)
+        return len(take_out_vectors(self._session, self._gallery_id, of_encoder & which))
+
+    def _of(self, encoder_id: EncoderId) -> tuple[ColumnElement[bool], ...]:
+        return GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id == encoder_id
