@@ -170,6 +170,12 @@ class LeaseLost(Unavailable):
     code = "lease-lost"
 
 
+class IndexReplaced(Unavailable):
+    """The index was built anew by another process, and is to be opened again."""
+
+    code = "index-replaced"
+
+
 class UnsafeFork(Unavailable):
     """A process that has touched CUDA was about to fork; its child could not use the device."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from indexer.index.base import Hit, Ids, IndexStore, VectorIndex
 from indexer.types import EncoderId, Vectors
+from tests.milvus_kit import milvus_store
 from tests.vectors import ReferenceStore, unit_vectors
 
 ENCODER = EncoderId("encoder-a")
@@ -45,6 +46,7 @@ def _reference_store(_folder: Path) -> ReferenceStore:
 
 ENGINES = [
     Engine("reference", _reference_store),
+    Engine("milvus-lite", lambda folder: milvus_store(folder, ENCODER), shared=True, examples=5),
 ]
 
 

@@ -1,0 +1,355 @@
+"""An index whose vectors a Milvus server holds, for galleries that one machine cannot search."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import AlreadyExists, IndexReplaced, InvalidRequest, NotFound
+from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Save, SearchParameters
+from indexer.index.milvus_collections import Collection, GalleryCollections
+from indexer.index.milvus_server import CHECKSUM, ID, VECTOR
+from indexer.types import EmbeddingId, EncoderId, Vectors
+from indexer.vectors import checksums_of, require_unit_rows
+
+ROUNDING = 1e-5
+"""More than Milvus's float32 inner product of 192 terms can differ from the exact one."""
+
+SPARE_CANDIDATES = 8
+"""Candidates fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
+
+MOST_ROWS = 16_384
+"""Most rows that a Milvus returns to one question unless it is configured otherwise (`quotaAndLimits.limits.topK`)."""
+
+FILTER_AT_ONCE = 16_384
+"""Ids in one filter expression: some 200 kB; a larger filter takes several searches."""
+
+WRITTEN_AT_ONCE = 4096
+"""Rows in one request: 3 MiB, where a server takes 64."""
+
+_VECTORS_AT_ONCE = 4096
+
+_LOWEST = -2.0
+"""Below every cosine."""
+
+
+class _Candidates(NamedTuple):
+    """What Milvus returned for one probe."""
+
+    ids: Ids
+    vectors: Vectors
+    worst: float
+    """Lowest score among them, as Milvus computed it."""
+    every: bool
+    """Whether there is nothing else."""
+
+
+class MilvusIndex:
+    """One collection; every process that searches the gallery reads and writes the same one.
+
+    Milvus chooses the candidates in float32 and returns their vectors; the scores, and their order, are computed from
+    these in float64, as in every other engine. Adding writes over what is there, so that processes which apply the same
+    change at the same time end with the same rows.
+    """
+
+    kind = "milvus"
+
+    def __init__(self, collections: GalleryCollections, collection: Collection) -> None:
+        self._collections = collections
+        self._collection = collection
+        self._server = collections.server
+        self._settings = collections.settings
+        self._expressions: WeakKeyDictionary[IdSet, list[str]] = WeakKeyDictionary()
+
+    @property
+    def encoder_id(self) -> EncoderId:
+        """The encoder of every vector inside."""
+        return self._collections.encoder_id
+
+    @property
+    def dim(self) -> int:
+        """D of every vector and probe."""
+        return self._collections.dim
+
+    @property
+    def count(self) -> int:
+        """Vectors inside."""
+        return int(self._read("query", output_fields=["count(*)"])[0]["count(*)"])
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors with their ids; see `VectorIndex.add`.
+
+        Where the server fails half-way some are added; the feed, which adds what is not there, adds the rest.
+        """
+        numbers = np.asarray(ids, dtype=np.int64)
+        rows = require_unit_rows(vectors, self.dim)
+        if numbers.shape != (len(rows),):
+            raise InvalidRequest(f"{numbers.shape} ids for {len(rows)} vectors: give one id a vector")
+        rising, times = np.unique(numbers, return_counts=True)
+        if (times > 1).any():
+            raise AlreadyExists(f"embedding id {rising[np.argmax(times > 1)]} is given twice")
+        inside = self.holds(rising)
+        if inside.any():
+            raise AlreadyExists(
+                f"embedding id {rising[inside][0]} is in the index already ({inside.sum()} of {len(rising)} are)"
+            )
+        checksums = checksums_of(rows).tolist()
+        for start in range(0, len(rows), WRITTEN_AT_ONCE):
+            part = slice(start, start + WRITTEN_AT_ONCE)
+            some = zip(numbers[part].tolist(), checksums[part], rows[part], strict=True)
+            # Not an insert: Milvus would keep two rows of one id where two processes add it at once.
+            self._server.call(
+                "upsert",
+                self._collection.name,
+                [{ID: number, CHECKSUM: checksum, VECTOR: row} for number, checksum, row in some],
+            )
+
+    def remove(self, ids: Ids) -> int:
+        """Take out the vectors of these ids; return how many went."""
+        numbers = np.unique(np.asarray(ids, dtype=np.int64))
+        numbers = numbers[self.holds(numbers)]
+        for some in _parts(numbers, MOST_ROWS):
+            self._server.call("delete", self._collection.name, filter=_among(some))
+        return len(numbers)
+
+    def search(
+        self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None, parameters: SearchParameters | None = None
+    ) -> list[list[Hit]]:
+        """Find the k nearest vectors of each probe; see `VectorIndex.search`."""
+        if k < 1:
+            raise InvalidRequest(f"k = {k} where at least 1 is needed")
+        wanted = parameters or SearchParameters()
+        fetch = max(k + SPARE_CANDIDATES, wanted.candidates or 0)
+        # FLAT compares every vector anyway.
+        exhaustive = wanted.exhaustive and self._settings.index != "FLAT"
+        return self._find(probes, k, _LOWEST, allowed, fetch=MOST_ROWS + 1 if exhaustive else fetch)
+
+    def search_above(
+        self, probes: Vectors, threshold: float, *, allowed: IdSet | Ids | None = None, limit: int | None = None
+    ) -> list[list[Hit]]:
+        """Find every vector whose score reaches the threshold; see `VectorIndex.search_above`."""
+        if not np.isfinite(threshold):
+            raise InvalidRequest(f"threshold = {threshold} where a finite score is needed")
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"limit = {limit} where at least 1 is needed")
+        fetch = 64 if limit is None else min(64, limit + SPARE_CANDIDATES)
+        return self._find(probes, limit, float(threshold), allowed, fetch=fetch)
+
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which of these ids are inside."""
+        numbers = np.asarray(ids, dtype=np.int64)
+        found = [
+            row[ID]
+            for some in _parts(np.unique(numbers), MOST_ROWS)
+            for row in self._read("query", filter=_among(some), output_fields=[ID])
+        ]
+        return np.isin(numbers, np.array(found, dtype=np.int64))
+
+    def ids(self) -> Ids:
+        """Every id inside, rising."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in self._pages(CHECKSUM))])
+
+    def reconstruct(self, ids: Ids) -> Vectors:
+        """Return the vectors of these ids as (n, D), or raise NotFound."""
+        numbers = np.asarray(ids, dtype=np.int64)
+        unique, places = np.unique(numbers, return_inverse=True)
+        found, vectors = self._vectors_of(unique)
+        if len(found) < len(unique):
+            missing = np.setdiff1d(unique, found, assume_unique=True)
+            raise NotFound(f"embedding id {missing[0]} is not in the index ({len(missing)} of {len(unique)} are not)")
+        return vectors[places]
+
+    def contents(self, *, deep: bool = False) -> Iterator[tuple[Ids, Ids]]:
+        """Yield blocks of (rising ids, checksums); see `VectorIndex.contents`."""
+        for ids, values in self._pages(VECTOR if deep else CHECKSUM):
+            yield ids, checksums_of(values) if deep else values.astype(np.int64)
+
+    def info(self) -> IndexInfo:
+        """Say what the index is and where; what it costs, Milvus knows."""
+        return IndexInfo(
+            self.kind,
+            self.encoder_id,
+            self.dim,
+            self.count,
+            memory_bytes=0,
+            details={
+                "address": self._server.address,
+                "collection": self._collection.name,
+                "generation": self._collection.generation,
+                "index": self._settings.index,
+            },
+        )
+
+    def begin_save(self, mark: FeedMark) -> Save:
+        """Take note of how far the index has got; everything that it holds is kept already."""
+        return _Save(self._collections, self._collection, mark)
+
+    def close(self) -> None:
+        """Nothing of this index is open: the connection is the process's."""
+
+    def _read(self, method: str, **named: Any) -> Any:
+        """Ask this collection; where another process has put a new one in its place and dropped it, ask that one."""
+        try:
+            return self._server.call(method, self._collection.name, **named)
+        except IndexReplaced:
+            current = self._collections.current()
+            if current is None or current.name == self._collection.name:
+                raise
+            return self._server.call(method, current.name, **named)
+
+    def _pages(self, field: str) -> Iterator[tuple[Ids, NDArray[Any]]]:
+        """Yield blocks of rising ids and one field of theirs."""
+        rows = _VECTORS_AT_ONCE if field == VECTOR else MOST_ROWS
+        for page in self._server.pages(self._collection.name, [ID, field], rows):
+            ids = np.array([row[ID] for row in page], dtype=np.int64)
+            order = np.argsort(ids)
+            kind = np.float32 if field == VECTOR else np.int64
+            yield ids[order], np.array([row[field] for row in page], dtype=kind)[order]
+
+    def _vectors_of(self, rising: Ids) -> tuple[Ids, Vectors]:
+        """Return those of these ids that are there, rising, with their vectors."""
+        rows = [
+            row
+            for some in _parts(rising, _VECTORS_AT_ONCE)
+            for row in self._read("query", filter=_among(some), output_fields=[ID, VECTOR])
+        ]
+        ids, vectors = self._arrays(rows)
+        order = np.argsort(ids)
+        return ids[order], vectors[order]
+
+    def _arrays(self, rows: list[dict[str, Any]]) -> tuple[Ids, Vectors]:
+        ids = np.array([row[ID] for row in rows], dtype=np.int64)
+        return ids, np.array([row[VECTOR] for row in rows], dtype=np.float32).reshape(len(rows), self.dim)
+
+    def _scopes(self, allowed: IdSet | Ids | None) -> list[str]:
+        """Return the filter expressions whose answers together are those of the filter."""
+        if allowed is None:
+            return [""]
+        scope = allowed if isinstance(allowed, IdSet) else IdSet(allowed)
+        if len(scope) > self._settings.filter_ids:
+            raise InvalidRequest(
+                f"the filter leaves {len(scope)} vectors where a search in Milvus takes at most "
+                f"{self._settings.filter_ids}: narrow it, or raise VOXDEX_INDEX__MILVUS__FILTER_IDS"
+            )
+        expressions = self._expressions.get(scope)
+        if expressions is None:
+            expressions = [_among(some) for some in _parts(scope.ids, FILTER_AT_ONCE)]
+            self._expressions[scope] = expressions
+        return expressions
+
+    def _find(
+        self, probes: Vectors, k: int | None, threshold: float, allowed: IdSet | Ids | None, *, fetch: int
+    ) -> list[list[Hit]]:
+        """Find the best k of the vectors whose score reaches the threshold, fetching so many candidates at first."""
+        rows = require_unit_rows(probes, self.dim)
+        scopes = self._scopes(allowed)
+        if len(rows) == 0:
+            return []
+        if fetch > MOST_ROWS:
+            return [self._compared(probe, k, threshold, allowed) for probe in rows]
+        found: list[list[Hit]] = [[] for _ in rows]
+        for scope in scopes:
+            together = max(1, MOST_ROWS // fetch)
+            for start in range(0, len(rows), together):
+                part = rows[start : start + together]
+                for place, candidates in enumerate(self._candidates(part, fetch, scope), start):
+                    found[place] += self._settled(rows[place], candidates, k, threshold, fetch, scope, allowed)
+        return [_in_order(hits)[:k] for hits in found] if len(scopes) > 1 else found
+
+    def _settled(
+        self,
+        probe: NDArray[np.float32],
+        candidates: _Candidates,
+        k: int | None,
+        threshold: float,
+        fetch: int,
+        scope: str,
+        allowed: IdSet | Ids | None,
+    ) -> list[Hit]:
+        """Score candidates exactly, fetching more while one not fetched might belong among the hits."""
+        while True:
+            hits = _scored(probe, candidates.ids, candidates.vectors, k, threshold)
+            bar = hits[-1].score if k is not None and len(hits) == k else threshold
+            if candidates.every or candidates.worst < bar - ROUNDING:
+                return hits
+            if fetch == MOST_ROWS:
+                return self._compared(probe, k, threshold, allowed, scope)
+            fetch = min(8 * fetch, MOST_ROWS)
+            (candidates,) = self._candidates(probe[None, :], fetch, scope)
+
+    def _candidates(self, probes: Vectors, fetch: int, scope: str) -> list[_Candidates]:
+        answers = self._read(
+            "search",
+            data=list(probes),
+            filter=scope,
+            limit=fetch,
+            output_fields=[VECTOR],
+            search_params={"metric_type": "IP"},
+        )
+        found = []
+        for answer in answers:
+            rows = [{ID: hit["id"], VECTOR: hit["entity"][VECTOR]} for hit in answer]
+            worst = min((hit["distance"] for hit in answer), default=_LOWEST)
+            found.append(_Candidates(*self._arrays(rows), worst=worst, every=len(rows) < fetch))
+        return found
+
+    def _compared(
+        self,
+        probe: NDArray[np.float32],
+        k: int | None,
+        threshold: float,
+        allowed: IdSet | Ids | None,
+        scope: str | None = None,
+    ) -> list[Hit]:
+        """Compare a probe with every vector here: for more hits than Milvus returns, and to measure what it misses."""
+        best: list[Hit] = []
+        for ids, vectors in self._eligible(allowed, scope):
+            best = _in_order(best + _scored(probe, ids, vectors, k, threshold))[:k]
+        return best
+
+    def _eligible(self, allowed: IdSet | Ids | None, scope: str | None) -> Iterator[tuple[Ids, Vectors]]:
+        if allowed is None:
+            yield from self._pages(VECTOR)
+            return
+        ids = allowed.ids if isinstance(allowed, IdSet) else np.unique(np.asarray(allowed, dtype=np.int64))
+        if scope is not None:
+            ids = _parts(ids, FILTER_AT_ONCE)[self._scopes(allowed).index(scope)]
+        for some in _parts(ids, _VECTORS_AT_ONCE):
+            yield self._vectors_of(some)
+
+
+class _Save(NamedTuple):
+    collections: GalleryCollections
+    collection: Collection
+    mark: FeedMark
+
+    def write(self, *, keep_previous: bool = True) -> int:
+        self.collections.publish(self.collection, self.mark, keep_previous=keep_previous)
+        return self.collection.generation
+
+
+def _parts(ids: Ids, most: int) -> list[Ids]:
+    return [ids[start : start + most] for start in range(0, len(ids), most)]
+
+
+def _among(ids: Ids) -> str:
+    return f"{ID} in {ids.tolist()}"
+
+
+def _scored(probe: NDArray[np.float32], ids: Ids, vectors: Vectors, k: int | None, threshold: float) -> list[Hit]:
+    """Score rows in float64 and return the best k that reach the threshold, in order."""
+    # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
+    scores = (vectors.astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
+    np.clip(scores, -1.0, 1.0, out=scores)
+    order = np.lexsort((ids, -scores))
+    order = order[scores[order] >= threshold][:k]
+    return [
+        Hit(EmbeddingId(number), score)
+        for number, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True)
+    ]
+
+
+def _in_order(hits: list[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.embedding_id))
