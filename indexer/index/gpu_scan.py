@@ -34,8 +34,6 @@ class Sizes:
     first_block_rows: int = 1 << 16
     largest_block_rows: int = 1 << 22
     """Rows of one allocation: a new block is as large as all before it, from 24 MiB to 1.5 GiB of 192 numbers."""
-    upload_rows: int = 1 << 18
-    """Rows rounded and sent at a time."""
     scores: int = 1 << 26
     """Scores computed at a time, over all probes: 256 MiB."""
     probes: int = 1024
@@ -142,6 +140,11 @@ class GpuScan:
         self._lock = threading.Lock()
 
     @property
+    def count(self) -> int:
+        """Rows that were appended, those that went among them."""
+        return self._count
+
+    @property
     def memory_bytes(self) -> int:
         """Resident bytes in the process, which are none where the device has memory of its own."""
         return self._device_bytes() if self._device.type == "cpu" else 0
@@ -152,16 +155,20 @@ class GpuScan:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
         return {"device": name, "device_bytes": self._device_bytes(), "margin": self.margin}
 
-    def append(self, vectors: NDArray[np.floating[Any]]) -> None:
-        """Take in (n, D) more rows."""
+    def prepare(self, vectors: Vectors) -> NDArray[Any]:
+        """Round to half precision."""
+        return vectors.astype(np.float16)  # a copy: torch takes no array that may not be written
+
+    def append(self, prepared: NDArray[Any]) -> None:
+        """Take in (n, D) more rows of half precision."""
         with self._working():
-            self._reserve(len(vectors))
+            self._reserve(len(prepared))
             taken = 0
-            while taken < len(vectors):
+            while taken < len(prepared):
                 block = next(block for block in self._blocks if block.free)
-                step = min(len(vectors) - taken, block.free, self._sizes.upload_rows)
+                step = min(len(prepared) - taken, block.free)
                 places = slice(block.used, block.used + step)
-                block.rows[places] = torch.from_numpy(vectors[taken : taken + step].astype(np.float16))
+                block.rows[places] = torch.from_numpy(prepared[taken : taken + step])
                 block.alive[places] = True
                 block.used += step
                 taken += step

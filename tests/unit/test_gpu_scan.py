@@ -29,7 +29,6 @@ def scan(device: torch.device) -> Iterator[GpuScan]:
 SMALL = Sizes(
     first_block_rows=64,
     largest_block_rows=256,
-    upload_rows=50,
     scores=400,
     probes=4,
     gather_rows=24,
@@ -74,7 +73,7 @@ def test_it_proposes_the_best_rows_whatever_is_removed_or_filtered(
     scan, subset, eligible, start = GpuScan(device, sizes=SMALL), None, np.arange(sum(parts)), 0
     chosen = eligible if share is None else eligible[random.random(len(eligible)) < share]
     for number, part in enumerate(parts):  # a filter is made among the first rows and hears of the others
-        scan.append(rows[start : start + part])
+        scan.append(scan.prepare(rows[start : start + part]))
         new = chosen[(chosen >= start) & (chosen < start + part)]
         if share is not None and number == 0:
             subset = scan.subset(new)
@@ -91,7 +90,7 @@ def test_it_proposes_the_best_rows_whatever_is_removed_or_filtered(
 
 def test_equal_rows_are_all_proposed_when_as_many_are_asked_for(scan: GpuScan) -> None:
     same = np.repeat(unit_vectors(1), 5000, axis=0)
-    scan.append(same)
+    scan.append(scan.prepare(same))
     found = scan.search(same[:1], 5000)
     assert sorted(found.positions[0].tolist()) == list(range(5000))
     assert found.floors.tolist() == [-np.inf]
@@ -108,7 +107,7 @@ def test_the_margin_covers_what_rounding_does_to_the_worst_vectors(device: torch
         base[:, 0] += np.sqrt(np.maximum(1 - (base[:, 1:] ** 2).sum(axis=1), 0)) - base[:, 0]
         rows = (base / np.linalg.norm(base, axis=1, keepdims=True)).astype(np.float32)
         one = GpuScan(device)
-        one.append(rows)
+        one.append(one.prepare(rows))
         found = one.search(rows[:50], 400)
         true = np.take_along_axis(rows[:50].astype(np.float64) @ rows.T.astype(np.float64), found.positions, axis=1)
         largest = max(largest, float(np.abs(true - found.scores).max()))
@@ -117,7 +116,7 @@ def test_the_margin_covers_what_rounding_does_to_the_worst_vectors(device: torch
 
 def test_nothing_of_a_removed_row_stays_on_the_device(scan: GpuScan) -> None:
     rows = unit_vectors(300)
-    scan.append(rows)
+    scan.append(scan.prepare(rows))
     scan.remove(np.array([7, 299, 7]))
     (block,) = scan._blocks
     assert not block.rows[7].any()
@@ -127,10 +126,10 @@ def test_nothing_of_a_removed_row_stays_on_the_device(scan: GpuScan) -> None:
 
 def test_growing_copies_no_row_and_wastes_no_more_than_half(device: torch.device) -> None:
     scan = GpuScan(device, sizes=SMALL)
-    scan.append(unit_vectors(10))
+    scan.append(scan.prepare(unit_vectors(10)))
     first = scan._blocks[0].rows.data_ptr()
     for seed in range(40):
-        scan.append(unit_vectors(100, seed=seed))
+        scan.append(scan.prepare(unit_vectors(100, seed=seed)))
     assert scan._blocks[0].rows.data_ptr() == first
     assert sum(len(block.rows) for block in scan._blocks) <= 2 * 4010
     assert scan.details["device_bytes"] == sum(len(block.rows) for block in scan._blocks) * (2 * 192 + 1)
@@ -142,7 +141,7 @@ def test_rows_that_are_mapped_read_only_or_already_float16_are_taken(scan: GpuSc
     rows = voices(30, 10)
     for given_rows in (rows.copy(), rows.astype(np.float16)):
         given_rows.flags.writeable = False
-        scan.append(given_rows)
+        scan.append(scan.prepare(given_rows))
     found = scan.search(rows[:1], 2)
     assert sorted(found.positions[0].tolist()) == [0, 300]
     np.testing.assert_array_equal(found.scores[0][0], found.scores[0][1])
