@@ -1,152 +1,181 @@
-"""`voxdex bench`: how fast this machine embeds, beside what its own arithmetic allows."""
+"""`voxdex bench`: how fast this machine embeds, and what the vector index does on it."""
 
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
+from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from numpy.typing import NDArray
+import typer
 
-from api.cli.output import print_line, print_table
-from indexer.types import SAMPLE_RATE_HZ
+from api.cli import options
+from api.cli.output import print_json, print_notice
+from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from api.dependencies import Services
+    from api.bench.vector_sets import VectorSet
+    from indexer.index.base import VectorIndex
+    from indexer.types import Vectors
 
-_SEED = 20260101
-_MATRIX = 1536
-"""Rows of the square float32 matrices that give the machine's own rate: as large as this network's products."""
+bench = typer.Typer(invoke_without_command=True)
 
-
-@dataclass(frozen=True, slots=True)
-class EncoderRow:
-    """One measurement of the encoder; times are medians."""
-
-    utterance_s: float
-    batch: int
-    times_real_time: float
-    share_of_matrix_rate: float
+_MOST_VECTORS = 1_000_000_000
+_LEAST_VECTORS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """Everything that was measured, with what is needed to repeat it."""
+class VectorKind(Enum):
+    """What is searched."""
 
-    machine: dict[str, str]
-    seed: int
-    gflop_per_audio_s: float
-    matrix_gflop_per_s: float
-    encoder: list[EncoderRow]
-    ingest_times_real_time: float
-    ingest_share_of_encoder: float
+    clustered = "clustered"
+    jittered = "jittered"
 
 
-def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> BenchReport:
-    """Measure the machine's float32 matrix rate, the encoder, and ingest end to end from WAV files, in one run.
+class Engine(Enum):
+    """What searches."""
 
-    Parameters
-    ----------
-    budget_s
-        Seconds given to each measurement.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    faiss = "faiss"
+    faiss_gpu = "faiss-gpu"
+    milvus = "milvus"
 
-    loaded = services.comparison(encoder).encoder
-    rng = np.random.default_rng(_SEED)
-    with FlopCounterMode(display=False) as counter:
-        loaded.embed([_noise(rng, 10.0)])
-    # Convolutions and matrix products only; they are more than 99 % of the work.
-    gflop_per_audio_s = counter.get_total_flops() / 10.0 / 1e9
 
-    left = torch.randn(_MATRIX, _MATRIX)
-    matrix_s = _median_s(partial(torch.mm, left, left), budget_s)
-    matrix_gflop_per_s = 2 * _MATRIX**3 / matrix_s / 1e9
+@bench.callback()
+def embedding(
+    context: typer.Context,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time given to each measurement.", min=0.5, max=600)
+    ] = 8.0,
+    encoder: options.Encoder = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure this machine: encoder and ingest as multiples of real time, beside the machine's own matrix rate."""
+    if context.invoked_subcommand is not None:
+        return
+    from api.bench.encoder_bench import print_bench, run_bench
+    from api.dependencies import open_services
 
-    rows = []
-    for utterance_s, batch in ((3.0, 1), (3.0, 8), (10.0, 1), (10.0, 8)):
-        waveforms = [_noise(rng, utterance_s) for _ in range(batch)]
-        elapsed_s = _median_s(partial(loaded.embed, waveforms), budget_s)
-        speed = utterance_s * batch / elapsed_s
-        rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop_per_audio_s / matrix_gflop_per_s))
+    with open_services(home=home) as services:
+        report = run_bench(services, encoder=encoder, budget_s=seconds)
+    if as_json:
+        print_json(report)
+    else:
+        print_bench(report)
 
-    ingest_speed = _ingest_speed(services, encoder, rng, audio_s=max(60.0, budget_s * rows[-1].times_real_time))
-    return BenchReport(
-        machine={
-            "platform": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": str(torch.get_num_threads()),
-            "encoder": loaded.id,
-            "voxdex": version("voxdex"),
-        },
-        seed=_SEED,
-        gflop_per_audio_s=gflop_per_audio_s,
-        matrix_gflop_per_s=matrix_gflop_per_s,
-        encoder=rows,
-        ingest_times_real_time=ingest_speed,
-        ingest_share_of_encoder=ingest_speed / max(row.times_real_time for row in rows if row.utterance_s == 10.0),
+
+@bench.command("index")
+def index(
+    vectors: Annotated[
+        str, typer.Option("--vectors", help="Sizes to measure, with commas between them.")
+    ] = "100000,1000000",
+    kind: Annotated[
+        VectorKind,
+        typer.Option(
+            "--set",
+            help="Synthetic voices of ten utterances each, or real embeddings jittered to size.",
+            case_sensitive=False,
+        ),
+    ] = VectorKind.clustered,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--embeddings",
+            readable=False,
+            help="The real embeddings: a file of `voxdex embed --output`.",
+            show_default=False,
+        ),
+    ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option("--gallery", "-g", help="The real embeddings: those of this gallery.", show_default=False),
+    ] = None,
+    engine: Annotated[Engine, typer.Option("--engine", help="Engine under test.")] = Engine.faiss,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Other engines to measure on the same vectors: all, or the beginnings of their names (faiss, usearch, "
+            "hnswlib, milvus) with commas between them.",
+            show_default=False,
+        ),
+    ] = None,
+    peers_up_to: Annotated[
+        int, typer.Option("--peers-up-to", help="Vectors above which no peer is built.", min=1)
+    ] = 1_000_000,
+    peer_limit_s: Annotated[
+        float, typer.Option("--peer-limit-s", help="Longest that one peer may take.", min=1)
+    ] = 900.0,
+    enrolled: Annotated[
+        int, typer.Option("--enrolled", help="Enrolled vectors among which to identify; 0: leave it out.", min=0)
+    ] = 0,
+    probes: Annotated[int, typer.Option("--probes", help="Probes of each kind.", min=10, max=10_000)] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of vectors and probes.", min=0)] = 20260101,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            readable=False,
+            help="Where vectors and indexes are put meanwhile: 2.5 kB a vector (default: the system's own).",
+            show_default=False,
+        ),
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the vector index: recall, times beside an exhaustive scan, memory, filters, deletions, and peers."""
+    from api.bench.index_bench import Wanted, run_index_bench
+    from api.bench.index_report import growth, judged, print_report
+    from api.bench.peers import peer_names
+
+    wanted = Wanted(
+        sizes=_sizes(vectors),
+        engine=engine.value,
+        seed=seed,
+        probes=probes,
+        peers=peer_names(peers) if peers is not None else (),
+        peers_up_to=peers_up_to,
+        peer_limit_s=peer_limit_s,
+        enrolled=enrolled,
     )
+    if folder is not None and not folder.is_dir():
+        raise InvalidRequest(f"{folder}: no folder; make it, or choose another --folder")
+    source = _source(kind, embeddings, gallery, home, seed)
+    report = run_index_bench(wanted, source, folder, say=print_notice)
+    if as_json:
+        print_json({**asdict(report), "asked": list(judged(report)), "growth": growth(report)})
+    else:
+        print_report(report)
 
 
-def _ingest_speed(services: "Services", encoder: str | None, rng: np.random.Generator, *, audio_s: float) -> float:
-    """Measure ingest, in times real time, into a gallery of its own, from ten-second WAV files, record and all."""
-    import soundfile
-
-    from api.dependencies import Services
-    from indexer.archive import list_archive, nobody
-
-    with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
-        for number in range(max(6, round(audio_s / 10.0))):
-            soundfile.write(Path(folder) / f"{number}.wav", _noise(rng, 10.0), SAMPLE_RATE_HZ, subtype="PCM_16")
-        settings = services.settings.model_copy(update={"home": Path(folder) / "home"})
-        apart = Services(settings)
-        try:
-            ingest = apart.ingest("bench", encoder)
-            listing = list_archive([Path(folder)], nobody)
-            return ingest.run(listing.files, source="bench").tally.times_real_time
-        finally:
-            apart.close()
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(word.replace("_", "")) for word in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or not all(_LEAST_VECTORS <= size <= _MOST_VECTORS for size in sizes):
+        raise InvalidRequest(
+            f"--vectors {text!r}: give numbers from {_LEAST_VECTORS:,} on with commas between, as in 100000,1000000"
+        )
+    return sizes
 
 
-def _noise(rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
-    # Arithmetic takes as long for noise as for speech.
-    return rng.normal(0.0, 0.1, round(seconds * SAMPLE_RATE_HZ)).clip(-1, 1).astype(np.float32)
+def _source(
+    kind: VectorKind, embeddings: Path | None, gallery: str | None, home: Path | None, seed: int
+) -> "VectorSet":
+    from api.bench.vector_sets import ClusteredVoices, JitteredEmbeddings, read_embeddings
+
+    if kind is VectorKind.clustered:
+        if embeddings is not None or gallery is not None:
+            raise InvalidRequest("--embeddings and --gallery name what is jittered: add --set jittered")
+        return ClusteredVoices(seed)
+    if (embeddings is None) == (gallery is None):
+        raise InvalidRequest("--set jittered needs real embeddings: give either --embeddings or --gallery")
+    if embeddings is not None:
+        return JitteredEmbeddings(read_embeddings(embeddings), embeddings.name, seed)
+    from api.dependencies import open_services
+
+    assert gallery is not None
+    with open_services(home=home) as services:
+        return JitteredEmbeddings(_vectors_of(services.indexes.open(gallery)), f"gallery {gallery}", seed)
 
 
-def _median_s(call: Callable[[], object], budget_s: float) -> float:
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + budget_s
-    while time.perf_counter() < end or len(times) < 3:
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def print_bench(report: BenchReport) -> None:
-    """Print the figures."""
-    print_line(", ".join(f"{key} {value}" for key, value in report.machine.items()))
-    print_line(
-        f"float32 matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
-        f"{report.gflop_per_audio_s:.2f} GFLOP; seed {report.seed}"
-    )
-    print_table(
-        ["utterance (s)", "batch", "times real time", "share of matrix rate"],
-        [
-            [row.utterance_s, row.batch, round(row.times_real_time, 1), f"{row.share_of_matrix_rate:.0%}"]
-            for row in report.encoder
-        ],
-    )
-    print_line(
-        f"ingest end to end: {report.ingest_times_real_time:.1f} times real time, "
-        f"{report.ingest_share_of_encoder:.0%} of the encoder alone"
-    )
+def _vectors_of(opened: "VectorIndex") -> "Vectors":
+    return opened.reconstruct(opened.ids())

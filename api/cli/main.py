@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import catalog, encoders, indexes, ingest, jobs, keys, serve, service, system, voices
+from api.cli import bench, catalog, encoders, indexes, ingest, jobs, keys, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 from indexer.openmp import share_cores
@@ -37,10 +37,10 @@ for command in (
     service.up_local,
     serve.serve,
     system.demo,
-    system.bench,
     system.doctor,
 ):
     app.command()(command)
+app.add_typer(bench.bench, name="bench")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(catalog.speakers, name="speakers")
 app.add_typer(catalog.recordings, name="recordings")

@@ -1,4 +1,4 @@
-"""The commands about the installation: demo, bench, doctor, db, version."""
+"""The commands about the installation: demo, doctor, db, version."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,26 +43,6 @@ def demo(
         report = run_demo(services, data=data, most_speakers=speakers, quiet=as_json)
     if as_json:
         print_json(report)
-
-
-def bench(
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="Time given to each measurement.", min=0.5, max=600)
-    ] = 8.0,
-    encoder: options.Encoder = None,
-    home: options.Home = None,
-    as_json: options.Json = False,
-) -> None:
-    """Measure this machine: encoder and ingest as multiples of real time, beside the machine's own matrix rate."""
-    from api.cli.bench import print_bench, run_bench
-    from api.dependencies import open_services
-
-    with open_services(home=home) as services:
-        report = run_bench(services, encoder=encoder, budget_s=seconds)
-    if as_json:
-        print_json(report)
-    else:
-        print_bench(report)
 
 
 def doctor(home: options.Home = None, as_json: options.Json = False) -> None:

@@ -1,0 +1,1 @@
+"""What this machine does with the encoder and with the vector index, measured where it stands."""
