@@ -37,3 +37,18 @@ class SpectrumEncoder:
         self.embedded += len(rows)
         vectors: Vectors = np.array(rows, dtype=np.float32).reshape(len(rows), self.dim)
         return vectors
+
+
+class ReversedSpectrumEncoder(SpectrumEncoder):
+    """Another encoder: its vectors have nothing to do with those of `SpectrumEncoder`."""
+
+    def __init__(self, *, min_samples: int = 1600) -> None:
+        super().__init__()
+        self.id = EncoderId("fedcba9876543210-reversed")
+        self.name = "reversed"
+        self.min_samples = min_samples
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        signs = np.where(np.arange(self.dim) % 2 == 0, 1.0, -1.0).astype(np.float32)
+        vectors: Vectors = super().embed_raw(waveforms)[:, ::-1] * signs
+        return vectors

@@ -1,6 +1,8 @@
 """Named queries about the encoders of a gallery: which one it is searched under, which it was, and what each keeps."""
 
-from sqlalchemy import ColumnElement, delete, select, update
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.leases import clock
@@ -78,7 +80,7 @@ class GalleryEncoders:
         return self._session.scalars(query.limit(1)).one_or_none()
 
     def others(self) -> list[EncoderId]:
-        """List the encoders that the gallery was searched under, or is being embedded for, but not the one it is now."""
+        """List the encoders that the gallery was searched under or is embedded for, but not the one it is now."""
         query = (
             select(GalleryEncoder.encoder_id)
             .join(Gallery, Gallery.id == GalleryEncoder.gallery_id)
@@ -87,46 +89,53 @@ class GalleryEncoders:
         )
         return list(self._session.scalars(query))
 
-    def forget(self, encoder_id: EncoderId) -> None:
-        """Have the gallery no way back to an encoder; its vectors are then erased by `drop_some`.
+    def close_way_back(self, encoder_id: EncoderId) -> None:
+        """Have the gallery never go back to an encoder by itself: its vectors are about to be erased.
 
         Raises
         ------
         Conflict
             If the gallery is searched under it, or somebody embeds for it now.
         """
-        if self.lock() == encoder_id:
-            raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
-        of_gallery = select(Recording.id).where(Recording.gallery_id == self._gallery_id)
-        rows = (Reembedding.encoder_id == encoder_id, Reembedding.recording_id.in_(of_gallery))
-        alive = select(Reembedding.recording_id).where(*rows, Reembedding.lease_until > clock(self._session)).limit(1)
-        if self._session.scalar(alive) is not None:
-            raise Conflict(f"recordings are being embedded under {encoder_id} now: stop that first, or let it end")
-        self._session.execute(delete(Reembedding).where(*rows).execution_options(synchronize_session=False))
-        self._session.execute(delete(GalleryEncoder).where(*self._of(encoder_id)))
+        self._require_unused(encoder_id)
+        rows = update(GalleryEncoder).where(*self._of(encoder_id))
+        self._session.execute(rows.values(left_at=None))
 
     def drop_some(self, encoder_id: EncoderId, most: int = DROPPED_AT_ONCE) -> int:
-        """Erase some of the gallery's vectors under an encoder that it is not searched under; return how many went.
+        """Erase some of the gallery's vectors under an encoder, oldest first; return how many went.
 
         Raises
         ------
         Conflict
-            If it is by now.
+            If the gallery is searched under it, or somebody embeds for it now.
         """
-        if self.lock() == encoder_id:
-            raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
-        query = (
-            select(Embedding.id)
-            .where(Embedding.gallery_id == self._gallery_id, Embedding.encoder_id == encoder_id)
-            .order_by(Embedding.id)
-            .limit(most)
-        )
-        some = list(self._session.scalars(query))
+        self._require_unused(encoder_id)
+        of_encoder = (Embedding.gallery_id == self._gallery_id) & (Embedding.encoder_id == encoder_id)
+        some = self._session.scalars(select(Embedding.id).where(of_encoder).order_by(Embedding.id).limit(most)).all()
         if not some:
             return 0
-        which = (Embedding.id >= some[0]) & (Embedding.id <= some[-1])
-        of_encoder = (Embedding.gallery_id == self._gallery_id) & (Embedding.encoder_id == encoder_id)
-        return len(take_out_vectors(self._session, self._gallery_id, of_encoder & which))
+        which = of_encoder & (Embedding.id >= some[0]) & (Embedding.id <= some[-1])
+        return len(take_out_vectors(self._session, self._gallery_id, which))
+
+    def forget(self, encoder_id: EncoderId) -> None:
+        """Delete what is noted of an encoder whose vectors are erased."""
+        self._session.execute(delete(GalleryEncoder).where(*self._of(encoder_id)))
+        gone = (Reembedding.encoder_id == encoder_id, Reembedding.recording_id.in_(self._recordings()))
+        self._session.execute(delete(Reembedding).where(*gone).execution_options(synchronize_session=False))
+
+    def _require_unused(self, encoder_id: EncoderId) -> None:
+        if self.lock() == encoder_id:
+            raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
+        alive = (
+            select(Reembedding.recording_id)
+            .where(Reembedding.encoder_id == encoder_id, Reembedding.recording_id.in_(self._recordings()))
+            .where(Reembedding.lease_until > clock(self._session))
+        )
+        if self._session.scalar(alive.limit(1)) is not None:
+            raise Conflict(f"recordings are being embedded under {encoder_id} now: stop that first, or let it end")
+
+    def _recordings(self) -> Select[Any]:
+        return select(Recording.id).where(Recording.gallery_id == self._gallery_id)
 
     def _of(self, encoder_id: EncoderId) -> tuple[ColumnElement[bool], ...]:
         return GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id == encoder_id

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Table, delete, exists, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -84,7 +84,13 @@ class Reembeddings:
         )
 
     def open(
-        self, *, after: int, limit: int, since: dt.datetime, leased: bool = False
+        self,
+        *,
+        since: dt.datetime,
+        after: int = 0,
+        limit: int = 1,
+        leased: bool = False,
+        broken_off: bool | None = None,
     ) -> list[tuple[RecordingId, int]]:
         """List recordings with an id above `after` that lack vectors, and how often work on each was broken off.
 
@@ -94,6 +100,8 @@ class Reembeddings:
             What was found to be impossible from then on is left out, and what was before is tried again.
         leased
             Whether those that somebody works on are listed too.
+        broken_off
+            Whether to list only those on which work was, or was not, broken off; None: both.
         """
         state = (Reembedding.recording_id == Recording.id, Reembedding.encoder_id == self._encoder_id)
         query = (
@@ -104,6 +112,9 @@ class Reembeddings:
             .order_by(Recording.id)
             .limit(limit)
         )
+        if broken_off is not None:
+            times = func.coalesce(Reembedding.attempts, 0)
+            query = query.where(times > 0 if broken_off else times == 0)
         if not leased:
             query = query.where(or_(Reembedding.lease_until.is_(None), Reembedding.lease_until < clock(self._session)))
         return [(RecordingId(number), attempts) for number, attempts in self._session.execute(query)]
@@ -122,7 +133,8 @@ class Reembeddings:
             "attempts": literal(1, table.c.attempts.type),
             "tried_at": literal(now, table.c.tried_at.type),
         }
-        rows: Select[Any] = select(*[column.label(name) for name, column in values.items()]).where(Recording.id.in_(recording_ids))
+        columns: list[ColumnElement[Any]] = [column.label(name) for name, column in values.items()]
+        rows = select(*columns).where(Recording.id.in_(recording_ids))
         postgres = self._session.get_bind().dialect.name == "postgresql"
         given = (postgresql.insert if postgres else sqlite.insert)(table).from_select(list(values), rows)
         statement = given.on_conflict_do_update(
