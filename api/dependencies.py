@@ -163,7 +163,7 @@ class Services:
         """The index of each gallery."""
         from api.indexes import Indexes
 
-        return Indexes(self.record(), self.settings.home)
+        return Indexes(self.record(), self.settings)
 
     @made_once
     def catalog(self) -> "Catalog":
@@ -272,7 +272,7 @@ class Services:
             gallery=gallery,
             gallery_id=gallery_id,
             index=index,
-            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, lambda: index),
+            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, index),
             filtered=FilteredGallery(self.database, gallery_id, loaded.id),
         )
 

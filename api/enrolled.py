@@ -18,7 +18,7 @@ from indexer.db.changes import Changes
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index.base import Ids, VectorIndex
-from indexer.index.faiss_index import FaissFlatIndex
+from indexer.index.faiss_index import FaissIndex
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from search.identification import ScoredSpeaker
 from search.voiceprints import Voiceprint, VoiceprintIndex, VoiceprintTable, best
@@ -44,17 +44,15 @@ class EnrolledGallery:
 
     Parameters
     ----------
-    vectors : callable
-        Returns the gallery's index, whose vectors the voiceprints are made of.
+    index : VectorIndex
+        The gallery's, whose vectors the voiceprints are made of.
     """
 
-    def __init__(
-        self, database: Database, gallery_id: GalleryId, encoder_id: EncoderId, vectors: Callable[[], VectorIndex]
-    ) -> None:
+    def __init__(self, database: Database, gallery_id: GalleryId, encoder_id: EncoderId, index: VectorIndex) -> None:
         self._database = database
         self._gallery_id = gallery_id
         self._encoder_id = encoder_id
-        self._maker = VoiceprintMaker(gallery_id, encoder_id, vectors)
+        self._maker = VoiceprintMaker(gallery_id, encoder_id, index)
         self._loaded: VoiceprintIndex | None = None
         self._loading = threading.Lock()
         self._loaded_at = 0.0
@@ -106,9 +104,9 @@ class EnrolledGallery:
                 else:
                     table = self._maker.of(session, _speakers(changed))
             if loaded is None:
-                loaded = VoiceprintIndex(FaissFlatIndex(self._encoder_id), seq, table)
+                loaded = VoiceprintIndex(FaissIndex(self._encoder_id), seq, table)
             elif changed is None:
-                loaded.replace(FaissFlatIndex(self._encoder_id), seq, table)
+                loaded.replace(FaissIndex(self._encoder_id), seq, table)
             else:
                 loaded.change(seq, changed, table)
             self._loaded = loaded

@@ -15,9 +15,10 @@ from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder import Encoder
 from indexer.errors import NotFound, Unavailable, VoxdexError
-from indexer.index import feed
-from indexer.index.feed import IndexFeed
-from indexer.index.follower import POLL_S, FeedWatch, FollowedIndex
+from indexer.index import stores
+from indexer.index.followed import FollowedIndex
+from indexer.index.follower import POLL_S, FeedWatch
+from indexer.index.gallery_index import GalleryIndex
 from indexer.types import GalleryId
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class GalleryLag:
     """Committed transactions whose vectors are not in the index yet."""
     lag_s: float
     """Seconds since the index was last known to be in step; 0 where it is."""
+    drifted: int = 0
+    """Vectors that the last comparison with the record found wrong, and that were repaired."""
 
 
 class LiveGallery:
@@ -48,22 +51,28 @@ class LiveGallery:
         database = services.database
         self.gallery_id = head.id
         self.encoder_id = head.encoder_id
-        self.indexed = FollowedIndex(IndexFeed(database, services.settings.home, head.id, head.encoder_id), head.id)
-        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, lambda: self.indexed.index)
+        self.engine = head.engine
+        kept = GalleryIndex(database, services.settings, head.id, head.engine)
+        self.indexed = FollowedIndex(kept, head.encoder_id)
+        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, self.indexed.index)
         self.enrolled.load()
         self.filtered = FilteredGallery(database, head.id, head.encoder_id)
         self.gone = False
         self._deleted = False
         self._on_gone = on_gone
-        self._home = services.settings.home
+        self._settings = services.settings
         self._head = head
         self._in_step_at = started
+
+    def answers(self, head: GalleryHead) -> bool:
+        """Tell whether this is of the gallery's encoder and engine as they are now."""
+        return (head.encoder_id, head.engine) == (self.encoder_id, self.engine)
 
     def look(self, head: GalleryHead) -> bool:
         """Take note of where the record is, and tell whether the index is not there yet."""
         if self.gone:
             return False
-        if head.encoder_id != self.encoder_id:
+        if not self.answers(head):
             self.leave()
             return False
         asked = time.monotonic()
@@ -94,31 +103,48 @@ class LiveGallery:
         self.follow(head)
         self.enrolled.require(head)
 
+    def untidy(self) -> bool:
+        """Tell at once whether there may be something to do for `keep`."""
+        return not self.gone and self.indexed.untidy()
+
+    def check(self) -> None:
+        """Compare some vectors of the index with the record, and repair what differs."""
+        if not self.gone:
+            self.indexed.check()
+
     def keep(self, *, closing: bool = False) -> None:
-        """Write index files if it is time to."""
+        """Write index files if it is time to, or change over to newer ones."""
         if self.gone:
             return
         self.indexed.keep(closing=closing)
         if self._deleted:  # Meanwhile: what was written came too late to be deleted.
-            feed.drop(self._home, self.gallery_id)
+            stores.drop_gallery(self._settings, self.gallery_id)
 
     def leave(self) -> None:
         """Answer no more: the next request opens what is there then."""
         self.gone = True
         self._on_gone(self)
+        self.indexed.resign()
 
     def forsake(self) -> None:
         """Answer no more and delete the files: the gallery was deleted."""
         self._deleted = True
         self.leave()
-        feed.drop(self._home, self.gallery_id)
+        stores.drop_gallery(self._settings, self.gallery_id)
 
     def lag(self) -> GalleryLag:
         """Say how far behind the record this is."""
         behind = max(0, self._head.position.vectors - self.indexed.position)
         since = time.monotonic() - self._in_step_at
         late = behind > 0 or since > _OVERDUE_S
-        return GalleryLag(self.gallery_id, self._head.name, self.indexed.index.count, behind, since if late else 0.0)
+        return GalleryLag(
+            self.gallery_id,
+            self._head.name,
+            self.indexed.index.count,
+            behind,
+            since if late else 0.0,
+            self.indexed.drifted,
+        )
 
 
 class LiveGalleries:
@@ -197,14 +223,14 @@ class LiveGalleries:
         """After an erasure was committed: come into step, and leave no copy of it in any file, soon or now.
 
         The files of an open gallery are written without it within a second or two, however many erasures there are;
-        those of one that is not open are written here.
+        those of one that is not open are written here, unless another process keeps them.
         """
         with self._guard:
             opened = gallery_id in self._open
         if opened:
             self.catch_up(gallery_id)
         else:
-            feed.scrub(self._services.database, self._services.settings.home, gallery_id)
+            GalleryIndex.of(self._services.database, self._services.settings, gallery_id).scrub(wait=False)
 
     def dropped(self, gallery_id: GalleryId) -> None:
         """After a gallery was deleted: close it and delete its files."""
@@ -213,7 +239,7 @@ class LiveGalleries:
         if live is not None:
             live.forsake()
         else:
-            feed.drop(self._services.settings.home, gallery_id)
+            stores.drop_gallery(self._services.settings, gallery_id)
 
     def lag(self) -> list[GalleryLag]:
         """Say how far behind the record each open gallery is."""
@@ -251,6 +277,7 @@ class LiveGalleries:
                 logger.warning(
                     "gallery %d: files were not written at the end: %s", live.gallery_id, error.code, exc_info=error
                 )
+            live.indexed.close()
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
         self._require_open()
@@ -266,12 +293,12 @@ class LiveGalleries:
             self._require_open()
             live = self._open.get(head.id)
             opening = self._opening.setdefault(head.id, threading.Lock())
-        if live is not None and live.encoder_id == head.encoder_id:
+        if live is not None and live.answers(head):
             return live
         with opening:
             with self._guard:
                 live = self._open.get(head.id)
-            if live is not None and live.encoder_id == head.encoder_id:
+            if live is not None and live.answers(head):
                 return live
             live = LiveGallery(self._services, head, on_gone=self._forget)
             with self._guard:

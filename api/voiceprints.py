@@ -1,7 +1,7 @@
 """Voiceprints made of what the record says is enrolled, and of the vectors that the gallery's index holds."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,14 @@ class VoiceprintMaker:
 
     Parameters
     ----------
-    vectors : callable
-        Returns the gallery's index. What it lacks, or cannot give, is read from the record.
+    index : VectorIndex
+        The gallery's. What it lacks, or cannot give, is read from the record.
     """
 
-    def __init__(self, gallery_id: GalleryId, encoder_id: EncoderId, vectors: Callable[[], VectorIndex]) -> None:
+    def __init__(self, gallery_id: GalleryId, encoder_id: EncoderId, index: VectorIndex) -> None:
         self._gallery_id = gallery_id
         self._encoder_id = encoder_id
-        self._vectors = vectors
+        self._index = index
 
     def everybody(self, session: Session) -> VoiceprintTable:
         """Make the voiceprint of every speaker."""
@@ -84,11 +84,10 @@ class VoiceprintMaker:
     def _held(self, session: Session, embedding_ids: Ids) -> tuple[NDArray[np.bool_], Vectors]:
         """Return which of these embeddings there are, and the vectors of those."""
         rising, back = np.unique(embedding_ids, return_inverse=True)
-        index = self._vectors()
         vectors = np.empty((len(rising), EMBEDDING_DIM), dtype=np.float32)
-        held = index.holds(rising)
+        held = self._index.holds(rising)
         try:
-            vectors[held] = index.reconstruct(rising[held])
+            vectors[held] = self._index.reconstruct(rising[held])
         except (NotFound, Unavailable):  # gone between, or damaged in the index: the record knows
             held[:] = False
         if not held.all():

@@ -105,7 +105,7 @@ def identify(settings: Settings, *, speakers: int = 1000, each: int = 5, utteran
         add_batch(database, gallery, f"b{start}", vectors[start : start + 2000], owners[start : start + 2000])
     index = FollowedIndex(IndexFeed(database, settings.home, gallery, ENCODER), gallery).index
     fakes = SpectrumEncoders()
-    known = EnrolledGallery(database, gallery, ENCODER, lambda: index)
+    known = EnrolledGallery(database, gallery, ENCODER, index)
     started = time.perf_counter()
     known.load()
     say(f"loading who is enrolled: {(time.perf_counter() - started) * 1000:.0f} ms")
@@ -150,7 +150,7 @@ def visible(settings: Settings, *, batches: int = 120) -> None:
     database = open_database(settings)
     gallery = make_gallery(database)
     followed = FollowedIndex(IndexFeed(database, settings.home, gallery, ENCODER), gallery)
-    known = EnrolledGallery(database, gallery, ENCODER, lambda: followed.index)
+    known = EnrolledGallery(database, gallery, ENCODER, followed.index)
     known.load()
 
     class Both:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from indexer.embedding.aggregation import aggregate_embeddings
+from indexer.embedding.aggregation import aggregate_embeddings, aggregate_voices
 from indexer.errors import InvalidRequest
 from indexer.types import EmbeddingId, EncoderId, RecordingId, SpeakerId
 from search.identification import identify
@@ -18,7 +18,7 @@ from search.operating_point import OperatingPoint, choose_operating_point
 from search.scoring import cosine_scores
 from search.verification import verify
 from search.voiceprints import VoiceprintIndex, VoiceprintTable
-from tests.vectors import ReferenceIndex
+from tests.vectors import ReferenceIndex, unit_vectors
 
 AT_HALF = OperatingPoint(0.5, "request")
 
@@ -123,6 +123,31 @@ def test_a_voiceprint_needs_a_positive_duration_for_each_vector(durations: list[
 def test_opposite_vectors_have_no_mean_direction() -> None:
     with pytest.raises(ValueError, match="cancel out"):
         aggregate_embeddings(np.stack([unit(1, 0), unit(-1, 0)]), [1.0, 1.0])
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(0, 10_000))
+def test_many_voiceprints_made_at_once_are_bit_for_bit_those_made_alone(sizes: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    vectors = unit_vectors(sum(sizes), seed=seed, dim=8)
+    durations = random.uniform(0.1, 30.0, len(vectors))
+    made, sound = aggregate_voices(vectors, durations, sizes)
+    assert sound.all()
+    for voice, end, size in zip(made, np.cumsum(sizes), sizes, strict=True):
+        alone = aggregate_embeddings(vectors[end - size : end], durations[end - size : end].tolist())
+        np.testing.assert_array_equal(voice, alone)
+
+
+def test_a_voice_whose_vectors_cancel_out_spoils_no_other() -> None:
+    vectors = np.stack([unit(1, 0), unit(0, 1), unit(0, -1), unit(0, 1)])
+    made, sound = aggregate_voices(vectors, [1.0, 2.0, 2.0, 1.0], [1, 2, 1])
+    assert sound.tolist() == [True, False, True]
+    np.testing.assert_array_equal(made[sound], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [4, 0], [3], []])
+def test_voices_need_as_many_vectors_as_their_sizes_say(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match="4 vectors with 4 durations"):
+        aggregate_voices(unit_vectors(4, dim=8), [1.0] * 4, sizes)
 
 
 @given(
