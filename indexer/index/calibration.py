@@ -15,8 +15,11 @@ NEIGHBORS = 10
 
 TARGET_RECALL = 0.999
 
-PROBES = 256
-"""Vectors that are searched with, each left out of what it may find: 2,560 neighbors in all."""
+PROBES = 384
+"""Vectors that are searched with, each left out of what it may find: 3,840 neighbors in all."""
+
+_COUNTED = 64
+"""Probes for which the rows that the margin calls for are counted."""
 
 SAME_VOICE = 0.5
 """Cosine from which on two vectors are taken for one voice, when a probe is to stand for a voice that is not there.
@@ -38,7 +41,7 @@ class Calibration:
     candidates: int = DEEPEST
     """First fetch that sufficed for 95 of 100 probes."""
     recall_at_10: float = 1.0
-    """Share of the ten nearest that lie within the margin."""
+    """Share of the ten nearest, of probes that did not choose the margin, that lie within it."""
     mean_reranked: float = 0.0
     """Vectors that were scored exactly for a probe."""
     trained_on: int = 0
@@ -74,13 +77,88 @@ class Truth:
     positions: Positions
     """(P, 10); -1 likewise."""
 
+    def part(self, some: slice) -> "Truth":
+        """Those of some probes; it must begin with an even number."""
+        return Truth(self.probes[some], self.scores[some], self.positions[some])
 
-class Blocks(Protocol):
-    """All vectors of an index, some thousands at a time."""
 
-    def __call__(self) -> Iterator[tuple[Positions, Vectors]]:
-        """Yield (positions, vectors)."""
+class Measured(Protocol):
+    """A scan whose estimates are measured: before `gain` and `margin` are known, too."""
+
+    def raw_search(self, probes: Vectors, fetch: int) -> tuple[NDArray[np.float32], Positions]:
+        """Best (Q, F) scores of codes and their positions."""
         ...
+
+    def raw_scores(self, probes: Vectors, positions: Positions) -> NDArray[np.float32]:
+        """Scores of the codes at (Q, m) positions, one row a probe."""
+        ...
+
+
+class RowSource(Protocol):
+    """Where the vectors are."""
+
+    @property
+    def order(self) -> Positions:
+        """(n,) positions of all vectors."""
+        ...
+
+    def rows_at(self, positions: Positions) -> NDArray[Any]:
+        """(m, D) vectors at positions."""
+        ...
+
+
+def measure(
+    scan: Measured,
+    source: RowSource,
+    blocks: Iterator[tuple[Positions, Vectors]],
+    random: np.random.Generator,
+    known: Calibration | None = None,
+) -> Calibration:
+    """Measure how well a scan finds the ten nearest, and choose what it needs for that.
+
+    Two thirds of the probes choose gain and margin, the others say what recall that gives; if it is too little, the
+    margin is widened to what all of them need.
+
+    Parameters
+    ----------
+    blocks : iterator of (positions, vectors)
+        All vectors, some thousands at a time.
+    known : Calibration, optional
+        What was chosen before: then that is measured, and only the number of candidates chosen anew.
+    """
+    own = np.sort(random.choice(source.order, min(PROBES, len(source.order)), replace=False))
+    random.shuffle(own)
+    probes = source.rows_at(own).astype(np.float32, copy=False)
+    truth = find_truth(probes, own, blocks)
+    raw = scan.raw_scores(probes, truth.positions)
+    fitted = slice(0, max(2 * len(own) // 3, 1))
+    gain, margin = fit(truth.part(fitted), raw[fitted]) if known is None else (known.gain, known.margin)
+    fresh = slice(fitted.stop if known is None else 0, len(own))
+    missing = shortfalls(truth.part(fresh), raw[fresh] * gain)
+    recall = float((missing <= margin).mean()) if len(missing) else 1.0
+    if recall < TARGET_RECALL and known is None:
+        margin, recall = float(np.max(shortfalls(truth, raw * gain))), 1.0
+    needed = _needed(scan, truth, gain, margin)
+    return Calibration(
+        gain=gain,
+        margin=margin,
+        candidates=int(np.clip(np.quantile(needed, 0.95), 64, DEEPEST)),
+        recall_at_10=recall,
+        mean_reranked=float(needed.mean()),
+    )
+
+
+def _needed(scan: Measured, truth: Truth, gain: float, margin: float) -> NDArray[np.float64]:
+    """Count the rows that the margin calls for, for some of the probes."""
+    some = truth.part(slice(0, _COUNTED))
+    scores, _ = scan.raw_search(some.probes, DEEPEST)
+    estimates = scores * gain
+    last = np.min(np.where(some.positions >= 0, some.scores, np.inf), axis=1, keepdims=True)
+    wanted = estimates >= last - margin
+    unknown = np.arange(len(wanted)) % 2 == 1
+    wanted[unknown] &= estimates[unknown] < SAME_VOICE
+    counts: NDArray[np.float64] = wanted.sum(axis=1).astype(np.float64)
+    return counts
 
 
 def find_truth(probes: Vectors, own: Positions, blocks: Iterator[tuple[Positions, Vectors]]) -> Truth:

@@ -1,64 +1,86 @@
-"""An exhaustive FAISS index in the process; the only module that imports faiss."""
+"""Vectors in the process: every row in full, a scan that proposes, exact scores for what it proposes."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import AlreadyExists, InvalidRequest, NotFound
-from indexer.index.base import Hit, Ids, IdSet, IndexInfo
+from indexer.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
+from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
+from indexer.index.exact import Ranking, Wanted
+from indexer.index.faiss_scans import CompressedScan, FlatScan, restored
+from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
-from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, Vectors
-from indexer.vectors import require_unit_rows
+from indexer.index.rows import RowTable, RowView
+from indexer.index.scans import Positions, Scan
+from indexer.index.scopes import Scope, Scopes
+from indexer.index.snapshot_format import MappedSnapshot, Origin
+from indexer.index.snapshots import SnapshotStore
+from indexer.index.upkeep import Upkeep
+from indexer.settings import IndexSettings
+from indexer.types import EMBEDDING_DIM, EncoderId, Vectors
+from indexer.vectors import checksums_of, require_unit_rows
 
-if sys.platform == "darwin":
-    # torch and faiss each bring an OpenMP runtime. On Linux both are GNU's and live side by side; two copies of LLVM's
-    # crash in a parallel region, so faiss keeps to one thread there.
-    faiss.omp_set_num_threads(1)
+logger = logging.getLogger(__name__)
 
-# The types that faiss ships describe its C++ constructors, not the ones its Python layer puts in their place.
-_faiss: Any = faiss
+ADDED_AT_ONCE = 4096
+"""Rows that are let in at a time: searches wait some milliseconds for them."""
 
-ROUNDING = 1e-5
-"""More than FAISS's float32 inner product of 192 terms can differ from the exact one (about 1e-6 for unit vectors)."""
-
-SPARE_CANDIDATES = 8
-"""Candidates fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
-
-SPARSE_SHARE = 0.05
-"""Below this share of allowed rows FAISS visits them one by one; above it scans all rows against a bitmap."""
-
-_BLOCK_ROWS = 4096
-"""Rows scored in float64 at a time: 6 MiB for vectors of 192 numbers, however many there are."""
+_Found = TypeVar("_Found")
 
 
-def describe_faiss() -> str:
-    """Say which FAISS runs here and what it was built for."""
-    return f"faiss {faiss.__version__} ({str(_faiss.get_compile_options()).strip()}; {_faiss.get_num_gpus()} GPUs)"
+class FaissIndex:
+    """Vectors of one gallery under one encoder; see `VectorIndex`.
 
+    A small one is scanned flat, a large one by compressed codes that are trained in the background; see
+    `IndexSettings`. Either way the scores returned, and their order, are computed in float64 from the full vectors.
 
-class FaissFlatIndex:
-    """Every vector compared with every probe; the right index for galleries up to some 100,000 vectors.
-
-    FAISS chooses the candidates in float32; the scores returned, and their order, are computed again in float64 from
-    the full vectors, so that neither depends on how many probes were searched together.
+    Parameters
+    ----------
+    settings : IndexSettings, optional
+        When to compress, in which precision to keep rows, and whether to scan on a GPU.
+    base : MappedSnapshot, optional
+        What is inside at first.
+    store : SnapshotStore, optional
+        Where `begin_save` writes; None: the index lives in memory only.
+    origin : str
+        What the first snapshot is said to be.
+    folder : Path, optional
+        Where vectors beyond some MB lie in a file without a name; None: the system's folder for such files.
     """
 
-    kind = "faiss-flat"
-
-    def __init__(self, encoder_id: EncoderId, dim: int = EMBEDDING_DIM) -> None:
+    def __init__(
+        self,
+        encoder_id: EncoderId,
+        dim: int = EMBEDDING_DIM,
+        *,
+        settings: IndexSettings | None = None,
+        base: MappedSnapshot | None = None,
+        store: SnapshotStore | None = None,
+        origin: Origin = "save",
+        folder: Path | None = None,
+    ) -> None:
         self._encoder_id = encoder_id
         self._dim = dim
-        self._flat: Any = faiss.IndexFlatIP(dim)
-        # Position in FAISS -> embedding id. FAISS keeps the order of the rest when it removes, and so does this.
-        self._ids: Ids = np.empty(0, dtype=np.int64)
-        # Positions by rising id; None while positions already rise with the ids, as they do when rows arrive in order.
-        self._by_id: NDArray[np.intp] | None = None
-        self._lock = ReadWriteLock()
+        self.settings = settings or IndexSettings()
+        self._store = store
+        self._origin: Origin = origin
+        self._folder = folder
+        self.generation = 0 if base is None else base.manifest.generation
+        """Of the snapshot that was loaded or written last; 0 where there is none."""
+        self.lock = ReadWriteLock()
+        """Searches are readers; whoever changes what they see is a writer, for milliseconds."""
+        self.changing = threading.RLock()
+        """Held by whoever changes rows or replaces the scan, however long it takes."""
+        self.table = RowTable(dim, self.settings.rows, base=base, folder=folder)
+        self.scan: Scan = FlatScan(self.table) if base is None else restored(base) or FlatScan(self.table)
+        self._scopes = Scopes(self.table, self.scan)
+        self._upkeep = Upkeep(self)
+        self._upkeep.wake()
 
     @property
     def encoder_id(self) -> EncoderId:
@@ -73,7 +95,12 @@ class FaissFlatIndex:
     @property
     def count(self) -> int:
         """Vectors inside."""
-        return len(self._ids)
+        return self.table.count
+
+    @property
+    def damaged(self) -> str | None:
+        """What is wrong with the files that it is searched from; None while nothing is known to be."""
+        return self.table.damage
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors with their ids, all or none; see `VectorIndex.add`."""
@@ -81,46 +108,53 @@ class FaissFlatIndex:
         rows = require_unit_rows(vectors, self._dim)
         if numbers.shape != (len(rows),):
             raise InvalidRequest(f"{numbers.shape} ids for {len(rows)} vectors: give one id a vector")
-        rising, times = np.unique(numbers, return_counts=True)
-        if (times > 1).any():
-            raise AlreadyExists(f"embedding id {rising[np.argmax(times > 1)]} is given twice")
-        with self._lock.writing():
-            inside = self._positions(rising)
-            if (inside >= 0).any():
-                taken = rising[inside >= 0]
+        if not (np.diff(numbers) > 0).all():
+            order = np.argsort(numbers, kind="stable")
+            numbers, rows = numbers[order], rows[order]
+            twice = np.flatnonzero(np.diff(numbers) == 0)
+            if len(twice):
+                raise AlreadyExists(f"embedding id {numbers[twice[0]]} is given twice")
+        crcs = checksums_of(rows).astype(np.uint32)
+        with self.changing:
+            taken = numbers[self.table.find(numbers) >= 0]
+            if len(taken):
                 raise AlreadyExists(
-                    f"embedding id {taken[0]} is in the index already ({len(taken)} of {len(rising)} are)"
+                    f"embedding id {taken[0]} is in the index already ({len(taken)} of {len(numbers)} are)"
                 )
-            if len(rows):
-                self._flat.add(rows)
-            self._renumber(np.concatenate([self._ids, numbers]))
+            first = self.table.total
+            try:
+                for start in range(0, len(rows), ADDED_AT_ONCE):
+                    some = slice(start, start + ADDED_AT_ONCE)
+                    prepared = self.scan.prepare(rows[some])
+                    with self.lock.writing():
+                        self._append(numbers[some], rows[some], crcs[some], prepared)
+            except BaseException:
+                self._take_out(np.arange(first, self.table.total))
+                raise
+        self._upkeep.wake()
 
     def remove(self, ids: Ids) -> int:
         """Take out the vectors of these ids; return how many went."""
         numbers = np.unique(np.asarray(ids, dtype=np.int64))
-        with self._lock.writing():
-            positions = self._positions(numbers)
-            positions = positions[positions >= 0]
-            if len(positions):
-                self._flat.remove_ids(_bitmap(positions, len(self._ids)))
-                self._renumber(np.delete(self._ids, positions))
+        with self.changing:
+            positions = self.table.find(numbers)
+            positions = np.sort(positions[positions >= 0])
+            self._take_out(positions)
+        self._upkeep.wake()
         return len(positions)
 
-    def search(self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None) -> list[list[Hit]]:
+    def search(
+        self, probes: Vectors, k: int, *, allowed: IdSet | Ids | None = None, parameters: SearchParameters | None = None
+    ) -> list[list[Hit]]:
         """Find the k nearest vectors of each probe; see `VectorIndex.search`."""
         rows = require_unit_rows(probes, self._dim)
         if k < 1:
             raise InvalidRequest(f"k = {k} where at least 1 is needed")
-        with self._lock.reading():
-            eligible, selector = self._scope(allowed)
-            if eligible == 0 or len(rows) == 0:
-                return [[] for _ in rows]
-            fetch = min(k + SPARE_CANDIDATES, eligible)
-            found = self._candidates(rows, fetch, selector)
-            return [
-                self._nearest(probe, scores, candidates, k, eligible, selector)
-                for probe, scores, candidates in zip(rows, *found, strict=True)
-            ]
+        candidates = None if parameters is None else parameters.candidates
+        if candidates is not None and candidates < k:
+            raise InvalidRequest(f"candidates = {candidates} where k = {k} are wanted: give as many at least")
+        exhaustive = parameters is not None and parameters.exhaustive
+        return self._ranked(allowed, exhaustive, lambda ranking: ranking.best(rows, Wanted(k, candidates=candidates)))
 
     def search_above(
         self, probes: Vectors, threshold: float, *, allowed: IdSet | Ids | None = None, limit: int | None = None
@@ -131,151 +165,148 @@ class FaissFlatIndex:
             raise InvalidRequest(f"threshold = {threshold} where a finite score is needed")
         if limit is not None and limit < 1:
             raise InvalidRequest(f"limit = {limit} where at least 1 is needed")
-        with self._lock.reading():
-            eligible, selector = self._scope(allowed)
-            if eligible == 0 or len(rows) == 0:
-                return [[] for _ in rows]
-            ends, scores, candidates = self._flat.range_search(
-                rows, float(threshold) - ROUNDING, params=_parameters(selector)
-            )
-            hits: list[list[Hit]] = []
-            for row, probe in enumerate(rows):
-                part = slice(ends[row], ends[row + 1])
-                hits.append(self._exact(probe, _best(candidates[part], scores[part], limit), limit))
-        return [[hit for hit in some if hit.score >= threshold] for some in hits]
+        return self._ranked(allowed, False, lambda ranking: ranking.best(rows, Wanted(limit, float(threshold))))
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Tell which of these ids are inside."""
-        with self._lock.reading():
-            return self._positions(np.asarray(ids, dtype=np.int64)) >= 0
+        return self._places(np.asarray(ids, dtype=np.int64)) >= 0
 
     def ids(self) -> Ids:
         """Every id inside, rising."""
-        with self._lock.reading():
-            return np.sort(self._ids)
+        view = self.view()
+        return view.ids_at(view.order)
 
     def reconstruct(self, ids: Ids) -> Vectors:
         """Return the vectors of these ids as (n, D), or raise NotFound."""
         numbers = np.asarray(ids, dtype=np.int64)
-        with self._lock.reading():
-            positions = self._positions(numbers)
+        with self.lock.reading():
+            positions = self._places_inside(numbers)
             if (positions < 0).any():
                 missing = numbers[positions < 0]
                 raise NotFound(
                     f"embedding id {missing[0]} is not in the index ({len(missing)} of {len(numbers)} are not)"
                 )
-            return self._rows()[positions]
+            return self.table.gather(positions)
 
-    @contextmanager
-    def frozen(self) -> Iterator[tuple[Ids, Vectors]]:
-        """Lend ids and vectors without copying them; writers wait until the block ends."""
-        with self._lock.reading():
-            ids, rows = self._ids.view(), self._rows()
-            ids.flags.writeable = rows.flags.writeable = False
-            yield ids, rows
+    def contents(self, *, deep: bool = False) -> Iterator[tuple[Ids, Ids]]:
+        """Yield blocks of rising ids and checksums; see `VectorIndex.contents`.
+
+        Rows of half precision are not the bytes that were added: theirs are the checksums that were kept.
+        """
+        for _, ids, crcs, rows in self.view().blocks():
+            exact = deep and rows.dtype == np.float32
+            yield ids, checksums_of(rows.astype(np.float32, copy=False)) if exact else crcs.astype(np.int64)
 
     def info(self) -> IndexInfo:
-        """Say what the index is and what it costs."""
-        with self._lock.reading():
-            count = len(self._ids)
-        return IndexInfo(self.kind, self._encoder_id, self._dim, count, count * (4 * self._dim + 8))
+        """Say what the index is, what it costs and how well it finds."""
+        with self.lock.reading():
+            table, scan = self.table, self.scan
+            details = {"rows": table.row_dtype, "generation": self.generation, **scan.details}
+            if self.damaged is not None:
+                details["damaged"] = self.damaged
+            return IndexInfo(
+                kind=f"faiss-{scan.kind}",
+                encoder_id=self._encoder_id,
+                dim=self._dim,
+                count=table.count,
+                memory_bytes=table.memory_bytes + scan.memory_bytes + self._scopes.memory_bytes,
+                mapped_bytes=table.mapped_bytes,
+                details=details,
+            )
+
+    def begin_save(self, mark: FeedMark) -> IndexSave:
+        """Take note of what is inside, to write it while the index goes on changing; see `VectorIndex.begin_save`.
+
+        Raises
+        ------
+        Unavailable
+            If the index has no place where it is kept.
+        """
+        if self._store is None:
+            raise Unavailable("this index is kept in memory only: give it a store to save it")
+        with self.changing:
+            return IndexSave(self, self._store, self.view(), self.scan, mark, self._origin)
+
+    def wait_until_settled(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to train, compact or verify; return whether that is so."""
+        return self._upkeep.wait(timeout_s)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Give back files and threads; searches under way finish first."""
+        self._upkeep.stop()
+        with self.changing, self.lock.writing():
+            self.scan.close()
+            self.table.close()
 
-    def _rows(self) -> Vectors:
-        """(n, D) view of FAISS's own memory; valid while the lock is held."""
-        count = len(self._ids)
-        if count == 0:
-            return np.empty((0, self._dim), dtype=np.float32)
-        flat: NDArray[np.float32] = faiss.rev_swig_ptr(self._flat.get_xb(), count * self._dim)
-        return flat.reshape(count, self._dim)
+    def view(self) -> RowView:
+        """Take note of which rows are inside."""
+        with self.lock.reading():
+            return self.table.view()
 
-    def _renumber(self, ids: Ids) -> None:
-        self._ids = ids
-        self._by_id = None if bool((np.diff(ids) > 0).all()) else np.argsort(ids)
+    def replace(self, table: RowTable, scan: Scan) -> None:
+        """Search other rows, or the same by another scan, from now on; the caller holds `changing`."""
+        with self.lock.writing():
+            before, outdated = self.table, self.scan
+            self.table, self.scan, self._scopes = table, scan, Scopes(table, scan)
+        if outdated is not scan:
+            outdated.close()
+        if before is not table:
+            before.close()
 
-    def _positions(self, numbers: Ids) -> NDArray[np.intp]:
-        """Where these ids are in FAISS; -1 where they are not."""
-        if len(self._ids) == 0:
-            return np.full(len(numbers), -1, dtype=np.intp)
-        places = np.searchsorted(self._ids, numbers, sorter=self._by_id)
-        places = np.minimum(places, len(self._ids) - 1)
-        if self._by_id is not None:
-            places = self._by_id[places]
-        return np.where(self._ids[places] == numbers, places, -1)
+    def saved(self, mapped: MappedSnapshot) -> None:
+        """Hear which snapshot was written last; the caller holds `changing`."""
+        self.generation, self._origin = mapped.manifest.generation, "save"
+        self._upkeep.wake()
 
-    def _scope(self, allowed: IdSet | Ids | None) -> tuple[int, Any]:
-        """Count the vectors that may be found, and build the filter that keeps a scan to them; None for all."""
-        if allowed is None:
-            return len(self._ids), None
-        numbers = allowed.ids if isinstance(allowed, IdSet) else np.asarray(allowed, dtype=np.int64)
-        if not (np.diff(numbers) > 0).all():  # a set in order, as the record gives it, is taken as it is
-            numbers = np.unique(numbers)
-        positions = self._positions(numbers)
-        positions = positions[positions >= 0]
-        if self._by_id is not None:
-            positions = np.sort(positions)
-        return len(positions), _selector(positions, len(self._ids)) if len(positions) else None
+    def rebase(self, view: RowView, mapped: MappedSnapshot, saved: CompressedScan | None) -> None:
+        """Search a snapshot that was made of `view`, whose codes are those of `saved`."""
+        self._upkeep.rebase(view, mapped, saved)
 
-    def _candidates(self, rows: Vectors, fetch: int, selector: Any) -> tuple[Vectors, NDArray[np.int64]]:
-        scores, positions = self._flat.search(rows, fetch, params=_parameters(selector))
-        return scores, positions
+    def new_table(self, base: MappedSnapshot | None) -> RowTable:
+        """Make a table like the one in use."""
+        return RowTable(self._dim, self.settings.rows, base=base, folder=self._folder)
 
-    def _nearest(
-        self,
-        probe: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        candidates: NDArray[np.int64],
-        k: int,
-        eligible: int,
-        selector: Any,
-    ) -> list[Hit]:
-        """Order the candidates exactly, fetching more while one not fetched might belong among the first k."""
-        fetch = len(candidates)
+    def _append(self, ids: Ids, rows: Vectors, crcs: NDArray[np.uint32], prepared: NDArray[np.generic]) -> None:
+        self.table.append(ids, rows, crcs)
+        self.scan.append(prepared)
+
+    def _take_out(self, positions: Positions) -> None:
+        if len(positions):
+            with self.lock.writing():
+                self.table.remove(positions)
+                self.scan.remove(positions)
+
+    def _places(self, numbers: Ids) -> Positions:
+        with self.lock.reading():
+            return self._places_inside(numbers)
+
+    def _places_inside(self, numbers: Ids) -> Positions:
+        if (np.diff(numbers) > 0).all():
+            return self.table.find(numbers)
+        rising, inverse = np.unique(numbers, return_inverse=True)
+        return self.table.find(rising)[inverse]
+
+    def _ranked(self, allowed: IdSet | Ids | None, exhaustive: bool, search: Callable[[Ranking], _Found]) -> _Found:
+        """Search by the scan in use, or flat where every vector is to be compared."""
         while True:
-            hits = self._exact(probe, candidates)
-            if fetch >= eligible or float(scores[-1]) < hits[k - 1].score - ROUNDING:
-                return hits[:k]
-            fetch = min(4 * fetch, eligible)
-            (scores,), (candidates,) = self._candidates(probe[None, :], fetch, selector)
-
-    def _exact(self, probe: NDArray[np.float32], positions: NDArray[np.int64], limit: int | None = None) -> list[Hit]:
-        """Score rows in float64, by falling score and then rising id; keep the first `limit`."""
-        ids, rows, exact = self._ids[positions], self._rows(), probe.astype(np.float64)
-        scores = np.empty(len(positions), dtype=np.float64)
-        for start in range(0, len(positions), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
-            scores[block] = (rows[positions[block]].astype(np.float64) * exact).sum(axis=1)
-        np.clip(scores, -1.0, 1.0, out=scores)
-        order = np.lexsort((ids, -scores))[:limit]
-        return [
-            Hit(EmbeddingId(number), score)
-            for number, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True)
-        ]
+            with self.lock.reading():
+                if exhaustive:
+                    flat = FlatScan(self.table)
+                    scope = None if allowed is None else Scopes(self.table, flat).of(_ids_of(allowed))
+                    return search(Ranking(self.table, flat, _narrow(scope)))
+                scopes = self._scopes
+                scope = None if allowed is None else scopes.of(allowed)
+                if allowed is None or scope is not None:
+                    return search(Ranking(self.table, self.scan, _narrow(scope)))
+            assert isinstance(allowed, IdSet)
+            with self.lock.writing():  # rows came since the filter was prepared
+                scopes.extend(allowed)
 
 
-def _best(positions: NDArray[np.int64], scores: NDArray[np.float32], limit: int | None) -> NDArray[np.int64]:
-    """Drop candidates that cannot be among the first `limit`, however their scores and the last one's are rounded."""
-    if limit is None or len(positions) <= limit:
-        return positions
-    last = float(np.partition(scores, len(scores) - limit)[len(scores) - limit])
-    return positions[scores >= last - 2 * ROUNDING]
+def _ids_of(allowed: IdSet | Ids) -> Ids:
+    return allowed.ids if isinstance(allowed, IdSet) else allowed
 
 
-def _parameters(selector: Any) -> Any:
-    # Built for each call: a filter set on the index itself would leak into the searches of other threads.
-    return None if selector is None else _faiss.SearchParameters(sel=selector)
-
-
-def _bitmap(positions: NDArray[np.intp], count: int) -> Any:
-    chosen = np.zeros(count, dtype=bool)
-    chosen[positions] = True
-    return _faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-
-
-def _selector(positions: NDArray[np.intp], count: int) -> Any:
-    if len(positions) < SPARSE_SHARE * count:
-        return _faiss.IDSelectorArray(positions.astype(np.int64))
-    return _bitmap(positions, count)
+def _narrow(scope: Scope | None) -> Scope | None:
+    """Pass over a filter that leaves everything."""
+    return None if scope is None or scope.whole else scope

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.calibration import Calibration
+from indexer.index.exact import ROUNDING
 from indexer.index.rows import RowTable
 from indexer.index.scans import Positions, Proposals, Subset
-from indexer.index.snapshot_format import BLOCK_ROWS, Codes
+from indexer.index.snapshot_format import BLOCK_ROWS, Codes, MappedSnapshot
 from indexer.types import Vectors
 
 if sys.platform == "darwin":
@@ -24,9 +25,6 @@ if sys.platform == "darwin":
 
 # The types that faiss ships describe its C++ constructors, not the ones its Python layer puts in their place.
 _faiss: Any = faiss
-
-ROUNDING = 1e-5
-"""More than FAISS's float32 inner product of 192 terms can differ from the exact one (about 1e-6 for unit vectors)."""
 
 STRIPE_ROWS = 1 << 19
 """Rows of one stripe: what one thread scans at a time, and what growing may have to copy (24 MiB)."""
@@ -44,8 +42,6 @@ _SUBVECTOR = 2
 Measured on 1,000,000 clustered vectors of 192: 2 bits a component find the ten best of a known voice among the first
 100, where RaBitQ's 1 bit needs 5 times as many and its scan, for all its smaller codes, takes twice as long.
 """
-
-_MAX_TRAINING = 65_536
 
 _Made = TypeVar("_Made")
 
@@ -96,6 +92,7 @@ class FlatScan:
         mask = None if subset is None else subset.mask
         scores: list[NDArray[np.float32]] = []
         positions: list[Positions] = []
+        sizes: list[int] = []
         for first, rows in self._table.parts():
             step = len(rows) if rows.dtype == np.float32 else BLOCK_ROWS  # half precision is widened block by block
             for start in range(0, len(rows), max(step, 1)):
@@ -104,7 +101,8 @@ class FlatScan:
                 found, places = _knn(probes, some.astype(np.float32, copy=False), fetch, kept)
                 scores.append(found)
                 positions.append(np.where(places < 0, places, places + (first + start)))
-        return _merged(scores, positions, len(probes), fetch)
+                sizes.append(len(some) if kept is None else int(np.count_nonzero(kept)))
+        return _merged(scores, positions, sizes, fetch)
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""
@@ -329,19 +327,40 @@ class CompressedScan:
     def search(self, probes: Vectors, fetch: int, subset: Subset | None = None) -> Proposals:
         """Propose the best rows by their codes; see `Scan.search`."""
         if isinstance(subset, CompressedSubset):
-            return self._search(probes, fetch, [(subset.packed, subset.positions)])
+            return self._search(probes, fetch, [(subset.packed, subset.positions)], self.calibration.gain)
         stripes: list[tuple[PackedCodes, Positions | int]] = [(some.packed, some.first) for some in self._stripes]
         if subset is None:
-            return self._search(probes, fetch, stripes)
+            return self._search(probes, fetch, stripes, self.calibration.gain)
         assert isinstance(subset, MaskSubset)
-        found = self._search(probes, 2 * fetch, stripes)
+        found = self._search(probes, 2 * fetch, stripes, self.calibration.gain)
         positions = np.where(subset.holds(found.positions), found.positions, -1)
         return found._replace(positions=positions)
+
+    def raw_search(self, probes: Vectors, fetch: int) -> tuple[NDArray[np.float32], Positions]:
+        """Best (Q, F) scores of codes, not made estimates of cosines, and their positions."""
+        stripes: list[tuple[PackedCodes, Positions | int]] = [(some.packed, some.first) for some in self._stripes]
+        found = self._search(probes, fetch, stripes, gain=1.0)
+        return found.scores, found.positions
+
+    def raw_scores(self, probes: Vectors, positions: Positions) -> NDArray[np.float32]:
+        """Scores of the codes at (Q, m) positions, as a search would give them; NaN where a position is -1."""
+        wanted = np.unique(positions[positions >= 0])
+        scores = np.full(positions.shape, np.nan, dtype=np.float32)
+        if not len(wanted):
+            return scores
+        found, places = PackedCodes(self.quantizer, self.codes_at(wanted)).search(probes, len(wanted))
+        table = np.full(len(wanted), np.nan, dtype=np.float32)
+        for row, some in enumerate(positions):
+            table[places[row]] = found[row]
+            scores[row] = np.where(some < 0, np.nan, table[np.searchsorted(wanted, np.maximum(some, wanted[0]))])
+        return scores
 
     def close(self) -> None:
         """Do nothing: its threads are everybody's."""
 
-    def _search(self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]]) -> Proposals:
+    def _search(
+        self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]], gain: float
+    ) -> Proposals:
         total = sum(packed.count for packed, _ in parts)
         blocks = [probes[start : start + _PROBES_AT_ONCE] for start in range(0, len(probes), _PROBES_AT_ONCE)]
         # Each part proposes its share and some more; where the best lie together, the floor tells.
@@ -349,8 +368,9 @@ class CompressedScan:
         tasks = [(packed, block, share) for block in blocks for (packed, _), share in zip(parts, shares, strict=True)]
         found = iter(_in_parallel(lambda task: task[0].search(task[1], task[2]), tasks))
         by_block = [[next(found) for _ in parts] for _ in blocks]
-        gain = np.float32(self.calibration.gain)
-        scores = np.concatenate([np.concatenate([part[0] for part in block], axis=1) for block in by_block]) * gain
+        scores = np.concatenate(
+            [np.concatenate([part[0] for part in block], axis=1) for block in by_block]
+        ) * np.float32(gain)
         positions = np.concatenate(
             [
                 np.concatenate(
@@ -414,13 +434,12 @@ def _knn(
     return scores, places
 
 
-def _merged(scores: list[NDArray[np.float32]], positions: list[Positions], probes: int, fetch: int) -> Proposals:
-    """Put the finds of several parts together."""
-    floors = np.full(probes, -np.inf, dtype=np.float32)
-    for found, places in zip(scores, positions, strict=True):
-        if found.shape[1] == fetch:  # there may be more than were asked for; else all of the part are here
-            full = places[:, -1] >= 0
-            floors[full] = np.maximum(floors[full], found[full, -1])
+def _merged(scores: list[NDArray[np.float32]], positions: list[Positions], sizes: list[int], fetch: int) -> Proposals:
+    """Put the finds of several parts together, of which each had so many rows to propose."""
+    floors = np.full(len(scores[0]), -np.inf, dtype=np.float32)
+    for found, size in zip(scores, sizes, strict=True):
+        if size > fetch:
+            np.maximum(floors, found[:, -1], out=floors)
     return Proposals(np.concatenate(scores, axis=1), np.concatenate(positions, axis=1), floors)
 
 
@@ -441,6 +460,15 @@ def _in_parallel(work: Callable[[Any], _Made], tasks: Iterable[Any]) -> list[_Ma
 def _threads(_process: int) -> ThreadPoolExecutor:
     # Of the process, as a fork has none of its parent's threads. Each runs FAISS on its own core alone.
     return ThreadPoolExecutor(os.cpu_count(), "voxdex-scan", initializer=lambda: faiss.omp_set_num_threads(1))
+
+
+def restored(base: MappedSnapshot) -> CompressedScan | None:
+    """Make the scan of a snapshot's codes; None where it has none."""
+    if base.codes is None or base.codebook is None or base.calibration is None:
+        return None
+    scan = CompressedScan(Quantizer(base.codebook), Calibration.read(base.calibration))
+    scan.append(base.codes, mapped=True)
+    return scan
 
 
 def compressible(dim: int) -> bool:

@@ -39,6 +39,8 @@ class _Run:
 class RowView:
     """What a table held at one moment; it stays so while the table goes on changing."""
 
+    table: "RowTable"
+    """Whose it is; its positions are the same until it is replaced as a whole."""
     row_dtype: RowType
     base: MappedSnapshot | None
     tail_ids: Ids
@@ -46,6 +48,11 @@ class RowView:
     tail_rows: Rows
     order: Positions
     """(n,) positions of the rows that were there, by rising id."""
+
+    @property
+    def total(self) -> int:
+        """Positions, those of rows that went among them."""
+        return len(self.tail_ids) + (0 if self.base is None else len(self.base.ids))
 
     def blocks(self) -> Iterator[tuple[Positions, Ids, Crcs, Rows]]:
         """Yield (positions, ids, checksums as added, rows as kept), ids rising over all blocks."""
@@ -101,11 +108,6 @@ class RowTable:
         return self._alive.count
 
     @property
-    def tail_count(self) -> int:
-        """Positions behind the snapshot's."""
-        return self._ids.count
-
-    @property
     def alive(self) -> NDArray[np.bool_]:
         """(total,) whether the row at each position is there."""
         return self._alive.filled
@@ -155,9 +157,9 @@ class RowTable:
         """Ids at (m,) positions."""
         return _pick(None if self.base is None else self.base.ids, self._ids.filled, positions)
 
-    def ids_from(self, first: int) -> Ids:
-        """Ids of all positions from one that is not below the snapshot's count."""
-        return self._ids.filled[first - self._start :]
+    def crcs_at(self, positions: Positions) -> Crcs:
+        """Checksums at (m,) positions, of the vectors as they were added."""
+        return _pick(None if self.base is None else self.base.crcs, self._crcs.filled, positions)
 
     def gather(self, positions: Positions) -> Vectors:
         """Vectors at (m,) positions, in float32, each known to be as it was written.
@@ -172,6 +174,11 @@ class RowTable:
         if self._checked is not None:
             self._check(positions, rows)
         return rows.astype(np.float32, copy=False)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether all rows are known to be as they were written."""
+        return self._checked is None
 
     def trust(self) -> None:
         """Check single rows no more: the whole snapshot is known to be as it was written."""
@@ -188,7 +195,7 @@ class RowTable:
         order = np.concatenate([held, later + self._start])
         if self.base is not None and len(held) and len(later) and ids[later[0]] < self.base.ids[held[-1]]:
             order = order[np.argsort(self.ids_at(order), kind="stable")]  # two rising runs: merged in one pass
-        return RowView(self.row_dtype, self.base, ids, self._crcs.filled, self._rows.filled, order)
+        return RowView(self, self.row_dtype, self.base, ids, self._crcs.filled, self._rows.filled, order)
 
     def close(self) -> None:
         """Give files back; what was lent stays readable until it is dropped."""

@@ -1,0 +1,171 @@
+"""Exact scores for what a scan proposes, and as much proposing as they call for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.index.base import Hit
+from indexer.index.rows import RowTable
+from indexer.index.scans import Positions, Proposals, Scan
+from indexer.index.scopes import Scope
+from indexer.index.snapshot_format import Rows
+from indexer.types import EmbeddingId, Vectors
+
+ROUNDING = 1e-5
+"""More than a float32 inner product of 192 terms can differ from the exact one (about 1e-6 for unit vectors)."""
+
+SPARE = 8
+"""Rows fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
+
+_GROWTH = 4
+"""How many times as many rows a further pass fetches."""
+
+_BLOCK_ROWS = 4096
+"""Rows scored at a time: 3 MiB for vectors of 192 numbers, however many there are."""
+
+_BLOCK_SCANNED = 65_536
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one search asks for."""
+
+    k: int | None
+    """Most hits; None: all."""
+    threshold: float = -np.inf
+    candidates: int | None = None
+    """Rows that are scored exactly, no more and no less; None: as many as the scan's margin calls for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Searches of one index in one state; to be used while nothing of it changes."""
+
+    table: RowTable
+    scan: Scan
+    scope: Scope | None
+
+    def best(self, probes: Vectors, wanted: Wanted) -> list[list[Hit]]:
+        """Return the hits for each of (Q, D) probes, by falling score and then rising id."""
+        eligible = self.table.count if self.scope is None else len(self.scope.positions)
+        if not eligible or not len(probes):
+            return [[] for _ in probes]
+        if self.scope is not None and self.scope.subset is None:
+            positions = self.scope.positions
+            positions = positions[self.table.alive[positions]]
+            return [self._hits(probe, *self._all_of(probe, positions), wanted) for probe in probes]
+        fetch = self._first_fetch(wanted)
+        found = self._propose(probes, fetch)
+        return [self._settle(probe, _one(found, row), fetch, wanted) for row, probe in enumerate(probes)]
+
+    def _first_fetch(self, wanted: Wanted) -> int:
+        if wanted.candidates is not None:
+            return wanted.candidates
+        fetch = max(self.scan.candidates, SPARE + (0 if wanted.k is None else wanted.k))
+        # Rows that went are proposed too: as many more are fetched as their share calls for.
+        return min(fetch * self.table.total // max(self.table.count, 1), self.table.total)
+
+    def _propose(self, probes: Vectors, fetch: int) -> Proposals:
+        return self.scan.search(probes, fetch, None if self.scope is None else self.scope.subset)
+
+    def _settle(self, probe: NDArray[np.float32], found: Proposals, fetch: int, wanted: Wanted) -> list[Hit]:
+        """Score what may matter, fetching more while a row that was not proposed might."""
+        while True:
+            positions, estimates, floor = found.positions[0], found.scores[0], float(found.floors[0])
+            there = positions >= 0
+            there[there] = self.table.alive[positions[there]]
+            positions, estimates = positions[there], estimates[there]
+            if wanted.candidates is not None:
+                return self._hits(probe, *self._all_of(probe, positions), wanted)
+            scores, positions = self._needed(probe, estimates, positions, wanted)
+            cut = self._cut(scores, wanted)
+            if floor < cut - self.scan.margin or floor == -np.inf:
+                return self._hits(probe, scores, positions, wanted)
+            fetch *= _GROWTH
+            if 2 * fetch > self.table.total:
+                return self._hits(probe, *self._everything(probe, cut), wanted)
+            found = self._propose(probe[None, :], fetch)
+
+    def _needed(
+        self, probe: NDArray[np.float32], estimates: NDArray[np.float32], positions: Positions, wanted: Wanted
+    ) -> tuple[NDArray[np.float32], Positions]:
+        """Score the k that are estimated best, and then every other that may be better than the last of them."""
+        k = wanted.k
+        if k is None or len(positions) <= k:
+            return self._all_of(probe, positions[estimates >= wanted.threshold - self.scan.margin])
+        order = np.argpartition(-estimates, k - 1)
+        first, others = order[:k], order[k:]
+        scores = self._scores(probe, positions[first])
+        cut = max(float(scores.min()), wanted.threshold)
+        others = others[estimates[others] >= cut - self.scan.margin]
+        if not len(others):
+            return scores, positions[first]
+        chosen = np.concatenate([first, others])
+        return np.concatenate([scores, self._scores(probe, positions[others])]), positions[chosen]
+
+    def _cut(self, scores: NDArray[np.float32], wanted: Wanted) -> float:
+        """Score below which nothing matters any more."""
+        if wanted.k is None or len(scores) < wanted.k:
+            return wanted.threshold
+        return max(wanted.threshold, float(np.partition(scores, -wanted.k)[-wanted.k]) - ROUNDING)
+
+    def _all_of(self, probe: NDArray[np.float32], positions: Positions) -> tuple[NDArray[np.float32], Positions]:
+        return self._scores(probe, positions), positions
+
+    def _scores(self, probe: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
+        """Cosines but for rounding: (m,) positions -> (m,)."""
+        if len(positions) <= _BLOCK_ROWS:
+            scores: NDArray[np.float32] = self.table.gather(positions) @ probe
+            return scores
+        blocks = range(0, len(positions), _BLOCK_ROWS)
+        return np.concatenate([self.table.gather(positions[some : some + _BLOCK_ROWS]) @ probe for some in blocks])
+
+    def _everything(self, probe: NDArray[np.float32], cut: float) -> tuple[NDArray[np.float32], Positions]:
+        """Compare with every row; keep those that reach the cut but for rounding."""
+        scores: list[NDArray[np.float32]] = []
+        kept: list[Positions] = []
+        allowed = np.zeros(self.table.total, dtype=bool)
+        if self.scope is not None:
+            allowed[self.scope.positions] = True
+        for first, rows in self._blocks():
+            some = rows.astype(np.float32, copy=False) @ probe
+            good = (some >= cut - ROUNDING) & self.table.alive[first : first + len(rows)]
+            if self.scope is not None:
+                good &= allowed[first : first + len(rows)]
+            places = np.flatnonzero(good)
+            scores.append(some[places])
+            kept.append(places + first)
+        return np.concatenate(scores), np.concatenate(kept)
+
+    def _blocks(self) -> Iterator[tuple[int, Rows]]:
+        for first, rows in self.table.parts():
+            for start in range(0, len(rows), _BLOCK_SCANNED):
+                yield first + start, rows[start : start + _BLOCK_SCANNED]
+
+    def _hits(
+        self, probe: NDArray[np.float32], scores: NDArray[np.float32], positions: Positions, wanted: Wanted
+    ) -> list[Hit]:
+        """Score in float64 what may be among the hits, and order it; `scores` are right but for rounding."""
+        near = scores >= self._cut(scores, wanted) - ROUNDING
+        positions = positions[near]
+        exact, wide = np.empty(len(positions), dtype=np.float64), probe.astype(np.float64)
+        for start in range(0, len(positions), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
+            exact[block] = (self.table.gather(positions[block]).astype(np.float64) * wide).sum(axis=1)
+        np.clip(exact, -1.0, 1.0, out=exact)
+        ids = self.table.ids_at(positions)
+        order = np.lexsort((ids, -exact))[: wanted.k]
+        return [
+            Hit(EmbeddingId(number), score)
+            for number, score in zip(ids[order].tolist(), exact[order].tolist(), strict=True)
+            if score >= wanted.threshold
+        ]
+
+
+def _one(found: Proposals, row: int) -> Proposals:
+    """Return what was proposed for one of the probes."""
+    some = slice(row, row + 1)
+    return Proposals(found.scores[some], found.positions[some], found.floors[some])
