@@ -3,13 +3,17 @@
 import hashlib
 import re
 import secrets
+import time
 from dataclasses import dataclass
 
-from indexer.errors import CorruptSnapshot, IndexReplaced
+from indexer.errors import CorruptSnapshot, IndexReplaced, Unavailable
 from indexer.index.base import FeedMark
 from indexer.index.milvus_server import MilvusServer, connect
 from indexer.settings import MilvusSettings
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId
+
+GLANCE_S = 1.0
+"""How long it may take until a process notices that another one has replaced an index."""
 
 _NAME, _ENCODER, _SEQ, _DIGEST = "voxdex.collection", "voxdex.encoder", "voxdex.seq", "voxdex.digest"
 
@@ -50,6 +54,7 @@ class GalleryCollections:
         self.dim = dim
         digest = hashlib.sha256(encoder_id.encode()).hexdigest()[:12]
         self._alias = f"{_stem(settings, gallery_id)}{digest}"
+        self._place = (settings, self._alias)
 
     @property
     def server(self) -> MilvusServer:
@@ -66,6 +71,27 @@ class GalleryCollections:
         Unavailable
             If the server is out of reach.
         """
+        current = self._described()
+        _glances[self._place] = (time.monotonic(), current)
+        return current
+
+    def glance(self) -> Published | None:
+        """Return what `current` does, as of a second ago: open galleries ask several times a second.
+
+        A Milvus that is out of reach has not replaced anything since.
+        """
+        asked_at, seen = _glances.get(self._place, (-GLANCE_S, None))
+        if time.monotonic() - asked_at < GLANCE_S:
+            return seen
+        try:
+            return self.current()
+        except Unavailable:
+            if self._place not in _glances:
+                raise
+            _glances[self._place] = (time.monotonic(), seen)
+            return seen
+
+    def _described(self) -> Published | None:
         try:
             found = self.server.call("describe_collection", self._alias)
         except IndexReplaced:
@@ -128,12 +154,14 @@ class GalleryCollections:
                 # A newer one is being built, and will be published or replaced in its turn.
                 if other.name not in kept and other.generation <= collection.generation:
                     self.server.call("drop_collection", other.name)
+        _glances.pop(self._place, None)
         if not keep_previous:
             # A deleted row is left out of answers at once, and out of the files when they are written anew.
             self.server.call("compact", collection.name)
 
     def clear(self) -> None:
         """Drop all of them."""
+        _glances.pop(self._place, None)
         _drop(self.server, f"{self._alias}_")
 
     def _all(self) -> list[Collection]:
@@ -141,8 +169,21 @@ class GalleryCollections:
         return [Collection(name) for name in self.server.call("list_collections") if pattern.fullmatch(name)]
 
 
+_glances: dict[tuple[MilvusSettings, str], tuple[float, Published | None]] = {}
+"""What each alias was last seen to point at, and when; of this process."""
+
+
+def encoders_kept(settings: MilvusSettings, gallery_id: GalleryId) -> list[EncoderId]:
+    """List the encoders under which a gallery has collections."""
+    server, stem = connect(settings), _stem(settings, gallery_id)
+    names = [name for name in server.call("list_collections") if name.startswith(stem)]
+    found = (server.call("describe_collection", name)["properties"].get(_ENCODER) for name in names)
+    return sorted({EncoderId(encoder_id) for encoder_id in found if encoder_id})
+
+
 def drop_gallery(settings: MilvusSettings, gallery_id: GalleryId) -> None:
     """Drop the collections of a gallery, of every encoder."""
+    _glances.clear()
     _drop(connect(settings), _stem(settings, gallery_id))
 
 

@@ -1,13 +1,16 @@
 """An index whose vectors a Milvus server holds, for galleries that one machine cannot search."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import AlreadyExists, IndexReplaced, InvalidRequest, NotFound
+from indexer.errors import AlreadyExists, IndexReplaced, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Save, SearchParameters
 from indexer.index.milvus_collections import Collection, GalleryCollections
 from indexer.index.milvus_server import CHECKSUM, ID, VECTOR
@@ -50,17 +53,29 @@ class MilvusIndex:
     """One collection; every process that searches the gallery reads and writes the same one.
 
     Milvus chooses the candidates in float32 and returns their vectors; the scores, and their order, are computed from
-    these in float64, as in every other engine. Adding writes over what is there, so that processes which apply the same
-    change at the same time end with the same rows.
+    these in float64, as in every other engine. Adding a vector again, or taking one out that is gone, changes nothing:
+    processes which apply the same change at the same time end with the same rows.
+
+    Parameters
+    ----------
+    collections : GalleryCollections
+        Where the collection is.
+    collection : Collection
+        Which one.
+    kept : bool
+        Whether it is searched by everybody. One that is not, and never comes to be, is dropped when the index closes.
     """
 
     kind = "milvus"
 
-    def __init__(self, collections: GalleryCollections, collection: Collection) -> None:
+    def __init__(self, collections: GalleryCollections, collection: Collection, *, kept: bool) -> None:
         self._collections = collections
         self._collection = collection
+        self._kept = kept
         self._server = collections.server
         self._settings = collections.settings
+        # Of two threads of this process that add one id with different vectors, one must be refused.
+        self._adding = threading.Lock()
         self._expressions: WeakKeyDictionary[IdSet, list[str]] = WeakKeyDictionary()
 
     @property
@@ -81,7 +96,8 @@ class MilvusIndex:
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors with their ids; see `VectorIndex.add`.
 
-        Where the server fails half-way some are added; the feed, which adds what is not there, adds the rest.
+        An id that is inside with the same vector is passed over: another process was faster. Where the server fails
+        half-way some are added; the feed, which adds what is not there, adds the rest.
         """
         numbers = np.asarray(ids, dtype=np.int64)
         rows = require_unit_rows(vectors, self.dim)
@@ -90,21 +106,35 @@ class MilvusIndex:
         rising, times = np.unique(numbers, return_counts=True)
         if (times > 1).any():
             raise AlreadyExists(f"embedding id {rising[np.argmax(times > 1)]} is given twice")
-        inside = self.holds(rising)
-        if inside.any():
-            raise AlreadyExists(
-                f"embedding id {rising[inside][0]} is in the index already ({inside.sum()} of {len(rising)} are)"
-            )
-        checksums = checksums_of(rows).tolist()
-        for start in range(0, len(rows), WRITTEN_AT_ONCE):
+        checksums = checksums_of(rows)
+        with self._adding:
+            absent = self._absent(numbers, checksums)
+            self._write(numbers[absent], checksums[absent], rows[absent])
+
+    def _write(self, ids: Ids, checksums: Ids, vectors: Vectors) -> None:
+        for start in range(0, len(ids), WRITTEN_AT_ONCE):
             part = slice(start, start + WRITTEN_AT_ONCE)
-            some = zip(numbers[part].tolist(), checksums[part], rows[part], strict=True)
+            rows = zip(ids[part].tolist(), checksums[part].tolist(), vectors[part], strict=True)
             # Not an insert: Milvus would keep two rows of one id where two processes add it at once.
             self._server.call(
                 "upsert",
                 self._collection.name,
-                [{ID: number, CHECKSUM: checksum, VECTOR: row} for number, checksum, row in some],
+                [{ID: number, CHECKSUM: checksum, VECTOR: vector} for number, checksum, vector in rows],
             )
+
+    def _absent(self, ids: Ids, checksums: Ids) -> NDArray[np.bool_]:
+        """Tell which ids are not inside; refuse those that are, with another vector."""
+        there = {row[ID]: row[CHECKSUM] for row in self._rows_of(ids, CHECKSUM, MOST_ROWS)}
+        taken = [
+            number
+            for number, own in zip(ids.tolist(), checksums.tolist(), strict=True)
+            if there.get(number, own) != own
+        ]
+        if taken:
+            raise AlreadyExists(
+                f"embedding id {taken[0]} is in the index already ({len(taken)} of {len(ids)} are, with another vector)"
+            )
+        return np.array([number not in there for number in ids.tolist()], dtype=bool)
 
     def remove(self, ids: Ids) -> int:
         """Take out the vectors of these ids; return how many went."""
@@ -140,11 +170,7 @@ class MilvusIndex:
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Tell which of these ids are inside."""
         numbers = np.asarray(ids, dtype=np.int64)
-        found = [
-            row[ID]
-            for some in _parts(np.unique(numbers), MOST_ROWS)
-            for row in self._read("query", filter=_among(some), output_fields=[ID])
-        ]
+        found = [row[ID] for row in self._rows_of(np.unique(numbers), ID, MOST_ROWS)]
         return np.isin(numbers, np.array(found, dtype=np.int64))
 
     def ids(self) -> Ids:
@@ -184,10 +210,27 @@ class MilvusIndex:
 
     def begin_save(self, mark: FeedMark) -> Save:
         """Take note of how far the index has got; everything that it holds is kept already."""
-        return _Save(self._collections, self._collection, mark)
+        return _Save(self, mark)
+
+    def publish(self, mark: FeedMark, *, keep_previous: bool) -> int:
+        """Say up to which change the index is complete, let it be searched if it is new, and return its generation.
+
+        Raises
+        ------
+        IndexReplaced
+            If a newer one is searched already.
+        Unavailable
+            If the server is out of reach.
+        """
+        self._collections.publish(self._collection, mark, keep_previous=keep_previous)
+        self._kept = True
+        return self._collection.generation
 
     def close(self) -> None:
-        """Nothing of this index is open: the connection is the process's."""
+        """Drop a collection that nobody will ever search; the connection is the process's and stays."""
+        if not self._kept:
+            with suppress(Unavailable):
+                self._server.call("drop_collection", self._collection.name)
 
     def _read(self, method: str, **named: Any) -> Any:
         """Ask this collection; where another process has put a new one in its place and dropped it, ask that one."""
@@ -210,14 +253,16 @@ class MilvusIndex:
 
     def _vectors_of(self, rising: Ids) -> tuple[Ids, Vectors]:
         """Return those of these ids that are there, rising, with their vectors."""
-        rows = [
-            row
-            for some in _parts(rising, _VECTORS_AT_ONCE)
-            for row in self._read("query", filter=_among(some), output_fields=[ID, VECTOR])
-        ]
-        ids, vectors = self._arrays(rows)
+        ids, vectors = self._arrays(self._rows_of(rising, VECTOR, _VECTORS_AT_ONCE))
         order = np.argsort(ids)
         return ids[order], vectors[order]
+
+    def _rows_of(self, ids: Ids, field: str, at_once: int) -> list[dict[str, Any]]:
+        return [
+            row
+            for some in _parts(ids, at_once)
+            for row in self._read("query", filter=_among(some), output_fields=[ID, field])
+        ]
 
     def _arrays(self, rows: list[dict[str, Any]]) -> tuple[Ids, Vectors]:
         ids = np.array([row[ID] for row in rows], dtype=np.int64)
@@ -320,14 +365,13 @@ class MilvusIndex:
             yield self._vectors_of(some)
 
 
-class _Save(NamedTuple):
-    collections: GalleryCollections
-    collection: Collection
+@dataclass(frozen=True)
+class _Save:
+    index: MilvusIndex
     mark: FeedMark
 
     def write(self, *, keep_previous: bool = True) -> int:
-        self.collections.publish(self.collection, self.mark, keep_previous=keep_previous)
-        return self.collection.generation
+        return self.index.publish(self.mark, keep_previous=keep_previous)
 
 
 def _parts(ids: Ids, most: int) -> list[Ids]:

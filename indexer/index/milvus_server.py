@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from indexer.errors import IndexReplaced, InvalidRequest, Unavailable, one_line
+from indexer.errors import IndexReplaced, InvalidRequest, Unavailable
 from indexer.settings import MilvusSettings
 
 _NO_COLLECTION = 100
@@ -122,9 +122,10 @@ class MilvusServer:
         except grpc.RpcError as error:
             raise self._unavailable(what, error) from error
 
-    def _unavailable(self, what: str, error: BaseException) -> Unavailable:
+    def _unavailable(self, what: str, error: Exception) -> Unavailable:
+        reason = " ".join(str(getattr(error, "message", error)).split())[:_SHOWN]
         return Unavailable(
-            f"Milvus at {self.address} did not do `{what}` ({one_line(error)[:_SHOWN]}): look at its log and at "
+            f"Milvus at {self.address} did not do `{what}` ({reason or type(error).__name__}): look at its log and at "
             "VOXDEX_INDEX__MILVUS__*, then try again"
         )
 

@@ -25,15 +25,15 @@ class MilvusStore:
         if current is None:
             return None
         self._collections.ready(current)
-        return Kept(MilvusIndex(self._collections, current), current.mark)
+        return Kept(MilvusIndex(self._collections, current, kept=True), current.mark)
 
     def create(self) -> MilvusIndex:
         """Make an empty collection, which is searched once `begin_save(...).write()` of its index is done."""
-        return MilvusIndex(self._collections, self._collections.make())
+        return MilvusIndex(self._collections, self._collections.make(), kept=False)
 
     def generation(self) -> int:
         """Return the generation of the collection that is searched; 0 where there is none."""
-        current = self._collections.current()
+        current = self._collections.glance()
         return 0 if current is None else current.generation
 
     def marks(self) -> list[FeedMark]:
