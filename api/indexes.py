@@ -1,42 +1,57 @@
 """The index of each gallery, in step with the record."""
 
-from pathlib import Path
-
 from indexer.db.repositories import Galleries
+from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
-from indexer.index import feed
+from indexer.index import stores
 from indexer.index.base import VectorIndex
+from indexer.index.drift import CheckReport
+from indexer.index.gallery_index import GalleryIndex
+from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 
 
 class Indexes:
     """Opens, checks, rebuilds and erases the index of a gallery; files are below the home folder."""
 
-    def __init__(self, database: Database, home: Path) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._home = home
+        self._settings = settings
 
     def open(self, gallery: str) -> VectorIndex:
         """Load the index of a gallery and bring it into step with the record."""
-        return feed.open_index(self._database, self._home, *self._ids(gallery))
+        head = self._head(gallery)
+        return self._of(head).open(head.encoder_id)
 
-    def check(self, gallery: str) -> feed.CheckReport:
-        """Compare every id and vector of the index on disk with the record; heals nothing."""
-        return feed.check(self._database, self._home, *self._ids(gallery))
+    def check(self, gallery: str) -> CheckReport:
+        """Compare every id and vector of the index that is kept with the record; heals nothing."""
+        head = self._head(gallery)
+        return self._of(head).check(head.encoder_id)
 
     def rebuild(self, gallery: str) -> VectorIndex:
-        """Build the index anew from the record."""
-        return feed.rebuild(self._database, self._home, *self._ids(gallery))
+        """Build the index anew from the record, beside the one that answers, and put it in its place."""
+        head = self._head(gallery)
+        return self._of(head).rebuild(head.encoder_id)
+
+    def prepare(self, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
+        """Make and keep the index of an encoder that a gallery is about to be searched under."""
+        GalleryIndex.of(self._database, self._settings, gallery_id).open(encoder_id).close()
+
+    def drop_encoder(self, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
+        """Remove what is kept of a gallery's index under an encoder whose vectors were erased."""
+        GalleryIndex.of(self._database, self._settings, gallery_id).drop(encoder_id)
 
     def scrub(self, gallery_id: GalleryId) -> None:
         """Leave no copy of a vector whose row is gone in any file of the gallery's index."""
-        feed.scrub(self._database, self._home, gallery_id)
+        GalleryIndex.of(self._database, self._settings, gallery_id).scrub()
 
     def drop(self, gallery_id: GalleryId) -> None:
         """Remove every index file of a gallery that is gone."""
-        feed.drop(self._home, gallery_id)
+        stores.drop_gallery(self._settings, gallery_id)
 
-    def _ids(self, gallery: str) -> tuple[GalleryId, EncoderId]:
+    def _head(self, gallery: str) -> GalleryHead:
         with self._database.read_scope() as session:
-            row = Galleries(session).by_name(gallery)
-            return GalleryId(row.id), row.encoder_id
+            return Galleries(session).head(gallery)
+
+    def _of(self, head: GalleryHead) -> GalleryIndex:
+        return GalleryIndex(self._database, self._settings, head.id, head.engine)

@@ -103,6 +103,11 @@ class Scrape:
         lag = GaugeMetricFamily(
             "voxdex_index_lag_seconds", "Age of the oldest change that is not in the index", labels=["gallery_id"]
         )
+        drifted = GaugeMetricFamily(
+            "voxdex_index_drifted_vectors",
+            "Vectors that the last sampled comparison with the record found wrong, and that were repaired",
+            labels=["gallery_id"],
+        )
         try:
             lags = self._runtime.live.lag()
         except VoxdexError:  # The record is away: the other metrics say so, and must be had.
@@ -110,5 +115,7 @@ class Scrape:
         for one in lags:
             vectors.add_metric([str(one.gallery_id)], one.vectors)
             lag.add_metric([str(one.gallery_id)], one.lag_s)
+            drifted.add_metric([str(one.gallery_id)], one.drifted)
         yield vectors
         yield lag
+        yield drifted

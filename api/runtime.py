@@ -54,7 +54,7 @@ class Runtime:
             _LOOKERS, most=settings.api.max_watchers, what="watchers", retry_after_s=30
         )
         self.examiner = Examiner(self)
-        self.chores = index_chores(lambda: self.database, settings.home)
+        self.chores = index_chores(lambda: self.database, settings)
         self.stopping = threading.Event()
         """Set when the process is asked to stop, so that streams without end end."""
 

@@ -185,6 +185,12 @@ SEARCH_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
     registry=REGISTRY,
 )
+INDEX_COMPARED = Counter(
+    "voxdex_index_compared_vectors", "Vectors of open indexes that were compared with the record", registry=REGISTRY
+)
+INDEX_DRIFT = Counter(
+    "voxdex_index_drifted", "Vectors that were found to differ from the record, and were repaired", registry=REGISTRY
+)
 DECISIONS = Counter(
     "voxdex_decisions",
     "Answers by kind (identify, verify, compare, search) and outcome",

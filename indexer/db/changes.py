@@ -139,6 +139,13 @@ class Changes:
         found = self._changes(IndexChange.gallery_id == gallery_id, IndexChange.seq == seq)
         return found[0].digest if found else None
 
+    def last_removal(self, gallery_id: GalleryId, encoder_id: EncoderId) -> int:
+        """Return the number of the newest change that took vectors of an encoder out; 0 where none is known."""
+        query = select(func.max(IndexChange.seq)).where(
+            IndexChange.gallery_id == gallery_id, IndexChange.encoder_id == encoder_id, IndexChange.removed.is_(True)
+        )
+        return self._session.scalar(query) or 0
+
     def _changes(self, *which: ColumnElement[bool], limit: int | None = None) -> list[VectorChange]:
         query = select(
             IndexChange.seq,

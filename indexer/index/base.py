@@ -238,7 +238,7 @@ class IndexStore(Protocol):
         ...
 
     def generation(self) -> int:
-        """Number of the newest that is kept, without opening it; 0 where nothing is.
+        """Return the number of the newest that is kept, without opening it; 0 where nothing is.
 
         Every write gives a higher one, but to an index that all processes share, where only a replacement does: an
         open index whose store has another generation than it wrote or loaded has been replaced.

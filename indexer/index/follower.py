@@ -1,12 +1,14 @@
 """Keep open indexes in step with the record while other processes write, and keep their files tidy.
 
-One thread asks the record a few times a second how far each gallery has got, and hands what is new to others, so that
-no gallery waits for the long work of another (a comparison with the whole record, loading who is enrolled, deleting
-files). One more writes files, soon after a deletion, because an erased voice must not stay in them, and now and then
-after additions, so that the next start is quick.
+One thread asks the record how far each gallery has got, when Postgres tells of a commit and a few times a second in any
+case, and hands what is new to others, so that no gallery waits for the long work of another (a comparison with the
+whole record, loading who is enrolled, deleting files). One more has files written, soon after a deletion, because an
+erased voice must not stay in them, and now and then after additions, so that the next start is quick; and it has some
+vectors of each index compared with the record every few minutes.
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,102 +21,28 @@ from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.errors import VoxdexError
-from indexer.index.base import VectorIndex
-from indexer.index.feed import Adjustment, IndexFeed
+from indexer.index.notifications import ChangeListener
 from indexer.types import GalleryId
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""How often the record is asked for changes."""
+"""How often the record is asked for changes, whether or not Postgres told of any."""
 
-ERASURE_DELAY_S = 1.0
-"""How long deletions are collected before the files are written without them."""
-
-SAVE_INTERVAL_S = 60.0
-"""Shortest time between two snapshots that are written because of additions."""
-
-SAVE_SHARE = 0.1
-"""Share of the vectors that must be new before a snapshot is worth writing."""
-
-SAVE_AT_LEAST = 1000
-"""Vectors that must be new before a snapshot is worth writing; fewer are read from the record in no time."""
-
-_WRITING_SHARE = 0.2
-"""Most of the time that rewriting the files of an index takes, when deletions never end."""
+CHECK_S = 600.0
+"""How often some vectors of an open index are compared with the record."""
 
 _WORKERS = 8
 """Galleries that come into step at the same time."""
+
+_WRITERS = 4
+"""Galleries whose files are written, or which are compared with the record, at the same time."""
 
 _LONGEST_PAUSE_S = 30.0
 """What fails again and again is tried as rarely as this: it may compare a whole gallery each time."""
 
 _REPEAT_S = 60.0
 """The same trouble of the same gallery is logged as often as this."""
-
-
-class FollowedIndex:
-    """An open index of one gallery, and what of it is not in its files yet."""
-
-    def __init__(self, feed: IndexFeed, gallery_id: GalleryId) -> None:
-        self.gallery_id = gallery_id
-        self.index: VectorIndex = feed.open()
-        self._feed = feed
-        self._guard = threading.Lock()
-        self._erased_at: float | None = None
-        self._unsaved = 0
-        self._saved_at = time.monotonic()
-        self._write_s = 0.0
-
-    @property
-    def position(self) -> int:
-        """Number of the last change that is applied."""
-        return self._feed.position
-
-    def follow(self) -> None:
-        """Apply what was committed until now; see `IndexFeed.follow`."""
-        self._feed.follow(self.index, self._note)
-
-    def _note(self, adjustment: Adjustment) -> None:
-        with self._guard:
-            self._unsaved += adjustment.added + adjustment.removed + adjustment.replaced
-            if (adjustment.removed or adjustment.replaced) and self._erased_at is None:
-                self._erased_at = time.monotonic()
-
-    def keep(self, *, closing: bool = False) -> None:
-        """Write the files if it is time to.
-
-        Raises
-        ------
-        Unavailable
-            If a file cannot be written, or SQLite's log not be emptied; the next call tries again.
-        """
-        now = time.monotonic()
-        with self._guard:
-            erased_at, unsaved = self._erased_at, self._unsaved
-            pause = max(ERASURE_DELAY_S, self._write_s / _WRITING_SHARE)
-            erase = erased_at is not None and (
-                closing or (now - erased_at >= ERASURE_DELAY_S and now - self._saved_at >= pause)
-            )
-            enough = unsaved >= max(SAVE_AT_LEAST, SAVE_SHARE * self.index.count)
-            save = (closing and unsaved > 0) or (enough and now - self._saved_at >= SAVE_INTERVAL_S)
-            if not (erase or save):
-                return
-            # Taken back before the work: what comes in meanwhile counts for the next time.
-            self._erased_at, self._unsaved = None, 0
-        try:
-            if erase:
-                self._feed.erase_files(self.index)
-            else:
-                self._feed.save_copy(self.index)
-        except BaseException:
-            with self._guard:
-                self._erased_at = erased_at if self._erased_at is None else self._erased_at
-                self._unsaved += unsaved
-            raise
-        finally:
-            self._saved_at = time.monotonic()
-            self._write_s = self._saved_at - now
 
 
 class Follower(Protocol):
@@ -138,8 +66,16 @@ class Follower(Protocol):
         """Load again what else of the record is kept in memory."""
         ...
 
+    def untidy(self) -> bool:
+        """Tell at once whether there may be files to write, or newer ones to change over to."""
+        ...
+
     def keep(self) -> None:
-        """Write the files if it is time to."""
+        """Write the files if it is time to, or change over to newer ones."""
+        ...
+
+    def check(self) -> None:
+        """Compare some vectors with the record, and repair what differs."""
         ...
 
     def forsake(self) -> None:
@@ -165,20 +101,28 @@ class FeedWatch:
         The record.
     poll_s : float
         Seconds between two looks at it.
+    check_s : float
+        Seconds between two comparisons of an index with it.
     """
 
-    def __init__(self, database: Database, *, poll_s: float = POLL_S) -> None:
+    def __init__(self, database: Database, *, poll_s: float = POLL_S, check_s: float = CHECK_S) -> None:
         self._database = database
         self._poll_s = poll_s
+        self._check_s = check_s
+        self._check_at: dict[GalleryId, float] = {}
+        self._heard = threading.Event()
+        postgres = database.engine.dialect.name == "postgresql"
+        self._listener = ChangeListener(database.engine, self._heard) if postgres else None
         self._guard = threading.Lock()
         self._followers: dict[GalleryId, Follower] = {}
         self._stop = threading.Event()
         self._busy: set[tuple[str, GalleryId]] = set()
         self._trouble: dict[tuple[str, GalleryId | None], _Trouble] = {}
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="index-follower")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="index-writer")
         self._threads = [
-            threading.Thread(target=self._every, args=(work,), name=name, daemon=True)
-            for name, work in (("index-watch", self.poll), ("index-keeper", self._keep))
+            threading.Thread(target=self._watch, name="index-watch", daemon=True),
+            threading.Thread(target=self._tidy, name="index-keeper", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -208,33 +152,49 @@ class FeedWatch:
     def close(self) -> None:
         """End the threads; what they are doing is finished first."""
         self._stop.set()
+        self._heard.set()
         for thread in self._threads:
             thread.join()
+        if self._listener is not None:
+            self._listener.close()
         self._workers.shutdown(cancel_futures=True)
+        self._writers.shutdown(cancel_futures=True)
 
-    def _every(self, work: Callable[[], None]) -> None:
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self._heard.wait(self._poll_s)
+            self._heard.clear()  # before the look: what is told of from here on is looked for again
+            if not self._stop.is_set():
+                self._guarded(None, "look at the record", self.poll)
+
+    def _tidy(self) -> None:
         while not self._stop.wait(self._poll_s):
-            self._guarded(None, "look at the record", work)
+            for follower in self._all():
+                self._guarded(follower.gallery_id, "look at the files", partial(self._tidy_one, follower))
 
-    def _keep(self) -> None:
-        for follower in self._all():
-            with self._guard:
-                pauses = self._pauses(("write the files", follower.gallery_id))
-            if not pauses:
-                self._guarded(follower.gallery_id, "write the files", follower.keep)
+    def _tidy_one(self, follower: Follower) -> None:
+        if follower.untidy():
+            self._start(follower, "write the files", follower.keep, self._writers)
+        now = time.monotonic()
+        # The first look comes at a moment of its own, so that many galleries are not compared all at once.
+        if now >= self._check_at.setdefault(follower.gallery_id, now + random.uniform(0, self._check_s)):
+            self._check_at[follower.gallery_id] = now + self._check_s
+            self._start(follower, "compare the index with the record", follower.check, self._writers)
 
     def _all(self) -> Sequence[Follower]:
         with self._guard:
             return list(self._followers.values())
 
-    def _start(self, follower: Follower, what: str, work: Callable[[], None]) -> None:
+    def _start(
+        self, follower: Follower, what: str, work: Callable[[], None], pool: ThreadPoolExecutor | None = None
+    ) -> None:
         """Have something done, unless it is being done."""
         key = (what, follower.gallery_id)
         with self._guard:
             if key in self._busy or self._pauses(key):
                 return
             self._busy.add(key)
-        self._workers.submit(self._finish, key, work)
+        (pool or self._workers).submit(self._finish, key, work)
 
     def _finish(self, key: tuple[str, GalleryId], work: Callable[[], None]) -> None:
         try:
@@ -249,6 +209,7 @@ class FeedWatch:
         with self._guard:
             if self._followers.get(follower.gallery_id) is follower:
                 del self._followers[follower.gallery_id]
+            self._check_at.pop(follower.gallery_id, None)
             for key in [key for key in self._trouble if key[1] == follower.gallery_id]:
                 del self._trouble[key]
 

@@ -1,17 +1,17 @@
 """Index files of galleries that were deleted while nobody on this machine could hear of it."""
 
 import logging
-from pathlib import Path
 
 from indexer.db.repositories import Galleries
 from indexer.db.session import Database
-from indexer.index import feed
+from indexer.index import stores
+from indexer.settings import Settings
 from indexer.types import GalleryId
 
 logger = logging.getLogger(__name__)
 
 
-def drop_orphans(database: Database, home: Path) -> int:
+def drop_orphans(database: Database, settings: Settings) -> int:
     """Delete the index files of galleries that the record made once and does not have any more; return of how many.
 
     A number that the record never gave out names a gallery of another record, or of this one before it was lost:
@@ -23,7 +23,7 @@ def drop_orphans(database: Database, home: Path) -> int:
         If the record is out of reach, or files cannot be deleted.
     """
     # Listed before the record is read: the files of a gallery that is made meanwhile are not among these.
-    listed = [GalleryId(int(path.name)) for path in (home / "index").glob("*") if path.name.isdecimal()]
+    listed = [GalleryId(int(path.name)) for path in (settings.home / "index").glob("*") if path.name.isdecimal()]
     if not listed:
         return 0
     with database.read_scope() as session:
@@ -32,6 +32,6 @@ def drop_orphans(database: Database, home: Path) -> int:
         known = galleries.heads(listed)
     gone = sorted(number for number in listed if number <= last and number not in known)
     for number in gone:
-        feed.drop(home, number)
+        stores.drop_gallery(settings, number)
         logger.info("gallery %d was deleted elsewhere: its index files are gone now", number)
     return len(gone)

@@ -1,6 +1,7 @@
 """One index in front of another, which can be changed for a newer one while it is searched."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,35 +22,51 @@ class _Behind:
     replaced: bool = False
 
 
-class ReplaceableIndex:
-    """Answers as the index behind it does; see `VectorIndex`.
-
-    When that is replaced, calls under way finish with the one they began with, and nobody waits.
-    """
+class _Place:
+    """Where the index is that answers now."""
 
     def __init__(self, index: VectorIndex) -> None:
-        self._behind = _Behind(index)
-        self._guard = threading.Lock()
+        self.behind = _Behind(index)
+        self.guard = threading.Lock()
 
-    def replace(self, index: VectorIndex) -> None:
-        """Answer from another index of the same encoder from now on; the one before is closed when it is left."""
-        with self._guard:
-            before, self._behind = self._behind, _Behind(index)
+    def put(self, behind: _Behind) -> None:
+        with self.guard:
+            before, self.behind = self.behind, behind
             before.replaced = True
             idle = before.users == 0
         if idle:
             before.index.close()
 
+    def close(self) -> None:
+        self.put(self.behind)
+
+
+class ReplaceableIndex:
+    """Answers as the index behind it does; see `VectorIndex`.
+
+    When that is replaced, calls under way finish with the one they began with, and nobody waits. It is closed with the
+    last one that refers to this, for a request may still hold it when its gallery is left.
+    """
+
+    def __init__(self, index: VectorIndex) -> None:
+        self._place = _Place(index)
+        weakref.finalize(self, self._place.close)
+
+    def replace(self, index: VectorIndex) -> None:
+        """Answer from another index of the same encoder from now on; the one before is closed when it is left."""
+        self._place.put(_Behind(index))
+
     @contextmanager
     def lent(self) -> Iterator[VectorIndex]:
         """Lend the index behind, which stays open until the block ends."""
-        with self._guard:
-            behind = self._behind
+        place = self._place
+        with place.guard:
+            behind = place.behind
             behind.users += 1
         try:
             yield behind.index
         finally:
-            with self._guard:
+            with place.guard:
                 behind.users -= 1
                 last = behind.replaced and behind.users == 0
             if last:
@@ -128,6 +145,5 @@ class ReplaceableIndex:
             return index.begin_save(mark)
 
     def close(self) -> None:
-        """Close the index behind."""
-        with self.lent() as index:
-            index.close()
+        """Close the index behind, once calls under way are finished."""
+        self._place.close()

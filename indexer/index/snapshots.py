@@ -158,8 +158,10 @@ class SnapshotStore:
         """List (generation, manifest path) of every snapshot, newest first."""
         try:
             found = [(_NAME.fullmatch(path.name), path) for path in list(self._folder.iterdir())]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise Unavailable(f"cannot read the index in {self._folder}: {error.strerror}") from error
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     @contextmanager

@@ -1,0 +1,216 @@
+"""An index that stays open: in step with the record, kept on disk, compared now and then, changed for a newer one."""
+
+import logging
+import threading
+import time
+
+from indexer.errors import Unavailable
+from indexer.index.feed import Adjustment, IndexFeed, Opened
+from indexer.index.gallery_index import SAVE_AT_LEAST, SAVE_SHARE, GalleryIndex, is_worth_saving
+from indexer.index.replaceable import ReplaceableIndex
+from indexer.observability import INDEX_COMPARED, INDEX_DRIFT
+from indexer.types import EncoderId
+
+logger = logging.getLogger(__name__)
+
+ERASURE_DELAY_S = 1.0
+"""How long deletions are collected before the files are written without them."""
+
+SAVE_INTERVAL_S = 60.0
+"""Shortest time between two snapshots that are written because of additions."""
+
+_WRITING_SHARE = 0.2
+"""Most of the time that rewriting the files of an index takes, when deletions never end."""
+
+
+class FollowedIndex:
+    """An open index of one gallery, and what of it is not in its files yet.
+
+    Of the processes that have it open one is its keeper, and writes; see `Keeper`. When something was written by
+    another process (its keeper, or `voxdex index rebuild`), this one changes over to that: so a voice that was erased
+    leaves the files it maps as well.
+    """
+
+    def __init__(self, kept: GalleryIndex, encoder_id: EncoderId) -> None:
+        self.gallery_id = kept.gallery_id
+        self._kept = kept
+        self._encoder_id = encoder_id
+        self._keeper = kept.keeper(encoder_id)
+        # Held while what is behind `index` changes, or is changed for another.
+        self._following = threading.Lock()
+        self._guard = threading.Lock()
+        self._erased_at: float | None = None
+        self._unsaved = 0
+        self._saved_at = time.monotonic()
+        self._write_s = 0.0
+        self._drifted = 0
+        self._feed = kept.feed(encoder_id)
+        opened = self._feed.open()
+        self._generation = opened.generation
+        self._take_note_of(opened)
+        self.index = ReplaceableIndex(opened.index)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be the keeper from the start if nobody is, so that commands leave the files to whoever runs on."""
+        try:
+            if self._keeper.elected():
+                self._keep(urgent=True)
+        except Unavailable as error:
+            logger.warning("gallery %d: the index answers and was not saved: %s", self.gallery_id, error.code)
+
+    @property
+    def position(self) -> int:
+        """Number of the last change that is applied."""
+        return self._feed.position
+
+    @property
+    def drifted(self) -> int:
+        """Vectors that the last look found to differ from the record; they were repaired then."""
+        return self._drifted
+
+    def follow(self) -> None:
+        """Apply what was committed until now; see `IndexFeed.follow`."""
+        with self._following, self.index.lent() as index:
+            self._feed.follow(index, self._note)
+
+    def _note(self, adjustment: Adjustment) -> None:
+        with self._guard:
+            self._unsaved += adjustment.added + adjustment.removed + adjustment.replaced
+            if (adjustment.removed or adjustment.replaced) and self._erased_at is None:
+                self._erased_at = time.monotonic()
+
+    def _take_note_of(self, opened: Opened) -> None:
+        """Count from here on what is not in the files, which an index was just loaded from."""
+        with self._guard:
+            self._unsaved, self._erased_at = 0, None
+        self._note(opened.adjustment)
+        if opened.problem is not None:  # a damaged file is of no further use
+            self._note(Adjustment(replaced=1))
+
+    def untidy(self) -> bool:
+        """Tell at once whether there may be something to do for `keep`."""
+        return self._is_replaced() or self._due(urgent=False) is not None
+
+    def _is_replaced(self) -> bool:
+        kept = self._kept.generation(self._encoder_id)
+        return kept not in {0, self._generation}
+
+    def _due(self, *, urgent: bool) -> str | None:
+        """Say why the files are to be written now, if they are."""
+        now = time.monotonic()
+        with self._guard:
+            pause = max(ERASURE_DELAY_S, self._write_s / _WRITING_SHARE)
+            erased_at = self._erased_at
+            if erased_at is not None and (
+                urgent or (now - erased_at >= ERASURE_DELAY_S and now - self._saved_at >= pause)
+            ):
+                return "erasure"
+            enough = self._unsaved >= max(SAVE_AT_LEAST, SAVE_SHARE * self.index.count)
+            worth = urgent and is_worth_saving(self._unsaved, self.index.count)
+            if worth or (enough and now - self._saved_at >= SAVE_INTERVAL_S):
+                return "addition"
+        return None
+
+    def keep(self, *, closing: bool = False) -> None:
+        """Change over to what another process wrote, or write the files if it is time and this is their keeper.
+
+        Raises
+        ------
+        Unavailable
+            If a file cannot be written, or SQLite's log not be emptied; the next call tries again.
+        """
+        if self._is_replaced():
+            self._change_over()
+        self._keep(urgent=closing)
+
+    def _keep(self, *, urgent: bool) -> None:
+        reason = self._due(urgent=urgent)
+        if reason is None or not self._keeper.elected():
+            return
+        with self._guard:
+            # Taken back before the work: what comes in meanwhile counts for the next time.
+            erased_at, unsaved = self._erased_at, self._unsaved
+            self._erased_at, self._unsaved = None, 0
+        started = time.monotonic()
+        try:
+            self._write(keep_previous=reason != "erasure")
+            if reason == "erasure":
+                self._kept.scrub(besides=self._encoder_id, wait=False)
+        except BaseException:
+            with self._guard:
+                self._erased_at = erased_at if self._erased_at is None else self._erased_at
+                self._unsaved += unsaved
+            raise
+        finally:
+            self._saved_at = time.monotonic()
+            self._write_s = self._saved_at - started
+
+    def _write(self, *, keep_previous: bool) -> None:
+        expected = self._generation + 1
+        with self.index.lent() as index:
+            self._generation = self._feed.save(index, keep_previous=keep_previous)
+            if self._generation > expected > 1:
+                # Somebody had the index made anew meanwhile, and what was just written has taken its place.
+                logger.warning("gallery %d: a rebuilt index came while this one was written", self.gallery_id)
+                self._feed.compare(index, self._note, deep=True)
+
+    def _change_over(self) -> None:
+        """Open what is kept now, beside the index that answers, and put it in its place."""
+        feed = self._kept.feed(self._encoder_id)
+        opened = feed.open()
+        self._put_in_place(feed, opened)
+        logger.info("gallery %d: changed over to generation %d of its index", self.gallery_id, opened.generation)
+
+    def _put_in_place(self, feed: IndexFeed, opened: Opened) -> None:
+        """Answer from another index, in step with the record like the one before."""
+        later: list[Adjustment] = []
+        try:
+            with self._following:
+                feed.follow(opened.index, later.append)
+                self._feed, self._generation = feed, opened.generation
+                self.index.replace(opened.index)
+                self._take_note_of(opened)
+                for adjustment in later:
+                    self._note(adjustment)
+        except BaseException:
+            opened.index.close()
+            raise
+
+    def check(self) -> None:
+        """Compare some vectors with the record, and repair the index if one differs."""
+        with self._following, self.index.lent() as index:
+            sample = self._feed.sample(index, self._note)
+        INDEX_COMPARED.inc(sample.compared)
+        self._drifted = len(sample.drifted)
+        if sample.drifted:
+            INDEX_DRIFT.inc(len(sample.drifted))
+            logger.error(
+                "gallery %d: of %d vectors that were compared %d differ from the record (first: embedding %d); "
+                "repairing the index",
+                self.gallery_id,
+                sample.compared,
+                len(sample.drifted),
+                sample.drifted[0],
+            )
+            self.repair()
+
+    def repair(self) -> None:
+        """Make the index equal to the record, whatever is wrong with it; it answers meanwhile."""
+        try:
+            with self._following, self.index.lent() as index:
+                self._feed.compare(index, self._note, deep=True)
+        except Unavailable as error:
+            logger.warning("gallery %d: the index is built anew: %s", self.gallery_id, error.code, exc_info=error)
+            feed = self._kept.feed(self._encoder_id)
+            self._put_in_place(feed, feed.build())
+            self._note(Adjustment(replaced=1))
+
+    def resign(self) -> None:
+        """Leave the files to another keeper."""
+        self._keeper.resign()
+
+    def close(self) -> None:
+        """Close the index, and leave its files to another keeper."""
+        self.index.close()
+        self.resign()

@@ -1,0 +1,161 @@
+"""The indexes of one gallery, one for each encoder: opened, checked, built anew and kept free of what was erased."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from indexer.db.changes import Changes
+from indexer.db.repositories import Galleries
+from indexer.db.session import Database
+from indexer.errors import Unavailable
+from indexer.index import stores
+from indexer.index.base import VectorIndex
+from indexer.index.drift import CheckReport
+from indexer.index.feed import IndexFeed
+from indexer.index.keeper import Keeper
+from indexer.index.snapshots import encoders_indexed, index_folder
+from indexer.settings import Settings
+from indexer.types import EncoderId, GalleryId
+
+logger = logging.getLogger(__name__)
+
+SMALL = 50_000
+"""Vectors up to which an index is saved whatever little is new: 40 MB."""
+
+SAVE_SHARE = 0.1
+"""Share of a larger index that must be new before it is worth saving."""
+
+SAVE_AT_LEAST = 1000
+"""Vectors that must be new before a process that runs on saves; fewer are read from the record in no time."""
+
+KEEPER_WAIT_S = 60.0
+"""Longest wait for another process to take an erased voice out of the files that it keeps."""
+
+_ASK_S = 0.1
+
+
+def is_worth_saving(unsaved: int, count: int) -> bool:
+    """Tell whether a process that begins or ends should save an index of so many vectors, so many of them new."""
+    return unsaved > 0 and (count <= SMALL or unsaved >= SAVE_SHARE * count)
+
+
+@dataclass(frozen=True)
+class GalleryIndex:
+    """Where the indexes of one gallery are kept."""
+
+    database: Database
+    settings: Settings
+    gallery_id: GalleryId
+    engine: str | None = None
+    """What the gallery was migrated to; None: the setting's engine."""
+
+    @classmethod
+    def of(cls, database: Database, settings: Settings, gallery_id: GalleryId) -> "GalleryIndex":
+        """Look up the gallery's engine; one that is gone has none of its own."""
+        with database.read_scope() as session:
+            head = Galleries(session).heads([gallery_id]).get(gallery_id)
+        return cls(database, settings, gallery_id, None if head is None else head.engine)
+
+    def feed(self, encoder_id: EncoderId) -> IndexFeed:
+        """Make a way from the record to the index of an encoder."""
+        store = stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine)
+        return IndexFeed(self.database, store, self.gallery_id, encoder_id)
+
+    def generation(self, encoder_id: EncoderId) -> int:
+        """Return the number of the newest index that is kept, without opening it."""
+        return stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine).generation()
+
+    def keeper(self, encoder_id: EncoderId) -> Keeper:
+        """Make a candidate for writing the files of an encoder."""
+        return Keeper(index_folder(self.settings.home, self.gallery_id, encoder_id))
+
+    def open(self, encoder_id: EncoderId) -> VectorIndex:
+        """Return the index, in step with the record at this moment; see `IndexFeed.open`.
+
+        What was changed is saved, if that is worth while and no other process keeps the files. If it fails the index
+        still answers, and the next start repeats the work.
+        """
+        feed = self.feed(encoder_id)
+        opened = feed.open()
+        change = opened.adjustment
+        erased = bool(change.removed or change.replaced)
+        if erased or opened.problem is not None or is_worth_saving(change.added, opened.index.count):
+            keeper = self.keeper(encoder_id)
+            try:
+                if keeper.elected():
+                    # What had to go from the index must go from its files, and a damaged one is of no further use.
+                    feed.save(opened.index, keep_previous=opened.problem is None and not erased)
+            except Unavailable as error:
+                logger.warning("gallery %d: the index answers and was not saved: %s", self.gallery_id, error.code)
+            finally:
+                keeper.resign()
+        return opened.index
+
+    def check(self, encoder_id: EncoderId) -> CheckReport:
+        """Compare what is kept with the record; see `IndexFeed.check_kept`."""
+        return self.feed(encoder_id).check_kept()
+
+    def rebuild(self, encoder_id: EncoderId) -> VectorIndex:
+        """Build the index from the record alone and keep it; processes that search change over to it by themselves.
+
+        Raises
+        ------
+        Unavailable
+            If the files cannot be written.
+        """
+        feed = self.feed(encoder_id)
+        opened = feed.build()
+        feed.save(opened.index, keep_previous=False)
+        return opened.index
+
+    def drop(self, encoder_id: EncoderId) -> None:
+        """Delete everything that is kept of the index of an encoder."""
+        stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine).clear()
+
+    def scrub(self, *, besides: EncoderId | None = None, wait: bool = True) -> None:
+        """After a deletion was committed: leave no copy of what went in what is kept, under any encoder.
+
+        Where another process keeps the files, it takes the copy out, within seconds.
+
+        Parameters
+        ----------
+        besides : str, optional
+            An encoder whose index was seen to already.
+        wait : bool
+            Whether to wait for another process that keeps files.
+
+        Raises
+        ------
+        Unavailable
+            If a file cannot be written; calling again finishes the erasure, and so does opening the index.
+        """
+        for encoder_id in encoders_indexed(self.settings.home, self.gallery_id):
+            if encoder_id != besides:
+                self._scrub_one(encoder_id, wait=wait)
+        self.database.scrub()
+
+    def _scrub_one(self, encoder_id: EncoderId, *, wait: bool) -> None:
+        keeper = self.keeper(encoder_id)
+        store = stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine)
+        with self.database.read_scope() as session:
+            erased_at = Changes(session).last_removal(self.gallery_id, encoder_id)
+        until = time.monotonic() + KEEPER_WAIT_S
+        while not keeper.elected():
+            marks = store.marks()
+            if not wait or all(mark.seq >= erased_at for mark in marks):
+                return
+            if time.monotonic() > until:
+                raise Unavailable(
+                    f"another process keeps the index files of gallery {self.gallery_id} and has not written them for "
+                    f"{KEEPER_WAIT_S:g} s: delete again once `voxdex index check` finds no difference"
+                )
+            time.sleep(_ASK_S)
+        try:
+            feed = self.feed(encoder_id)
+            index = feed.open().index
+            try:
+                feed.save(index, keep_previous=False)
+            finally:
+                index.close()
+        finally:
+            keeper.resign()
