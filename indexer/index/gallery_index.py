@@ -13,7 +13,7 @@ from indexer.index.base import VectorIndex
 from indexer.index.drift import CheckReport
 from indexer.index.feed import IndexFeed
 from indexer.index.keeper import Keeper
-from indexer.index.snapshots import encoders_indexed, index_folder
+from indexer.index.snapshots import index_folder
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 
@@ -58,6 +58,8 @@ class GalleryIndex:
 
     def feed(self, encoder_id: EncoderId) -> IndexFeed:
         """Make a way from the record to the index of an encoder."""
+        if stores.is_in_milvus(self.settings, self.engine):
+            stores.clear_files(self.settings, self.gallery_id)
         store = stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine)
         return IndexFeed(self.database, store, self.gallery_id, encoder_id)
 
@@ -129,7 +131,7 @@ class GalleryIndex:
         Unavailable
             If a file cannot be written; calling again finishes the erasure, and so does opening the index.
         """
-        for encoder_id in encoders_indexed(self.settings.home, self.gallery_id):
+        for encoder_id in stores.encoders_kept(self.settings, self.gallery_id, self.engine):
             if encoder_id != besides:
                 self._scrub_one(encoder_id, wait=wait)
         self.database.scrub()
