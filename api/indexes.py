@@ -7,6 +7,7 @@ from indexer.index import stores
 from indexer.index.base import VectorIndex
 from indexer.index.drift import CheckReport
 from indexer.index.gallery_index import GalleryIndex
+from indexer.index.migration import Engine, Migrated, migrate
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 
@@ -32,6 +33,10 @@ class Indexes:
         """Build the index anew from the record, beside the one that answers, and put it in its place."""
         head = self._head(gallery)
         return self._of(head).rebuild(head.encoder_id)
+
+    def migrate(self, gallery: str, to: Engine) -> Migrated:
+        """Have another engine search a gallery; see `indexer.index.migration.migrate`."""
+        return migrate(self._database, self._settings, self._head(gallery).id, to)
 
     def prepare(self, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
         """Make and keep the index of an encoder that a gallery is about to be searched under."""

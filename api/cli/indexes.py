@@ -1,7 +1,7 @@
 """`voxdex index`: the projection of the record that answers searches."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,3 +57,24 @@ def rebuild(
         print_json({"gallery": gallery, **document})
     else:
         print_line(f"gallery {gallery}: rebuilt with {document['count']} vectors")
+
+
+@index.command("migrate")
+def migrate(
+    to: Annotated[Literal["faiss", "milvus"], typer.Option("--to", help="What is to search the gallery.")],
+    gallery: _Gallery = options.DEFAULT_GALLERY,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Have another engine search a gallery: built from the record, switched to once it has caught up."""
+    from api.dependencies import open_services
+    from indexer.index.migration import Engine
+
+    with open_services(home=home) as services:
+        done = services.indexes.migrate(gallery, Engine(to))
+    if as_json:
+        print_json({"gallery": gallery, **asdict(done)})
+    elif done.switched:
+        print_line(f"gallery {gallery}: {done.count} vectors are searched by {to} now, after {done.seconds:.1f} s")
+    else:
+        print_line(f"gallery {gallery}: {to} searches it already, with {done.count} vectors")

@@ -314,6 +314,15 @@ class Galleries:
             self._session.execute(update(Gallery).where(Gallery.id == gallery_id).values(**rules))
             self._session.expire_all()
 
+    def set_engine(self, gallery_id: GalleryId, encoder_id: EncoderId, engine: str) -> bool:
+        """Say what searches a gallery; return False where it is gone, or under another encoder than this."""
+        these = (Gallery.id == gallery_id, Gallery.encoder_id == encoder_id)
+        found = self._session.scalars(
+            update(Gallery).where(*these).values(index_engine=engine).returning(Gallery.id)
+        ).one_or_none()
+        self._session.expire_all()
+        return found is not None
+
     def delete(self, gallery_id: GalleryId) -> None:
         """Delete a gallery and all it holds; its index folder is the caller's to remove.
 

@@ -1,0 +1,121 @@
+"""Have another engine search a gallery: its index is built from the record, and switched to once it has caught up."""
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from indexer.db.changes import Changes
+from indexer.db.repositories import Galleries
+from indexer.db.rows import GalleryHead
+from indexer.db.session import Database
+from indexer.errors import EncoderMismatch, NotFound
+from indexer.index import stores
+from indexer.index.feed import CHANGES_AT_ONCE, Adjustment, IndexFeed
+from indexer.index.follower import POLL_S
+from indexer.settings import Settings
+from indexer.types import GalleryId
+
+logger = logging.getLogger(__name__)
+
+CHANGE_OVER_S = 8 * POLL_S
+"""How long processes that answer are given to change over, before what they searched until then is deleted."""
+
+
+class Engine(StrEnum):
+    """What a gallery can be migrated to."""
+
+    FAISS = "faiss"
+    """Files on each machine; the scan on the GPU where the settings say so."""
+    MILVUS = "milvus"
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What came of a migration."""
+
+    engine: Engine
+    count: int
+    """Vectors in the index."""
+    switched: bool
+    """False where this engine searched the gallery already."""
+    seconds: float
+
+
+def migrate(
+    database: Database, settings: Settings, gallery_id: GalleryId, to: Engine, *, change_over_s: float = CHANGE_OVER_S
+) -> Migrated:
+    """Build a gallery's index in another engine, switch every process to it in one transaction, delete the old one.
+
+    The gallery is searched and written to all the while. Interrupted, it leaves the gallery as it was, and what was
+    built is deleted by the next try.
+
+    Parameters
+    ----------
+    database : Database
+        The record.
+    settings : Settings
+        Where each engine keeps its indexes.
+    gallery_id : int
+        Which gallery.
+    to : Engine
+        What is to search it.
+    change_over_s : float
+        How long the old index stays after the switch.
+
+    Raises
+    ------
+    NotFound
+        If the gallery is gone.
+    EncoderMismatch
+        If the gallery went over to another encoder meanwhile.
+    Unavailable
+        If the engine is out of reach, or cannot write.
+    """
+    started = time.monotonic()
+    head = _head(database, gallery_id)
+    before = Engine.MILVUS if stores.is_in_milvus(settings, head.engine) else Engine.FAISS
+    store = stores.open_store(settings, gallery_id, head.encoder_id, to)
+    feed = IndexFeed(database, store, gallery_id, head.encoder_id)
+    opened = feed.open() if before is to else feed.build()
+    try:
+        if before is not to:
+            feed.follow(opened.index, _unheard)
+            feed.save(opened.index, keep_previous=False)
+        while not _switched(database, head, feed, to):
+            feed.follow(opened.index, _unheard)
+        count = opened.index.count
+    finally:
+        opened.index.close()
+    logger.info("gallery %d: searched by %s from now on, with %d vectors", gallery_id, to.value, count)
+    if before is not to:
+        time.sleep(change_over_s)
+    if to is Engine.MILVUS:
+        stores.clear_files(settings, gallery_id)
+    else:
+        stores.drop_collections(settings, gallery_id)
+    return Migrated(to, count, before is not to, time.monotonic() - started)
+
+
+def _switched(database: Database, head: GalleryHead, feed: IndexFeed, to: Engine) -> bool:
+    """Switch if the index is as good as in step: whoever opens it applies what is left before the first answer."""
+    with database.session_scope() as session:
+        if Changes(session).position(head.id).vectors - feed.position > CHANGES_AT_ONCE:
+            return False
+        if not Galleries(session).set_engine(head.id, head.encoder_id, to.value):
+            raise EncoderMismatch(
+                f"gallery {head.name!r} went over to another encoder while its index was built: migrate it again"
+            )
+        return True
+
+
+def _head(database: Database, gallery_id: GalleryId) -> GalleryHead:
+    with database.read_scope() as session:
+        head = Galleries(session).heads([gallery_id]).get(gallery_id)
+    if head is None:
+        raise NotFound(f"no gallery with id {gallery_id}: it may have been deleted already")
+    return head
+
+
+def _unheard(_: Adjustment) -> None:
+    """Nobody counts what is saved anyway."""
