@@ -79,6 +79,25 @@ class EncodersInUse:
             )
         return loaded, spec
 
+    def of_record(self, database: Database, encoder_id: EncoderId) -> "tuple[SpeakerEncoder, EncoderSpec]":
+        """Load an encoder that vectors of the record were made by.
+
+        Raises
+        ------
+        NotFound
+            If the record, or the registry, does not know it.
+        EncoderMismatch
+            If another one is found under its name.
+        """
+        with database.read_scope() as session:
+            recorded = Encoders(session).get(encoder_id)
+        loaded, spec = self.load(recorded.name, front_end_of(recorded.family, recorded.id))
+        if loaded.id != recorded.id:
+            raise EncoderMismatch(
+                f"encoder {recorded.name} was {recorded.id} and is {loaded.id} now: put its former weights back"
+            )
+        return loaded, spec
+
     def _load(self, name: str, front_end: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
         from indexer.embedding.encoder import load_encoder
 

@@ -78,7 +78,7 @@ def delete_speaker(
     extent = "name and enrollments" if keep_recordings else "name, enrollments and enrolled vectors"
     with open_services(home=home) as services:
         speaker, _ = services.catalog.speaker(gallery, name)
-        _confirm(f"Erase speaker {name} of gallery {gallery} ({extent})?", yes=yes)
+        confirm(f"Erase speaker {name} of gallery {gallery} ({extent})?", yes=yes)
         erased = services.catalog.delete_speaker(gallery, name, keep_recordings=keep_recordings)
     _print_erased(erased, as_json=as_json, what=f"speaker {speaker.name}")
 
@@ -140,7 +140,7 @@ def delete_recording(
 
     with open_services(home=home) as services:
         recording, _ = services.catalog.recording(gallery, recording_id)
-        _confirm(f"Erase recording {recording_id} ({recording.uri}) from gallery {gallery}?", yes=yes)
+        confirm(f"Erase recording {recording_id} ({recording.uri}) from gallery {gallery}?", yes=yes)
         erased = services.catalog.delete_recording(gallery, recording_id)
     _print_erased(erased, as_json=as_json, what=f"recording {recording_id}")
 
@@ -179,12 +179,13 @@ def delete_gallery(
 
     with open_services(home=home) as services:
         gallery = services.catalog.gallery(name)
-        _confirm(f"Erase gallery {name} ({gallery.speakers} speakers, {gallery.recordings} recordings)?", yes=yes)
+        confirm(f"Erase gallery {name} ({gallery.speakers} speakers, {gallery.recordings} recordings)?", yes=yes)
         erased = services.catalog.delete_gallery(name)
     _print_erased(erased, as_json=as_json, what=f"gallery {name}")
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is erased for good; where nobody can answer, `--yes` must have been given."""
     import sys
 
     if yes:

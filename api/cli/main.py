@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import bench, catalog, encoders, indexes, ingest, jobs, keys, serve, service, system, voices
+from api.cli import bench, catalog, encoders, indexes, ingest, jobs, keys, reembed, serve, service, system, voices
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 from indexer.openmp import share_cores
@@ -32,6 +32,7 @@ for command in (
     voices.compare,
     voices.search,
     voices.embed,
+    reembed.reembed,
     service.worker,
     service.beat,
     service.up_local,

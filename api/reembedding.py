@@ -1,0 +1,91 @@
+"""A gallery's change of encoder, put together: to a new one, back to the one before, and the end of the old vectors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.dependencies import Services
+from indexer.db.gallery_encoders import GalleryEncoders
+from indexer.db.repositories import Encoders, Galleries
+from indexer.embedding.encoder import Encoder
+from indexer.encoders_in_use import as_row
+from indexer.errors import NotFound
+from indexer.reembed import Reembed, ReembedTally, drop_encoder
+from indexer.types import EncoderId, GalleryId
+
+OnProgress = Callable[[ReembedTally], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An encoder whose vectors are gone from a gallery."""
+
+    encoder_id: EncoderId
+    vectors: int
+
+
+class EncoderChange:
+    """The encoders of one gallery, which must exist.
+
+    Raises
+    ------
+    NotFound
+        If it does not.
+    """
+
+    def __init__(self, services: Services, gallery: str) -> None:
+        self._services = services
+        self._gallery = gallery
+        with services.record().read_scope() as session:
+            self._gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
+
+    def to(self, encoder: str, on_progress: OnProgress) -> Reembed:
+        """Prepare to go to an encoder, by name or path, which is downloaded where it is not here."""
+        loaded, spec = self._services.encoders.load(encoder)
+        with self._services.database.session_scope() as session:
+            Encoders(session).register(as_row(loaded, spec))
+        return self._reembed(loaded, on_progress)
+
+    def back(self, on_progress: OnProgress) -> Reembed:
+        """Prepare to go back to the encoder that the gallery was searched under before.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        EncoderMismatch
+            If another one is found under its name.
+        """
+        with self._services.database.read_scope() as session:
+            previous = GalleryEncoders(session, self._gallery_id).previous()
+        if previous is None:
+            raise NotFound(
+                f"gallery {self._gallery} was searched under no other encoder before, or its vectors are erased: "
+                "name one with --encoder"
+            )
+        return self._reembed(self._services.encoders.of_record(self._services.database, previous)[0], on_progress)
+
+    def others(self) -> list[EncoderId]:
+        """List the encoders that the gallery has, or may have, vectors of and is not searched under."""
+        with self._services.database.read_scope() as session:
+            return GalleryEncoders(session, self._gallery_id).others()
+
+    def drop_others(self) -> list[Dropped]:
+        """Erase their vectors: rows, index files, and what is left in SQLite's log."""
+        dropped = []
+        for encoder_id in self.others():
+            vectors = drop_encoder(self._services.database, self._gallery_id, encoder_id)
+            self._services.indexes.drop_encoder(self._gallery_id, encoder_id)
+            dropped.append(Dropped(encoder_id, vectors))
+        self._services.database.scrub()
+        return dropped
+
+    def _reembed(self, encoder: Encoder, on_progress: OnProgress) -> Reembed:
+        services, gallery_id = self._services, self._gallery_id
+        return Reembed(
+            services.database,
+            services.settings,
+            gallery_id,
+            encoder,
+            prepare_index=lambda: services.indexes.prepare(gallery_id, encoder.id),
+            on_progress=on_progress,
+        )
