@@ -16,11 +16,11 @@ from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.registry import EncoderSpec
-from indexer.errors import InvalidRequest, NotFound
+from indexer.errors import EncoderChanged, InvalidRequest, NotFound
 from indexer.index.base import Hit, IdSet, VectorIndex
 from indexer.probes import Probe, embed_probes
 from indexer.settings import Settings
-from indexer.types import GalleryId, SpeakerId
+from indexer.types import EncoderId, GalleryId, SpeakerId
 from search.identification import MAX_TOP_K, Identification, identify
 from search.occurrences import Occurrence, ScoredUtterance, group_occurrences
 from search.operating_point import OperatingPoint, choose_operating_point
@@ -119,6 +119,12 @@ class Voices(Comparison):
         The gallery's speakers.
     filtered : FilteredGallery
         What each filter leaves of the gallery.
+
+    Raises
+    ------
+    EncoderChanged
+        If encoder and index are not of one encoder, as while the gallery goes to another one; every question raises it
+        once the gallery has gone.
     """
 
     def __init__(
@@ -135,6 +141,7 @@ class Voices(Comparison):
         filtered: FilteredGallery,
     ) -> None:
         super().__init__(encoder, spec, settings)
+        self._require_encoder(gallery, index.encoder_id)
         self._database = database
         self._gallery = gallery
         self._gallery_id = gallery_id
@@ -290,4 +297,12 @@ class Voices(Comparison):
         head = Galleries(session).heads([self._gallery_id]).get(self._gallery_id)
         if head is None:
             raise NotFound(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
+        self._require_encoder(head.name, head.encoder_id)
         return head
+
+    def _require_encoder(self, gallery: str, encoder_id: EncoderId) -> None:
+        """Never compare a probe with vectors, or with thresholds, of another encoder."""
+        if encoder_id != self.encoder.id:
+            raise EncoderChanged(
+                f"gallery {gallery} went to encoder {encoder_id} while it was asked under {self.encoder.id}: ask again"
+            )

@@ -25,7 +25,7 @@ from api.schemas.voices import (
 from api.security import Identifier
 from api.uploads import Upload, audio_body, received
 from api.voices import Comparison
-from indexer.errors import NotFound
+from indexer.errors import EncoderChanged, NotFound
 from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
 from search.occurrences import Occurrence
@@ -248,7 +248,10 @@ async def _answered(
         async with received(request, runtime.media, max_bytes=most, min_free_bytes=floor, parts=parts) as uploads:
 
             def written() -> bytes:
-                decided = answer(runtime, uploads)
+                try:
+                    decided = answer(runtime, uploads)
+                except EncoderChanged:  # Right under this request, which is then one under the new encoder.
+                    decided = answer(runtime, uploads)
                 DECISIONS.labels(kind, decided.decision).inc()
                 # Here and not by the framework, which would do it in the event loop: a search can find a great deal.
                 return decided.model_dump_json().encode()
