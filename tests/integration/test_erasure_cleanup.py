@@ -45,19 +45,21 @@ def numbers(home: Path) -> list[int]:
 
 
 def test_files_of_a_gallery_that_was_deleted_elsewhere_go(database: Database, tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
     stays, goes, last = (make_gallery(database, tmp_path) for _ in range(3))
     delete_gallery(database, goes)
     delete_gallery(database, last)
     make_files(tmp_path, last + 1)  # Of another record: this one never made such a gallery.
-    assert drop_orphans(database, tmp_path) == 2
+    assert drop_orphans(database, settings) == 2
     assert numbers(tmp_path) == [stays, last + 1]
-    assert drop_orphans(database, tmp_path) == 0
+    assert drop_orphans(database, settings) == 0
 
 
 def test_a_record_without_any_gallery_costs_no_files(database: Database, tmp_path: Path) -> None:
-    assert drop_orphans(database, tmp_path) == 0
+    settings = load_settings(home=tmp_path)
+    assert drop_orphans(database, settings) == 0
     make_files(tmp_path, 1)
-    assert drop_orphans(database, tmp_path) == 0
+    assert drop_orphans(database, settings) == 0
     assert numbers(tmp_path) == [1]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict
 from indexer.index.feed import IndexFeed
 from indexer.types import EncoderId, GalleryId, SpeakerId
-from tests.vectors import unit_vectors
+from tests.vectors import ReferenceStore, unit_vectors
 
 pytestmark = pytest.mark.postgres
 
@@ -109,12 +108,10 @@ def speakers_seq(database: Database, gallery: GalleryId) -> int:
         return Changes(session).position(gallery).speakers
 
 
-def test_a_recording_erased_while_it_is_written_anew_leaves_every_index(
-    database: Database, gallery: GalleryId, tmp_path: Path
-) -> None:
+def test_a_recording_erased_while_it_is_written_anew_leaves_every_index(database: Database, gallery: GalleryId) -> None:
     number = add(database, gallery, content("call", state=RecordingState.FAILED)).recording_id
-    feed = IndexFeed(database, tmp_path, gallery, ENCODER)
-    index = feed.open()
+    feed = IndexFeed(database, ReferenceStore(ENCODER), gallery, ENCODER)
+    index = feed.open().index
     (written, _), erased = overlapped(
         database,
         lambda session: Recordings(session).replace(number, ENCODER, content("call")),

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import text
 
+from indexer.db.changes import Changes
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import GalleryHead, NewEncoder
 from indexer.db.session import Database
@@ -19,7 +21,7 @@ class Watched:
 
     def __init__(self, gallery_id: GalleryId) -> None:
         self.gallery_id = gallery_id
-        self.followed = self.refreshed = self.forsaken = 0
+        self.followed = self.refreshed = self.forsaken = self.kept = self.checked = 0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.corrupt = False
@@ -41,8 +43,15 @@ class Watched:
         self.refreshed += 1
         assert self.may_go_on.wait(10)
 
+    def untidy(self) -> bool:
+        return True
+
     def keep(self) -> None:
-        pass
+        self.kept += 1
+        assert self.may_go_on.wait(10)
+
+    def check(self) -> None:
+        self.checked += 1
 
     def forsake(self) -> None:
         self.forsaken += 1
@@ -80,12 +89,62 @@ def test_a_gallery_that_takes_long_holds_up_no_other_and_is_begun_only_once(
     slow, quick = Watched(galleries[0]), Watched(galleries[1])
     slow.may_go_on.clear()
     watch.add(slow)
-    soon(lambda: slow.followed == slow.refreshed == 1)
+    soon(lambda: slow.followed == slow.refreshed == slow.kept == 1)
     watch.add(quick)
-    soon(lambda: quick.followed >= 3 and quick.refreshed >= 3)
-    assert slow.followed == slow.refreshed == 1
+    soon(lambda: min(quick.followed, quick.refreshed, quick.kept) >= 3)
+    assert slow.followed == slow.refreshed == slow.kept == 1
     slow.may_go_on.set()
-    soon(lambda: slow.followed > 1 and slow.refreshed > 1)
+    soon(lambda: min(slow.followed, slow.refreshed, slow.kept) > 1)
+
+
+def test_every_index_is_compared_with_the_record_now_and_then(database: Database, galleries: list[GalleryId]) -> None:
+    watched = [Watched(number) for number in galleries]
+    watch = FeedWatch(database, poll_s=0.01, check_s=0.05)
+    try:
+        for each in watched:
+            watch.add(each)
+        soon(lambda: all(each.checked >= 3 for each in watched))
+    finally:
+        watch.close()
+
+
+@pytest.mark.postgres
+def test_postgres_tells_of_a_commit_before_anybody_asks(database: Database, galleries: list[GalleryId]) -> None:
+    if database.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite tells of nothing and is asked instead")
+    watched = Watched(galleries[0])
+    watch = FeedWatch(database, poll_s=60)
+    try:
+        watch.add(watched)
+        soon(lambda: watched.followed == 1)  # once the listener is connected
+        for number in range(2, 5):
+            committed = time.monotonic()
+            with database.session_scope() as session:
+                Changes(session).vectors_added(galleries[0], EncoderId("0575cb64/legacy"), [number])
+            soon(lambda number=number: watched.followed >= number)
+            assert time.monotonic() - committed < 1
+    finally:
+        watch.close()
+
+
+@pytest.mark.postgres
+def test_a_listener_whose_connection_is_lost_listens_again(database: Database, galleries: list[GalleryId]) -> None:
+    if database.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite tells of nothing and is asked instead")
+    watched = Watched(galleries[0])
+    watch = FeedWatch(database, poll_s=60)
+    try:
+        watch.add(watched)
+        soon(lambda: watched.followed == 1)
+        with database.engine.connect() as connection:
+            others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            assert connection.execute(others).scalars().all() == [True]
+        soon(lambda: watched.followed == 2)  # whatever was missed meanwhile
+        with database.session_scope() as session:
+            Changes(session).vectors_added(galleries[0], EncoderId("0575cb64/legacy"), [1])
+        soon(lambda: watched.followed == 3)
+    finally:
+        watch.close()
 
 
 def test_a_deleted_gallery_whose_files_cannot_be_deleted_is_tried_again_and_holds_up_no_other(

@@ -1,7 +1,5 @@
 """What an open index keeps of a change when the next step of following fails."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -12,10 +10,10 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
-from indexer.errors import CorruptArtifact
-from indexer.index.feed import IndexFeed
-from indexer.index.follower import FollowedIndex
+from indexer.index.followed import FollowedIndex
+from indexer.index.gallery_index import GalleryIndex
 from indexer.index.snapshots import index_folder
+from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 from tests.vectors import unit_vectors
 
@@ -31,8 +29,8 @@ def gallery(database: Database) -> GalleryId:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+def settings(record_settings: Settings) -> Settings:
+    return record_settings
 
 
 def add(database: Database, gallery: GalleryId, vector: np.ndarray) -> RecordedIds:
@@ -53,20 +51,20 @@ def damage(database: Database, added: RecordedIds) -> None:
         session.execute(change, {"id": added.embedding_ids[0]})
 
 
-def files(home: Path, gallery: GalleryId) -> bytes:
-    return b"".join(path.read_bytes() for path in index_folder(home, gallery, ENCODER).glob("*.vectors"))
+def files(settings: Settings, gallery: GalleryId) -> bytes:
+    return b"".join(path.read_bytes() for path in index_folder(settings.home, gallery, ENCODER).glob("*.rows"))
 
 
-def opened(database: Database, home: Path, gallery: GalleryId) -> FollowedIndex:
-    return FollowedIndex(IndexFeed(database, home, gallery, ENCODER), gallery)
+def opened(database: Database, settings: Settings, gallery: GalleryId) -> FollowedIndex:
+    return FollowedIndex(GalleryIndex(database, settings, gallery), ENCODER)
 
 
 def test_a_vector_damaged_in_the_record_holds_up_neither_erasures_nor_what_came_later(
-    database: Database, home: Path, gallery: GalleryId, caplog: pytest.LogCaptureFixture
+    database: Database, settings: Settings, gallery: GalleryId, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone, kept = add(database, gallery, GONE), add(database, gallery, KEPT)
-    followed = opened(database, home, gallery)
-    assert GONE.tobytes() in files(home, gallery)
+    followed = opened(database, settings, gallery)
+    assert GONE.tobytes() in files(settings, gallery)
     damaged = add(database, gallery, DAMAGED)
     damage(database, damaged)
     delete(database, gone)
@@ -77,33 +75,32 @@ def test_a_vector_damaged_in_the_record_holds_up_neither_erasures_nor_what_came_
     with database.read_scope() as session:
         assert followed.position == Changes(session).position(gallery).vectors
     followed.keep(closing=True)
-    assert GONE.tobytes() not in files(home, gallery)
-    assert KEPT.tobytes() in files(home, gallery)
+    assert GONE.tobytes() not in files(settings, gallery)
+    assert KEPT.tobytes() in files(settings, gallery)
 
 
-def test_what_was_erased_leaves_the_files_also_when_following_fails_after_it(
-    database: Database, home: Path, gallery: GalleryId
+def test_what_was_erased_leaves_the_files_also_when_all_is_compared_and_something_is_damaged(
+    database: Database, settings: Settings, gallery: GalleryId
 ) -> None:
     gone = add(database, gallery, GONE)
     add(database, gallery, KEPT)
-    followed = opened(database, home, gallery)
+    followed = opened(database, settings, gallery)
     delete(database, gone)
     damage(database, add(database, gallery, DAMAGED))
     with database.session_scope() as session:
         Changes(session).prune(utc_now())
-    with pytest.raises(CorruptArtifact):  # All is compared, and what is damaged cannot be.
-        followed.follow()
+    followed.follow()  # All is compared, and what is damaged is passed over.
     followed.keep(closing=True)
-    assert GONE.tobytes() not in files(home, gallery)
-    assert KEPT.tobytes() in files(home, gallery)
+    assert GONE.tobytes() not in files(settings, gallery)
+    assert KEPT.tobytes() in files(settings, gallery)
 
 
 def test_an_erasure_in_one_step_is_kept_when_the_next_step_fails(
-    database: Database, home: Path, gallery: GalleryId
+    database: Database, settings: Settings, gallery: GalleryId
 ) -> None:
     gone = add(database, gallery, GONE)
     add(database, gallery, KEPT)
-    followed = opened(database, home, gallery)
+    followed = opened(database, settings, gallery)
     delete(database, gone)
     with database.session_scope() as session:
         for _ in range(70):  # More than one step takes.
@@ -113,4 +110,4 @@ def test_an_erasure_in_one_step_is_kept_when_the_next_step_fails(
     with pytest.raises(ValueError, match="buffer size"):
         followed.follow()
     followed.keep(closing=True)
-    assert GONE.tobytes() not in files(home, gallery)
+    assert GONE.tobytes() not in files(settings, gallery)

@@ -128,8 +128,11 @@ def test_what_another_process_enrolls_is_identified_and_what_it_deletes_is_not(
     assert named(voices, ANN) is None
     added = add(database, gallery, ANN[None], "ann")
     soon(lambda: named(voices, ANN) == "ann")
-    occurrences = voices.search(probe(ANN), threshold=0.9).recordings
-    assert [found.recording_id for found in occurrences] == [added.recording_id]
+
+    def occurrences() -> list[int]:
+        return [found.recording_id for found in voices.search(probe(ANN), threshold=0.9).recordings]
+
+    soon(lambda: occurrences() == [added.recording_id])
     with database.session_scope() as session:
         Recordings(session).delete(added.recording_id)
     # At once, before the index has heard of it.
@@ -269,6 +272,8 @@ def test_files_that_were_being_written_when_their_gallery_was_deleted_go_too(
             live.dropped(gallery)
             folder.mkdir(parents=True)
 
+        def resign(self) -> None: ...
+
     vars(opened)["indexed"] = WritesSlowly()
     opened.keep()
     assert not folder.exists()
@@ -283,7 +288,7 @@ def test_an_erased_voice_leaves_the_files_soon_and_not_once_for_every_row(
     written: set[Path] = set()
 
     def vector_files() -> list[Path]:
-        found = list(index_folder(record_settings.home, gallery).rglob("*.vectors"))
+        found = list(index_folder(record_settings.home, gallery).rglob("*.rows"))
         written.update(found)
         return found
 
@@ -316,7 +321,7 @@ def test_closing_saves_what_is_new_so_that_the_next_start_reads_it_from_the_file
     galleries.catch_up(gallery)
     galleries.close()
     services.close()
-    (saved,) = index_folder(record_settings.home, gallery).rglob("*.vectors")
+    (saved,) = index_folder(record_settings.home, gallery).rglob("*.rows")
     assert ANN.tobytes() in saved.read_bytes()
     with pytest.raises(Unavailable):
         galleries.get("archive")

@@ -31,8 +31,9 @@ from indexer.db.session import Database, open_database
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.registry import EncoderRegistry
 from indexer.encoders_in_use import EncodersInUse
-from indexer.index.feed import IndexFeed
-from indexer.index.follower import FeedWatch, FollowedIndex
+from indexer.index.followed import FollowedIndex
+from indexer.index.follower import FeedWatch
+from indexer.index.gallery_index import GalleryIndex
 from indexer.probes import Probe
 from indexer.settings import Settings, load_settings
 from indexer.types import EncoderId, GalleryId, Vectors
@@ -103,7 +104,7 @@ def identify(settings: Settings, *, speakers: int = 1000, each: int = 5, utteran
     owners = [f"speaker {row // each}" if row < speakers * each else None for row in range(utterances)]
     for start in range(0, utterances, 2000):
         add_batch(database, gallery, f"b{start}", vectors[start : start + 2000], owners[start : start + 2000])
-    index = FollowedIndex(IndexFeed(database, settings.home, gallery, ENCODER), gallery).index
+    index = FollowedIndex(GalleryIndex(database, settings, gallery), ENCODER).index
     fakes = SpectrumEncoders()
     known = EnrolledGallery(database, gallery, ENCODER, index)
     started = time.perf_counter()
@@ -149,7 +150,7 @@ def _ingest(
 def visible(settings: Settings, *, batches: int = 120) -> None:
     database = open_database(settings)
     gallery = make_gallery(database)
-    followed = FollowedIndex(IndexFeed(database, settings.home, gallery, ENCODER), gallery)
+    followed = FollowedIndex(GalleryIndex(database, settings, gallery), ENCODER)
     known = EnrolledGallery(database, gallery, ENCODER, followed.index)
     known.load()
 
@@ -173,8 +174,14 @@ def visible(settings: Settings, *, batches: int = 120) -> None:
         def refresh(self) -> None:
             known.refresh()
 
+        def untidy(self) -> bool:
+            return followed.untidy()
+
         def keep(self) -> None:
             followed.keep()
+
+        def check(self) -> None:
+            followed.check()
 
         def forsake(self) -> None: ...
 
