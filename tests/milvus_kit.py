@@ -1,6 +1,7 @@
 """A Milvus Lite for tests: one in the process, started when the first test needs it, gone with its files at the end."""
 
 import atexit
+import itertools
 import shutil
 import tempfile
 from functools import cache
@@ -13,10 +14,12 @@ from indexer.index.milvus_store import MilvusStore
 from indexer.settings import MilvusSettings
 from indexer.types import EncoderId, GalleryId
 
+_numbers = itertools.count()
+
 
 @cache
-def milvus_settings() -> MilvusSettings:
-    """Settings of the one that runs for this process's tests."""
+def milvus_uri() -> str:
+    """Address of the one that runs for this process's tests."""
     folder = Path(tempfile.mkdtemp(prefix="voxdex-milvus-"))
 
     def end() -> None:
@@ -25,13 +28,17 @@ def milvus_settings() -> MilvusSettings:
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    return MilvusSettings.model_validate({"uri": str(folder / "milvus.db")})
+    return str(folder / "milvus.db")
 
 
-_galleries: dict[Path, GalleryId] = {}
+def milvus_settings(**changes: object) -> MilvusSettings:
+    """Settings of an installation of its own in it."""
+    return MilvusSettings.model_validate({"uri": milvus_uri(), "prefix": f"test{next(_numbers)}", **changes})
+
+
+_stores: dict[Path, MilvusSettings] = {}
 
 
 def milvus_store(folder: Path, encoder_id: EncoderId) -> MilvusStore:
     """The store of a gallery of its own for each folder."""
-    gallery_id = _galleries.setdefault(folder, GalleryId(len(_galleries) + 1))
-    return MilvusStore(milvus_settings(), gallery_id, encoder_id)
+    return MilvusStore(_stores.setdefault(folder, milvus_settings()), GalleryId(1), encoder_id)
