@@ -89,16 +89,15 @@ def cut_stretches(blocks: Iterable[NDArray[np.float32]], stretches: Sequence[Str
     held: NDArray[np.float32] | None = None
     base = done = 0  # samples before those that are held; stretches that were handed out
     for block in blocks:
-        if done == len(ordered):
-            return
         held = block if held is None else np.concatenate((held, block), axis=1)
         ready = int(np.searchsorted(last, base + held.shape[1], side="right"))
         for place in range(done, ready):
             yield _stretch(held, base, ordered[place], first[place], last[place])
         done = max(done, ready)
-        if done < len(ordered):
-            drop = min(int(needed_from[done]) - base, held.shape[1])
-            held, base = held[:, max(0, drop) :], base + max(0, drop)
+        if done == len(ordered):
+            return
+        drop = max(0, min(int(needed_from[done]) - base, held.shape[1]))
+        held, base = held[:, drop:], base + drop
     if held is not None:
         end = base + held.shape[1]
         for place in range(done, len(ordered)):
