@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -15,19 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
-from indexer.index.faiss_index import FaissFlatIndex
+from indexer.index import snapshot_format, snapshots
+from indexer.index.base import FeedMark
 from indexer.index.snapshots import SnapshotStore, encoders_indexed, index_folder
 from indexer.types import EncoderId, GalleryId
 from indexer.vectors import Fingerprint, checksums_of
-from tests.vectors import ReferenceIndex, unit_vectors
-
-ENCODER = EncoderId("encoder-a")
-
-
-def _index(count: int, *, seed: int = 0, encoder: EncoderId = ENCODER) -> FaissFlatIndex:
-    index = FaissFlatIndex(encoder)
-    index.add(np.arange(1, count + 1), unit_vectors(count, seed=seed))
-    return index
+from tests.snapshot_kit import ENCODER, MARK, Source, source
+from tests.vectors import unit_vectors
 
 
 def _store(folder: Path, encoder: EncoderId = ENCODER, dim: int = 192) -> SnapshotStore:
@@ -41,30 +36,94 @@ def _files(folder: Path, suffix: str) -> list[Path]:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 300), seed=st.integers(0, 2**32 - 1))
 def test_saving_and_loading_is_identity(count: int, seed: int) -> None:
-    ids = np.random.default_rng(seed).permutation(5 * count + 1)[:count].astype(np.int64)
-    index = FaissFlatIndex(ENCODER)
-    index.add(ids, unit_vectors(count, seed=seed))
+    ids = np.sort(np.random.default_rng(seed).permutation(5 * count + 1)[:count].astype(np.int64))
+    rows = unit_vectors(count, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        manifest = _store(Path(folder)).save(index)
+        saved = _store(Path(folder)).save(Source(ids, rows), MARK)
         loaded = _store(Path(folder)).load()
-    assert loaded is not None
-    np.testing.assert_array_equal(loaded.ids, ids)
-    np.testing.assert_array_equal(loaded.vectors, index.reconstruct(ids))
-    assert loaded.manifest == manifest
+        assert loaded is not None
+        for found in (saved, loaded):
+            np.testing.assert_array_equal(found.ids, ids)
+            np.testing.assert_array_equal(found.rows, rows)
+            np.testing.assert_array_equal(found.crcs, checksums_of(rows))
+            assert found.codes is found.codebook is found.calibration is None
+    assert loaded.manifest == saved.manifest
     assert loaded.damage is None
-    assert manifest.fingerprint == Fingerprint.of(ids, checksums_of(loaded.vectors))
+    assert (loaded.manifest.mark, loaded.manifest.origin, loaded.manifest.count) == (MARK, "save", count)
+    assert saved.manifest.fingerprint == Fingerprint.of(ids, checksums_of(rows))
 
 
-def test_what_one_engine_saved_another_loads(tmp_path: Path) -> None:
-    reference = ReferenceIndex(ENCODER)
-    reference.add(np.array([5, 3]), unit_vectors(2))
-    _store(tmp_path).save(reference)
+def test_codes_what_they_were_made_with_and_what_was_measured_are_kept_too(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    codes = random.integers(0, 256, (20, 48), dtype=np.uint8)
+    codebook = random.standard_normal((96, 16, 2)).astype(np.float32)
+    measured = {"recall_at_10": 0.9993, "candidates": 1000}
+    made = Source(np.arange(20), unit_vectors(20), codes=codes, codebook=codebook, calibration=measured)
+    _store(tmp_path).save(made, MARK, origin="rebuild")
     loaded = _store(tmp_path).load()
     assert loaded is not None
-    index = FaissFlatIndex(ENCODER)
-    index.add(loaded.ids, loaded.vectors)
-    np.testing.assert_array_equal(index.ids(), reference.ids())
-    np.testing.assert_array_equal(index.reconstruct(index.ids()), reference.reconstruct(index.ids()))
+    assert loaded.codes is not None
+    assert loaded.codebook is not None
+    np.testing.assert_array_equal(loaded.codes, codes)
+    np.testing.assert_array_equal(loaded.codebook, codebook)
+    assert (loaded.calibration, loaded.manifest.origin) == (measured, "rebuild")
+
+
+def test_rows_of_half_precision_keep_the_checksums_of_what_was_added(tmp_path: Path) -> None:
+    rows = unit_vectors(20)
+    _store(tmp_path).save(Source(np.arange(20), rows, row_dtype="float16"), MARK)
+    loaded = _store(tmp_path).load()
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.rows, rows.astype(np.float16))
+    np.testing.assert_array_equal(loaded.crcs, checksums_of(rows))
+
+
+def test_what_is_lent_cannot_be_written_and_outlives_its_files(tmp_path: Path) -> None:
+    loaded = _store(tmp_path).save(source(20), MARK)
+    for lent in (loaded.ids, loaded.crcs, loaded.rows):
+        with pytest.raises(ValueError, match="read-only"):
+            lent[0] = 1
+    _store(tmp_path).clear()
+    np.testing.assert_array_equal(loaded.rows, unit_vectors(20))
+
+
+def test_large_rows_are_lent_at_once_and_verified_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "VERIFIED_AT_LOAD_BYTES", 0)
+    monkeypatch.setattr(snapshot_format, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(snapshots, "BLOCK_ROWS", 8)
+    _store(tmp_path).save(source(20), MARK)
+    loaded = _store(tmp_path).load()
+    assert loaded is not None
+    assert not loaded.verified
+    stop = threading.Event()
+    stop.set()
+    loaded.verify(stop)
+    assert not loaded.verified
+    loaded.verify()
+    assert loaded.verified
+    (rows,) = _files(tmp_path, ".rows")
+    _flip(rows, 4 * 192 * 17)
+    again = _store(tmp_path).load()
+    assert again is not None
+    with pytest.raises(CorruptSnapshot, match=r"\.rows does not have the SHA-256"):
+        again.verify()
+    assert not again.verified
+
+
+def test_newer_generations_and_their_marks_are_told_without_opening_one(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    assert (store.generation(), store.marks()) == (0, [])
+    store.save(source(3), FeedMark(1, "a"))
+    store.save(source(4), FeedMark(2, "b"))
+    assert (store.generation(), store.marks()) == (2, [FeedMark(2, "b"), FeedMark(1, "a")])
+    _files(tmp_path, ".json")[-1].write_bytes(b"?")
+    assert (store.generation(), store.marks()) == (2, [FeedMark(), FeedMark(1, "a")])
+
+
+def _flip(path: Path, place: int) -> None:
+    body = bytearray(path.read_bytes())
+    body[place] ^= 1
+    path.write_bytes(body)
 
 
 def test_a_folder_without_snapshots_loads_nothing(tmp_path: Path) -> None:
@@ -73,43 +132,41 @@ def test_a_folder_without_snapshots_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_the_newest_and_the_one_before_are_kept(tmp_path: Path) -> None:
-    generations = [_store(tmp_path).save(_index(count)).generation for count in (1, 2, 3, 4)]
+    generations = [_store(tmp_path).save(source(count), MARK).manifest.generation for count in (1, 2, 3, 4)]
     assert generations == [1, 2, 3, 4]
     kept = [json.loads(path.read_text())["count"] for path in _files(tmp_path, ".json")]
     assert kept == [3, 4]
-    assert len(_files(tmp_path, ".vectors")) == 2
+    assert len(_files(tmp_path, ".rows")) == 2
 
 
 def test_after_an_erasure_only_the_newest_is_left_and_half_written_files_go(tmp_path: Path) -> None:
     store = _store(tmp_path)
     erased = unit_vectors(1, seed=42)
-    index = _index(3)
-    index.add(np.array([99]), erased)
-    store.save(index)
-    store.save(index)
-    (tmp_path / ".snapshot-0000000009-00.vectors.partial").write_bytes(erased.tobytes())
-    index.remove(np.array([99]))
-    store.save(index, keep_previous=False)
-    assert len(_files(tmp_path, ".vectors")) == 1
+    whole = Source(np.array([1, 2, 3, 99]), np.concatenate([unit_vectors(3), erased]))
+    store.save(whole, MARK)
+    store.save(whole, MARK)
+    (tmp_path / ".snapshot-0000000009-00.rows.partial").write_bytes(erased.tobytes())
+    store.save(source(3), MARK, keep_previous=False)
+    assert len(_files(tmp_path, ".rows")) == 1
     assert not [path for path in tmp_path.iterdir() if erased.tobytes() in path.read_bytes()]
 
 
 def test_clearing_leaves_no_file_with_a_vector(tmp_path: Path) -> None:
-    _store(tmp_path).save(_index(3))
+    _store(tmp_path).save(source(3), MARK)
     _store(tmp_path).clear()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     _store(tmp_path / "nowhere").clear()
 
 
-@pytest.mark.parametrize("suffix", [".vectors", ".json"])
+@pytest.mark.parametrize("suffix", [".rows", ".ids", ".crcs", ".json"])
 @pytest.mark.parametrize("harm", ["truncate", "empty", "flip", "lengthen", "garbage"])
 def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(tmp_path: Path, suffix: str, harm: str) -> None:
     store = _store(tmp_path)
-    store.save(_index(5))
-    store.save(_index(9))
+    store.save(source(5), MARK)
+    store.save(source(9), MARK)
     newest = _files(tmp_path, suffix)[-1]
     body = newest.read_bytes()
-    flipped = body[:100] + bytes([body[100] ^ 1]) + body[101:]
+    flipped = body[:20] + bytes([body[20] ^ 1]) + body[21:]
     harmed = {"truncate": body[:-1], "empty": b"", "flip": flipped, "lengthen": body + b"x", "garbage": os.urandom(64)}
     newest.write_bytes(harmed[harm])
     loaded = store.load()
@@ -120,23 +177,23 @@ def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(tmp_path: Path, s
 
 
 def test_vectors_that_are_gone_are_noticed(tmp_path: Path) -> None:
-    _store(tmp_path).save(_index(5))
-    _files(tmp_path, ".vectors")[0].unlink()
-    with pytest.raises(CorruptSnapshot, match=r"\.vectors is gone"):
+    _store(tmp_path).save(source(5), MARK)
+    _files(tmp_path, ".rows")[0].unlink()
+    with pytest.raises(CorruptSnapshot, match=r"\.rows is gone"):
         _store(tmp_path).load()
 
 
 def test_no_whole_snapshot_left_is_an_error_that_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.save(_index(5))
-    (data,) = _files(tmp_path, ".vectors")
+    store.save(source(5), MARK)
+    (data,) = _files(tmp_path, ".rows")
     data.write_bytes(data.read_bytes()[:1000])
-    with pytest.raises(CorruptSnapshot, match=r"has 1000 bytes where 3880 were written: run `voxdex index rebuild`"):
+    with pytest.raises(CorruptSnapshot, match=r"has 1000 bytes where 3840 were written: run `voxdex index rebuild`"):
         store.load()
 
 
 def test_a_snapshot_of_another_encoder_or_dimension_is_refused_by_name(tmp_path: Path) -> None:
-    _store(tmp_path).save(_index(5))
+    _store(tmp_path).save(source(5), MARK)
     with pytest.raises(CorruptSnapshot, match=r"is of encoder encoder-a .* where encoder-b"):
         _store(tmp_path, EncoderId("encoder-b")).load()
     with pytest.raises(CorruptSnapshot, match=r"D = 192.* where .*D = 256"):
@@ -144,25 +201,25 @@ def test_a_snapshot_of_another_encoder_or_dimension_is_refused_by_name(tmp_path:
 
 
 def test_a_snapshot_of_a_later_format_is_refused_by_name(tmp_path: Path) -> None:
-    _store(tmp_path).save(_index(5))
+    _store(tmp_path).save(source(5), MARK)
     (manifest,) = _files(tmp_path, ".json")
-    body = json.loads(manifest.read_text()) | {"format_version": 2}
+    body = json.loads(manifest.read_text()) | {"format_version": 3}
     del body["manifest_sha256"]
     body["manifest_sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     manifest.write_text(json.dumps(body))
-    with pytest.raises(CorruptSnapshot, match="format version 2 where 1 is read"):
+    with pytest.raises(CorruptSnapshot, match="format version 3 where 2 is read"):
         _store(tmp_path).load()
 
 
 def test_any_harmed_byte_is_noticed_and_never_crashes(tmp_path: Path) -> None:
     """Harm every part of both files at random: loading must raise, or give what was saved."""
-    store, index = _store(tmp_path / "a"), _index(20)
-    store.save(index)
+    saved = source(20)
+    _store(tmp_path / "a").save(saved, MARK)
     random = np.random.default_rng(5)
     for round_ in range(300):
         folder = tmp_path / "b"
         shutil.copytree(tmp_path / "a", folder)
-        victim = _files(folder, [".vectors", ".json"][round_ % 2])[0]
+        victim = _files(folder, [".rows", ".json", ".ids", ".crcs"][round_ % 4])[0]
         body = bytearray(victim.read_bytes())
         for _ in range(random.integers(1, 4)):
             place = int(random.integers(0, len(body)))
@@ -177,23 +234,22 @@ def test_any_harmed_byte_is_noticed_and_never_crashes(tmp_path: Path) -> None:
             # White space in the manifest may change without changing what it says.
             assert not harmed or victim.suffix == ".json"
             assert loaded is not None
-            np.testing.assert_array_equal(loaded.ids, index.ids())
-            np.testing.assert_array_equal(loaded.vectors, index.reconstruct(index.ids()))
+            np.testing.assert_array_equal(loaded.ids, saved.ids)
+            np.testing.assert_array_equal(loaded.rows, saved.rows)
         shutil.rmtree(folder)
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_snapshot(tmp_path: Path) -> None:
     program = (
-        "import sys, numpy as np\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from indexer.index.snapshots import SnapshotStore\n"
-        "from tests.vectors import ReferenceIndex, unit_vectors\n"
-        "index = ReferenceIndex('encoder-a')\n"
-        "index.add(np.arange(400), unit_vectors(400))\n"
+        "from tests.snapshot_kit import MARK, source\n"
+        "made = source(400)\n"
         "store = SnapshotStore(Path(sys.argv[1]), 'encoder-a', 192)\n"
-        "store.save(index)\n"
+        "store.save(made, MARK)\n"
         "print('saved', flush=True)\n"
-        "while True: store.save(index)\n"
+        "while True: store.save(made, MARK)\n"
     )
     random = np.random.default_rng()
     for _ in range(3):
@@ -207,8 +263,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_snapshot(tmp_path: Path) -
         assert loaded is not None
         assert loaded.damage is None
         assert loaded.manifest.count == 400
-    _store(tmp_path).save(_index(1))
-    assert len(list(tmp_path.iterdir())) == 5  # two snapshots of two files, the lock, and nothing half-written
+    _store(tmp_path).save(source(1), MARK)
+    assert len(list(tmp_path.iterdir())) == 9  # two snapshots of four files, the lock, and nothing half-written
 
 
 def test_two_processes_saving_at_once_both_leave_whole_snapshots(tmp_path: Path) -> None:
@@ -216,7 +272,7 @@ def test_two_processes_saving_at_once_both_leave_whole_snapshots(tmp_path: Path)
 
     stores = [_store(tmp_path) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        manifests = list(pool.map(lambda store: store.save(_index(7)), stores * 5))
+        manifests = list(pool.map(lambda store: store.save(source(7), MARK).manifest, stores * 5))
     assert sorted(manifest.generation for manifest in manifests) == list(range(1, 21))
     loaded = _store(tmp_path).load()
     assert loaded is not None
@@ -224,15 +280,13 @@ def test_two_processes_saving_at_once_both_leave_whole_snapshots(tmp_path: Path)
 
 
 def test_loading_while_another_saves_and_prunes_always_finds_one(tmp_path: Path) -> None:
-    import threading
-
     store, stop = _store(tmp_path), threading.Event()
-    store.save(_index(2))
-    index = _index(50)
+    store.save(source(2), MARK)
+    made = source(50)
 
     def save() -> None:
         while not stop.is_set():
-            _store(tmp_path).save(index, keep_previous=False)
+            _store(tmp_path).save(made, MARK, keep_previous=False)
 
     writer = threading.Thread(target=save)
     writer.start()
@@ -249,7 +303,7 @@ def test_loading_while_another_saves_and_prunes_always_finds_one(tmp_path: Path)
 def test_a_folder_that_cannot_be_made_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unavailable, match=r"cannot write the index in .*file/index"):
-        _store(tmp_path / "file" / "index").save(_index(1))
+        _store(tmp_path / "file" / "index").save(source(1), MARK)
 
 
 def test_an_encoder_id_names_its_folder_whatever_it_holds(tmp_path: Path) -> None:
