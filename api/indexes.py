@@ -1,5 +1,9 @@
 """The index of each gallery, in step with the record."""
 
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
@@ -24,15 +28,23 @@ class Indexes:
         head = self._head(gallery)
         return self._of(head).open(head.encoder_id)
 
+    def bring_into_step(self, gallery: str) -> None:
+        """Do the same now, and keep it, so that the first question does not wait for it."""
+        self.open(gallery).close()
+
+    def info(self, gallery: str) -> dict[str, Any]:
+        """Say what the index of a gallery is, what it costs and how well it finds."""
+        return _info_of(self.open(gallery))
+
     def check(self, gallery: str) -> CheckReport:
         """Compare every id and vector of the index that is kept with the record; heals nothing."""
         head = self._head(gallery)
         return self._of(head).check(head.encoder_id)
 
-    def rebuild(self, gallery: str) -> VectorIndex:
-        """Build the index anew from the record, beside the one that answers, and put it in its place."""
+    def rebuild(self, gallery: str) -> dict[str, Any]:
+        """Build the index anew from the record, put it in place of the one that answers, and say what it is."""
         head = self._head(gallery)
-        return self._of(head).rebuild(head.encoder_id)
+        return _info_of(self._of(head).rebuild(head.encoder_id))
 
     def migrate(self, gallery: str, to: Engine) -> Migrated:
         """Have another engine search a gallery; see `indexer.index.migration.migrate`."""
@@ -60,3 +72,8 @@ class Indexes:
 
     def _of(self, head: GalleryHead) -> GalleryIndex:
         return GalleryIndex(self._database, self._settings, head.id, head.engine)
+
+
+def _info_of(index: VectorIndex) -> dict[str, Any]:
+    with closing(index):
+        return asdict(index.info())

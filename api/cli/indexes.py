@@ -19,19 +19,20 @@ def info(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None,
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        document = asdict(services.indexes.open(gallery).info())
+        document = services.indexes.info(gallery)
     if as_json:
         print_json({"gallery": gallery, **document})
         return
-    for key, value in document.items():
-        print_line(f"{key:16} {value}")
+    for key, value in {**document, **document["details"]}.items():
+        if key != "details":
+            print_line(f"{key:16} {value}")
 
 
 @index.command("check")
 def check(
     gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
 ) -> None:
-    """Compare every id and vector of the index on disk with the record; exit status 1 says that they differ."""
+    """Compare every id and vector of the index that is kept with the record; exit status 1 says that they differ."""
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
@@ -40,6 +41,9 @@ def check(
         print_json({"gallery": gallery, "in_step": report.in_step, **asdict(report)})
     else:
         print_line(f"gallery {gallery}: {report.describe()}")
+        for kind, ids in report.differences.items():
+            for number in ids:
+                print_line(f"{kind:8} {number}")
     if not report.in_step:
         raise typer.Exit(1)
 
@@ -48,11 +52,11 @@ def check(
 def rebuild(
     gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
 ) -> None:
-    """Build the index of a gallery anew from the record, and put it in place of the old one."""
+    """Build the index of a gallery anew from the record; processes that answer go on, and change over to it."""
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        document = asdict(services.indexes.rebuild(gallery).info())
+        document = services.indexes.rebuild(gallery)
     if as_json:
         print_json({"gallery": gallery, **document})
     else:

@@ -107,7 +107,7 @@ def _ingest_here(
             report = services.ingest(gallery, encoder).run(
                 listing.files, source=source, refused=listing.refused, on_file=progress.update
             )
-        services.indexes.open(gallery)  # Brings the index into step now, not when the first question waits for it.
+        services.indexes.bring_into_step(gallery)
     print_report(gallery, report, as_json=as_json, ignored=listing.ignored, unreadable=listing.unreadable)
 
 

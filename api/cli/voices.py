@@ -89,7 +89,7 @@ def enroll(
         if consent_reference is not None:
             services.catalog.record_consent(gallery, speaker, Consent(consent_reference))
         report = ingest.run(listing.files, source="enroll", naming="must", refused=listing.refused)
-        services.indexes.open(gallery)
+        services.indexes.bring_into_step(gallery)
     print_report(gallery, report, as_json=as_json)
 
 

@@ -207,6 +207,20 @@ class VectorIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class Tended(Protocol):
+    """An index that works on itself in the background: trains, measures, verifies its files."""
+
+    @property
+    def damaged(self) -> str | None:
+        """What is wrong with the files that it is searched from; None while nothing is known to be."""
+        ...
+
+    def wait_until_settled(self, timeout_s: float) -> bool:
+        """Wait until it has nothing left to do; return whether that is so."""
+        ...
+
+
 @dataclass(frozen=True)
 class Kept:
     """An index as it was found where it is kept."""

@@ -17,7 +17,7 @@ from indexer.db.changes import Changes
 from indexer.db.embeddings import STREAM_ROWS, Embeddings, is_sound
 from indexer.db.session import Database
 from indexer.errors import CorruptSnapshot
-from indexer.index.base import FeedMark, Ids, IndexStore, VectorIndex
+from indexer.index.base import FeedMark, Ids, IndexStore, Tended, VectorIndex
 from indexer.index.drift import CheckReport, Sample, compare_all, compare_some, everything
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 CHANGES_AT_ONCE = 64
 """Changes applied in one step; a change is a transaction, in bulk ingest some tens of recordings."""
+
+SETTLE_S = 1800.0
+"""Longest wait for an index to train on what is inside: under a minute for a million vectors."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class _Total:
 
     def __call__(self, step: Adjustment) -> None:
         self.adjustment += step
+
+
+def settle(index: VectorIndex) -> None:
+    """Wait for what an index does to itself in the background, so that what it learned is saved with it."""
+    if isinstance(index, Tended) and not index.wait_until_settled(SETTLE_S):
+        logger.warning("an index is saved before it has settled: it was given %g s", SETTLE_S)
 
 
 def _ignore(_step: Adjustment) -> None:
@@ -258,6 +267,7 @@ class IndexFeed:
         generation, index, total = self._store.generation(), self._store.create(), _Total()
         try:
             self.compare(index, total)
+            settle(index)
         except BaseException:
             index.close()
             raise

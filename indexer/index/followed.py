@@ -5,6 +5,7 @@ import threading
 import time
 
 from indexer.errors import Unavailable
+from indexer.index.base import Tended, VectorIndex
 from indexer.index.feed import Adjustment, IndexFeed, Opened
 from indexer.index.gallery_index import SAVE_AT_LEAST, SAVE_SHARE, GalleryIndex, is_worth_saving
 from indexer.index.replaceable import ReplaceableIndex
@@ -49,6 +50,8 @@ class FollowedIndex:
         self._generation = opened.generation
         self._take_note_of(opened)
         self.index = ReplaceableIndex(opened.index)
+        self._saved_training = _training_of(opened.index)
+        self._repaired: str | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -90,11 +93,17 @@ class FollowedIndex:
 
     def untidy(self) -> bool:
         """Tell at once whether there may be something to do for `keep`."""
-        return self._is_replaced() or self._due(urgent=False) is not None
+        return self._is_replaced() or self._damage() is not None or self._due(urgent=False) is not None
 
     def _is_replaced(self) -> bool:
         kept = self._kept.generation(self._encoder_id)
         return kept not in {0, self._generation}
+
+    def _damage(self) -> str | None:
+        """Say what is wrong with the files that are searched, unless the index was repaired of it already."""
+        with self.index.lent() as index:
+            damage = index.damaged if isinstance(index, Tended) else None
+        return None if damage == self._repaired else damage
 
     def _due(self, *, urgent: bool) -> str | None:
         """Say why the files are to be written now, if they are."""
@@ -110,7 +119,9 @@ class FollowedIndex:
             worth = urgent and is_worth_saving(self._unsaved, self.index.count)
             if worth or (enough and now - self._saved_at >= SAVE_INTERVAL_S):
                 return "addition"
-        return None
+        with self.index.lent() as index:
+            # Else every process would have to train again when it starts.
+            return "training" if _training_of(index) != self._saved_training else None
 
     def keep(self, *, closing: bool = False) -> None:
         """Change over to what another process wrote, or write the files if it is time and this is their keeper.
@@ -122,6 +133,11 @@ class FollowedIndex:
         """
         if self._is_replaced():
             self._change_over()
+        if (damage := self._damage()) is not None:
+            logger.error("gallery %d: its index files are damaged under it; repairing the index", self.gallery_id)
+            self.repair()
+            self._note(Adjustment(replaced=1))  # the files are to be written anew, whoever keeps them
+            self._repaired = damage
         self._keep(urgent=closing)
 
     def _keep(self, *, urgent: bool) -> None:
@@ -149,6 +165,7 @@ class FollowedIndex:
     def _write(self, *, keep_previous: bool) -> None:
         expected = self._generation + 1
         with self.index.lent() as index:
+            self._saved_training = _training_of(index)
             self._generation = self._feed.save(index, keep_previous=keep_previous)
             if self._generation > expected > 1:
                 # Somebody had the index made anew meanwhile, and what was just written has taken its place.
@@ -171,6 +188,7 @@ class FollowedIndex:
                 self._feed, self._generation = feed, opened.generation
                 self.index.replace(opened.index)
                 self._take_note_of(opened)
+                self._saved_training = _training_of(opened.index)
                 for adjustment in later:
                     self._note(adjustment)
         except BaseException:
@@ -214,3 +232,8 @@ class FollowedIndex:
         """Close the index, and leave its files to another keeper."""
         self.index.close()
         self.resign()
+
+
+def _training_of(index: VectorIndex) -> str | int | float | None:
+    """Tell one training of an index from another."""
+    return index.info().details.get("trained_at_count") if isinstance(index, Tended) else None

@@ -11,7 +11,7 @@ from indexer.errors import Unavailable
 from indexer.index import stores
 from indexer.index.base import VectorIndex
 from indexer.index.drift import CheckReport
-from indexer.index.feed import IndexFeed
+from indexer.index.feed import IndexFeed, settle
 from indexer.index.keeper import Keeper
 from indexer.index.snapshots import index_folder
 from indexer.settings import Settings
@@ -85,6 +85,7 @@ class GalleryIndex:
             keeper = self.keeper(encoder_id)
             try:
                 if keeper.elected():
+                    settle(opened.index)
                     # What had to go from the index must go from its files, and a damaged one is of no further use.
                     feed.save(opened.index, keep_previous=opened.problem is None and not erased)
             except Unavailable as error:

@@ -38,7 +38,10 @@ class _Place:
             before.index.close()
 
     def close(self) -> None:
-        self.put(self.behind)
+        with self.guard:
+            closed = self.behind.replaced
+        if not closed:
+            self.put(self.behind)
 
 
 class ReplaceableIndex:
