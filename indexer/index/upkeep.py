@@ -75,6 +75,8 @@ class Upkeep:
         thread = self._thread
         if thread is not None:
             thread.join()
+        # The index refers to this, too: in a circle, files of erased voices would stay mapped until Python finds it.
+        vars(self).pop("_index", None)
 
     def rebase(self, view: RowView, mapped: MappedSnapshot, saved: CompressedScan | None) -> None:
         """Search a snapshot that was made of `view`, and what changed since, instead of what is searched now."""
@@ -116,9 +118,9 @@ class Upkeep:
 
     def _next(self) -> Callable[[], None] | None:
         """Choose what is to be done; None where nothing is."""
-        index = self._index
         if self._stopping.is_set() or time.monotonic() < self._not_before:
             return None
+        index = self._index
         table, scan, count = index.table, index.scan, index.count
         if not table.trusted and table.damage is None:
             return self._verify

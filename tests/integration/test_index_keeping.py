@@ -1,6 +1,5 @@
 """Several processes with one index open: one writes its files, all change over to what is newer, none drifts unseen."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,7 +115,6 @@ def test_an_erased_voice_leaves_the_files_that_every_process_maps(
     other.keep()
     assert not other.untidy()
     assert_in_step(kept, other)
-    gc.collect()
     mapped = Path("/proc/self/maps").read_text().splitlines()
     assert [line for line in mapped if "(deleted)" in line and "snapshot-" in line] == []
 
