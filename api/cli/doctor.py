@@ -27,6 +27,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("python", _python),
         ("device", lambda: _device(settings)),
         ("faiss", _faiss),
+        ("milvus", lambda: _milvus(settings)),
         ("codecs", _codecs),
         ("weights", lambda: _weights(settings)),
         ("database", lambda: _database(settings)),
@@ -74,6 +75,20 @@ def _faiss() -> Iterator[Finding]:
     ok = len(wheels) == 1
     remedy = "" if ok else "; two wheels overwrite each other: uninstall both, then run make install"
     yield Finding("faiss", ok, f"{', '.join(wheels) or 'no wheel known'}: {describe_faiss()}{remedy}")
+
+
+def _milvus(settings: Settings) -> Iterator[Finding]:
+    address = settings.index.milvus.uri
+    if address is None and settings.index.engine != "milvus":
+        return
+    path = Path("" if address is None else address.get_secret_value())
+    if path.suffix == ".db" and not path.exists():
+        yield Finding("milvus", True, f"{path} (made at first use)")
+        return
+    from indexer.index.milvus_server import connect
+
+    server = connect(settings.index.milvus)
+    yield Finding("milvus", True, f"{server.address} runs {server.call('get_server_version')}")
 
 
 def _codecs() -> Iterator[Finding]:

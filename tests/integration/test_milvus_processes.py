@@ -1,0 +1,106 @@
+"""Processes that follow one gallery into one Milvus, some of them killed."""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Encoders, Galleries
+from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
+from indexer.db.session import Database, open_database
+from indexer.index.gallery_index import GalleryIndex
+from indexer.settings import Settings, load_settings
+from indexer.types import EncoderId, GalleryId, RecordingId, Vectors
+from tests.vectors import unit_vectors
+
+ENCODER = EncoderId("0575cb64/legacy")
+REPOSITORY = Path(__file__).parents[2]
+SERVER = """
+import sys, time
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+server, db, port = start_server_in_thread(sys.argv[1])
+sys.stdout.write(f"{port}\\n")
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> Iterator[str]:
+    """A Milvus Lite in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path / "milvus.db")], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.kill()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, uri: str) -> Settings:
+    return load_settings(home=tmp_path / "home", database={}, index={"milvus": {"uri": uri}})
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    opened = open_database(settings)
+    with opened.session_scope() as session:
+        encoder = Encoders(session).register(NewEncoder(ENCODER, "ecapa", "speechbrain", "0" * 64, "legacy", 192))
+        Galleries(session).get_or_create("archive", encoder)
+    yield opened
+    opened.close()
+
+
+def follower(settings: Settings, uri: str) -> subprocess.Popen[str]:
+    arguments = [str(settings.home), uri, settings.index.milvus.prefix, ENCODER]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.milvus_follower", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+
+
+def add(database: Database, first: int, vectors: Vectors) -> RecordingId:
+    parts = [NewUtterance(None, n, n + 1.0, row) for n, row in enumerate(vectors)]
+    with database.session_scope() as session:
+        recording = NewRecording(f"{first:064d}", f"/{first}.wav", utterances=parts)
+        return Recordings(session).add(GalleryId(1), ENCODER, recording).recording_id
+
+
+def test_followers_that_are_killed_and_started_again_leave_milvus_in_step(
+    database: Database, settings: Settings, uri: str
+) -> None:
+    dice, vectors = random.Random(4), unit_vectors(700)
+    kept = GalleryIndex(database, settings, GalleryId(1), "milvus")
+    recordings = [add(database, 0, vectors[:10])]
+    index = kept.open(ENCODER)  # and kept: all follow into this one
+    collection = index.info().details["collection"]
+    followers = [follower(settings, uri) for _ in range(3)]
+    try:
+        for first in range(10, 700, 10):
+            recordings.append(add(database, first, vectors[first : first + 10]))
+            if dice.random() < 0.4:
+                with database.session_scope() as session:
+                    Recordings(session).delete(recordings.pop(dice.randrange(len(recordings))))
+            if dice.random() < 0.05:
+                place = dice.randrange(3)
+                followers[place].kill()
+                followers[place].communicate()
+                followers[place] = follower(settings, uri)
+            time.sleep(0.02)
+        limit = time.monotonic() + 20
+        while index.count != 10 * len(recordings):
+            assert time.monotonic() < limit, f"{index.count} vectors of {10 * len(recordings)}"
+            time.sleep(0.05)
+        time.sleep(0.5)  # for whoever would add again what is gone
+        report = kept.check(ENCODER)
+        assert report.in_step, report.describe()
+        assert (report.indexed, report.behind) == (10 * len(recordings), 0)
+        assert kept.open(ENCODER).info().details["collection"] == collection
+    finally:
+        for process in followers:
+            process.kill()
+            process.communicate()
