@@ -144,5 +144,7 @@ def _replaced(before: IdSet, touched: Ids, now: Ids) -> IdSet:
     if np.array_equal(touched[inside], now):
         return before
     # Linear in the set, however few are touched: no sorting of what is sorted.
+    if not inside.any() and (len(ids) == 0 or now[0] > ids[-1]):  # As ingest does it: an index goes on from there.
+        return IdSet(np.concatenate([ids, now]), grown_from=before)
     kept = np.delete(ids, places[inside])
     return IdSet(np.insert(kept, np.searchsorted(kept, now), now))

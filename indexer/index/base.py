@@ -23,14 +23,19 @@ class Hit(NamedTuple):
 class IdSet:
     """Embedding ids that searches are kept to; an index remembers what it made of one, so make it once and keep it."""
 
-    __slots__ = ("__weakref__", "ids")
+    __slots__ = ("__weakref__", "grown_from", "ids")
 
-    def __init__(self, ids: ArrayLike) -> None:
+    def __init__(self, ids: ArrayLike, *, grown_from: "IdSet | None" = None) -> None:
         numbers = np.asarray(ids, dtype=np.int64)
         if not (np.diff(numbers) > 0).all():  # a set in order, as the record gives it, is taken as it is
             numbers = np.unique(numbers)
         self.ids: Ids = numbers
         """(m,) rising, each once."""
+        self.grown_from = grown_from
+        """An earlier set that holds the first of these ids and no other: an index goes on with what it made of that
+        one, and forgets it here."""
+        if grown_from is not None:
+            grown_from.grown_from = None  # Or every set there ever was would be kept.
 
     def __len__(self) -> int:
         return len(self.ids)

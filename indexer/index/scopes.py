@@ -54,7 +54,7 @@ class Scopes:
             return sum(scope.memory_bytes for scope in self._kept.values())
 
     def of(self, allowed: IdSet | Ids) -> Scope | None:
-        """Return what a filter leaves, or None where rows came that it was not asked about: `extend` it first.
+        """Return what a filter leaves; None where it or the rows have grown since it was prepared: `extend` it first.
 
         To be called beside other searches.
         """
@@ -63,7 +63,10 @@ class Scopes:
         with self._guard:
             scope = self._kept.get(allowed)
             self._clock += 1
+            if scope is None and (before := allowed.grown_from) is not None and before in self._kept:
+                return None
             if scope is None:
+                allowed.grown_from = None
                 scope = self._kept[allowed] = self._made(allowed)
                 self._evict(allowed)
             scope.used = self._clock
@@ -71,7 +74,7 @@ class Scopes:
 
     def extend(self, allowed: IdSet) -> None:
         """Look at the rows that came since; to be called while nobody searches."""
-        scope = self._kept.get(allowed)
+        scope = self._kept.get(allowed) or self._inherited(allowed)
         table = self._table
         if scope is None or scope.covered == table.total:
             return
@@ -82,10 +85,27 @@ class Scopes:
         mine = mine[table.alive[mine]]
         scope.whole = scope.whole and len(mine) == int(table.alive[new].sum())
         scope.covered = table.total
-        scope.positions = np.concatenate([scope.positions, mine])
+        self._take_in(scope, mine)
+
+    def _inherited(self, allowed: IdSet) -> Scope | None:
+        """Go on with what was prepared for the set that this one grew from; None where it has to be made anew."""
+        before, allowed.grown_from = allowed.grown_from, None
+        scope = self._kept.pop(before, None) if before is not None else None
+        if before is None or scope is None:
+            return None
+        come = self._table.find(allowed.ids[len(before) :])
+        come = np.sort(come[(come >= 0) & (come < scope.covered)])
+        if len(come) and len(scope.positions) and come[0] <= scope.positions[-1]:
+            return None  # Rows that were there before and matched later, as when a recording is described anew.
+        self._take_in(scope, come)
+        self._kept[allowed] = scope
+        return scope
+
+    def _take_in(self, scope: Scope, positions: Positions) -> None:
+        scope.positions = np.concatenate([scope.positions, positions])
         if scope.subset is not None:
-            scope.subset.append(mine)
-        elif len(scope.positions) > FEW:
+            scope.subset.append(positions)
+        elif not scope.whole and len(scope.positions) > FEW:
             scope.subset = self._scan.subset(scope.positions)
 
     def _made(self, allowed: IdSet) -> Scope:
