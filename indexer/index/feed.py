@@ -6,20 +6,19 @@ A vector that is damaged in the record is passed over and logged: nothing that c
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import compress
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
-from indexer.db.embeddings import STREAM_ROWS, Embeddings, is_sound
+from indexer.db.embeddings import STREAM_ROWS, Embeddings
 from indexer.db.session import Database
 from indexer.errors import CorruptSnapshot
 from indexer.index.base import FeedMark, Ids, IndexStore, Tended, VectorIndex
 from indexer.index.drift import CheckReport, Sample, compare_all, compare_some, everything
-from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, Vectors
+from indexer.types import EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint
 
 logger = logging.getLogger(__name__)
@@ -233,8 +232,8 @@ class IndexFeed:
             if so_far != Fingerprint.of(held_ids, held_checksums):
                 self._repair(index, record, held_ids, held_checksums, top, note)
             # Rows above the highest id are all that is missing after an ingest.
-            for ids, checksums, stored in record.raw_stream(self._gallery_id, self._encoder_id, after=top):
-                self._add(index, *_sound(ids, checksums, stored), note)
+            for ids, vectors, damaged in record.stream(self._gallery_id, self._encoder_id, after=top):
+                self._add(index, ids, vectors, damaged, note)
             self._mark = mark
 
     def _newest(self, session: Session) -> FeedMark:
@@ -328,10 +327,3 @@ class IndexFeed:
             if self._mark.seq >= newest:
                 return True
         return False
-
-
-def _sound(ids: Ids, checksums: Ids, stored: Sequence[bytes]) -> tuple[Ids, Vectors, Ids]:
-    """Decode the rows that match their checksums: return their ids, their vectors, and the ids of the others."""
-    sound = np.array([is_sound(*row) for row in zip(checksums.tolist(), stored, strict=True)], dtype=bool)
-    vectors = np.frombuffer(b"".join(compress(stored, sound)), dtype="<f4").reshape(-1, EMBEDDING_DIM)
-    return ids[sound], vectors, ids[~sound]

@@ -306,7 +306,7 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
     with database.read_scope() as session:
         row = Galleries(session).by_name("erasure")
         gallery_id = GalleryId(row.id)
-        (gone, *_), *_ = [block[2] for block in Embeddings(session).stream(gallery_id, row.encoder_id)]
+        (gone, *_), *_ = [block[1] for block in Embeddings(session).stream(gallery_id, row.encoder_id)]
     database.close()
     needle = gone.astype("<f4").tobytes()[:64]
     assert any(needle in path.read_bytes() for path in home.rglob("*") if path.is_file())

@@ -105,7 +105,7 @@ def verify_all_pairs(services: Services, folder: Path, rows: Sequence[dict[str, 
         embeddings = Embeddings(session)
         blocks = list(embeddings.stream(GalleryId(gallery.id), gallery.encoder_id))
         ids = np.concatenate([block[0] for block in blocks])
-        vectors = np.concatenate([block[2] for block in blocks])
+        vectors = np.concatenate([block[1] for block in blocks])
         stretches = embeddings.stretches(ids.tolist())
     by_path = {str((folder / row["path"]).resolve()): row for row in rows}
     found = [by_path.get(stretches[number].uri) for number in ids.tolist()]
