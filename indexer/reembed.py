@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,7 +242,11 @@ class Reembed:
 
     def _embed_all(self, since: dt.datetime, tally: ReembedTally) -> None:
         """Embed what nobody else works on."""
-        files = (self._under_way(recording) for recording in self._claimed(since))
+        claimed = self._claimed(since)
+        first = next(claimed, None)
+        if first is None:
+            return
+        files = (self._under_way(recording) for recording in chain((first,), claimed))
         with closing(self._pipeline().run_batches(files, most=BATCH_RECORDINGS, within_s=BATCH_S)) as done:
             for batch in done:
                 results = [self._works.pop(id(result.file)).judge(result) for result in batch]
@@ -310,11 +315,12 @@ class Reembed:
         late = progress.recordings(came)
         if sum(_Work.of(recording).audio_s for recording in late) > late_s:
             return False
-        with closing(self._pipeline().run(self._under_way(recording) for recording in late)) as done:
-            results = [self._works.pop(id(result.file)).judge(result) for result in done]
-        progress.write(results, None)
-        if any(result.error is not None for result in results) and not without_missing:
-            return False
+        if late:
+            with closing(self._pipeline().run(self._under_way(recording) for recording in late)) as done:
+                results = [self._works.pop(id(result.file)).judge(result) for result in done]
+            progress.write(results, None)
+            if any(result.error is not None for result in results) and not without_missing:
+                return False
         encoders.switch(self.encoder.id)
         return True
 
