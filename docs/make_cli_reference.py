@@ -6,7 +6,7 @@ python docs/make_cli_reference.py
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer.main
 
@@ -79,27 +79,35 @@ def _option(parameter: Any, annotation: Any) -> str:
 
 def _value(annotation: Any) -> str:
     """Say what an option takes; nothing for a flag."""
+    if _choices(annotation):
+        return "NAME"
     kind = _kind(annotation)
-    if kind is bool:
-        return ""
-    return "NAME" if issubclass(kind, Enum) else _VALUES[kind]
+    return "" if kind is bool else _VALUES[kind]
 
 
-def _kind(annotation: Any) -> type:
+def _choices(annotation: Any) -> list[str]:
+    """Say what an option takes, where it is one of some names."""
+    kind = _kind(annotation)
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [choice.value for choice in kind] if issubclass(kind, Enum) else []
+
+
+def _kind(annotation: Any) -> Any:
     """Type of one value: of an option that may be absent, or be given several times, that of each."""
-    while not isinstance(annotation, type):
+    while not isinstance(annotation, type) and get_origin(annotation) is not Literal:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     return annotation
 
 
 def _cell(parameter: Any, annotation: Any = str) -> str:
     text = _flow(parameter.help).replace("|", "\\|")
-    if issubclass(_kind(annotation), Enum):
-        text += f" One of: {', '.join(choice.value for choice in _kind(annotation))}."
+    if choices := _choices(annotation):
+        text += f" One of: {', '.join(choices)}."
     if parameter.required and parameter.param_type_name == "option":
         return f"{text} Required."
     if parameter.show_default and parameter.default not in (None, False):
-        return f"{text} Default: `{parameter.default}`."
+        return f"{text} Default: `{getattr(parameter.default, 'value', parameter.default)}`."
     return text
 
 
