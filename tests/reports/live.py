@@ -8,25 +8,19 @@ batching: throughput of 64 threads through one encoder beside the encoder's own 
 import argparse
 import multiprocessing
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
-from api.cli.local_servers import LocalPostgres
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
 from api.voices import Voices
 from indexer.audio.decode import AudioInfo
-from indexer.db.migrate import upgrade
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
-from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance
+from indexer.db.repositories import Galleries, Speakers
+from indexer.db.rows import GalleryHead, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.registry import EncoderRegistry
@@ -36,11 +30,11 @@ from indexer.index.follower import FeedWatch
 from indexer.index.gallery_index import GalleryIndex
 from indexer.probes import Probe
 from indexer.settings import Settings, load_settings
-from indexer.types import EncoderId, GalleryId, Vectors
+from indexer.types import GalleryId, Vectors
 from tests.integration.test_live_galleries import SpectrumEncoders
+from tests.record_kit import ENCODER, make_gallery, record
 from tests.vectors import unit_vectors
 
-ENCODER = EncoderId("0123456789abcdef-spectrum")
 BATCH_FILES, FILE_UTTERANCES = 32, 10
 
 
@@ -52,26 +46,6 @@ def say(text: str) -> None:
 def quantiles(label: str, seconds: list[float]) -> None:
     p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
     say(f"{label}: n = {len(seconds)}, p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {max(seconds) * 1000:.2f} ms")
-
-
-@contextmanager
-def record(postgres: bool) -> Iterator[Settings]:
-    """Settings of an empty record in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        if not postgres:
-            yield load_settings(home=home, database={})
-            return
-        with LocalPostgres() as server:
-            url = server.url.format("postgres")
-            upgrade(url)
-            yield load_settings(home=home, database={"url": url})
-
-
-def make_gallery(database: Database) -> GalleryId:
-    with database.session_scope() as session:
-        encoder = Encoders(session).register(NewEncoder(ENCODER, "spectrum", "speechbrain", "0" * 64, "x", 192))
-        return GalleryId(Galleries(session).get_or_create("archive", encoder).id)
 
 
 def add_batch(database: Database, gallery: GalleryId, name: str, vectors: Vectors, owners: list[str | None]) -> int:
