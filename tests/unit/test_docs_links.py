@@ -155,7 +155,7 @@ def unknown_names(words: list[str]) -> str | None:
         targets = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
         return next((f"no make target {target}" for target in targets if target not in make_targets()), None)
     _, command, rest = resolve(words[1:])
-    if hasattr(command, "commands") and rest and not rest[0].startswith("-") and rest[0] != "...":
+    if hasattr(command, "commands") and rest and not rest[0].startswith(("-", "[")) and rest[0] != "...":
         return f"{' '.join(words)}: no command {rest[0]!r}"
     known = {"-h", "--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}
     if "--" in rest:
