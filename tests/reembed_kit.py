@@ -47,7 +47,7 @@ def ingest_files(
         encoder_for=lambda _: encoder,
         limits=settings.audio,
         channels=ChannelPolicy.parse(channels),
-        decode_threads=2,
+        decode_threads=1,  # so that ids are in the order of the paths
     )
     files: Sequence[ArchiveFile] = list_archive(paths, parse_speaker_rule(speaker_from)).files
     return ingest.run(files, source="in")
