@@ -154,7 +154,7 @@ class GalleryCollections:
                 # A newer one is being built, and will be published or replaced in its turn.
                 if other.name not in kept and other.generation <= collection.generation:
                     self.server.call("drop_collection", other.name)
-        _glances.pop(self._place, None)
+        _glances[self._place] = (time.monotonic(), Published(collection.name, self.encoder_id, mark))
         if not keep_previous:
             # A deleted row is left out of answers at once, and out of the files when they are written anew.
             self.server.call("compact", collection.name)

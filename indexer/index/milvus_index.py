@@ -1,8 +1,9 @@
 """An index whose vectors a Milvus server holds, for galleries that one machine cannot search."""
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import AlreadyExists, IndexReplaced, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Save, SearchParameters
-from indexer.index.milvus_collections import Collection, GalleryCollections
+from indexer.index.milvus_collections import GLANCE_S, Collection, GalleryCollections
 from indexer.index.milvus_server import CHECKSUM, ID, VECTOR
 from indexer.types import EmbeddingId, EncoderId, Vectors
 from indexer.vectors import checksums_of, require_unit_rows
@@ -76,6 +77,8 @@ class MilvusIndex:
         self._settings = collections.settings
         # Of two threads of this process that add one id with different vectors, one must be refused.
         self._adding = threading.Lock()
+        self._writes = 0
+        self._counted: tuple[int, float, int | None] = (0, 0.0, None)
         self._expressions: WeakKeyDictionary[IdSet, list[str]] = WeakKeyDictionary()
 
     @property
@@ -90,8 +93,14 @@ class MilvusIndex:
 
     @property
     def count(self) -> int:
-        """Vectors inside."""
-        return int(self._read("query", output_fields=["count(*)"])[0]["count(*)"])
+        """Vectors inside; as they were last counted where Milvus is out of reach, or was asked a moment ago."""
+        writes, counted_at, count = self._counted
+        if count is None or writes != self._writes or time.monotonic() - counted_at >= GLANCE_S:
+            writes = self._writes  # what is written meanwhile may or may not be counted, and calls for counting again
+            with nullcontext() if count is None else suppress(Unavailable):
+                count = int(self._read("query", output_fields=["count(*)"])[0]["count(*)"])
+            self._counted = (writes, time.monotonic(), count)
+        return count
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors with their ids; see `VectorIndex.add`.
@@ -109,7 +118,10 @@ class MilvusIndex:
         checksums = checksums_of(rows)
         with self._adding:
             absent = self._absent(numbers, checksums)
-            self._write(numbers[absent], checksums[absent], rows[absent])
+            try:
+                self._write(numbers[absent], checksums[absent], rows[absent])
+            finally:
+                self._writes += 1
 
     def _write(self, ids: Ids, checksums: Ids, vectors: Vectors) -> None:
         for start in range(0, len(ids), WRITTEN_AT_ONCE):
@@ -142,6 +154,7 @@ class MilvusIndex:
         numbers = numbers[self.holds(numbers)]
         for some in _parts(numbers, MOST_ROWS):
             self._server.call("delete", self._collection.name, filter=_among(some))
+        self._writes += 1
         return len(numbers)
 
     def search(

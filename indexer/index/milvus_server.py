@@ -14,6 +14,9 @@ from indexer.settings import MilvusSettings
 _NO_COLLECTION = 100
 """The code by which every Milvus since 2.3 says that there is no such collection."""
 
+_NOT_LOADED = 101
+"""The code of a collection that is there and not in memory, as after a Milvus Lite was started again."""
+
 _SHOWN = 300
 """Characters of a server's own words that a message gives: a failed filter would come back with all of its ids."""
 
@@ -57,7 +60,7 @@ class MilvusServer:
             )
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Call a method of pymilvus's `MilvusClient`.
+        """Call a method of pymilvus's `MilvusClient`, whose first argument is a collection if it needs a loaded one.
 
         Raises
         ------
@@ -67,14 +70,17 @@ class MilvusServer:
             If the server refuses or does not answer in time.
         """
         with self._named_errors(method):
-            return getattr(self._client, method)(*arguments, timeout=self._timeout_s, **named)
+            try:
+                return getattr(self._client, method)(*arguments, timeout=self._timeout_s, **named)
+            except self._pymilvus.MilvusException as error:
+                if error.code != _NOT_LOADED:
+                    raise
+                self._client.load_collection(arguments[0], timeout=self._timeout_s)
+                return getattr(self._client, method)(*arguments, timeout=self._timeout_s, **named)
 
     def pages(self, collection: str, fields: list[str], rows: int) -> Iterator[list[dict[str, Any]]]:
         """Yield all rows of a collection in the order of their ids, so many at a time; errors as in `call`."""
-        with self._named_errors("query_iterator"):
-            pages = self._client.query_iterator(
-                collection, batch_size=rows, output_fields=fields, timeout=self._timeout_s
-            )
+        pages = self.call("query_iterator", collection, batch_size=rows, output_fields=fields)
         try:
             while True:
                 with self._named_errors("query_iterator"):

@@ -13,6 +13,8 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
+from indexer.errors import Unavailable
+from indexer.index.followed import FollowedIndex
 from indexer.index.gallery_index import GalleryIndex
 from indexer.settings import Settings, load_settings
 from indexer.types import EncoderId, GalleryId, RecordingId, Vectors
@@ -23,22 +25,46 @@ REPOSITORY = Path(__file__).parents[2]
 SERVER = """
 import sys, time
 from milvus_lite.adapter.grpc.server import start_server_in_thread
-server, db, port = start_server_in_thread(sys.argv[1])
+server, db, port = start_server_in_thread(sys.argv[1], port=int(sys.argv[2]))
 sys.stdout.write(f"{port}\\n")
 sys.stdout.flush()
 time.sleep(600)
 """
 
 
+class MilvusProcess:
+    """A Milvus Lite in a process of its own, which may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = 0
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", SERVER, str(self._folder / "milvus.db"), str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 @pytest.fixture
-def uri(tmp_path: Path) -> Iterator[str]:
-    """A Milvus Lite in a process of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path / "milvus.db")], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.kill()
+def milvus(tmp_path: Path) -> Iterator[MilvusProcess]:
+    process = MilvusProcess(tmp_path)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def uri(milvus: MilvusProcess) -> str:
+    return milvus.uri
 
 
 @pytest.fixture
@@ -104,3 +130,34 @@ def test_followers_that_are_killed_and_started_again_leave_milvus_in_step(
         for process in followers:
             process.kill()
             process.communicate()
+
+
+def test_a_milvus_that_dies_is_named_and_answers_again_once_it_is_back(
+    database: Database, settings: Settings, milvus: MilvusProcess
+) -> None:
+    vectors = unit_vectors(40)
+    first = add(database, 0, vectors[:10])
+    followed = FollowedIndex(GalleryIndex(database, settings, GalleryId(1), "milvus"), ENCODER)
+    assert len(followed.index.search(vectors[:1], 20)[0]) == 10
+    milvus.kill()
+    with pytest.raises(Unavailable, match=rf"Milvus at {milvus.uri} "):
+        followed.index.search(vectors[:1], 20)
+    assert followed.index.count == 10
+    assert not followed.untidy()
+    add(database, 10, vectors[10:40])  # the record goes on
+    with database.session_scope() as session:
+        Recordings(session).delete(first)
+    with pytest.raises(Unavailable):
+        followed.follow()
+    milvus.start()
+    limit = time.monotonic() + 20
+    while True:
+        try:
+            followed.follow()
+            break
+        except Unavailable:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+    assert len(followed.index.search(vectors[:1], 50)[0]) == 30
+    assert GalleryIndex(database, settings, GalleryId(1), "milvus").check(ENCODER).in_step
+    followed.close()
