@@ -46,6 +46,7 @@ def test_no_heavy_library_is_loaded_for_it(module: str) -> None:
             "recordings delete",
         ),
         *("galleries list", "galleries show", "galleries delete", "index info", "index check", "index rebuild"),
+        "index migrate",
         *("encoder list", "encoder pull", "encoder show", "encoder add", "db upgrade"),
         *("jobs list", "jobs show", "jobs watch", "jobs items", "jobs cancel", "jobs retry"),
     ],
