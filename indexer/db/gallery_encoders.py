@@ -1,12 +1,13 @@
 """Named queries about the encoders of a gallery: which one it is searched under, which it was, and what each keeps."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.leases import clock
-from indexer.db.models import Embedding, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
+from indexer.db.models import Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
 from indexer.db.repositories import Galleries, insert_if_absent, take_out_vectors
 from indexer.errors import Conflict, NotFound
 from indexer.types import EncoderId, GalleryId
@@ -88,6 +89,20 @@ class GalleryEncoders:
             .order_by(GalleryEncoder.started_at, GalleryEncoder.encoder_id)
         )
         return list(self._session.scalars(query))
+
+    def unused(self, encoder_ids: Iterable[EncoderId]) -> list[EncoderId]:
+        """Tell of which of these encoders the gallery has no vectors, nor is about to; one never heard of is not told.
+
+        None of them where the gallery is gone.
+        """
+        here = Gallery.id == self._gallery_id
+        query = select(Encoder.id).where(
+            Encoder.id.in_(list(encoder_ids)),
+            exists().where(here, Gallery.encoder_id != Encoder.id),
+            ~exists().where(GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id == Encoder.id),
+            ~exists().where(Embedding.gallery_id == self._gallery_id, Embedding.encoder_id == Encoder.id),
+        )
+        return list(self._session.scalars(query.order_by(Encoder.id)))
 
     def close_way_back(self, encoder_id: EncoderId) -> None:
         """Have the gallery never go back to an encoder by itself: its vectors are about to be erased.

@@ -13,7 +13,7 @@ from indexer.index.base import VectorIndex
 from indexer.index.drift import CheckReport
 from indexer.index.feed import IndexFeed, settle
 from indexer.index.keeper import Keeper
-from indexer.index.snapshots import index_folder
+from indexer.index.snapshots import index_folder, remove_folder
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 
@@ -114,6 +114,7 @@ class GalleryIndex:
     def drop(self, encoder_id: EncoderId) -> None:
         """Delete everything that is kept of the index of an encoder."""
         stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine).clear()
+        remove_folder(index_folder(self.settings.home, self.gallery_id, encoder_id))
 
     def scrub(self, *, besides: EncoderId | None = None, wait: bool = True) -> None:
         """After a deletion was committed: leave no copy of what went in what is kept, under any encoder.

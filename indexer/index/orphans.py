@@ -1,10 +1,12 @@
-"""Index files of galleries that were deleted while nobody on this machine could hear of it."""
+"""Index files of galleries, and of their encoders, that were deleted while nobody on this machine could hear of it."""
 
 import logging
 
+from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.index import stores
+from indexer.index.gallery_index import GalleryIndex
 from indexer.settings import Settings
 from indexer.types import GalleryId
 
@@ -13,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 def drop_orphans(database: Database, settings: Settings) -> int:
     """Delete the index files of galleries that the record made once and does not have any more; return of how many.
+
+    Those of an encoder go too whose vectors a gallery had once and does not have any more.
 
     A number that the record never gave out names a gallery of another record, or of this one before it was lost:
     such files stay. Even a wrong guess costs no more than making an index again, for it holds nothing of its own.
@@ -30,6 +34,14 @@ def drop_orphans(database: Database, settings: Settings) -> int:
         galleries = Galleries(session)
         last = galleries.last_number()
         known = galleries.heads(listed)
+        former = {
+            head: GalleryEncoders(session, head.id).unused(stores.encoders_kept(settings, head.id, head.engine))
+            for head in known.values()
+        }
+    for head, encoder_ids in former.items():
+        for encoder_id in encoder_ids:
+            GalleryIndex(database, settings, head.id, head.engine).drop(encoder_id)
+            logger.info("gallery %d: vectors of %s were erased elsewhere: its index files go", head.id, encoder_id)
     gone = sorted(number for number in listed if number <= last and number not in known)
     for number in gone:
         stores.drop_gallery(settings, number)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
@@ -16,7 +17,7 @@ from indexer.jobs.sweep import Sweeper
 from indexer.settings import Settings, load_settings
 from indexer.types import GalleryId
 from tests.api_kit import serving, wav
-from tests.fakes import SpectrumEncoder
+from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
 from worker.local_queue import LocalQueue
 
 
@@ -53,6 +54,24 @@ def test_files_of_a_gallery_that_was_deleted_elsewhere_go(database: Database, tm
     assert drop_orphans(database, settings) == 2
     assert numbers(tmp_path) == [stays, last + 1]
     assert drop_orphans(database, settings) == 0
+
+
+def test_files_of_an_encoder_whose_vectors_were_erased_elsewhere_go(database: Database, tmp_path: Path) -> None:
+    settings, former = load_settings(home=tmp_path), ReversedSpectrumEncoder().id
+    number = make_gallery(database, tmp_path)
+    with database.session_scope() as session:
+        Encoders(session).register(NewEncoder(former, "reversed", "speechbrain", "0" * 64, "x", 192))
+        GalleryEncoders(session, number).begin(former)
+    for encoder_id in (SpectrumEncoder().id, former):
+        index_folder(tmp_path, number, encoder_id).mkdir()
+    folders = index_folder(tmp_path, number)
+    drop_orphans(database, settings)
+    assert len(list(folders.iterdir())) == 3  # It is on the way there.
+    with database.session_scope() as session:
+        GalleryEncoders(session, number).forget(former)
+    drop_orphans(database, settings)
+    # `encoder` is none that this record ever heard of.
+    assert {path.name for path in folders.iterdir()} == {"encoder", SpectrumEncoder().id}
 
 
 def test_a_record_without_any_gallery_costs_no_files(database: Database, tmp_path: Path) -> None:
