@@ -31,6 +31,8 @@ class Wanted:
     seed: int
     probes: int
     """Probes of each kind."""
+    budget_s: float = 8.0
+    """Time given to each comparison of times."""
     peers: tuple[str, ...] = ()
     peers_up_to: int = 1_000_000
     """Vectors above which no peer is built: graphs take hours there."""
@@ -89,7 +91,14 @@ def run_index_bench(
         say(f"identification among {wanted.enrolled:,} enrolled vectors")
         with tempfile.TemporaryDirectory(prefix="voxdex-bench-", dir=folder) as place:
             report.enrolled = _attempt(
-                partial(run_apart, "enrolled", folder=place, count=wanted.enrolled, seed=wanted.seed)
+                partial(
+                    run_apart,
+                    "enrolled",
+                    folder=place,
+                    count=wanted.enrolled,
+                    seed=wanted.seed,
+                    budget_s=wanted.budget_s,
+                )
             )
     return report
 
@@ -116,7 +125,7 @@ def _measure(
         say(f"{count:,} vectors: building the index")
         size["build"] = run_apart("build", trial=trial, engine=wanted.engine)
         say(f"{count:,} vectors: searching it in a new process")
-        size["search"] = run_apart("search", trial=trial, engine=wanted.engine)
+        size["search"] = run_apart("search", trial=trial, engine=wanted.engine, budget_s=wanted.budget_s)
     except VoxdexError as error:
         size["problem"] = one_line(error)
     shutil.rmtree(place / "home", ignore_errors=True)
@@ -129,7 +138,14 @@ def _measure(
         else:
             say(f"{count:,} vectors: {name}")
             entry |= _attempt(
-                partial(run_apart, "peer", limit_s=wanted.peer_limit_s, trial=made[0].as_arguments(), name=name)
+                partial(
+                    run_apart,
+                    "peer",
+                    limit_s=wanted.peer_limit_s,
+                    trial=made[0].as_arguments(),
+                    name=name,
+                    budget_s=wanted.budget_s,
+                )
             )
         peers.append(entry)
     return size

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.bench.index_bench import IndexReport
+from api.bench.trial import KINDS
 from api.cli.output import print_line, print_table
 
 MIB = 2**20
@@ -248,9 +249,19 @@ def _print_enrolled(enrolled: dict[str, Any]) -> None:
     if "problem" in enrolled:
         print_line(f"identification: {enrolled['problem']}")
         return
+    rows = {
+        "search, the 10 nearest vectors (ms)": "search_s",
+        "the 10 nearest speakers (ms)": "nearest_s",
+        "identification, with what it reads of the record (ms)": "identify_s",
+    }
+    print_table(
+        ["", "known", "strangers"],
+        [[label, *(f"{1000 * enrolled[key][kind]:.3f}" for kind in KINDS)] for label, key in rows.items()],
+        title=f"{enrolled['vectors']:,} enrolled vectors of {enrolled['speakers']:,} speakers",
+    )
     print_line(
-        f"identification among {enrolled['vectors']:,} enrolled vectors of {enrolled['speakers']:,} speakers: "
-        f"{1000 * enrolled['identify_s']:.2f} ms, a search of the vectors {1000 * enrolled['search_s']:.2f} ms"
+        f"voiceprints made in {enrolled['voiceprints_s']:.1f} s, {enrolled['voiceprints_bytes'] / MIB:,.0f} MiB more "
+        f"resident; the index of the vectors made of the record in {enrolled['index_s']:.1f} s"
     )
 
 
@@ -296,13 +307,12 @@ def _print_peers(report: IndexReport) -> None:
 
 
 def _peer_row(vectors: int, name: str, answer: dict[str, Any], build_s: float, memory: int) -> list[Any]:
-    kinds = ("known", "strangers")
     return [
         f"{vectors:,}",
         name,
-        *(f"{answer['recall'][kind]:.4f}" for kind in kinds),
-        *(f"{1000 * answer['single_s'][kind]:.2f}" for kind in kinds),
-        *(f"{1000 * answer['batch_s'][kind]:.3f}" for kind in kinds),
+        *(f"{answer['recall'][kind]:.4f}" for kind in KINDS),
+        *(f"{1000 * answer['single_s'][kind]:.2f}" for kind in KINDS),
+        *(f"{1000 * answer['batch_s'][kind]:.3f}" for kind in KINDS),
         f"{build_s:.1f}",
         f"{memory / MIB:,.0f}",
     ]

@@ -30,7 +30,9 @@ AFTER_TRAINING = 0.2
 BATCH = 256
 SETTLE_S = 600.0
 _FLAT_TURNS = 10
-_BUDGET_S = 12.0
+_BATCH_TURNS = 3
+_MANY = 2_000_000
+"""Vectors above which a flat batch takes most of a minute, and is measured once."""
 
 
 @runtime_checkable
@@ -53,14 +55,14 @@ def build(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
         began = time.perf_counter()
         _add(index, rows, 0, first)
         added_s = time.perf_counter() - began
-        _settle(index)
+        settle(index)
         built_s = time.perf_counter() - began
         rest_s = seconds_of(lambda: _add(index, rows, first, of.count))
-        _settle(index)
+        settle(index)
         total_s = time.perf_counter() - began
         held = memory.now_bytes()
         saved_s = seconds_of(index.begin_save(FeedMark()).write)
-        _settle(index)
+        settle(index)
         after_save = memory.now_bytes()
     kind = index.info().kind
     index.close()
@@ -78,7 +80,7 @@ def build(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
     }
 
 
-def search(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
+def search(*, trial: dict[str, Any], engine: str, budget_s: float) -> dict[str, Any]:
     """Open the saved index in a process that has nothing else, and return how well and how fast it answers."""
     of = Trial(**trial)
     rows = of.rows
@@ -92,7 +94,7 @@ def search(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
         index = kept.index
         index.search(probes["known"][:1], K)
         ready_s = time.perf_counter() - began
-        _settle(index)
+        settle(index)
         found = {kind: _in_batches(index, probes[kind]) for kind in KINDS}
         alone = {kind: [index.search(probe[None], K)[0] for probe in probes[kind][:SCOPED_PROBES]] for kind in KINDS}
         held = memory.now_bytes()
@@ -107,16 +109,16 @@ def search(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
         "recall": {kind: recall(_numbers(found[kind]), of.truth(kind)) for kind in KINDS},
         "recall_alone": {kind: recall(_numbers(alone[kind]), of.truth(kind)[:SCOPED_PROBES]) for kind in KINDS},
         "largest_score_error": max(_score_error(rows, probes[kind], found[kind]) for kind in KINDS),
-        **_beside_flat(index, rows, probes),
+        **_beside_flat(index, rows, probes, budget_s),
     }
     del found, alone
-    answer["filters"] = [_filtered(index, of, probes, share) for share in FILTERS]
-    answer["deleted"] = _after_deletions(index, of, probes)
+    answer["filters"] = [_filtered(index, of, probes, share, budget_s / 4) for share in FILTERS]
+    answer["deleted"] = _after_deletions(index, of, probes, budget_s / 4)
     index.close()
     return answer
 
 
-def _beside_flat(index: VectorIndex, rows: Vectors, probes: dict[str, Vectors]) -> dict[str, Any]:
+def _beside_flat(index: VectorIndex, rows: Vectors, probes: dict[str, Vectors], budget_s: float) -> dict[str, Any]:
     """Time single probes and batches in turns with a flat scan of the same vectors in the same process."""
     own = {kind: partial(_ask_next, index, _one_by_one(probes[kind])) for kind in KINDS}
     turn = _one_by_one(probes["known"])
@@ -128,7 +130,7 @@ def _beside_flat(index: VectorIndex, rows: Vectors, probes: dict[str, Vectors]) 
     # Several searches to one scan: the scan leaves none of the index in the processor's cache.
     few = 4
     single = medians_s(
-        [flat, *[own["known"]] * few, *[own["strangers"]] * few], budget_s=_BUDGET_S, least=_FLAT_TURNS, most=100
+        [flat, *[own["known"]] * few, *[own["strangers"]] * few], budget_s=budget_s, least=_FLAT_TURNS, most=100
     )
     batches = {kind: np.resize(probes[kind], (BATCH, rows.shape[1])) for kind in KINDS}
     batch = medians_s(
@@ -137,7 +139,8 @@ def _beside_flat(index: VectorIndex, rows: Vectors, probes: dict[str, Vectors]) 
             lambda: index.search(batches["known"], K),
             lambda: index.search(batches["strangers"], K),
         ],
-        budget_s=_BUDGET_S,
+        budget_s=budget_s,
+        least=_BATCH_TURNS if len(rows) <= _MANY else 1,
         most=7,
     )
     flat_batch, known_batch, strangers_batch = (seconds / BATCH for seconds in batch)
@@ -152,35 +155,37 @@ def _beside_flat(index: VectorIndex, rows: Vectors, probes: dict[str, Vectors]) 
     }
 
 
-def _filtered(index: VectorIndex, of: Trial, probes: dict[str, Vectors], share: float) -> dict[str, Any]:
+def _filtered(
+    index: VectorIndex, of: Trial, probes: dict[str, Vectors], share: float, budget_s: float
+) -> dict[str, Any]:
     allowed = IdSet(np.flatnonzero(of.kept_by(share)) + 1)
     prepared_s = seconds_of(lambda: index.search(probes["known"][:1], K, allowed=allowed))
     return {
         "share": share,
         "kept": len(allowed),
         "first_s": prepared_s,
-        **_scoped(index, of, probes, scope_name(share), allowed),
+        **_scoped(index, of, probes, scope_name(share), allowed, budget_s),
     }
 
 
-def _after_deletions(index: VectorIndex, of: Trial, probes: dict[str, Vectors]) -> dict[str, Any]:
+def _after_deletions(index: VectorIndex, of: Trial, probes: dict[str, Vectors], budget_s: float) -> dict[str, Any]:
     ids = np.flatnonzero(of.deleted()) + 1
     removed_s = seconds_of(
         lambda: [index.remove(ids[start : start + ADD_ROWS]) for start in range(0, len(ids), ADD_ROWS)]
     )
-    at_once = _scoped(index, of, probes, left_name(), None)
-    _settle(index)
+    at_once = _scoped(index, of, probes, left_name(), None, budget_s)
+    settle(index)
     return {
         "share": DELETED,
         "removed": len(ids),
         "removes_per_s": len(ids) / removed_s,
         "at_once": at_once,
-        "settled": _scoped(index, of, probes, left_name(), None),
+        "settled": _scoped(index, of, probes, left_name(), None, budget_s),
     }
 
 
 def _scoped(
-    index: VectorIndex, of: Trial, probes: dict[str, Vectors], scope: str, allowed: IdSet | None
+    index: VectorIndex, of: Trial, probes: dict[str, Vectors], scope: str, allowed: IdSet | None, budget_s: float
 ) -> dict[str, Any]:
     answer: dict[str, Any] = {"recall": {}, "single_s": {}, "batch_s": {}}
     for kind in KINDS:
@@ -188,10 +193,10 @@ def _scoped(
         found = index.search(some, K, allowed=allowed)
         answer["recall"][kind] = recall(_numbers(found), of.truth(kind, scope))
         (answer["single_s"][kind],) = medians_s(
-            [partial(_ask_next, index, _one_by_one(some), allowed)], budget_s=2, least=5
+            [partial(_ask_next, index, _one_by_one(some), allowed)], budget_s=budget_s, least=5
         )
         whole = np.resize(some, (BATCH, some.shape[1]))
-        (batch_s,) = medians_s([partial(index.search, whole, K, allowed=allowed)], budget_s=2, most=3)
+        (batch_s,) = medians_s([partial(index.search, whole, K, allowed=allowed)], budget_s=budget_s, most=3)
         answer["batch_s"][kind] = batch_s / BATCH
     return answer
 
@@ -228,7 +233,8 @@ def _add(index: VectorIndex, rows: Vectors, start: int, stop: int) -> None:
         index.add(np.arange(first + 1, end + 1, dtype=np.int64), rows[first:end])
 
 
-def _settle(index: VectorIndex) -> None:
+def settle(index: object) -> None:
+    """Wait until an index that goes on working on itself has done so."""
     if isinstance(index, Settling):
         index.wait_until_settled(SETTLE_S)
 

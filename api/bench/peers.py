@@ -23,7 +23,6 @@ from indexer.errors import InvalidRequest, Unavailable
 from indexer.types import Vectors
 
 _BATCH = 256
-_BUDGET_S = 2.0
 _LINKS = 32
 """Neighbors of a node of a graph, twice as many at the bottom."""
 _BUILD_EFFORT = 80
@@ -259,7 +258,7 @@ def peer_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def peer(*, trial: dict[str, Any], name: str) -> dict[str, Any]:
+def peer(*, trial: dict[str, Any], name: str, budget_s: float) -> dict[str, Any]:
     """Build one peer and measure it at each effort.
 
     Raises
@@ -278,27 +277,29 @@ def peer(*, trial: dict[str, Any], name: str) -> dict[str, Any]:
     _warm_up()
     with TemporaryDirectory(dir=of.folder) as folder, PeakMemory() as memory, closing(kind_of()) as engine:
         build_s = seconds_of(lambda: engine.build(rows, Path(folder)))
-        answers = [{"effort": effort, **_measured(engine, of, probes, effort)} for effort in kind_of.efforts]
+        answers = [
+            {"effort": effort, **_measured(engine, of, probes, effort, budget_s / 4)} for effort in kind_of.efforts
+        ]
         held = memory.now_bytes()
     return {"version": at, "build_s": build_s, "memory_bytes": held, "answers": answers}
 
 
-def _measured(engine: Peer, of: Trial, probes: dict[str, Vectors], effort: int) -> dict[str, Any]:
+def _measured(engine: Peer, of: Trial, probes: dict[str, Vectors], effort: int, budget_s: float) -> dict[str, Any]:
     answer: dict[str, Any] = {"recall": {}, "single_s": {}, "batch_s": {}}
     for kind in KINDS:
         some = probes[kind][: 2 * SCOPED_PROBES]
         found = engine.search(some, K, effort) + 1
         answer["recall"][kind] = recall(found.tolist(), of.truth(kind)[: len(some)])
-        answer["single_s"][kind], answer["batch_s"][kind] = _times(engine, some, effort)
+        answer["single_s"][kind], answer["batch_s"][kind] = _times(engine, some, effort, budget_s)
     return answer
 
 
-def _times(engine: Peer, probes: Vectors, effort: int) -> tuple[float, float]:
+def _times(engine: Peer, probes: Vectors, effort: int, budget_s: float) -> tuple[float, float]:
     turn: Iterator[Vectors] = itertools.cycle(probes[:, None, :])
     whole = np.resize(probes, (_BATCH, probes.shape[1]))
     calls: Sequence[Callable[[], object]] = [lambda: engine.search(next(turn), K, effort)]
-    (single_s,) = medians_s(calls, budget_s=_BUDGET_S, least=5, most=200)
-    (batch_s,) = medians_s([lambda: engine.search(whole, K, effort)], budget_s=_BUDGET_S, most=5)
+    (single_s,) = medians_s(calls, budget_s=budget_s, least=5, most=200)
+    (batch_s,) = medians_s([lambda: engine.search(whole, K, effort)], budget_s=budget_s, most=5)
     return single_s, batch_s / _BATCH
 
 

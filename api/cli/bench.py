@@ -107,6 +107,9 @@ def index(
         int, typer.Option("--enrolled", help="Enrolled vectors among which to identify; 0: leave it out.", min=0)
     ] = 0,
     probes: Annotated[int, typer.Option("--probes", help="Probes of each kind.", min=10, max=10_000)] = 500,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time given to each comparison of times.", min=0.1, max=600)
+    ] = 8.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of vectors and probes.", min=0)] = 20260101,
     folder: Annotated[
         Path | None,
@@ -130,6 +133,7 @@ def index(
         engine=engine.value,
         seed=seed,
         probes=probes,
+        budget_s=seconds,
         peers=peer_names(peers) if peers is not None else (),
         peers_up_to=peers_up_to,
         peer_limit_s=peer_limit_s,

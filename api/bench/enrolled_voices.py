@@ -1,0 +1,147 @@
+"""What naming speakers costs beyond finding vectors: a record full of enrolled voices, opened as a service opens it."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.bench.machine import PeakMemory, resident_bytes
+from api.bench.own import ENCODER, SETTLE_S, settle
+from api.bench.timing import medians_s, seconds_of
+from api.bench.trial import K
+from api.bench.vector_sets import BLOCK_ROWS, PER_SPEAKER, ClusteredVoices, blocks_of
+from api.dependencies import Services
+from api.enrolled import EnrolledGallery, EnrolledView
+from indexer.db.recordings import Recordings
+from indexer.db.repositories import Encoders, Galleries, Speakers
+from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
+from indexer.db.session import Database
+from indexer.index.base import VectorIndex
+from indexer.settings import Settings, load_settings
+from indexer.types import EMBEDDING_DIM, GalleryId, Vectors
+from search.identification import identify
+from search.operating_point import OperatingPoint
+from search.voiceprints import VoiceprintIndex
+
+_GALLERY = "bench"
+_ROWS_AT_ONCE = 5000
+_PROBES = 200
+_TURNS = 200
+_THRESHOLD = 0.5
+
+
+def enrolled(*, folder: str, count: int, seed: int, budget_s: float) -> dict[str, Any]:
+    """Enroll `count` vectors, ten a speaker, and time identification beside a plain search of the same vectors."""
+    voices = ClusteredVoices(seed)
+    services = Services(load_settings(home=Path(folder) / "home", database={}))
+    try:
+        filled_s = seconds_of(partial(_fill, services.database, voices, count))
+        return {"vectors": count, "fill_s": filled_s, **_measured(services, voices, count, budget_s)}
+    finally:
+        services.close()
+
+
+def _fill(database: Database, voices: ClusteredVoices, count: int) -> None:
+    with database.session_scope() as session:
+        encoder = Encoders(session).register(
+            NewEncoder(ENCODER, "bench", "speechbrain", "0" * 64, "bench", EMBEDDING_DIM)
+        )
+        gallery = GalleryId(Galleries(session).get_or_create(_GALLERY, encoder).id)
+    first = 0
+    for block in blocks_of(voices, count):
+        for start in range(0, len(block), _ROWS_AT_ONCE):
+            rows = block[start : start + _ROWS_AT_ONCE]
+            with database.session_scope() as session:
+                _enroll(Recordings(session), Speakers(session), gallery, first + start, rows)
+        first += BLOCK_ROWS
+
+
+def _enroll(recordings: Recordings, speakers: Speakers, gallery: GalleryId, first: int, rows: Vectors) -> None:
+    """Add a recording for each speaker, with an utterance for each row."""
+    names = [f"speaker {(first + start) // PER_SPEAKER}" for start in range(0, len(rows), PER_SPEAKER)]
+    ids = speakers.get_or_create(gallery, names)
+    recordings.add_many(
+        gallery,
+        ENCODER,
+        [
+            NewRecording(
+                name,
+                f"/{name}.wav",
+                utterances=[
+                    NewUtterance(None, 10.0 * n, 10.0 * n + 10.0, row, ids[name])
+                    for n, row in enumerate(rows[place * PER_SPEAKER : (place + 1) * PER_SPEAKER])
+                ],
+            )
+            for place, name in enumerate(names)
+        ],
+    )
+
+
+def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s: float) -> dict[str, Any]:
+    database = services.database
+    with database.read_scope() as session:
+        head = Galleries(session).head(_GALLERY)
+    with PeakMemory() as memory:
+        began = time.perf_counter()
+        index = services.indexes.open(_GALLERY)
+        settle(index)
+        built_s = time.perf_counter() - began
+        before, began = resident_bytes() or 0, time.perf_counter()
+        gallery = EnrolledGallery(database, head.id, head.encoder_id, index)
+        prints = gallery.load()
+        opened_s = time.perf_counter() - began
+        _wait_for_codes(prints, services.settings)
+        held = (resident_bytes() or 0) - before
+
+    def named(turn: Iterator[NDArray[np.float32]]) -> object:
+        with database.read_scope() as session:
+            now = Galleries(session).heads([head.id])[head.id]
+        point = OperatingPoint(_THRESHOLD, "request")
+        return identify(next(turn), enrolled=gallery.as_of(now), top_k=K, operating_point=point)
+
+    probes = {"known": voices.known(_PROBES, count), "strangers": voices.strangers(_PROBES)}
+    times: dict[str, dict[str, float]] = {"search_s": {}, "nearest_s": {}, "identify_s": {}}
+    for kind, some in probes.items():
+        calls = [
+            partial(_plain, index, itertools.cycle(some)),
+            partial(_nearest, gallery.as_of(head), itertools.cycle(some)),
+            partial(named, itertools.cycle(some)),
+        ]
+        medians_s(calls, budget_s=0, least=5)
+        taken = medians_s(calls, budget_s=2 * budget_s, least=10, most=_TURNS)
+        for label, seconds in zip(times, taken, strict=True):
+            times[label][kind] = seconds
+    gallery.close()
+    index.close()
+    return {
+        "speakers": -(-count // PER_SPEAKER),
+        "index_s": built_s,
+        "voiceprints_s": opened_s,
+        "voiceprints_bytes": held,
+        "memory_peak_bytes": memory.peak_bytes,
+        **times,
+        "identify_to_search": max(times["identify_s"][kind] / times["search_s"][kind] for kind in probes),
+    }
+
+
+def _wait_for_codes(prints: VoiceprintIndex, settings: Settings) -> None:
+    """Wait while a large index of voiceprints is still scanned flat, because its codes are being trained."""
+    until = time.monotonic() + SETTLE_S
+    while time.monotonic() < until:
+        info = prints.info()
+        if info.count < settings.index.compress_above or info.kind != "faiss-flat":
+            return
+        time.sleep(0.1)
+
+
+def _plain(index: VectorIndex, turn: Iterator[NDArray[np.float32]]) -> object:
+    return index.search(next(turn)[None], K)
+
+
+def _nearest(view: EnrolledView, turn: Iterator[NDArray[np.float32]]) -> object:
+    return view.nearest(next(turn), K)
