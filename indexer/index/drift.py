@@ -1,14 +1,14 @@
 """Differences between an index and the record: all of them, or those that a sample shows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.db.embeddings import Embeddings, is_sound
-from indexer.errors import Unavailable
+from indexer.errors import NotFound, Unavailable
 from indexer.index.base import Ids, VectorIndex
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId
 
@@ -48,6 +48,21 @@ class CheckReport:
         """Ids that differ, by what is wrong with them."""
         kinds = {"missing": self.missing, "extra": self.extra, "changed": self.changed, "damaged": self.damaged}
         return {kind: ids for kind, ids in kinds.items() if ids}
+
+    @property
+    def differing(self) -> Ids:
+        """(n,) rising ids that are missing, extra or changed."""
+        return np.unique(np.array([*self.missing, *self.extra, *self.changed], dtype=np.int64))
+
+    def only(self, ids: Ids) -> "CheckReport":
+        """Return the report with no other differences than those of these ids, and with what the record itself has."""
+        kept = set(ids.tolist())
+        return replace(
+            self,
+            missing=tuple(number for number in self.missing if number in kept),
+            extra=tuple(number for number in self.extra if number in kept),
+            changed=tuple(number for number in self.changed if number in kept),
+        )
 
     def describe(self) -> str:
         """Say in one sentence what was found and what to do."""
@@ -129,11 +144,23 @@ def compare_some(index: VectorIndex, record: Embeddings, gallery_id: GalleryId, 
     return Sample(compared, _as_ids(sorted(drifted)))
 
 
+def compare_these(
+    index: VectorIndex, record: Embeddings, gallery_id: GalleryId, encoder_id: EncoderId, ids: Ids
+) -> Ids:
+    """Return those of (n,) rising ids that are missing, extra, or with other bytes than the record's."""
+    inside = ids[index.holds(ids)]
+    recorded, meant, damaged = record.present(gallery_id, encoder_id, ids)
+    differ = np.setxor1d(inside, np.setdiff1d(recorded, damaged), assume_unique=True)
+    both = np.intersect1d(inside, recorded, assume_unique=True)
+    other = _other_bytes(index, both, meant[np.isin(recorded, both)])
+    return np.union1d(differ, np.array(other, dtype=np.int64))
+
+
 def _other_bytes(index: VectorIndex, ids: Ids, meant: NDArray[np.float32]) -> list[int]:
     """Return those of (m,) ids whose row in the index is not the (m, D) row that was meant."""
     try:
         rows = index.reconstruct(ids)
-    except Unavailable:  # damaged, as the index itself noticed
+    except (Unavailable, NotFound):  # damaged, as the index itself noticed; or taken out by another process just now
         return [int(number) for number in ids]
     same = rows == meant
     # An index that keeps half precision gives back rounded rows.

@@ -6,6 +6,7 @@ A vector that is damaged in the record is passed over and logged: nothing that c
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,11 +18,17 @@ from indexer.db.embeddings import STREAM_ROWS, Embeddings
 from indexer.db.session import Database
 from indexer.errors import CorruptSnapshot
 from indexer.index.base import FeedMark, Ids, IndexStore, Tended, VectorIndex
-from indexer.index.drift import CheckReport, Sample, compare_all, compare_some, everything
-from indexer.types import EncoderId, GalleryId, Vectors
+from indexer.index.drift import CheckReport, Sample, compare_all, compare_some, compare_these, everything
+from indexer.types import EmbeddingId, EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint
 
 logger = logging.getLogger(__name__)
+
+LOOKS_S = (0.0, 0.2, 0.5)
+"""Pauses before one looks again at vectors that differ."""
+
+DOUBTS = 10_000
+"""More vectors that differ than that are no doubts: nobody changes so many in a moment."""
 
 CHANGES_AT_ONCE = 64
 """Changes applied in one step; a change is a transaction, in bulk ingest some tens of recordings."""
@@ -309,6 +316,8 @@ class IndexFeed:
             held = everything(index, deep=True)
             rows = Embeddings(session).raw_stream(self._gallery_id, self._encoder_id)
             report = compare_all(held, rows)
+        if since is not None:
+            report = report.only(self._confirmed(index, report.differing, total))
         top = int(held[0][-1]) if len(held[0]) else 0
         newer = [number for number in report.missing if number > top] if since is None else []
         missing = report.missing[: len(report.missing) - len(newer)]
@@ -319,7 +328,24 @@ class IndexFeed:
         with self._changing, self._database.read_scope() as session:
             if not self._follow_all(session, index, note):
                 return Sample()  # changes were missed: `follow` compares everything
-            return compare_some(index, Embeddings(session), self._gallery_id, self._encoder_id)
+            sample = compare_some(index, Embeddings(session), self._gallery_id, self._encoder_id)
+        drifted = self._confirmed(index, np.array(sample.drifted, dtype=np.int64), note)
+        return replace(sample, drifted=tuple(map(EmbeddingId, drifted.tolist())))
+
+    def _confirmed(self, index: VectorIndex, ids: Ids, note: Note) -> Ids:
+        """Return those of (n,) rising ids that differ however often one looks.
+
+        Into an index that processes share another one may have brought changes that the view of the record which it
+        was compared with does not have.
+        """
+        for pause_s in LOOKS_S:
+            if not 0 < len(ids) <= DOUBTS:
+                return ids
+            time.sleep(pause_s)
+            with self._changing, self._database.read_scope() as session:
+                self._follow_all(session, index, note)
+                ids = compare_these(index, Embeddings(session), self._gallery_id, self._encoder_id, ids)
+        return ids
 
     def _follow_all(self, session: Session, index: VectorIndex, note: Note) -> bool:
         """Follow up to what one session sees; return whether that was possible."""

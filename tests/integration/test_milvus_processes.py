@@ -116,6 +116,9 @@ def test_followers_that_are_killed_and_started_again_leave_milvus_in_step(
                 followers[place].kill()
                 followers[place].communicate()
                 followers[place] = follower(settings, uri)
+            if first % 100 == 0:  # while others write, who may be ahead of what this one sees
+                found = kept.check(ENCODER)
+                assert found.in_step, found.describe()
             time.sleep(0.02)
         limit = time.monotonic() + 20
         while index.count != 10 * len(recordings):
