@@ -9,6 +9,7 @@ in one transaction, and taken up anew where its lease ran out.
 """
 
 import datetime as dt
+import logging
 import threading
 import time
 import uuid
@@ -43,6 +44,8 @@ from indexer.pipeline import EmbeddedFile, EmbeddingPipeline, Known
 from indexer.settings import Settings
 from indexer.stretches import place_of, require_same
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, RecordingId, UtteranceId
+
+logger = logging.getLogger(__name__)
 
 CLAIM_RECORDINGS = 16
 """Recordings that are taken up at once: what a killed process leaves to be looked at one by one."""
@@ -210,7 +213,7 @@ class Reembed:
                 switched = self._embed_and_switch(since, tally, without_missing)
         finally:
             with interrupts_deferred():
-                in_transaction(self.database, lambda session: self._progress(session).release(self._token))
+                self._release()
         with self.database.read_scope() as session:
             missing = self._progress(session).missing()
             voiceless = self._progress(session).voiceless() if missing else []
@@ -319,7 +322,9 @@ class Reembed:
             with closing(self._pipeline().run(self._under_way(recording) for recording in late)) as done:
                 results = [self._works.pop(id(result.file)).judge(result) for result in done]
             progress.write(results, None)
-            if any(result.error is not None for result in results) and not without_missing:
+            impossible = {result.recording_id for result in results if result.error is not None}
+            left = {recording.id for recording in progress.recordings(came)}
+            if not left <= impossible or (left and not without_missing):
                 return False
         encoders.switch(self.encoder.id)
         return True
@@ -356,6 +361,13 @@ class Reembed:
         lease_s = self.settings.jobs.lease_s
         in_transaction(self.database, lambda session: self._progress(session).renew(self._token, lease_s=lease_s))
         return True
+
+    def _release(self) -> None:
+        """Give back what is under way; where the record is out of reach, the leases end by themselves."""
+        try:
+            in_transaction(self.database, lambda session: self._progress(session).release(self._token))
+        except Unavailable as error:
+            logger.warning("recordings were not given back: %s", error.code, exc_info=error)
 
     def _progress(self, session: Session) -> Reembeddings:
         return Reembeddings(session, self.gallery_id, self.encoder.id)

@@ -112,9 +112,10 @@ class Reembeddings:
             .order_by(Recording.id)
             .limit(limit)
         )
-        if broken_off is not None:
-            times = func.coalesce(Reembedding.attempts, 0)
-            query = query.where(times > 0 if broken_off else times == 0)
+        if broken_off is True:  # Of which there are few: databases then begin with those.
+            query = query.where(Reembedding.attempts > 0)
+        elif broken_off is False:
+            query = query.where(or_(Reembedding.attempts.is_(None), Reembedding.attempts == 0))
         if not leased:
             query = query.where(or_(Reembedding.lease_until.is_(None), Reembedding.lease_until < clock(self._session)))
         return [(RecordingId(number), attempts) for number, attempts in self._session.execute(query)]

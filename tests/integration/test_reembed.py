@@ -11,12 +11,14 @@ from sqlalchemy import func, select, update
 
 from indexer.db.changes import Changes
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.models import Recording, Reembedding, utc_now
+from indexer.db.models import Embedding, Recording, Reembedding, Utterance, utc_now
 from indexer.db.recordings import Recordings
 from indexer.db.reembeddings import Reembeddings
 from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.errors import Conflict, EncoderMismatch
+from indexer.index.gallery_index import GalleryIndex
+from indexer.index.snapshots import index_folder
 from indexer.reembed import Reembed, drop_encoder
 from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ, GalleryId, RecordingId, Vectors, Waveform
@@ -237,3 +239,33 @@ def test_an_encoder_of_another_dimension_is_refused_before_anything_is_embedded(
     wide.dim = 256
     with pytest.raises(EncoderMismatch, match="dimension 256"):
         Reembed(database, record_settings, gallery_id, wide).run()
+
+
+def test_an_erasure_reaches_rows_and_index_files_of_both_encoders(
+    tmp_path: Path, database: Database, record_settings: Settings, gallery_id: GalleryId
+) -> None:
+    ingest_files(database, record_settings, gallery_id, OLD, write_archive(tmp_path / "in", 3))
+    kept = GalleryIndex.of(database, record_settings, gallery_id)
+    kept.open(OLD.id).close()
+    run = reembedding(database, record_settings, gallery_id, NEW)
+    run.prepare_index = lambda: kept.open(NEW.id).close()
+    run.run()
+    folders = [index_folder(record_settings.home, gallery_id, encoder.id) for encoder in (OLD, NEW)]
+    with database.session_scope() as session:
+        number = session.scalars(select(Recording.id).limit(1)).one()
+        theirs = select(Embedding.vector).join(Utterance, Utterance.id == Embedding.utterance_id)
+        vectors = session.scalars(theirs.where(Utterance.recording_id == number))
+        erased = [vector.tobytes() for vector in vectors]
+        assert [_holds(folder, erased) for folder in folders] == [1, 1]
+        Recordings(session).delete(RecordingId(number))
+    kept.scrub()
+    assert [_holds(folder, erased) for folder in folders] == [0, 0]
+    for encoder in (OLD, NEW):
+        assert len(vectors_of(database, encoder.id)) == 2
+        assert kept.check(encoder.id).in_step
+
+
+def _holds(folder: Path, vectors: Sequence[bytes]) -> int:
+    """Count the vectors that are in the files of a folder."""
+    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return sum(vector in content for vector in vectors)
