@@ -1,5 +1,6 @@
 """The scans that FAISS runs on the CPU; the only module that imports faiss."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -34,6 +35,9 @@ _LANES = 32
 
 _PROBES_AT_ONCE = 64
 """Probes of one task: so few that all cores have work for a batch, so many that each pass over the codes pays."""
+
+_WIDE = 0.7
+"""Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
 
 _CENTROIDS = 16
 _SUBVECTOR = 2
@@ -322,7 +326,8 @@ class CompressedScan:
 
         See `Scan.subset`.
         """
-        return MaskSubset(positions) if 2 * len(positions) > self.count else CompressedSubset(self, positions)
+        wide = len(positions) > _WIDE * self.count
+        return MaskSubset(positions) if wide else CompressedSubset(self, positions)
 
     def search(self, probes: Vectors, fetch: int, subset: Subset | None = None) -> Proposals:
         """Propose the best rows by their codes; see `Scan.search`."""
@@ -469,6 +474,13 @@ def restored(base: MappedSnapshot) -> CompressedScan | None:
     scan = CompressedScan(Quantizer(base.codebook), Calibration.read(base.calibration))
     scan.append(base.codes, mapped=True)
     return scan
+
+
+def give_memory_back() -> None:
+    """Return to the system what training has freed; the C library would keep it for a next time."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none
+        trim(0)
 
 
 def compressible(dim: int) -> bool:
