@@ -110,6 +110,8 @@ class FeedWatch:
         self._poll_s = poll_s
         self._check_s = check_s
         self._check_at: dict[GalleryId, float] = {}
+        # Of its own: a thread that advances the process's disturbs whoever seeded that, as property tests do.
+        self._dice = random.Random()
         self._heard = threading.Event()
         postgres = database.engine.dialect.name == "postgresql"
         self._listener = ChangeListener(database.engine, self._heard) if postgres else None
@@ -173,11 +175,12 @@ class FeedWatch:
                 self._guarded(follower.gallery_id, "look at the files", partial(self._tidy_one, follower))
 
     def _tidy_one(self, follower: Follower) -> None:
-        if follower.untidy():
-            self._start(follower, "write the files", follower.keep, self._writers)
+        self._start(follower, "write the files", partial(_keep_if_untidy, follower), self._writers)
         now = time.monotonic()
         # The first look comes at a moment of its own, so that many galleries are not compared all at once.
-        if now >= self._check_at.setdefault(follower.gallery_id, now + random.uniform(0, self._check_s)):
+        if follower.gallery_id not in self._check_at:
+            self._check_at[follower.gallery_id] = now + self._dice.uniform(0, self._check_s)
+        if now >= self._check_at[follower.gallery_id]:
             self._check_at[follower.gallery_id] = now + self._check_s
             self._start(follower, "compare the index with the record", follower.check, self._writers)
 
@@ -245,3 +248,9 @@ class FeedWatch:
             logged_at = before.logged_at if before is not None and quiet else now
             self._trouble[key] = _Trouble(now + pause_s, pause_s, logged_at)
         return not quiet
+
+
+def _keep_if_untidy(follower: Follower) -> None:
+    # Asked here and not by the thread that asks all of them: an engine on the network may be slow to say.
+    if follower.untidy():
+        follower.keep()
