@@ -164,6 +164,10 @@ class Overloaded(Unavailable):
         self.retry_after_s = retry_after_s
 
 
+class DeviceFailed(Unavailable):
+    """A GPU has no room for what it is asked to hold, or answers no more; the CPU can do the same work."""
+
+
 class LeaseLost(Unavailable):
     """Another worker has taken over this work, or the job was canceled; nothing of it may be written any more."""
 

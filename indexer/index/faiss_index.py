@@ -2,14 +2,16 @@
 
 import logging
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
+from indexer.errors import AlreadyExists, DeviceFailed, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
 from indexer.index.exact import Ranking, Wanted
 from indexer.index.faiss_scans import CompressedScan, FlatScan, restored
@@ -79,6 +81,8 @@ class FaissIndex:
         self.table = RowTable(dim, self.settings.rows, base=base, folder=folder)
         self.scan: Scan = FlatScan(self.table) if base is None else restored(base) or FlatScan(self.table)
         self._scopes = Scopes(self.table, self.scan)
+        self.scan_on_device = _scans_on_device(self.settings, dim)
+        """Makes an empty scan on the GPU; None where none is wanted, there is none, or it failed."""
         self._upkeep = Upkeep(self)
         self._upkeep.wake()
 
@@ -171,10 +175,17 @@ class FaissIndex:
         """Tell which of these ids are inside."""
         return self._places(np.asarray(ids, dtype=np.int64)) >= 0
 
-    def ids(self) -> Ids:
-        """Every id inside, rising."""
+    def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
+        """Every id inside, rising; see `VectorIndex.ids`."""
         view = self.view()
-        return view.ids_at(view.order)
+        order = view.order
+
+        def place(number: int | None, otherwise: int) -> int:
+            if number is None:
+                return otherwise
+            return bisect_right(range(len(order)), number, key=lambda at: int(view.ids_at(order[at : at + 1])[0]))
+
+        return view.ids_at(order[place(after, 0) : place(upto, len(order))])
 
     def reconstruct(self, ids: Ids) -> Vectors:
         """Return the vectors of these ids as (n, D), or raise NotFound."""
@@ -266,15 +277,36 @@ class FaissIndex:
         """Make a table like the one in use."""
         return RowTable(self._dim, self.settings.rows, base=base, folder=self._folder)
 
+    def leave_device(self, scan: Scan, error: DeviceFailed) -> None:
+        """Scan on the CPU from now on, because a scan on the GPU failed."""
+        with self.changing, self.lock.writing():
+            self._leave_device(scan, error)
+        self._upkeep.wake()
+
+    def _leave_device(self, scan: Scan, error: DeviceFailed) -> None:
+        if self.scan_on_device is not None:
+            logger.warning("index: vectors are scanned on the CPU from now on: %s", error)
+        self.scan_on_device = None
+        if scan is self.scan:
+            self.scan = FlatScan(self.table)
+            self._scopes = Scopes(self.table, self.scan)
+        scan.close()
+
     def _append(self, ids: Ids, rows: Vectors, crcs: NDArray[np.uint32], prepared: NDArray[np.generic]) -> None:
         self.table.append(ids, rows, crcs)
-        self.scan.append(prepared)
+        try:
+            self.scan.append(prepared)
+        except DeviceFailed as error:
+            self._leave_device(self.scan, error)
 
     def _take_out(self, positions: Positions) -> None:
         if len(positions):
             with self.lock.writing():
                 self.table.remove(positions)
-                self.scan.remove(positions)
+                try:
+                    self.scan.remove(positions)
+                except DeviceFailed as error:
+                    self._leave_device(self.scan, error)
 
     def _places(self, numbers: Ids) -> Positions:
         with self.lock.reading():
@@ -289,18 +321,31 @@ class FaissIndex:
     def _ranked(self, allowed: IdSet | Ids | None, exhaustive: bool, search: Callable[[Ranking], _Found]) -> _Found:
         """Search by the scan in use, or flat where every vector is to be compared."""
         while True:
-            with self.lock.reading():
-                if exhaustive:
-                    flat = FlatScan(self.table)
-                    scope = None if allowed is None else Scopes(self.table, flat).of(_ids_of(allowed))
-                    return search(Ranking(self.table, flat, _narrow(scope)))
-                scopes = self._scopes
-                scope = None if allowed is None else scopes.of(allowed)
-                if allowed is None or scope is not None:
-                    return search(Ranking(self.table, self.scan, _narrow(scope)))
-            assert isinstance(allowed, IdSet)
-            with self.lock.writing():  # rows came since the filter was prepared
-                scopes.extend(allowed)
+            scan = self.scan
+            try:
+                with self.lock.reading():
+                    scan, scopes = self.scan, self._scopes
+                    if exhaustive:
+                        flat = FlatScan(self.table)
+                        scope = None if allowed is None else Scopes(self.table, flat).of(_ids_of(allowed))
+                        return search(Ranking(self.table, flat, _narrow(scope)))
+                    scope = None if allowed is None else scopes.of(allowed)
+                    if allowed is None or scope is not None:
+                        return search(Ranking(self.table, scan, _narrow(scope)))
+                assert isinstance(allowed, IdSet)
+                with self.lock.writing():  # rows came since the filter was prepared
+                    scopes.extend(allowed)
+            except DeviceFailed as error:
+                self.leave_device(scan, error)
+
+
+def _scans_on_device(settings: IndexSettings, dim: int) -> Callable[[], Scan] | None:
+    if settings.engine != "faiss-gpu":
+        return None
+    from indexer.index.gpu_scan import GpuScan, find_device  # torch is loaded only where it is asked for
+
+    device = find_device(settings.device)
+    return None if device is None else partial(GpuScan, device, dim)
 
 
 def _ids_of(allowed: IdSet | Ids) -> Ids:

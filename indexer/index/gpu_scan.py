@@ -1,18 +1,24 @@
 """A scan of every row in float16 on a GPU; the only module of the index that imports torch."""
 
+import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer.errors import Unavailable, one_line
+from indexer.embedding.encoder import choose_device
+from indexer.errors import DeviceFailed, InvalidRequest, Unavailable, one_line
 from indexer.index.scans import Positions, Proposals, Subset
 from indexer.types import EMBEDDING_DIM, Vectors
+
+logger = logging.getLogger(__name__)
 
 HALF = 2.0**-11
 """Largest relative error of rounding a number to float16, whose significand has 11 bits."""
@@ -123,7 +129,7 @@ class GpuScan:
     """Every row compared with every probe in float16, on a GPU or, with the same code, on a CPU.
 
     One search at a time works on the device, in memory that does not depend on how many rows there are. What is too
-    much for the device's memory, or a device that fails, raises `Unavailable`, and the scan is of no use any more:
+    much for the device's memory, or a device that fails, raises `DeviceFailed`, and the scan is of no use any more:
     whoever owns it makes another one on the CPU.
     """
 
@@ -305,12 +311,34 @@ class GpuScan:
             try:
                 yield
             except torch.OutOfMemoryError as error:
-                raise Unavailable(
+                raise DeviceFailed(
                     f"{self._device} has no room for {self._count} vectors and what a search needs beside them: use "
                     f"another device or engine `faiss` ({one_line(error)})"
                 ) from error
             except RuntimeError as error:
-                raise Unavailable(f"{self._device} failed: {one_line(error)}") from error
+                raise DeviceFailed(f"{self._device} failed: {one_line(error)}") from error
+
+
+def find_device(choice: str) -> torch.device | None:
+    """Return the device that a setting names; None, with a line in the log, where there is none.
+
+    Raises
+    ------
+    InvalidRequest
+        If the setting names no kind of device that scans.
+    """
+    if not re.fullmatch(r"cuda(:\d+)?|cpu", choice):
+        raise InvalidRequest(f"index device {choice!r}: give cuda, cuda:N, or cpu to try the same code without a GPU")
+    try:
+        return choose_device(choice)
+    except Unavailable as error:
+        _say_once(str(error))
+        return None
+
+
+@cache
+def _say_once(reason: str) -> None:
+    logger.warning("engine faiss-gpu scans on the CPU: %s", reason)
 
 
 def _first(scores: torch.Tensor, fetch: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:

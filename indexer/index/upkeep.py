@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer.errors import CorruptSnapshot, VoxdexError
+from indexer.errors import CorruptSnapshot, DeviceFailed, VoxdexError
 from indexer.index.calibration import TARGET_RECALL, Calibration, measure
-from indexer.index.faiss_scans import CompressedScan, FlatScan, Quantizer, compressible
+from indexer.index.faiss_scans import (
+    CompressedScan,
+    FlatScan,
+    Quantizer,
+    compressible,
+    give_memory_back,
+)
 from indexer.index.rows import RowTable, RowView
 from indexer.index.scans import Positions, Scan
 from indexer.index.snapshot_format import BLOCK_ROWS, MappedSnapshot, Rows
@@ -83,7 +89,7 @@ class Upkeep:
         index = self._index
         with self._working:
             before = index.scan
-            scan: CompressedScan | None = None
+            scan: Scan | None = self._copy_on_device(view)
             if isinstance(before, CompressedScan):
                 scan = CompressedScan(before.quantizer, before.calibration)
                 if before is saved and mapped.codes is not None:
@@ -105,6 +111,7 @@ class Upkeep:
             try:
                 with self._working:
                     work()
+                give_memory_back()
             except VoxdexError as error:
                 logger.warning(
                     "index: %s failed and is tried again later: %s", work.__name__, error.code, exc_info=error
@@ -126,6 +133,8 @@ class Upkeep:
             return self._verify
         if table.base is None and table.total - count > max(LEAST_DEAD, MOST_DEAD * table.total):
             return self._compact
+        if index.scan_on_device is not None:
+            return self._to_device if isinstance(scan, FlatScan | CompressedScan) else None
         large = count >= index.settings.compress_above and compressible(index.dim)
         if isinstance(scan, CompressedScan):
             if 2 * count < index.settings.compress_above:
@@ -167,6 +176,38 @@ class Upkeep:
             scan.calibration.recall_at_10,
         )
 
+    def _to_device(self) -> None:
+        index, table = self._index, self._index.table
+        assert index.scan_on_device is not None
+        scan = index.scan_on_device()
+        try:
+            if not self._fill(table, scan):
+                scan.close()
+                return
+            with index.changing:
+                self._fill(table, scan)
+                scan.remove(np.flatnonzero(~table.alive))
+                index.replace(table, scan)
+        except DeviceFailed as error:
+            index.leave_device(scan, error)
+
+    def _copy_on_device(self, view: RowView) -> Scan | None:
+        """Scan the rows of a view, in their order, on the GPU; None where there is none, or no room for a second scan.
+
+        Where there is none the first is given back, and `_to_device` makes another.
+        """
+        index = self._index
+        if index.scan_on_device is None or isinstance(index.scan, FlatScan | CompressedScan):
+            return None
+        scan = index.scan_on_device()
+        try:
+            for _, _, _, rows in view.blocks():
+                scan.append(scan.prepare(rows.astype(np.float32, copy=False)))
+        except DeviceFailed:
+            scan.close()
+            return None
+        return scan
+
     def _measure(self) -> None:
         index = self._index
         view, scan = index.view(), index.scan
@@ -192,17 +233,17 @@ class Upkeep:
                 table.close()
                 return
             table.append(ids, rows.astype(np.float32, copy=False), crcs)
-        scan = None
+        scan = self._copy_on_device(view)
         if isinstance(before, CompressedScan):
             scan = CompressedScan(before.quantizer, before.calibration)
             scan.append(before.codes_at(view.order))
         with index.changing:
             self._change_over(view, table, scan)
 
-    def _change_over(self, view: RowView, table: RowTable, compressed: CompressedScan | None) -> None:
+    def _change_over(self, view: RowView, table: RowTable, made: Scan | None) -> None:
         """Put a table in place that holds the rows of a view in their order; the caller holds `changing`."""
         before = view.table
-        scan: Scan = FlatScan(table) if compressed is None else compressed
+        scan: Scan = FlatScan(table) if made is None else made
         gone = np.flatnonzero(~before.alive[view.order])
         table.remove(gone)
         scan.remove(gone)
@@ -213,7 +254,11 @@ class Upkeep:
             some = later[start : start + BLOCK_ROWS]
             rows = before.gather(some)
             table.append(before.ids_at(some), rows, before.crcs_at(some))
-            scan.append(scan.prepare(rows))
+            try:
+                scan.append(scan.prepare(rows))
+            except DeviceFailed:  # perhaps there is no room for two: `_to_device` tries again when this is done
+                scan.close()
+                scan = FlatScan(table)
         self._index.replace(table, scan)
 
     def _fill(self, table: RowTable, scan: Scan) -> bool:

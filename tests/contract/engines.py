@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from indexer.index.base import Hit, Ids, IndexStore, VectorIndex
+from indexer.index.local_store import LocalStore
+from indexer.settings import IndexSettings
 from indexer.types import EncoderId, Vectors
 from tests.milvus_kit import milvus_store
 from tests.vectors import ReferenceStore, unit_vectors
@@ -44,8 +47,18 @@ def _reference_store(_folder: Path) -> ReferenceStore:
     return ReferenceStore(ENCODER)
 
 
+def _local(**settings: object) -> Callable[[Path], IndexStore]:
+    # Not validated: an index that compresses from some hundred vectors on is of no use outside tests.
+    chosen = IndexSettings.model_construct(**{**IndexSettings().model_dump(), **settings})
+    return lambda folder: LocalStore(folder, ENCODER, settings=chosen)
+
+
 ENGINES = [
     Engine("reference", _reference_store),
+    Engine("faiss-flat", _local()),
+    Engine("faiss-compressed", _local(compress_above=150), compressed=True),
+    Engine("faiss-float16", _local(rows="float16"), score_error=5e-4),
+    Engine("faiss-gpu", _local(engine="faiss-gpu", device="cpu")),
     Engine("milvus-lite", lambda folder: milvus_store(folder, ENCODER), shared=True, examples=5),
 ]
 
@@ -79,6 +92,7 @@ class Lab:
         """An index of `count` random vectors with the ids from 1 on."""
         index, ids, vectors = self.index(), np.arange(1, count + 1), unit_vectors(count, seed=seed)
         index.add(ids, vectors)
+        settle(index)
         return index, ids, vectors
 
     @contextmanager
@@ -95,6 +109,19 @@ class Lab:
         """Close what is open."""
         for index in self._open:
             index.close()
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """An index that goes on working on itself after a change."""
+
+    def wait_until_settled(self, timeout_s: float) -> bool: ...
+
+
+def settle(index: VectorIndex) -> None:
+    """Wait until an index has done what it does in the background."""
+    if isinstance(index, Settling):
+        assert index.wait_until_settled(60)
 
 
 def assert_first(hits: list[Hit], truth: list[Hit], most: int, *, error: float) -> None:

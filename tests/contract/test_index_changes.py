@@ -185,3 +185,14 @@ def test_info_counts_and_names_the_encoder(lab: Lab) -> None:
     assert info.kind
     assert info.memory_bytes >= 0
     assert info.mapped_bytes >= 0
+
+
+def test_ids_between_two_bounds_are_those_inside_them(lab: Lab) -> None:
+    index, ids = lab.index(), np.array([30, -4, 7, 12, 500, 8])
+    assert index.ids(after=3, upto=9).tolist() == []
+    index.add(ids, unit_vectors(6))
+    index.remove(np.array([8]))
+    assert index.ids(after=7).tolist() == [12, 30, 500]
+    assert index.ids(after=-5, upto=12).tolist() == [-4, 7, 12]
+    assert index.ids(upto=7).tolist() == [-4, 7]
+    assert index.ids(after=12, upto=12).tolist() == index.ids(after=600).tolist() == []

@@ -100,10 +100,8 @@ def test_a_save_holds_what_was_inside_when_it_began(lab: Lab) -> None:
 
 def test_a_loaded_index_is_changed_and_saved_again_and_again(lab: Lab) -> None:
     store = lab.store()
-    twin = lab.index()
+    twin = filled(lab, lab.store("twin"))
     filled(lab, store).begin_save(MARK).write()
-    with lab.loaded(store) as first:
-        twin.add(first.ids(), first.reconstruct(first.ids()))
     generations = [store.generation()]
     for turn in range(5):
         with lab.loaded(lab.store()) as index:

@@ -1,5 +1,7 @@
 """Many threads at once on indexes of any engine: no crash, no torn answer, nothing of another gallery."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -198,3 +200,25 @@ def test_of_threads_that_add_the_same_id_exactly_one_succeeds(lab: Lab, at_once:
         found = index.reconstruct(np.array([turn]))
         np.testing.assert_allclose(found, vectors[won], atol=lab.engine.score_error)
     assert index.count == 20
+
+
+@pytest.mark.parametrize("first", ["torch", "faiss"])
+def test_torch_and_faiss_work_in_one_process_whichever_comes_first(first: str) -> None:
+    imports = ["import torch", "from indexer.index.faiss_index import FaissIndex"]
+    program = "\n".join(
+        [
+            *(imports if first == "torch" else imports[::-1]),
+            "import numpy as np",
+            "rows = torch.nn.functional.normalize(torch.randn(20000, 192), dim=1).numpy()",
+            "index = FaissIndex('e')",
+            "index.add(np.arange(20000), rows)",
+            "for _ in range(3):",
+            "    hits = index.search(rows[:40], 1)",
+            "    assert [h[0].embedding_id for h in hits] == list(range(40))",
+            "    product = torch.from_numpy(rows[:500]) @ torch.from_numpy(rows[:500]).T",
+            "    assert abs(float(product.diagonal().mean()) - 1) < 1e-5",
+            "print('both')",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "both\n", done.stderr
