@@ -133,6 +133,7 @@ class FeedWatch:
         """Keep something in step from now on."""
         with self._guard:
             self._followers[follower.gallery_id] = follower
+        self._heard.set()
 
     def poll(self) -> None:
         """Look at the record once, and have others bring into step what is not."""

@@ -60,6 +60,9 @@ class Keeper:
         with self._guard:
             self._let_go()
 
+    def __del__(self) -> None:
+        self._let_go()  # One that was never used, because what it was made for failed, holds up nobody.
+
     def _let_go(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

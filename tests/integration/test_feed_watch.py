@@ -108,43 +108,56 @@ def test_every_index_is_compared_with_the_record_now_and_then(database: Database
         watch.close()
 
 
-@pytest.mark.postgres
-def test_postgres_tells_of_a_commit_before_anybody_asks(database: Database, galleries: list[GalleryId]) -> None:
+@pytest.fixture
+def told(database: Database, galleries: list[GalleryId]) -> Iterator[Watched]:
+    """A gallery whose watch asks once a minute, and must be told."""
     if database.engine.dialect.name != "postgresql":
         pytest.skip("SQLite tells of nothing and is asked instead")
     watched = Watched(galleries[0])
     watch = FeedWatch(database, poll_s=60)
-    try:
-        watch.add(watched)
-        soon(lambda: watched.followed == 1)  # once the listener is connected
-        for number in range(2, 5):
-            committed = time.monotonic()
-            with database.session_scope() as session:
-                Changes(session).vectors_added(galleries[0], EncoderId("0575cb64/legacy"), [number])
-            soon(lambda number=number: watched.followed >= number)
-            assert time.monotonic() - committed < 1
-    finally:
-        watch.close()
+    watch.add(watched)
+    soon(lambda: listeners(database) != [])
+    yield watched
+    watch.close()
+
+
+def listeners(database: Database) -> list[int]:
+    with database.engine.connect() as connection:
+        query = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        return list(connection.execute(text(query)).scalars())
+
+
+def change(database: Database, watched: Watched) -> None:
+    with database.session_scope() as session:
+        Changes(session).vectors_added(watched.gallery_id, EncoderId("0575cb64/legacy"), [1])
 
 
 @pytest.mark.postgres
-def test_a_listener_whose_connection_is_lost_listens_again(database: Database, galleries: list[GalleryId]) -> None:
-    if database.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite tells of nothing and is asked instead")
-    watched = Watched(galleries[0])
-    watch = FeedWatch(database, poll_s=60)
-    try:
-        watch.add(watched)
-        soon(lambda: watched.followed == 1)
-        with database.engine.connect() as connection:
-            others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-            assert connection.execute(others).scalars().all() == [True]
-        soon(lambda: watched.followed == 2)  # whatever was missed meanwhile
-        with database.session_scope() as session:
-            Changes(session).vectors_added(galleries[0], EncoderId("0575cb64/legacy"), [1])
-        soon(lambda: watched.followed == 3)
-    finally:
-        watch.close()
+def test_postgres_tells_of_a_commit_before_anybody_asks(database: Database, told: Watched) -> None:
+    for _ in range(3):
+        time.sleep(0.1)  # so that nothing of before is under way
+        before, committed = told.followed, time.monotonic()
+        change(database, told)
+        soon(lambda before=before: told.followed > before)
+        assert time.monotonic() - committed < 1
+
+
+@pytest.mark.postgres
+def test_a_listener_whose_connection_is_lost_listens_again_and_looks_for_what_it_missed(
+    database: Database, told: Watched
+) -> None:
+    (lost,) = listeners(database)
+    time.sleep(0.1)
+    before = told.followed
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": lost}).scalar_one()
+    change(database, told)
+    soon(lambda: told.followed > before)
+    soon(lambda: listeners(database) not in ([], [lost]))
+    time.sleep(0.1)
+    before = told.followed
+    change(database, told)
+    soon(lambda: told.followed > before)
 
 
 def test_a_deleted_gallery_whose_files_cannot_be_deleted_is_tried_again_and_holds_up_no_other(
