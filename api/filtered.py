@@ -40,6 +40,8 @@ class _Kept:
     """Held while the rows are read: threads that ask for the same filter share one reading."""
     rows: IdSet | None = None
     position: FeedPosition = field(default_factory=FeedPosition)
+    digest: str | None = None
+    """Of the change at that position: in a record that was put back in time, another one has its number."""
     speakers: frozenset[SpeakerId] = frozenset()
 
     def is_of(self, position: FeedPosition, wanted: RowFilter) -> bool:
@@ -100,6 +102,7 @@ class FilteredGallery:
         elif len(touched):
             kept.rows = _replaced(kept.rows, touched, filtered.matching(wanted, speakers, among=touched))
         kept.position, kept.speakers = position, speakers
+        kept.digest = changes.digest_of(self._gallery_id, position.vectors)
 
     def _touched(
         self, changes: Changes, kept: _Kept, position: FeedPosition, speakers: frozenset[SpeakerId]
@@ -116,6 +119,8 @@ class FilteredGallery:
                 return None
         missed = position.vectors - kept.position.vectors
         if not 0 <= missed <= CHANGES_AT_ONCE:
+            return None
+        if changes.digest_of(self._gallery_id, kept.position.vectors) != kept.digest:
             return None
         since = changes.since(self._gallery_id, kept.position.vectors)
         if len(since) != missed:  # Old ones are pruned.

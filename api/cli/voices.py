@@ -282,6 +282,8 @@ def _print_found(found: "Occurrences", gallery: str, channel: int | None) -> Non
         f"{counted(found.found, 'recording')} with {voice} in gallery {gallery} "
         f"(score >= {point.score_threshold:.3f}, from the {point.source})"
     )
+    if found.found < len(found.recordings):
+        print_line("recordings below that are merely the nearest there are")
     if found.eligible is not None:
         print_line(f"the filter leaves {counted(found.eligible, 'utterance')}")
     if found.truncated:

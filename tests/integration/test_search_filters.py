@@ -16,7 +16,6 @@ from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
 from api.voices import Voices
 from indexer.audio.decode import AudioInfo
-from indexer.db.changes import Changes
 from indexer.db.filters import FilteredRows, RowFilter
 from indexer.db.models import IndexChange
 from indexer.db.recordings import Recordings
@@ -282,14 +281,28 @@ def test_a_filter_is_read_anew_where_the_feed_does_not_tell_what_changed(
     with database.session_scope() as session:
         session.execute(delete(IndexChange).where(IndexChange.seq <= 3))
     assert memory.rows(night, head(database, gallery)).ids.tolist() == matching(database, gallery, night)
-    # A record that was put back to an earlier day counts from there.
-    for wanted in STANDING[:4]:
-        memory.rows(wanted, head(database, gallery))
-    with database.session_scope() as session:
-        Changes(session).vectors_removed(gallery, ENCODER, [])
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["behind", "ahead"])
+def test_a_record_that_was_put_back_in_time_is_read_anew_also_where_it_went_on_since(
+    database: Database, gallery: GalleryId, ahead: bool
+) -> None:
+    memory = FilteredGallery(database, gallery, ENCODER)
+    night = RowFilter(labels=("night",))
+    for content in ("one", "two", "three"):
+        with database.session_scope() as session:
+            add(session, gallery, content, labels=["night"])
+    assert len(memory.rows(night, head(database, gallery))) == 3
+    with database.session_scope() as session:  # The backup of a day on which nothing had labels.
+        session.execute(delete(IndexChange).where(IndexChange.seq > 1))
         session.connection().exec_driver_sql("UPDATE gallery_feeds SET vectors_seq = 1")
         session.connection().exec_driver_sql("UPDATE recordings SET labels = '[]'")
-    assert memory.rows(night, head(database, gallery)).ids.tolist() == []
+    for content in ("four", "five", "six")[: 3 if ahead else 1]:
+        with database.session_scope() as session:
+            add(session, gallery, content, labels=["night"])
+    found = memory.rows(night, head(database, gallery)).ids.tolist()
+    assert found == matching(database, gallery, night)
+    assert len(found) == (3 if ahead else 1)
 
 
 def test_filters_that_nobody_asks_for_any_more_are_forgotten(
