@@ -121,8 +121,8 @@ class Ranking:
             worth = estimates >= wanted.threshold - self.scan.margin
             # The margin was measured on the nearest of other voices and other sentences: the same audio once more
             # scores far higher and may be estimated too low by more, yet it is estimated best.
-            first = max(self.scan.candidates, SPARE)
-            worth[np.argpartition(-estimates, first)[:first] if len(estimates) > first else slice(None)] = True
+            best = max(self.scan.candidates, SPARE)
+            worth[np.argpartition(-estimates, best)[:best] if len(estimates) > best else slice(None)] = True
             return self._all_of(probe, positions[worth])
         order = np.argpartition(estimates, len(estimates) - k)
         first, others = order[-k:], order[:-k]
