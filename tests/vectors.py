@@ -100,9 +100,11 @@ class ReferenceIndex:
         with self._lock:
             return np.array([number in self._rows for number in np.asarray(ids).tolist()], dtype=bool)
 
-    def ids(self) -> Ids:
+    def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
         with self._lock:
-            return np.array(sorted(self._rows), dtype=np.int64)
+            ids = np.array(sorted(self._rows), dtype=np.int64)
+        low = ids > after if after is not None else np.ones(len(ids), dtype=bool)
+        return ids[low & (ids <= upto)] if upto is not None else ids[low]
 
     def reconstruct(self, ids: Ids) -> Vectors:
         try:

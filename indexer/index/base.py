@@ -181,8 +181,8 @@ class VectorIndex(Protocol):
         """Tell which of (n,) ids are inside."""
         ...
 
-    def ids(self) -> Ids:
-        """Every id inside, rising."""
+    def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
+        """Every id inside, rising; only those above `after`, and not above `upto`."""
         ...
 
     def reconstruct(self, ids: Ids) -> Vectors:

@@ -125,15 +125,14 @@ def compare_all(held: tuple[Ids, Ids], recorded: Iterable[tuple[Ids, Ids, Sequen
 def compare_some(index: VectorIndex, record: Embeddings, gallery_id: GalleryId, encoder_id: EncoderId) -> Sample:
     """Compare stretches of an index, chosen at random, with the record, whose view must be the index's own."""
     compared = 0
-    drifted: set[int] = set()
-    held = index.ids()
     random = np.random.default_rng()
-    top = max(int(held[-1]) if len(held) else 0, record.last_id(gallery_id, encoder_id))
+    top = record.last_id(gallery_id, encoder_id)
+    drifted = set(index.ids(after=top).tolist())
     for after in random.integers(-SAMPLE_ROWS, max(1, top - SAMPLE_ROWS), SAMPLE_STRETCHES, endpoint=True).tolist():
         nothing = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), ())
         ids, checksums, stored = next(record.raw_stream(gallery_id, encoder_id, after, SAMPLE_ROWS), nothing)
         last = int(ids[-1]) if len(ids) == SAMPLE_ROWS else top
-        here = held[np.searchsorted(held, after, side="right") : np.searchsorted(held, last, side="right")]
+        here = index.ids(after=after, upto=last)
         sound = np.array([is_sound(*row) for row in zip(checksums.tolist(), stored, strict=True)], dtype=bool)
         recorded = ids[sound]
         drifted.update(np.setxor1d(here, recorded, assume_unique=True).tolist())

@@ -186,9 +186,11 @@ class MilvusIndex:
         found = [row[ID] for row in self._rows_of(np.unique(numbers), ID, MOST_ROWS)]
         return np.isin(numbers, np.array(found, dtype=np.int64))
 
-    def ids(self) -> Ids:
-        """Every id inside, rising."""
-        return np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in self._pages(CHECKSUM))])
+    def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
+        """Every id inside, rising; see `VectorIndex.ids`."""
+        bounds = [f"{ID} {sign} {number}" for sign, number in ((">", after), ("<=", upto)) if number is not None]
+        pages = self._pages(CHECKSUM, " and ".join(bounds))
+        return np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in pages)])
 
     def reconstruct(self, ids: Ids) -> Vectors:
         """Return the vectors of these ids as (n, D), or raise NotFound."""
@@ -255,10 +257,10 @@ class MilvusIndex:
                 raise
             return self._server.call(method, current.name, **named)
 
-    def _pages(self, field: str) -> Iterator[tuple[Ids, NDArray[Any]]]:
-        """Yield blocks of rising ids and one field of theirs."""
+    def _pages(self, field: str, scope: str = "") -> Iterator[tuple[Ids, NDArray[Any]]]:
+        """Yield blocks of rising ids and one field of theirs, of the rows that an expression leaves."""
         rows = _VECTORS_AT_ONCE if field == VECTOR else MOST_ROWS
-        for page in self._server.pages(self._collection.name, [ID, field], rows):
+        for page in self._server.pages(self._collection.name, [ID, field], rows, scope):
             ids = np.array([row[ID] for row in page], dtype=np.int64)
             order = np.argsort(ids)
             kind = np.float32 if field == VECTOR else np.int64

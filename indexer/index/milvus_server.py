@@ -78,9 +78,9 @@ class MilvusServer:
                 self._client.load_collection(arguments[0], timeout=self._timeout_s)
                 return getattr(self._client, method)(*arguments, timeout=self._timeout_s, **named)
 
-    def pages(self, collection: str, fields: list[str], rows: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield all rows of a collection in the order of their ids, so many at a time; errors as in `call`."""
-        pages = self.call("query_iterator", collection, batch_size=rows, output_fields=fields)
+    def pages(self, collection: str, fields: list[str], rows: int, scope: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows that an expression leaves, by rising id, so many at a time; errors as in `call`."""
+        pages = self.call("query_iterator", collection, batch_size=rows, filter=scope, output_fields=fields)
         try:
             while True:
                 with self._named_errors("query_iterator"):

@@ -122,10 +122,10 @@ class ReplaceableIndex:
         with self.lent() as index:
             return index.holds(ids)
 
-    def ids(self) -> Ids:
-        """Every id inside, rising."""
+    def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
+        """Every id inside, rising; see `VectorIndex.ids`."""
         with self.lent() as index:
-            return index.ids()
+            return index.ids(after=after, upto=upto)
 
     def reconstruct(self, ids: Ids) -> Vectors:
         """Return the vectors of these ids, or raise NotFound."""

@@ -54,8 +54,9 @@ def clear_files(settings: Settings, gallery_id: GalleryId) -> None:
 
 def drop_gallery(settings: Settings, gallery_id: GalleryId) -> None:
     """Delete everything that is kept of a gallery that was deleted, by whichever engine."""
-    remove_folder(index_folder(settings.home, gallery_id))
+    # The folder last: while it is there, it is known that there was such a gallery, and this is tried again.
     drop_collections(settings, gallery_id)
+    remove_folder(index_folder(settings.home, gallery_id))
 
 
 def drop_collections(settings: Settings, gallery_id: GalleryId) -> None:
