@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from api.cli import bench, catalog, encoders, indexes, ingest, jobs, keys, reembed, serve, service, system, voices
+from api.cli import (
+    bench,
+    catalog,
+    encoders,
+    indexes,
+    ingest,
+    jobs,
+    keys,
+    reembed,
+    search,
+    serve,
+    service,
+    system,
+    voices,
+)
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
 from indexer.errors import InvalidRequest, Unavailable, VoxdexError
 from indexer.openmp import share_cores
@@ -30,7 +44,7 @@ for command in (
     voices.identify,
     voices.verify,
     voices.compare,
-    voices.search,
+    search.search,
     voices.embed,
     reembed.reembed,
     service.worker,
