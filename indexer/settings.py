@@ -190,7 +190,10 @@ class IndexSettings(_Group):
         description="precision of the vectors that scores are computed from; float16 halves the files, and a score may "
         "then be off by up to 0.0005",
     )
-    device: str = Field(default="cuda", description="device of faiss-gpu: cuda or cuda:N; cpu where there is none")
+    device: str = Field(
+        default="cuda",
+        description="device of faiss-gpu: cuda or cuda:N, where there is none the CPU scans; cpu: to try the same code",
+    )
     milvus: MilvusSettings = MilvusSettings()
 
 
