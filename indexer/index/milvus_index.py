@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import AlreadyExists, IndexReplaced, InvalidRequest, NotFound, Unavailable
+from indexer.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Save, SearchParameters
 from indexer.index.milvus_collections import GLANCE_S, Collection, GalleryCollections
+from indexer.index.milvus_rows import MOST_ROWS, VECTORS_AT_ONCE, MilvusRows, among, parts
 from indexer.index.milvus_server import CHECKSUM, ID, VECTOR
 from indexer.types import EmbeddingId, EncoderId, Vectors
 from indexer.vectors import checksums_of, require_unit_rows
@@ -24,16 +25,11 @@ ROUNDING = 1e-5
 SPARE_CANDIDATES = 8
 """Candidates fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
 
-MOST_ROWS = 16_384
-"""Most rows that a Milvus returns to one question unless it is configured otherwise (`quotaAndLimits.limits.topK`)."""
-
 FILTER_AT_ONCE = 16_384
 """Ids in one filter expression: some 200 kB; a larger filter takes several searches."""
 
 WRITTEN_AT_ONCE = 4096
 """Rows in one request: 3 MiB, where a server takes 64."""
-
-_VECTORS_AT_ONCE = 4096
 
 _LOWEST = -2.0
 """Below every cosine."""
@@ -74,6 +70,7 @@ class MilvusIndex:
         self._collection = collection
         self._kept = kept
         self._server = collections.server
+        self._rows = MilvusRows(collections, collection)
         self._settings = collections.settings
         # Of two threads of this process that add one id with different vectors, one must be refused.
         self._adding = threading.Lock()
@@ -98,7 +95,7 @@ class MilvusIndex:
         if count is None or writes != self._writes or time.monotonic() - counted_at >= GLANCE_S:
             writes = self._writes  # what is written meanwhile may or may not be counted, and calls for counting again
             with nullcontext() if count is None else suppress(Unavailable):
-                count = int(self._read("query", output_fields=["count(*)"])[0]["count(*)"])
+                count = int(self._rows.read("query", output_fields=["count(*)"])[0]["count(*)"])
             self._counted = (writes, time.monotonic(), count)
         return count
 
@@ -136,7 +133,7 @@ class MilvusIndex:
 
     def _absent(self, ids: Ids, checksums: Ids) -> NDArray[np.bool_]:
         """Tell which ids are not inside; refuse those that are, with another vector."""
-        there = {row[ID]: row[CHECKSUM] for row in self._rows_of(ids, CHECKSUM, MOST_ROWS)}
+        there = {row[ID]: row[CHECKSUM] for row in self._rows.rows_of(ids, CHECKSUM, MOST_ROWS)}
         taken = [
             number
             for number, own in zip(ids.tolist(), checksums.tolist(), strict=True)
@@ -152,8 +149,8 @@ class MilvusIndex:
         """Take out the vectors of these ids; return how many went."""
         numbers = np.unique(np.asarray(ids, dtype=np.int64))
         numbers = numbers[self.holds(numbers)]
-        for some in _parts(numbers, MOST_ROWS):
-            self._server.call("delete", self._collection.name, filter=_among(some))
+        for some in parts(numbers, MOST_ROWS):
+            self._server.call("delete", self._collection.name, filter=among(some))
         self._writes += 1
         return len(numbers)
 
@@ -183,20 +180,20 @@ class MilvusIndex:
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Tell which of these ids are inside."""
         numbers = np.asarray(ids, dtype=np.int64)
-        found = [row[ID] for row in self._rows_of(np.unique(numbers), ID, MOST_ROWS)]
+        found = [row[ID] for row in self._rows.rows_of(np.unique(numbers), ID, MOST_ROWS)]
         return np.isin(numbers, np.array(found, dtype=np.int64))
 
     def ids(self, *, after: int | None = None, upto: int | None = None) -> Ids:
         """Every id inside, rising; see `VectorIndex.ids`."""
         bounds = [f"{ID} {sign} {number}" for sign, number in ((">", after), ("<=", upto)) if number is not None]
-        pages = self._pages(CHECKSUM, " and ".join(bounds))
+        pages = self._rows.pages(CHECKSUM, " and ".join(bounds))
         return np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in pages)])
 
     def reconstruct(self, ids: Ids) -> Vectors:
         """Return the vectors of these ids as (n, D), or raise NotFound."""
         numbers = np.asarray(ids, dtype=np.int64)
         unique, places = np.unique(numbers, return_inverse=True)
-        found, vectors = self._vectors_of(unique)
+        found, vectors = self._rows.vectors_of(unique)
         if len(found) < len(unique):
             missing = np.setdiff1d(unique, found, assume_unique=True)
             raise NotFound(f"embedding id {missing[0]} is not in the index ({len(missing)} of {len(unique)} are not)")
@@ -204,7 +201,7 @@ class MilvusIndex:
 
     def contents(self, *, deep: bool = False) -> Iterator[tuple[Ids, Ids]]:
         """Yield blocks of (rising ids, checksums); see `VectorIndex.contents`."""
-        for ids, values in self._pages(VECTOR if deep else CHECKSUM):
+        for ids, values in self._rows.pages(VECTOR if deep else CHECKSUM):
             yield ids, checksums_of(values) if deep else values.astype(np.int64)
 
     def info(self) -> IndexInfo:
@@ -247,42 +244,6 @@ class MilvusIndex:
             with suppress(Unavailable):
                 self._server.call("drop_collection", self._collection.name)
 
-    def _read(self, method: str, **named: Any) -> Any:
-        """Ask this collection; where another process has put a new one in its place and dropped it, ask that one."""
-        try:
-            return self._server.call(method, self._collection.name, **named)
-        except IndexReplaced:
-            current = self._collections.current()
-            if current is None or current.name == self._collection.name:
-                raise
-            return self._server.call(method, current.name, **named)
-
-    def _pages(self, field: str, scope: str = "") -> Iterator[tuple[Ids, NDArray[Any]]]:
-        """Yield blocks of rising ids and one field of theirs, of the rows that an expression leaves."""
-        rows = _VECTORS_AT_ONCE if field == VECTOR else MOST_ROWS
-        for page in self._server.pages(self._collection.name, [ID, field], rows, scope):
-            ids = np.array([row[ID] for row in page], dtype=np.int64)
-            order = np.argsort(ids)
-            kind = np.float32 if field == VECTOR else np.int64
-            yield ids[order], np.array([row[field] for row in page], dtype=kind)[order]
-
-    def _vectors_of(self, rising: Ids) -> tuple[Ids, Vectors]:
-        """Return those of these ids that are there, rising, with their vectors."""
-        ids, vectors = self._arrays(self._rows_of(rising, VECTOR, _VECTORS_AT_ONCE))
-        order = np.argsort(ids)
-        return ids[order], vectors[order]
-
-    def _rows_of(self, ids: Ids, field: str, at_once: int) -> list[dict[str, Any]]:
-        return [
-            row
-            for some in _parts(ids, at_once)
-            for row in self._read("query", filter=_among(some), output_fields=[ID, field])
-        ]
-
-    def _arrays(self, rows: list[dict[str, Any]]) -> tuple[Ids, Vectors]:
-        ids = np.array([row[ID] for row in rows], dtype=np.int64)
-        return ids, np.array([row[VECTOR] for row in rows], dtype=np.float32).reshape(len(rows), self.dim)
-
     def _scopes(self, allowed: IdSet | Ids | None) -> list[str]:
         """Return the filter expressions whose answers together are those of the filter."""
         if allowed is None:
@@ -295,7 +256,7 @@ class MilvusIndex:
             )
         expressions = self._expressions.get(scope)
         if expressions is None:
-            expressions = [_among(some) for some in _parts(scope.ids, FILTER_AT_ONCE)]
+            expressions = [among(some) for some in parts(scope.ids, FILTER_AT_ONCE)]
             self._expressions[scope] = expressions
         return expressions
 
@@ -340,7 +301,7 @@ class MilvusIndex:
             (candidates,) = self._candidates(probe[None, :], fetch, scope)
 
     def _candidates(self, probes: Vectors, fetch: int, scope: str) -> list[_Candidates]:
-        answers = self._read(
+        answers = self._rows.read(
             "search",
             data=list(probes),
             filter=scope,
@@ -352,7 +313,7 @@ class MilvusIndex:
         for answer in answers:
             rows = [{ID: hit["id"], VECTOR: hit["entity"][VECTOR]} for hit in answer]
             worst = min((hit["distance"] for hit in answer), default=_LOWEST)
-            found.append(_Candidates(*self._arrays(rows), worst=worst, every=len(rows) < fetch))
+            found.append(_Candidates(*self._rows.arrays(rows), worst=worst, every=len(rows) < fetch))
         return found
 
     def _compared(
@@ -371,13 +332,13 @@ class MilvusIndex:
 
     def _eligible(self, allowed: IdSet | Ids | None, scope: str | None) -> Iterator[tuple[Ids, Vectors]]:
         if allowed is None:
-            yield from self._pages(VECTOR)
+            yield from self._rows.pages(VECTOR)
             return
         ids = allowed.ids if isinstance(allowed, IdSet) else np.unique(np.asarray(allowed, dtype=np.int64))
         if scope is not None:
-            ids = _parts(ids, FILTER_AT_ONCE)[self._scopes(allowed).index(scope)]
-        for some in _parts(ids, _VECTORS_AT_ONCE):
-            yield self._vectors_of(some)
+            ids = parts(ids, FILTER_AT_ONCE)[self._scopes(allowed).index(scope)]
+        for some in parts(ids, VECTORS_AT_ONCE):
+            yield self._rows.vectors_of(some)
 
 
 @dataclass(frozen=True)
@@ -387,14 +348,6 @@ class _Save:
 
     def write(self, *, keep_previous: bool = True) -> int:
         return self.index.publish(self.mark, keep_previous=keep_previous)
-
-
-def _parts(ids: Ids, most: int) -> list[Ids]:
-    return [ids[start : start + most] for start in range(0, len(ids), most)]
-
-
-def _among(ids: Ids) -> str:
-    return f"{ID} in {ids.tolist()}"
 
 
 def _scored(probe: NDArray[np.float32], ids: Ids, vectors: Vectors, k: int | None, threshold: float) -> list[Hit]:
