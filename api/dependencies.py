@@ -60,6 +60,7 @@ class Services:
         self._database: Database | None = None
         self._opening = threading.Lock()
         self._live: LiveGalleries | None = None
+        self._voices: list[Voices] = []
 
     def close(self) -> None:
         """Close what was opened; a shard that this process works on is given back first."""
@@ -67,6 +68,8 @@ class Services:
             self.queue.close()
         if self._live is not None:
             self._live.close()
+        for voices in self._voices:
+            voices.close()
         if self._database is not None:
             self._database.close()
 
@@ -264,7 +267,7 @@ class Services:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
         loaded, spec = self.encoders.of_gallery_id(self.database, gallery_id)
         index = self.indexes.open(gallery)
-        return Voices(
+        voices = Voices(
             loaded,
             spec,
             self.settings,
@@ -272,9 +275,11 @@ class Services:
             gallery=gallery,
             gallery_id=gallery_id,
             index=index,
-            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, index),
+            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, index, self.settings.index),
             filtered=FilteredGallery(self.database, gallery_id, loaded.id),
         )
+        self._voices.append(voices)
+        return voices
 
     def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":
         """Prepare to embed and compare without a gallery."""

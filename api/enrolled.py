@@ -19,6 +19,7 @@ from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index.base import Ids, VectorIndex
 from indexer.index.faiss_index import FaissIndex
+from indexer.settings import IndexSettings
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from search.identification import ScoredSpeaker
 from search.voiceprints import Voiceprint, VoiceprintIndex, VoiceprintTable, best
@@ -46,12 +47,23 @@ class EnrolledGallery:
     ----------
     index : VectorIndex
         The gallery's, whose vectors the voiceprints are made of.
+    settings : IndexSettings, optional
+        From how many voiceprints on they are scanned by codes, and where.
     """
 
-    def __init__(self, database: Database, gallery_id: GalleryId, encoder_id: EncoderId, index: VectorIndex) -> None:
+    def __init__(
+        self,
+        database: Database,
+        gallery_id: GalleryId,
+        encoder_id: EncoderId,
+        index: VectorIndex,
+        settings: IndexSettings | None = None,
+    ) -> None:
         self._database = database
         self._gallery_id = gallery_id
         self._encoder_id = encoder_id
+        # In full precision whatever the gallery's rows are: they are few beside those.
+        self._settings = (settings or IndexSettings()).model_copy(update={"rows": "float32"})
         self._maker = VoiceprintMaker(gallery_id, encoder_id, index)
         self._loaded: VoiceprintIndex | None = None
         self._loading = threading.Lock()
@@ -61,9 +73,14 @@ class EnrolledGallery:
     def as_of(self, head: GalleryHead, labels: Sequence[str] | None = None) -> "EnrolledView":
         """Return who is enrolled, as the record had it when `head` was read, with every one of these labels.
 
-        The first query of a process loads them; a later one never waits for it.
+        The first query of a process that ranks speakers loads them; a later one never waits for it.
         """
-        return EnrolledView(self, self._loaded or self.load(), tuple(sorted(set(labels or ()))), head.position.speakers)
+        return EnrolledView(self, tuple(sorted(set(labels or ()))), head.position.speakers)
+
+    @property
+    def loaded(self) -> VoiceprintIndex | None:
+        """The voiceprints in memory; None before anybody asked for them."""
+        return self._loaded
 
     def outdated(self, head: GalleryHead) -> bool:
         """Tell whether to load again: the record has moved, and so much else was done since that there is time."""
@@ -104,9 +121,9 @@ class EnrolledGallery:
                 else:
                     table = self._maker.of(session, _speakers(changed))
             if loaded is None:
-                loaded = VoiceprintIndex(FaissIndex(self._encoder_id), seq, table)
+                loaded = VoiceprintIndex(self._empty(), seq, table)
             elif changed is None:
-                loaded.replace(FaissIndex(self._encoder_id), seq, table)
+                loaded.replace(self._empty(), seq, table)
             else:
                 loaded.change(seq, changed, table)
             self._loaded = loaded
@@ -124,6 +141,9 @@ class EnrolledGallery:
         with self._database.read_scope() as session:
             return self._maker.of(session, _speakers(speaker_ids))
 
+    def _empty(self) -> FaissIndex:
+        return FaissIndex(self._encoder_id, settings=self._settings)
+
     def _changed(self, session: Session, seq: int, upto: int, most: int) -> Ids | None:
         changed = Changes(session).speakers_since(self._gallery_id, seq, upto, limit=CHANGES_AT_ONCE)
         return changed if changed is not None and len(changed) <= most else None
@@ -132,11 +152,8 @@ class EnrolledGallery:
 class EnrolledView:
     """Who may be named in the answer to one query."""
 
-    def __init__(
-        self, gallery: EnrolledGallery, voiceprints: VoiceprintIndex, labels: tuple[str, ...], seq: int
-    ) -> None:
+    def __init__(self, gallery: EnrolledGallery, labels: tuple[str, ...], seq: int) -> None:
         self._gallery = gallery
-        self._voiceprints = voiceprints
         self._labels = labels
         self._seq = seq
 
@@ -146,22 +163,24 @@ class EnrolledView:
         Where memory is behind and more than `SPEAKERS_OF_A_QUERY` changed since, or nobody knows who, those that
         memory proposes are read anew, and somebody who was enrolled only since is not found yet.
         """
-        seq = self._voiceprints.seq
+        voiceprints = self._gallery.loaded or self._gallery.load()
+        seq = voiceprints.seq
         if seq >= self._seq:
-            return self._voiceprints.nearest(probe, k, labels=self._labels)
+            return voiceprints.nearest(probe, k, labels=self._labels)
         changed = self._gallery.changed_since(seq, self._seq)
         if changed is None:
-            drawn = self._voiceprints.nearest(probe, k + SPARE_CANDIDATES, labels=self._labels)
+            drawn = voiceprints.nearest(probe, k + SPARE_CANDIDATES, labels=self._labels)
             unchanged = []
             changed = np.array(sorted(speaker.speaker_id for speaker in drawn), dtype=np.int64)
         else:
-            unchanged = self._voiceprints.nearest(probe, k, labels=self._labels, without=changed)
+            unchanged = voiceprints.nearest(probe, k, labels=self._labels, without=changed)
         return best([*unchanged, *self._gallery.now(changed).scored(probe, self._labels)], k)
 
     def voiceprint(self, speaker_id: SpeakerId) -> Voiceprint | None:
         """Return a speaker's voiceprint as the record has it, whatever their labels; None where there is none."""
-        if self._voiceprints.seq >= self._seq:
-            return self._voiceprints.row(speaker_id)
+        loaded = self._gallery.loaded
+        if loaded is not None and loaded.seq >= self._seq:
+            return loaded.row(speaker_id)
         return self._gallery.now(np.array([speaker_id], dtype=np.int64)).row(speaker_id)
 
 

@@ -54,7 +54,7 @@ class LiveGallery:
         self.engine = head.engine
         kept = GalleryIndex(database, services.settings, head.id, head.engine)
         self.indexed = FollowedIndex(kept, head.encoder_id)
-        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, self.indexed.index)
+        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, self.indexed.index, services.settings.index)
         self.enrolled.load()
         self.filtered = FilteredGallery(database, head.id, head.encoder_id)
         self.gone = False
@@ -278,6 +278,7 @@ class LiveGalleries:
                     "gallery %d: files were not written at the end: %s", live.gallery_id, error.code, exc_info=error
                 )
             live.indexed.close()
+            live.enrolled.close()
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
         self._require_open()

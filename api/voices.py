@@ -289,6 +289,11 @@ class Voices(Comparison):
             return self._index.search(rows, most, allowed=allowed)[0]
         return self._index.search_above(rows, least, allowed=allowed, limit=most)[0]
 
+    def close(self) -> None:
+        """Close the index and who is enrolled, where nobody else uses them."""
+        self._index.close()
+        self._enrolled.close()
+
     def _head(self) -> GalleryHead:
         with self._database.read_scope() as session:
             return self._head_in(session)

@@ -496,7 +496,7 @@ class Speakers:
             found.update(self._labels(tags))
         return found
 
-    def _labels(self, tags: Select[tuple[int, str]]) -> dict[SpeakerId, tuple[str, ...]]:
+    def _labels(self, tags: Select[int, str]) -> dict[SpeakerId, tuple[str, ...]]:
         found: dict[SpeakerId, tuple[str, ...]] = {}
         for number, label in self._session.execute(tags.order_by(SpeakerLabel.speaker_id, SpeakerLabel.label)):
             found[SpeakerId(number)] = (*found.get(SpeakerId(number), ()), label)
