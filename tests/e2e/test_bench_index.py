@@ -1,0 +1,67 @@
+"""`voxdex bench index` from end to end, at a size that says nothing of speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.vectors import unit_vectors
+
+VOXDEX = Path(sys.executable).with_name("voxdex")
+QUICK = ["--vectors", "3000", "--probes", "20", "--seconds", "0.1"]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([VOXDEX, "bench", "index", *words], capture_output=True, text=True, check=False)
+
+
+def test_it_measures_the_index_and_peers_and_says_on_what(tmp_path: Path) -> None:
+    done = bench(*QUICK, "--peers", "faiss flat,usearch", "--enrolled", "500", "--folder", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {"platform", "processor", "cores", "memory"} <= report["machine"].keys()
+    assert {"python", "numpy", "voxdex"} <= report["versions"].keys()
+    assert report["commit"]
+    assert report["seed"] == 20260101
+    (size,) = report["sizes"]
+    assert "problem" not in size, size
+    assert size["search"]["recall"] == {"known": 1.0, "strangers": 1.0}
+    assert size["search"]["largest_score_error"] < 1e-12
+    assert [entry["share"] for entry in size["search"]["filters"]] == [0.01, 0.1, 0.5]
+    assert all(entry["recall"] == {"known": 1.0, "strangers": 1.0} for entry in size["search"]["filters"])
+    assert size["search"]["deleted"]["settled"]["recall"] == {"known": 1.0, "strangers": 1.0}
+    flat, usearch = report["peers"]
+    assert flat["answers"][0]["recall"] == {"known": 1.0, "strangers": 1.0}
+    assert usearch["version"]
+    assert report["enrolled"]["speakers"] == 50
+    assert report["enrolled"]["identify_to_search"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_says_the_same_of_real_embeddings(tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", rows=unit_vectors(200, seed=1))
+    done = bench(*QUICK, "--set", "jittered", "--embeddings", str(tmp_path / "real.npz"))
+    assert done.returncode == 0, done.stderr
+    for words in ("commit ", "seed 20260101", "160 embeddings of real.npz", "recall@10, strangers", "3,000"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--vectors", "ten"], "'ten'"),
+        (["--vectors", "10"], "'10'"),
+        (["--peers", "oracle"], "oracle"),
+        (["--set", "jittered"], "--embeddings"),
+        (["--gallery", "x"], "--set jittered"),
+        (["--folder", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(words: list[str], named: str) -> None:
+    done = bench(*words)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
