@@ -138,3 +138,38 @@ def test_only_those_who_changed_are_read_unless_the_record_cannot_tell_who(
     enrolled.require(now)
     found = enrolled.as_of(now).nearest(PROBES[0], 100)
     assert {speaker.speaker for speaker in found} == {"ann" if missed == "nothing" else "renamed", "bob"}
+
+
+def test_where_nobody_knows_who_changed_an_answer_names_nobody_who_is_gone(
+    database: Database, gallery: GalleryId
+) -> None:
+    with database.session_scope() as session:
+        for content, speaker in (("one", "ann"), ("two", "bob"), ("three", "cleo")):
+            add(session, gallery, content, speaker)
+    enrolled = following(database, gallery)
+    enrolled.load()
+    with database.session_scope() as session:
+        Speakers(session).delete(SpeakerId(Speakers(session).by_name(gallery, "bob").id))
+        SpeakerRecords(session, gallery).rename(SpeakerId(Speakers(session).by_name(gallery, "cleo").id), "chloe")
+        Changes(session).speakers_changed(gallery)
+    now = head(database, gallery)
+    assert {speaker.speaker for speaker in enrolled.as_of(now).nearest(PROBES[0], 10)} == {"ann", "chloe"}
+    assert known(enrolled, now, None) == known(following(database, gallery), now, None)
+    enrolled.close()
+
+
+def test_a_damaged_vector_counts_for_nobody_and_spoils_no_other_voiceprint(
+    database: Database, gallery: GalleryId, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.session_scope() as session:
+        add(session, gallery, "one", "ann")
+        hurt = add(session, gallery, "two", "bob").embedding_ids
+        lost = add(session, gallery, "three", "cleo").embedding_ids
+        for number in (hurt[0], *lost):
+            session.execute(text("UPDATE embeddings SET checksum = 1 WHERE id = :id"), {"id": number})
+    enrolled = following(database, gallery)
+    found = enrolled.as_of(head(database, gallery)).nearest(PROBES[0], 10)
+    assert {speaker.speaker: speaker.enrollments for speaker in found} == {"ann": 2, "bob": 1}
+    assert "3 enrolled vectors do not match their checksums" in caplog.text
+    assert "1 enrolled speakers have no voiceprint" in caplog.text
+    enrolled.close()
