@@ -145,11 +145,12 @@ class Ranking:
 
     def _scores(self, probe: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
         """Cosines but for rounding: (m,) positions -> (m,)."""
-        if len(positions) <= _BLOCK_ROWS:
-            scores: NDArray[np.float32] = self.table.gather(positions) @ probe
-            return scores
-        blocks = range(0, len(positions), _BLOCK_ROWS)
-        return np.concatenate([self.table.gather(positions[some : some + _BLOCK_ROWS]) @ probe for some in blocks])
+        scores = np.empty(len(positions), dtype=np.float32)
+        for start in range(0, len(positions), _BLOCK_ROWS):
+            some = slice(start, start + _BLOCK_ROWS)
+            # Not `@`: the threads of BLAS wait for each other in loops, longer than so few rows take.
+            np.einsum("nd,d->n", self.table.gather(positions[some]), probe, out=scores[some])
+        return scores
 
     def _everything(self, probe: NDArray[np.float32], cut: float) -> tuple[NDArray[np.float32], Positions]:
         """Compare with every row; keep those that reach the cut but for rounding."""
