@@ -179,5 +179,8 @@ class ReferenceStore:
     def marks(self) -> list[FeedMark]:
         return [] if self.saved is None else [self.saved[1]]
 
+    def prune_to_newest(self) -> None:
+        """Never more than one is kept."""
+
     def clear(self) -> None:
         self.saved = None

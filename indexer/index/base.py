@@ -268,6 +268,16 @@ class IndexStore(Protocol):
         """Say up to which change everything that is kept is complete, newest first, without opening it."""
         ...
 
+    def prune_to_newest(self) -> None:
+        """Delete all that is kept but the newest, so that only what `marks` says of that one is left.
+
+        Raises
+        ------
+        Unavailable
+            If it cannot be deleted.
+        """
+        ...
+
     def clear(self) -> None:
         """Delete everything that is kept."""
         ...

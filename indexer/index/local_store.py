@@ -49,6 +49,10 @@ class LocalStore:
         """Return the marks of all snapshots, newest first; see `IndexStore.marks`."""
         return self._snapshots.marks()
 
+    def prune_to_newest(self) -> None:
+        """Delete every file that is not of the newest snapshot; see `IndexStore.prune_to_newest`."""
+        self._snapshots.prune_to_newest()
+
     def clear(self) -> None:
         """Delete every snapshot; see `IndexStore.clear`."""
         self._snapshots.clear()

@@ -41,6 +41,9 @@ class MilvusStore:
         current = self._collections.current()
         return [] if current is None else [current.mark]
 
+    def prune_to_newest(self) -> None:
+        """Do nothing: what is erased leaves the one collection that is searched, and no other is kept."""
+
     def clear(self) -> None:
         """Drop every collection of the gallery under this encoder."""
         self._collections.clear()

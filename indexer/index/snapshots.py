@@ -154,6 +154,22 @@ class SnapshotStore:
             with self._one_writer():
                 self._prune(keep=0)
 
+    def prune_to_newest(self) -> None:
+        """Delete every file that is not of the newest snapshot: what a writer left that was killed after it wrote it.
+
+        Raises
+        ------
+        Unavailable
+            If the folder cannot be written.
+        """
+        if not self._folder.is_dir():
+            return
+        try:
+            with self._one_writer():
+                self._prune(keep=1)
+        except OSError as error:
+            raise Unavailable(f"cannot write the index in {self._folder}: {error.strerror}; free some space") from error
+
     def _manifests(self) -> list[tuple[int, Path]]:
         """List (generation, manifest path) of every snapshot, newest first."""
         try:

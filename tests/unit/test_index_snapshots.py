@@ -151,6 +151,22 @@ def test_after_an_erasure_only_the_newest_is_left_and_half_written_files_go(tmp_
     assert not [path for path in tmp_path.iterdir() if erased.tobytes() in path.read_bytes()]
 
 
+def test_what_a_killed_writer_left_beside_the_newest_goes_without_writing_it_again(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.prune_to_newest()
+    store.save(source(3), FeedMark(1, "a"))
+    store.save(source(2), FeedMark(2, "b"))
+    (tmp_path / "snapshot-0000000009-00.rows").write_bytes(b"half")
+    store.prune_to_newest()
+    assert (store.generation(), store.marks()) == (2, [FeedMark(2, "b")])
+    assert len(list(tmp_path.iterdir())) == 5  # a snapshot of four files, and the lock
+    loaded = store.load()
+    assert loaded is not None
+    assert (loaded.manifest.count, loaded.damage) == (2, None)
+    _store(tmp_path / "nowhere").prune_to_newest()
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_clearing_leaves_no_file_with_a_vector(tmp_path: Path) -> None:
     _store(tmp_path).save(source(3), MARK)
     _store(tmp_path).clear()
