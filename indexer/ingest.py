@@ -137,8 +137,8 @@ class Ingest:
                 while undone:
                     try:
                         self._embed(run, undone, naming, on_file)
-                    except EncoderChanged as changed:
-                        logger.info("job %s goes on under the new encoder: %s", job_id, changed)
+                    except EncoderChanged:
+                        logger.info("job %s goes on under the gallery's new encoder", job_id)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
             # The note must not hide why it is written: what stopped the job (a full disk) may refuse it too.

@@ -137,8 +137,8 @@ class _Worker:
                 ended = self._patiently(lambda: in_transaction(self.database, self._finish))
         except LeaseLost as lost:
             logger.info("%s", lost)
-        except EncoderChanged as changed:
-            logger.info("shard %d goes on under the new encoder: %s", self.shard.id, changed)
+        except EncoderChanged:
+            logger.info("shard %d goes on under the gallery's new encoder", self.shard.id)
             self._give_back(resend=True)
         except Unavailable:
             self._give_back(resend=False)

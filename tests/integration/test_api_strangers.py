@@ -48,7 +48,7 @@ def test_a_misspelled_parameter_erases_nothing(client: ServiceClient, gallery: s
         ("identify", {"treshold": "0.99"}),
         ("identify", {"lable": "staff"}),
         ("recordings", {"labels": "vip", "sesion": "7"}),
-        ("search", {"top_k": "3"}),
+        ("search", {"topk": "3"}),
     ],
 )
 def test_every_misspelled_parameter_is_named(
