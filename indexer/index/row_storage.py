@@ -1,5 +1,6 @@
 """Arrays that grow at their end, in memory or in a file that nobody else can see and that no crash leaves behind."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -78,7 +79,7 @@ class GrowingRows:
         return 0 if self._file is None else int(self.filled.nbytes)
 
     def append(self, rows: Rows) -> None:
-        """Add (m, D) rows at the end, rounded to the precision that is kept.
+        """Add (m, D) rows at the end, rounded to the precision that is kept; where that fails nothing has changed.
 
         Raises
         ------
@@ -87,10 +88,10 @@ class GrowingRows:
         """
         kept = np.ascontiguousarray(rows, dtype=self._dtype)
         end = self.count + len(kept)
-        if self._file is None and end * self._dim * self._dtype.itemsize > IN_MEMORY_BYTES:
-            self._move_to_file()
         if self._file is not None:
-            self._write(kept, end)
+            self._rows = self._write(self._file, self._rows, self.count, kept)
+        elif end * self._dim * self._dtype.itemsize > IN_MEMORY_BYTES:
+            self._move_to_file(kept)
         else:
             if end > len(self._rows):
                 larger = np.empty((max(_FIRST, 2 * len(self._rows), end), self._dim), dtype=self._dtype)
@@ -104,34 +105,38 @@ class GrowingRows:
         if self._file is not None:
             self._file.close()
 
-    def _move_to_file(self) -> None:
-        before, self.count = self.filled, 0
+    def _move_to_file(self, more: Rows) -> None:
+        """Keep the rows, and more of them, in a file from now on."""
         try:
-            self._file = tempfile.TemporaryFile(prefix="voxdex-", dir=self._folder)  # noqa: SIM115 (closed by `close`)
+            # Unbuffered: what did not reach the disk is nowhere, rather than written by the next call or by closing.
+            file = tempfile.TemporaryFile(prefix="voxdex-", dir=self._folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             where = self._folder or tempfile.gettempdir()
             raise Unavailable(f"cannot keep vectors in {where}: {error.strerror}; free some space") from error
-        finally:
-            self.count = len(before)
-        self._rows = np.empty((0, self._dim), dtype=self._dtype)
-        self.count = 0
-        self._write(before, len(before))
-        self.count = len(before)
-
-    def _write(self, rows: Rows, end: int) -> None:
-        """Write rows through the file: where the disk is full that is an error, and through the map it is a signal."""
-        assert self._file is not None
-        row_bytes = self._dim * self._dtype.itemsize
         try:
-            if end > len(self._rows):
-                room = max(2 * len(self._rows), end)
-                self._file.truncate(room * row_bytes)  # sparse: it takes space as it is filled
-                self._rows = np.memmap(self._file, dtype=self._dtype, mode="r", shape=(room, self._dim)).view(
-                    np.ndarray
-                )
-            self._file.seek(self.count * row_bytes)
-            self._file.write(rows.data)
-            self._file.flush()
+            moved = self._write(file, self._rows[:0], 0, self.filled, room=self.count + len(more))
+            moved = self._write(file, moved, self.count, more)
+        except BaseException:
+            file.close()
+            raise
+        self._file, self._rows = file, moved
+
+    def _write(self, file: IO[bytes], mapped: Rows, start: int, rows: Rows, *, room: int = 0) -> Rows:
+        """Write rows at a position of the file and return its map, which has room for them.
+
+        They are written through the file: where the disk is full that is an error, and through the map it is a signal.
+        """
+        row_bytes = self._dim * self._dtype.itemsize
+        end = start + len(rows)
+        try:
+            if max(end, room) > len(mapped):
+                room = max(2 * len(mapped), end, room)
+                file.truncate(room * row_bytes)  # sparse: it takes space as it is filled
+                mapped = np.memmap(file, dtype=self._dtype, mode="r", shape=(room, self._dim)).view(np.ndarray)
+            left = rows.reshape(-1).view(np.uint8).data
+            while len(left):
+                left = left[os.pwrite(file.fileno(), left, end * row_bytes - len(left)) :]
         except OSError as error:
             where = self._folder or tempfile.gettempdir()
             raise Unavailable(f"cannot keep {end} vectors in {where}: {error.strerror}; free some space") from error
+        return mapped

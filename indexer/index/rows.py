@@ -132,10 +132,19 @@ class RowTable:
     def append(self, ids: Ids, vectors: Vectors, crcs: Crcs) -> None:
         """Add (m,) rising ids that are not there with (m, D) vectors and their checksums."""
         first = self.total
-        self._rows.append(vectors)
-        self._ids.append(ids)
-        self._crcs.append(crcs)
-        self._alive.append(np.ones(len(ids), dtype=bool))
+        parts: list[GrowingArray | GrowingRows] = [self._rows, self._ids, self._crcs, self._alive]
+        counts = [part.count for part in parts]
+        # A row under the id of another would be a wrong answer.
+        assert counts[0] == counts[1] == counts[2] == counts[3] - self._start
+        try:
+            self._rows.append(vectors)
+            self._ids.append(ids)
+            self._crcs.append(crcs)
+            self._alive.append(np.ones(len(ids), dtype=bool))
+        except BaseException:
+            for part, count in zip(parts, counts, strict=True):
+                part.count = count
+            raise
         self.count += len(ids)
         self._note_run(ids, first)
 
