@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -99,11 +99,17 @@ class SnapshotStore:
         """
         try:
             with self._one_writer():
+                self._prune()  # room for the new ones
                 generation = self.generation() + 1
                 stem = f"snapshot-{generation:010d}-{secrets.token_hex(8)}"
-                path = self._write(source, mark, origin, generation, stem)
-                mapped = self._map(path)
+                try:
+                    path = self._write(source, mark, origin, generation, stem)
+                except BaseException:
+                    self._discard(stem)
+                    raise
+                # At once: what has to go stays where this process is killed meanwhile, and mapping reads every file.
                 self._prune(keep=2 if keep_previous else 1)
+                mapped = self._map(path)
         except OSError as error:
             raise Unavailable(f"cannot write the index in {self._folder}: {error.strerror}; free some space") from error
         return mapped
@@ -265,8 +271,15 @@ class SnapshotStore:
             mapped.verify()
         return mapped
 
-    def _prune(self, keep: int) -> None:
-        """Delete all but the newest `keep` snapshots; under the lock every other file is a dead writer's."""
+    def _discard(self, stem: str) -> None:
+        """Delete what there is of a snapshot that could not be written; where that fails the next one that is does."""
+        with suppress(OSError):
+            for path in sorted(self._folder.iterdir(), key=lambda path: path.suffix != ".json"):
+                if stem in path.name:
+                    path.unlink(missing_ok=True)
+
+    def _prune(self, keep: int | None = None) -> None:
+        """Delete all but the newest `keep` snapshots (all), and every other file: under the lock, a dead writer's."""
         kept = {_LOCK, KEEPER}
         stems = {path.stem for _, path in self._manifests()[:keep]}
         # Manifests first: one without its sections would look damaged to a reader.

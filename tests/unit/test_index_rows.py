@@ -71,7 +71,7 @@ def _no_blocks_left() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("full", [partial(disk_full_beyond, 1 << 20), _no_blocks_left])
+@pytest.mark.parametrize("full", [partial(disk_full_beyond, 1 << 18), _no_blocks_left])
 def test_a_disk_that_is_full_as_rows_move_to_it_gives_no_id_the_vector_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: Callable[[], AbstractContextManager[None]]
 ) -> None:

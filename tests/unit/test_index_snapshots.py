@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from indexer.errors import CorruptSnapshot, InvalidRequest, Unavailable
 from indexer.index import snapshot_format, snapshots
 from indexer.index.base import FeedMark
+from indexer.index.snapshot_format import Block
 from indexer.index.snapshots import SnapshotStore, encoders_indexed, index_folder
 from indexer.types import EncoderId, GalleryId
 from indexer.vectors import Fingerprint, checksums_of
+from tests.full_disk import disk_full_beyond
 from tests.snapshot_kit import ENCODER, MARK, Source, source
 from tests.vectors import unit_vectors
 
@@ -281,6 +284,67 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_snapshot(tmp_path: Path) -
         assert loaded.manifest.count == 400
     _store(tmp_path).save(source(1), MARK)
     assert len(list(tmp_path.iterdir())) == 9  # two snapshots of four files, the lock, and nothing half-written
+
+
+def test_saves_that_fail_leave_none_of_their_files_and_the_snapshot_before_stands(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.save(source(100), MARK)
+    before = sorted(tmp_path.iterdir())
+    for limit in (40 * 192 * 4, 100):
+        with (
+            disk_full_beyond(limit),
+            pytest.raises(Unavailable, match=r"cannot write .*File too large; free some space"),
+        ):
+            store.save(source(100), MARK)
+        assert sorted(tmp_path.iterdir()) == before
+
+    class Breaking(Source):
+        def blocks(self) -> Iterator[Block]:
+            yield from list(super().blocks())[:3]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.save(Breaking(np.arange(100), unit_vectors(100)), MARK)
+    assert sorted(tmp_path.iterdir()) == before
+    loaded = store.load()
+    assert loaded is not None
+    assert (loaded.manifest.generation, loaded.damage) == (1, None)
+
+
+def test_what_a_killed_writer_left_makes_room_before_the_next_save(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.save(source(5), MARK)
+    half = tmp_path / "snapshot-0000000002-0123456789abcdef.rows"
+    half.write_bytes(b"half")
+    there: list[bool] = []
+
+    class Looking(Source):
+        def blocks(self) -> Iterator[Block]:
+            there.append(half.exists())
+            yield from super().blocks()
+
+    store.save(Looking(np.arange(5), unit_vectors(5)), MARK)
+    assert there == [False]
+    assert store.generation() == 2
+
+
+def test_files_of_before_an_erasure_go_as_soon_as_the_new_ones_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _store(tmp_path)
+    store.save(source(5), MARK)
+
+    def killed(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_map", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(source(4), MARK, keep_previous=False)
+    assert len(_files(tmp_path, ".rows")) == 1
+    loaded = store.load()
+    assert loaded is not None
+    assert loaded.manifest.count == 4
 
 
 def test_two_processes_saving_at_once_both_leave_whole_snapshots(tmp_path: Path) -> None:
