@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.base import Hit
+from indexer.index.faiss_scans import inner_products
 from indexer.index.rows import RowTable
-from indexer.index.scans import Positions, Proposals, Scan
+from indexer.index.scans import ROUNDING, Positions, Scan
 from indexer.index.scopes import Scope
 from indexer.index.snapshot_format import Rows
 from indexer.types import EmbeddingId, Vectors
-
-ROUNDING = 1e-5
-"""More than a float32 inner product of 192 terms can differ from the exact one (about 1e-6 for unit vectors)."""
 
 SPARE = 8
 """Rows fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
@@ -22,8 +20,20 @@ SPARE = 8
 _GROWTH = 4
 """How many times as many rows a further pass fetches."""
 
+TRIED = 24
+"""Probes of a batch that show how many rows the others need: as many as one pass over the codes serves."""
+
 _FEW = 128
-"""Rows fetched at first for each of many probes."""
+"""Rows fetched at first for these."""
+
+_SELDOM = 0.1
+"""Share of them that may need more: the second pass for so many costs less than longer lists for all."""
+
+_ENTRIES = 1 << 22
+"""Rows proposed at a time, over all probes: some 100 MB of estimates, positions and scores."""
+
+_PAIRS_AT_ONCE = 256
+"""Up to so many rows are copied and scored at once; more are scored where they lie, on all cores."""
 
 _BLOCK_ROWS = 4096
 """Rows scored at a time: 3 MiB for vectors of 192 numbers, however many there are."""
@@ -43,6 +53,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
+class _Round:
+    """What one pass of the scan found for some probes."""
+
+    scores: NDArray[np.float32]
+    """(Q, F) cosines but for rounding; -inf in places whose rows cannot matter."""
+    positions: Positions
+    """(Q, F)."""
+    cuts: NDArray[np.float64]
+    """(Q,) scores below which nothing matters any more."""
+    settled: NDArray[np.bool_]
+    """(Q,) whether no row that was not proposed can matter."""
+
+
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """Searches of one index in one state; to be used while nothing of it changes."""
 
@@ -57,103 +81,135 @@ class Ranking:
             return [[] for _ in probes]
         if self.scope is not None and self.scope.subset is None:
             positions = self.scope.positions
-            positions = positions[self.table.alive[positions]]
-            return [self._hits(probe, *self._all_of(probe, positions), wanted) for probe in probes]
-        return self._in_rounds(probes, wanted)
-
-    def _in_rounds(self, probes: Vectors, wanted: Wanted) -> list[list[Hit]]:
-        """Fetch more, in each round, for those probes for which a row that was not proposed might matter."""
+            return self._of_few(probes, positions[self.table.alive[positions]], wanted)
         answers: list[list[Hit]] = [[] for _ in probes]
-        pending = np.arange(len(probes))
-        fetch = self._first_fetch(wanted, len(probes))
-        while len(pending):
-            found = self._propose(probes[pending], fetch)
-            fetch = max(_GROWTH * fetch, self.scan.candidates)
-            last = 2 * fetch > self.table.total
-            more: list[int] = []
-            for row, number in enumerate(pending.tolist()):
-                hits, cut = self._settled(probes[number], found, row, wanted)
-                if hits is None and last:
-                    hits = self._hits(probes[number], *self._everything(probes[number], cut), wanted)
-                if hits is None:
-                    more.append(number)
-                else:
-                    answers[number] = hits
-            pending = np.array(more, dtype=np.int64)
+        numbers = np.arange(len(probes))
+        fetch = self._first_fetch(wanted)
+        if len(probes) > 2 * TRIED and wanted.candidates is None and fetch > self._scaled(_FEW):
+            # A shorter list is quicker, and known voices need no more: some of the probes show whether these do.
+            few = self._scaled(max(_FEW, SPARE + 2 * (wanted.k or 0)))
+            tried = self._in_rounds(probes, numbers[:TRIED], few, wanted, answers)
+            numbers = numbers[TRIED:]
+            fetch = few if tried <= _SELDOM * TRIED else fetch
+        self._in_rounds(probes, numbers, fetch, wanted, answers)
         return answers
 
-    def _first_fetch(self, wanted: Wanted, probes: int) -> int:
+    def _in_rounds(
+        self, probes: Vectors, pending: Positions, fetch: int, wanted: Wanted, answers: list[list[Hit]]
+    ) -> int:
+        """Fetch more, in each round, for those probes for which a row that was not proposed might matter.
+
+        Return for how many of the (n,) pending ones the first round did not do.
+        """
+        after_first: int | None = None
+        while len(pending):
+            last = 2 * max(_GROWTH * fetch, self.scan.candidates) > self.table.total
+            more: list[Positions] = []
+            at_once = max(_ENTRIES // max(fetch, 1), 1)
+            for start in range(0, len(pending), at_once):
+                some = pending[start : start + at_once]
+                found = self._round(probes[some], fetch, wanted)
+                for row, hits in zip(some[found.settled], self._settled(probes[some], found, wanted), strict=True):
+                    answers[row] = hits
+                more.append(some[~found.settled])
+                if last:
+                    for row in np.flatnonzero(~found.settled):
+                        answers[some[row]] = self._exhaustively(probes[some[row]], float(found.cuts[row]), wanted)
+            pending = np.concatenate(more)
+            after_first = len(pending) if after_first is None else after_first
+            if last:
+                break
+            fetch = max(_GROWTH * fetch, self.scan.candidates)
+        return after_first or 0
+
+    def _first_fetch(self, wanted: Wanted) -> int:
         if wanted.candidates is not None:
             return wanted.candidates
-        # For one probe a longer list costs nothing; for many it does, and known voices need few.
-        fetch = max(self.scan.candidates if probes == 1 else _FEW, SPARE + (0 if wanted.k is None else 2 * wanted.k))
+        return self._scaled(max(self.scan.candidates, SPARE + 2 * (wanted.k or 0)))
+
+    def _scaled(self, fetch: int) -> int:
         # Rows that went are proposed too: as many more are fetched as their share calls for.
         return min(fetch * self.table.total // max(self.table.count, 1), self.table.total)
 
-    def _propose(self, probes: Vectors, fetch: int) -> Proposals:
-        return self.scan.search(probes, fetch, None if self.scope is None else self.scope.subset)
-
-    def _settled(
-        self, probe: NDArray[np.float32], found: Proposals, row: int, wanted: Wanted
-    ) -> tuple[list[Hit] | None, float]:
-        """Score what may matter; None for hits where a row that was not proposed might, too. Return the cut as well."""
-        positions, estimates, floor = found.positions[row], found.scores[row], float(found.floors[row])
+    def _round(self, probes: Vectors, fetch: int, wanted: Wanted) -> _Round:
+        """Have rows proposed for (Q, D) probes and score those that may matter."""
+        found = self.scan.search(probes, fetch, None if self.scope is None else self.scope.subset)
+        k, positions, floors = wanted.k, found.positions, found.floors
         there = positions >= 0
-        there[there] = self.table.alive[positions[there]]
-        positions, estimates = positions[there], estimates[there]
-        if wanted.candidates is not None and (wanted.k is None or len(positions) >= wanted.k):
-            return self._hits(probe, *self._all_of(probe, positions), wanted), wanted.threshold
-        few = wanted.k is None or len(positions) < wanted.k
-        if few and floor > -np.inf and floor >= wanted.threshold - self.scan.margin:
-            return None, wanted.threshold  # there are more in any case: nothing is scored twice
-        scores, positions = self._needed(probe, estimates, positions, wanted)
-        cut = self._cut(scores, wanted)
-        if floor < cut - self.scan.margin or floor == -np.inf:
-            return self._hits(probe, scores, positions, wanted), cut
-        return None, cut
+        there &= self.table.alive[np.maximum(positions, 0)]
+        estimates = np.where(there, found.scores, np.float32(-np.inf))
+        enough = np.full(len(probes), k is None) if k is None else there.sum(axis=1) >= k
+        if wanted.candidates is not None:
+            chosen = there
+        else:
+            chosen = there & self._worth(probes, positions, estimates, wanted)
+            # There are more in any case: nothing is scored twice.
+            few = (~enough | (k is None)) & (floors > -np.inf) & (floors >= wanted.threshold - self.scan.margin)
+            chosen[few] = False
+        scores = self._scores(probes, np.where(chosen, positions, -1))
+        cuts = self._cuts(scores, wanted)
+        settled = (floors < cuts - self.scan.margin) | (floors == -np.inf)
+        if wanted.candidates is not None:
+            settled |= enough
+        return _Round(scores, positions, cuts, settled)
 
-    def _needed(
-        self, probe: NDArray[np.float32], estimates: NDArray[np.float32], positions: Positions, wanted: Wanted
-    ) -> tuple[NDArray[np.float32], Positions]:
-        """Score the k that are estimated best, and then every other that may be better than the last of them."""
-        k = wanted.k
-        if k is None or len(positions) <= k:
-            worth = estimates >= wanted.threshold - self.scan.margin
-            # The margin was measured on the nearest of other voices and other sentences: the same audio once more
-            # scores far higher and may be estimated too low by more, yet it is estimated best.
-            best = max(self.scan.candidates, SPARE)
-            worth[np.argpartition(-estimates, best)[:best] if len(estimates) > best else slice(None)] = True
-            return self._all_of(probe, positions[worth])
-        order = np.argpartition(estimates, len(estimates) - k)
-        first, others = order[-k:], order[:-k]
-        scores = self._scores(probe, positions[first])
-        cut = max(float(scores.min()), wanted.threshold)
-        others = others[estimates[others] >= cut - self.scan.margin]
-        if not len(others):
-            return scores, positions[first]
-        chosen = np.concatenate([first, others])
-        return np.concatenate([scores, self._scores(probe, positions[others])]), positions[chosen]
+    def _worth(
+        self, probes: Vectors, positions: Positions, estimates: NDArray[np.float32], wanted: Wanted
+    ) -> NDArray[np.bool_]:
+        """Choose the k that are estimated best, and every other that may be better than the last of them: (Q, F)."""
+        # The margin was measured on the nearest of other voices and other sentences: the same audio once more scores
+        # far higher and may be estimated too low by more, yet it is estimated best.
+        best = max(self.scan.candidates, SPARE) if wanted.k is None else wanted.k
+        width = estimates.shape[1]
+        if best >= width:
+            return np.ones(estimates.shape, dtype=bool)
+        first = np.argpartition(estimates, width - best, axis=1)[:, width - best :]
+        cuts = np.full((len(probes), 1), wanted.threshold)
+        if wanted.k is not None:
+            places = np.where(
+                np.take_along_axis(estimates, first, 1) > -np.inf, np.take_along_axis(positions, first, 1), -1
+            )
+            cuts = np.maximum(self._scores(probes, places).min(axis=1, keepdims=True), wanted.threshold)
+        worth: NDArray[np.bool_] = estimates >= cuts - self.scan.margin
+        np.put_along_axis(worth, first, True, axis=1)
+        return worth
 
-    def _cut(self, scores: NDArray[np.float32], wanted: Wanted) -> float:
-        """Score below which nothing matters any more."""
-        if wanted.k is None or len(scores) < wanted.k:
-            return wanted.threshold
-        return max(wanted.threshold, float(np.partition(scores, -wanted.k)[-wanted.k]) - ROUNDING)
+    def _cuts(self, scores: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float64]:
+        """Scores below which nothing matters any more: (Q, F) -> (Q,)."""
+        k, width = wanted.k, scores.shape[1]
+        if k is None or width < k:
+            return np.full(len(scores), wanted.threshold)
+        last = np.partition(scores, width - k, axis=1)[:, width - k].astype(np.float64)
+        return np.maximum(last - ROUNDING, wanted.threshold)
 
-    def _all_of(self, probe: NDArray[np.float32], positions: Positions) -> tuple[NDArray[np.float32], Positions]:
-        return self._scores(probe, positions), positions
-
-    def _scores(self, probe: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
-        """Cosines but for rounding: (m,) positions -> (m,)."""
-        scores = np.empty(len(positions), dtype=np.float32)
-        for start in range(0, len(positions), _BLOCK_ROWS):
-            some = slice(start, start + _BLOCK_ROWS)
+    def _scores(self, probes: Vectors, positions: Positions) -> NDArray[np.float32]:
+        """Cosines but for rounding: (Q, m) positions -> (Q, m); -inf where a position is -1."""
+        parts = self.table.parts()
+        plain = self.table.trusted and all(rows.dtype == np.float32 for _, rows in parts)
+        if plain and positions.size > _PAIRS_AT_ONCE:
+            return inner_products(probes, parts, positions)
+        scores = np.full(positions.shape, -np.inf, dtype=np.float32)
+        owners, places = np.nonzero(positions >= 0)
+        for start in range(0, len(owners), _BLOCK_ROWS):
+            some = owners[start : start + _BLOCK_ROWS], places[start : start + _BLOCK_ROWS]
             # Not `@`: the threads of BLAS wait for each other in loops, longer than so few rows take.
-            np.einsum("nd,d->n", self.table.gather(positions[some]), probe, out=scores[some])
+            scores[some] = np.einsum("nd,nd->n", self.table.gather(positions[some]), probes[some[0]])
         return scores
 
-    def _everything(self, probe: NDArray[np.float32], cut: float) -> tuple[NDArray[np.float32], Positions]:
-        """Compare with every row; keep those that reach the cut but for rounding."""
+    def _of_few(self, probes: Vectors, positions: Positions, wanted: Wanted) -> list[list[Hit]]:
+        """Score (m,) positions for every probe."""
+        hits: list[list[Hit]] = []
+        at_once = max(_ENTRIES // max(len(positions), 1), 1)
+        for start in range(0, len(probes), at_once):
+            some = probes[start : start + at_once]
+            places = np.broadcast_to(positions, (len(some), len(positions)))
+            scores = self._scores(some, places)
+            settled = np.ones(len(some), dtype=bool)
+            hits += self._settled(some, _Round(scores, places, self._cuts(scores, wanted), settled), wanted)
+        return hits
+
+    def _exhaustively(self, probe: NDArray[np.float32], cut: float, wanted: Wanted) -> list[Hit]:
+        """Compare with every row."""
         scores: list[NDArray[np.float32]] = []
         kept: list[Positions] = []
         allowed = np.zeros(self.table.total, dtype=bool)
@@ -167,29 +223,43 @@ class Ranking:
             places = np.flatnonzero(good)
             scores.append(some[places])
             kept.append(places + first)
-        return np.concatenate(scores), np.concatenate(kept)
+        found, positions = np.concatenate(scores)[None], np.concatenate(kept)[None]
+        return self._settled(
+            probe[None], _Round(found, positions, self._cuts(found, wanted), np.ones(1, dtype=bool)), wanted
+        )[0]
 
     def _blocks(self) -> Iterator[tuple[int, Rows]]:
         for first, rows in self.table.parts():
             for start in range(0, len(rows), _BLOCK_SCANNED):
                 yield first + start, rows[start : start + _BLOCK_SCANNED]
 
-    def _hits(
-        self, probe: NDArray[np.float32], scores: NDArray[np.float32], positions: Positions, wanted: Wanted
-    ) -> list[Hit]:
-        """Score in float64 what may be among the hits, and order it; `scores` are right but for rounding."""
-        near = scores >= self._cut(scores, wanted) - ROUNDING
-        positions = positions[near]
-        exact, wide = np.empty(len(positions), dtype=np.float64), probe.astype(np.float64)
+    def _settled(self, probes: Vectors, found: _Round, wanted: Wanted) -> list[list[Hit]]:
+        """Score in float64 what may be among the hits of the settled probes, and order it."""
+        near = (found.scores >= (found.cuts - ROUNDING)[:, None]) & (found.scores > -np.inf)
+        near &= found.settled[:, None]
+        owners, places = np.nonzero(near)
+        positions = found.positions[owners, places]
+        exact = np.empty(len(positions), dtype=np.float64)
         for start in range(0, len(positions), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
             # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
-            exact[block] = (self.table.gather(positions[block]).astype(np.float64) * wide).sum(axis=1)
+            products = self.table.gather(positions[block]).astype(np.float64)
+            products *= probes[owners[block]]
+            exact[block] = products.sum(axis=1)
         np.clip(exact, -1.0, 1.0, out=exact)
         ids = self.table.ids_at(positions)
-        order = np.lexsort((ids, -exact))[: wanted.k]
-        return [
-            Hit(EmbeddingId(number), score)
-            for number, score in zip(ids[order].tolist(), exact[order].tolist(), strict=True)
-            if score >= wanted.threshold
-        ]
+        order = np.lexsort((ids, -exact, owners))
+        ids, exact = ids[order], exact[order]
+        ends = np.searchsorted(owners, np.flatnonzero(found.settled), side="right").tolist()  # `nonzero` goes by rows
+        starts = [0, *ends][: len(ends)]
+        hits: list[list[Hit]] = []
+        for start, end in zip(starts, ends, strict=True):
+            some = slice(start, end if wanted.k is None else min(end, start + wanted.k))
+            hits.append(
+                [
+                    Hit(EmbeddingId(number), score)
+                    for number, score in zip(ids[some].tolist(), exact[some].tolist(), strict=True)
+                    if score >= wanted.threshold
+                ]
+            )
+        return hits

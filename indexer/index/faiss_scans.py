@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.calibration import Calibration
-from indexer.index.exact import ROUNDING
 from indexer.index.rows import RowTable
-from indexer.index.scans import Positions, Proposals, Subset
-from indexer.index.snapshot_format import BLOCK_ROWS, Codes, MappedSnapshot
+from indexer.index.scans import ROUNDING, Positions, Proposals, Subset
+from indexer.index.snapshot_format import BLOCK_ROWS, Codes, MappedSnapshot, Rows
 from indexer.types import Vectors
 
 if sys.platform == "darwin":
@@ -33,8 +32,16 @@ STRIPE_ROWS = 1 << 19
 _LANES = 32
 """Rows that the fast scan interleaves: the unit in which packed codes can be appended."""
 
-_PROBES_AT_ONCE = 64
-"""Probes of one task: so few that all cores have work for a batch, so many that each pass over the codes pays."""
+_PROBES_A_PASS = 0x33333333
+"""How FAISS is to compare probes in one pass over the codes: eight times three, where its own choice is eleven in all.
+
+Measured on 524,288 rows, 60 probes, one core: 0.88-0.92 ms a probe rather than 1.02-1.19."""
+
+_PROBES_AT_ONCE = 48
+"""Probes of one task: two passes, so few that all cores have work for a batch."""
+
+_PAIRS_A_TASK = 1 << 15
+"""Rows scored by one task: some milliseconds."""
 
 _WIDE = 0.7
 """Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
@@ -169,7 +176,9 @@ class Quantizer:
         coder = self._coder()
         _faiss.copy_array_to_vector(np.ascontiguousarray(codes).ravel(), coder.codes)
         coder.ntotal = len(codes)
-        return _faiss.IndexPQFastScan(coder)
+        packed: Any = _faiss.IndexPQFastScan(coder)
+        packed.qbs = _PROBES_A_PASS
+        return packed
 
     def _coder(self) -> Any:
         coder: Any = _faiss.IndexPQ(self.dim, self.dim // _SUBVECTOR, 4, faiss.METRIC_INNER_PRODUCT)
@@ -437,6 +446,51 @@ def _knn(
             selector,
         )
     return scores, places
+
+
+def inner_products(probes: Vectors, parts: list[tuple[int, Rows]], positions: Positions) -> NDArray[np.float32]:
+    """Score rows where they lie, without copying them, on all cores.
+
+    Parameters
+    ----------
+    probes : (Q, D) float32 array
+    parts : list of (first position, (m, D) float32 rows)
+        As `RowTable.parts` lists them.
+    positions : (Q, F) int64 array
+        Rows for each probe; -1 where there is none.
+
+    Returns
+    -------
+    scores : (Q, F) float32 array
+        Inner products; -inf where there is no row.
+    """
+    count, width = positions.shape
+    scores = np.full(positions.shape, -np.inf, dtype=np.float32)
+    high = max(1, min(_PAIRS_A_TASK // width, -(-count // (os.cpu_count() or 1))))
+    wide = max(1, -(-width // (os.cpu_count() or 1))) if count == 1 else width
+
+    def work(task: tuple[slice, slice]) -> None:
+        some, x = np.ascontiguousarray(positions[task]), np.ascontiguousarray(probes[task[0]])
+        for first, rows in parts:
+            inside = (some >= first) & (some < first + len(rows))
+            if not inside.any():
+                continue
+            ids = np.where(inside, some - first, -1)
+            found = np.empty(ids.shape, dtype=np.float32)
+            _faiss.fvec_inner_products_by_idx(
+                *(_faiss.swig_ptr(array) for array in (found, x, rows, ids)), rows.shape[1], *ids.shape
+            )
+            scores[task] = np.where(inside, found, scores[task])
+
+    tasks = [
+        (slice(row, row + high), slice(column, column + wide))
+        for row in range(0, count, high)
+        for column in range(0, width, wide)
+    ]
+    # Even a single task: there FAISS has one thread, and none that wait for each other in loops.
+    for _ in _threads(os.getpid()).map(work, tasks):
+        pass
+    return scores
 
 
 def _merged(scores: list[NDArray[np.float32]], positions: list[Positions], sizes: list[int], fetch: int) -> Proposals:

@@ -11,6 +11,10 @@ Positions = NDArray[np.int64]
 """(n,) places of rows in an index, from 0 in the order in which they were appended."""
 
 
+ROUNDING = 1e-5
+"""More than a float32 inner product of 192 terms can differ from the exact one (about 1e-6 for unit vectors)."""
+
+
 class Proposals(NamedTuple):
     """The rows that a scan puts first for each of Q probes, in any order."""
 
