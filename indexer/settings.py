@@ -3,11 +3,13 @@
 `VOXDEX_` prefixes every variable and `__` descends into a group: `VOXDEX_AUDIO__MAX_DURATION_S=3600`.
 """
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from indexer.errors import InvalidRequest
@@ -156,7 +158,6 @@ class MilvusSettings(_Group):
     database: str = Field(default="default", min_length=1, description="database of that Milvus")
     prefix: str = Field(
         default="voxdex",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$",
         description="how the names of collections begin; each installation that shares a Milvus needs its own",
     )
     index: Literal["FLAT", "AUTOINDEX"] = Field(
@@ -170,6 +171,36 @@ class MilvusSettings(_Group):
         ge=1,
         description="most vectors that a filter may leave; a search that is kept to more is refused",
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _address(cls, uri: SecretStr | None) -> SecretStr | None:
+        if uri is None or _is_milvus_address(uri.get_secret_value()):
+            return uri
+        raise PydanticCustomError(
+            "milvus_address",
+            "no address of a Milvus: give http://HOST:PORT, https://HOST:PORT, "
+            "tcp://HOST:PORT, unix:PATH, or a path that ends in .db",
+        )
+
+    @field_validator("prefix")
+    @classmethod
+    def _beginning_of_a_name(cls, prefix: str) -> str:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", prefix):
+            return prefix
+        raise PydanticCustomError(
+            "milvus_prefix", "give 1 to 100 letters from a to z, digits and underscores, of which the first is no digit"
+        )
+
+
+def _is_milvus_address(uri: str) -> bool:
+    if "://" not in uri:
+        return not uri or uri.endswith(".db") or uri.startswith("unix:")
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in {"http", "https", "tcp"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or above 65535
+        return False
 
 
 class IndexSettings(_Group):
@@ -195,6 +226,13 @@ class IndexSettings(_Group):
         description="device of faiss-gpu: cuda or cuda:N, where there is none the CPU scans; cpu: to try the same code",
     )
     milvus: MilvusSettings = MilvusSettings()
+
+    @field_validator("device")
+    @classmethod
+    def _device_that_scans(cls, device: str) -> str:
+        if re.fullmatch(r"cuda(:\d+)?|cpu", device):
+            return device
+        raise PydanticCustomError("index_device", "give cuda, cuda:N, or cpu to try the same code without a GPU")
 
 
 class IngestSettings(_Group):
@@ -297,8 +335,13 @@ class Settings(BaseSettings):
         return f"sqlite:///{quote(str(self.sqlite_path))}"
 
 
-_SECRET_GROUPS = (("database",), ("broker",), ("webhooks",), ("index", "milvus"))
-"""Groups of which no value is ever shown; nor is one of a field that is not known, which may be theirs misspelled."""
+_SECRET = (("database",), ("broker",), ("webhooks",), ("index", "milvus", "uri"), ("index", "milvus", "token"))
+"""Groups and fields of which no value is ever shown; nor is one of a field that is not known: theirs misspelled."""
+
+
+def _may_be_secret(place: tuple[int | str, ...]) -> bool:
+    """Tell whether what was given there is a secret, or a group that holds one."""
+    return any(place[: len(secret)] == secret[: len(place)] for secret in _SECRET)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -320,7 +363,6 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "VOXDEX_" + "__".join(str(part) for part in first["loc"]).upper()
-        secret = any(first["loc"][: len(group)] == group for group in _SECRET_GROUPS)
-        hidden = secret or first["type"] == "extra_forbidden"
+        hidden = _may_be_secret(first["loc"]) or first["type"] == "extra_forbidden"
         given_value = "" if hidden else f" = {first['input']!r}"
         raise InvalidRequest(f"setting {name}{given_value}: {first['msg']}") from error

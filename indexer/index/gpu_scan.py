@@ -1,7 +1,6 @@
 """A scan of every row in float16 on a GPU; the only module of the index that imports torch."""
 
 import logging
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from indexer.embedding.encoder import choose_device
-from indexer.errors import DeviceFailed, InvalidRequest, Unavailable, one_line
+from indexer.errors import DeviceFailed, Unavailable, one_line
 from indexer.index.scans import Positions, Proposals, Subset
 from indexer.types import EMBEDDING_DIM, Vectors
 
@@ -320,15 +319,7 @@ class GpuScan:
 
 
 def find_device(choice: str) -> torch.device | None:
-    """Return the device that a setting names; None, with a line in the log, where there is none.
-
-    Raises
-    ------
-    InvalidRequest
-        If the setting names no kind of device that scans.
-    """
-    if not re.fullmatch(r"cuda(:\d+)?|cpu", choice):
-        raise InvalidRequest(f"index device {choice!r}: give cuda, cuda:N, or cpu to try the same code without a GPU")
+    """Return the device that a setting names; None, with a line in the log, where there is none."""
     try:
         return choose_device(choice)
     except Unavailable as error:

@@ -95,18 +95,56 @@ def test_a_service_that_is_open_to_others_gives_no_voiceprints_away(tmp_path: Pa
         ("VOXDEX_WEBHOOKS__ATTEMPTS", "WEBHOOKS__ATTEMPTS"),
         ("VOXDEX_WEBHOOKS", "VOXDEX_WEBHOOKS"),
         ("VOXDEX_API__SECRET", "API__SECRET"),
+        ("VOXDEX_INDEX__MILVUS__URI", "MILVUS__URI: no address of a Milvus: give http://"),
+        ("VOXDEX_INDEX__MILVUS__PASSWORD", "MILVUS__PASSWORD"),
+        ("VOXDEX_INDEX", "VOXDEX_INDEX"),
     ],
 )
 def test_a_setting_that_may_be_a_secret_is_refused_without_its_value(
     monkeypatch: pytest.MonkeyPatch, variable: str, named: str
 ) -> None:
-    monkeypatch.setenv(variable, '"hunter2"' if variable == "VOXDEX_WEBHOOKS" else "hunter2")
+    monkeypatch.setenv(variable, '"hunter2"' if variable in ("VOXDEX_WEBHOOKS", "VOXDEX_INDEX") else "hunter2")
     with pytest.raises(InvalidRequest, match=named) as refused:
         load_settings()
     assert "hunter2" not in str(refused.value) + str(refused.value.__cause__)
 
 
-def test_any_other_setting_is_refused_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOXDEX_API__PORT", "99999")
-    with pytest.raises(InvalidRequest, match="VOXDEX_API__PORT = '99999'"):
+@pytest.mark.parametrize(
+    ("variable", "value", "limit"),
+    [
+        ("VOXDEX_API__PORT", "99999", "less than or equal to 65535"),
+        ("VOXDEX_INDEX__MILVUS__FILTER_IDS", "0", "greater than or equal to 1"),
+        ("VOXDEX_INDEX__MILVUS__PREFIX", "1-a", "letters from a to z, digits and underscores"),
+        ("VOXDEX_INDEX__DEVICE", "quantum", "give cuda, cuda:N, or cpu"),
+    ],
+)
+def test_any_other_setting_is_refused_with_its_value_and_the_limit(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, limit: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidRequest, match=f"{variable} = '{value}': .*{limit}"):
         load_settings()
+
+
+@pytest.mark.parametrize("choice", ["gpu", "mps", "cuda:", "cuda:x", "auto"])
+def test_a_device_that_does_not_scan_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    monkeypatch.setenv("VOXDEX_INDEX__DEVICE", choice)
+    with pytest.raises(InvalidRequest, match=f"'{choice}': give cuda, cuda:N, or cpu"):
+        load_settings()
+
+
+@pytest.mark.parametrize("uri", ["gopher://x", "milvus", "http://", "http://host:99999", "http://host:port"])
+def test_what_is_no_address_of_a_milvus_is_refused_when_settings_are_read(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("VOXDEX_INDEX__MILVUS__URI", uri)
+    with pytest.raises(InvalidRequest, match="no address of a Milvus"):
+        load_settings()
+
+
+@pytest.mark.parametrize("uri", ["http://milvus:19530", "https://key@cluster.example", "tcp://[::1]:19530", "/a/b.db"])
+def test_addresses_of_a_milvus_are_taken(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("VOXDEX_INDEX__MILVUS__URI", uri)
+    known = load_settings().index.milvus.uri
+    assert known is not None
+    assert known.get_secret_value() == uri

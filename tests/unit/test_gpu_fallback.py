@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.errors import DeviceFailed, InvalidRequest
+from indexer.errors import DeviceFailed
 from indexer.index.base import FeedMark, IdSet, SearchParameters
 from indexer.index.faiss_index import FaissIndex
-from indexer.index.gpu_scan import GpuScan, find_device
+from indexer.index.gpu_scan import GpuScan
 from indexer.index.local_store import LocalStore
 from indexer.index.scans import Proposals, Subset
 from indexer.settings import IndexSettings
@@ -130,9 +130,3 @@ def test_without_a_device_the_cpu_scans_and_the_log_says_so_once(caplog: pytest.
             index.close()
     (record,) = caplog.records
     assert "device 'cuda:7': this machine has 0 CUDA devices" in record.message
-
-
-@pytest.mark.parametrize("choice", ["gpu", "mps", "cuda:", "cuda:x", "auto", ""])
-def test_a_device_that_does_not_scan_is_refused_by_name(choice: str) -> None:
-    with pytest.raises(InvalidRequest, match="give cuda, cuda:N, or cpu"):
-        find_device(choice)
