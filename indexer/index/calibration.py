@@ -1,6 +1,6 @@
 """How well compressed codes find what an exhaustive comparison finds, measured on the vectors themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,12 @@ TARGET_RECALL = 0.999
 
 PROBES = 384
 """Vectors that are searched with, each left out of what it may find: 3,840 neighbors in all."""
+
+ROOM = 1.1
+"""How much wider than the largest shortfall of the probes that chose it the margin is made."""
+
+_WIDENINGS = 3
+"""How often the margin is widened at most, each time for what new probes were found to need."""
 
 _COUNTED = 64
 """Probes for which the rows that the margin calls for are counted."""
@@ -37,7 +43,7 @@ class Calibration:
     gain: float = 1.0
     """Factor that makes the scores of codes estimates of cosines."""
     margin: float = 2.0
-    """By which the cosine of one of the nearest exceeded its estimate at most."""
+    """By which one of the ten nearest was estimated below the tenth of them at most, and some room."""
     candidates: int = DEEPEST
     """First fetch that sufficed for 95 of 100 probes."""
     recall_at_10: float = 1.0
@@ -107,38 +113,65 @@ class RowSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """Probes, what is nearest to them, and how the codes of that score."""
+
+    truth: Truth
+    raw: NDArray[np.float32]
+
+    def part(self, some: slice) -> "_Draw":
+        return _Draw(self.truth.part(some), self.raw[some])
+
+    def shortfalls(self, gain: float) -> NDArray[np.float64]:
+        return shortfalls(self.truth, self.raw * gain)
+
+    def recall(self, gain: float, margin: float) -> float:
+        missing = self.shortfalls(gain)
+        return float((missing <= margin).mean()) if len(missing) else 1.0
+
+
+Blocks = Callable[[], Iterator[tuple[Positions, Vectors]]]
+"""Begins a pass over all vectors, some thousands at a time, with their positions."""
+
+
 def measure(
     scan: Measured,
     source: RowSource,
-    blocks: Iterator[tuple[Positions, Vectors]],
+    blocks: Blocks,
     random: np.random.Generator,
     known: Calibration | None = None,
 ) -> Calibration:
     """Measure how well a scan finds the ten nearest, and choose what it needs for that.
 
-    Two thirds of the probes choose gain and margin, the others say what recall that gives; if it is too little, the
-    margin is widened to what all of them need.
+    Two thirds of the probes choose gain and margin, the others say what recall that gives. If it is too little, the
+    margin is widened by what they need, and new probes say what recall that gives: no probe measures a margin that it
+    chose. It is left at that after some times, whatever recall was found last.
 
     Parameters
     ----------
-    blocks : iterator of (positions, vectors)
-        All vectors, some thousands at a time.
+    blocks : callable
+        Begins a pass over all vectors.
     known : Calibration, optional
-        What was chosen before: then that is measured, and only the number of candidates chosen anew.
+        What was chosen before: its gain is kept, and its margin, as long as that is found to be wide enough.
     """
-    own = np.sort(random.choice(source.order, min(PROBES, len(source.order)), replace=False))
-    random.shuffle(own)
-    probes = source.rows_at(own).astype(np.float32, copy=False)
-    truth = find_truth(probes, own, blocks)
-    raw = scan.raw_scores(probes, truth.positions)
-    fitted = slice(0, max(2 * len(own) // 3, 1))
-    gain, margin = fit(truth.part(fitted), raw[fitted]) if known is None else (known.gain, known.margin)
-    fresh = slice(fitted.stop if known is None else 0, len(own))
-    missing = shortfalls(truth.part(fresh), raw[fresh] * gain)
-    recall = float((missing <= margin).mean()) if len(missing) else 1.0
-    if recall < TARGET_RECALL and known is None:
-        margin, recall = float(np.max(shortfalls(truth, raw * gain))), 1.0
-    needed = _needed(scan, truth, gain, margin)
+    first = draw = _draw(scan, source, blocks, random, PROBES)
+    if known is None:
+        fitted = max(2 * len(draw.raw) // 3 // 2 * 2, 2)
+        chosen = draw.part(slice(0, fitted))
+        gain, margin = fit(chosen.truth, chosen.raw)
+        margin *= ROOM
+        draw = draw.part(slice(fitted, len(draw.raw)))
+    else:
+        gain, margin = known.gain, known.margin
+    recall = draw.recall(gain, margin)
+    for _ in range(_WIDENINGS):
+        if recall >= TARGET_RECALL:
+            break
+        margin = max(margin, ROOM * float(np.max(draw.shortfalls(gain))))
+        draw = _draw(scan, source, blocks, random, PROBES // 2)
+        recall = draw.recall(gain, margin)
+    needed = _needed(scan, first.truth, gain, margin)
     return Calibration(
         gain=gain,
         margin=margin,
@@ -146,6 +179,14 @@ def measure(
         recall_at_10=recall,
         mean_reranked=float(needed.mean()),
     )
+
+
+def _draw(scan: Measured, source: RowSource, blocks: Blocks, random: np.random.Generator, count: int) -> _Draw:
+    own = np.sort(random.choice(source.order, min(count, len(source.order)), replace=False))
+    random.shuffle(own)
+    probes = source.rows_at(own).astype(np.float32, copy=False)
+    truth = find_truth(probes, own, blocks())
+    return _Draw(truth, scan.raw_scores(probes, truth.positions))
 
 
 def _needed(scan: Measured, truth: Truth, gain: float, margin: float) -> NDArray[np.float64]:

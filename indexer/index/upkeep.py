@@ -34,8 +34,9 @@ TRAINING_ROWS = 65_536
 RETRAIN_GROWTH = 4
 """Codes are trained anew when there are so many times the vectors there were."""
 
-MEASURE_GROWTH = 2
-"""They are measured again when there are so many times as many, and trained anew if they find too little."""
+MEASURE_GROWTH = 1.5
+"""They are measured again when there are so many times as many: that widens a margin which finds too little, and where it
+does not help they are trained anew."""
 
 MOST_DEAD = 0.25
 """Share of rows that went above which an index in memory is made anew without them."""
@@ -213,11 +214,12 @@ class Upkeep:
         view, scan = index.view(), index.scan
         assert isinstance(scan, CompressedScan)
         found = self._measured(view, scan, scan.calibration, refit=False)
-        if found.recall_at_10 < TARGET_RECALL and not self._stopping.is_set():
+        if self._stopping.is_set():  # not everything was looked at
+            return
+        scan.calibration = found
+        if found.recall_at_10 < TARGET_RECALL:
             logger.info("index: codes find %.4f of the ten nearest: they are trained anew", found.recall_at_10)
             self._train()
-        else:
-            scan.calibration = found
 
     def _flatten(self) -> None:
         index = self._index
@@ -285,7 +287,7 @@ class Upkeep:
                 yield places, view.rows_at(places).astype(np.float32, copy=False)
 
         random = np.random.default_rng(len(view.order))
-        found = measure(scan, view, blocks(), random, before if not refit else None)
+        found = measure(scan, view, blocks, random, before if not refit else None)
         return replace(
             found,
             trained_on=before.trained_on,
