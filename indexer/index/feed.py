@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -17,7 +17,8 @@ from indexer.db.changes import Changes
 from indexer.db.embeddings import STREAM_ROWS, Embeddings
 from indexer.db.session import Database
 from indexer.errors import CorruptSnapshot
-from indexer.index.base import FeedMark, Ids, IndexStore, Tended, VectorIndex
+from indexer.index.adjustment import Adjustment, Note, Opened, Total, unheard
+from indexer.index.base import FeedMark, Ids, IndexStore, Save, Tended, VectorIndex
 from indexer.index.drift import CheckReport, Sample, compare_all, compare_some, compare_these, everything
 from indexer.types import EmbeddingId, EncoderId, GalleryId, Vectors
 from indexer.vectors import Fingerprint
@@ -37,56 +38,10 @@ SETTLE_S = 1800.0
 """Longest wait for an index to train on what is inside: under a minute for a million vectors."""
 
 
-@dataclass(frozen=True)
-class Adjustment:
-    """How many vectors an index gained, lost and had replaced to be in step."""
-
-    added: int = 0
-    removed: int = 0
-    replaced: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.replaced)
-
-    def __add__(self, other: "Adjustment") -> "Adjustment":
-        return Adjustment(self.added + other.added, self.removed + other.removed, self.replaced + other.replaced)
-
-
-Note = Callable[[Adjustment], None]
-"""Hears of every change of an index once it is made, for the next step may fail."""
-
-
-class _Total:
-    """The sum of what was noted."""
-
-    def __init__(self) -> None:
-        self.adjustment = Adjustment()
-
-    def __call__(self, step: Adjustment) -> None:
-        self.adjustment += step
-
-
 def settle(index: VectorIndex) -> None:
     """Wait for what an index does to itself in the background, so that what it learned is saved with it."""
     if isinstance(index, Tended) and not index.wait_until_settled(SETTLE_S):
         logger.warning("an index is saved before it has settled: it was given %g s", SETTLE_S)
-
-
-def _ignore(_step: Adjustment) -> None:
-    """Leave the counting to the caller."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """An index in step with the record, and what of it is not kept yet."""
-
-    index: VectorIndex
-    generation: int
-    """What its store had kept last when it was loaded."""
-    adjustment: Adjustment
-    """How it differs from what was kept."""
-    problem: str | None = None
-    """What is wrong with what was kept last, if anything is."""
 
 
 class IndexFeed:
@@ -116,7 +71,7 @@ class IndexFeed:
         """
         generation = self._store.generation()
         index, mark, problem = self._load()
-        total = _Total()
+        total = Total()
         try:
             if mark is None:
                 self.compare(index, total)
@@ -143,16 +98,14 @@ class IndexFeed:
         return kept.index, kept.mark if self._has(kept.mark) else None, kept.damage
 
     def _has(self, mark: FeedMark) -> bool:
-        """Tell whether the record went on from where a mark was taken; not so if it was put back in time."""
+        """Tell whether the record went on from where a mark was taken; not so if it was put back in time.
+
+        Of an index that had seen no change nobody knows which rows it has: the record may be older than its feed.
+        """
+        if mark.seq == 0:
+            return False
         with self._database.read_scope() as session:
-            changes = Changes(session)
-            if mark.seq == 0:
-                # Only an index that saw the first change go by is told by it: one of an older release saw none.
-                return (
-                    changes.position(self._gallery_id).vectors == 0
-                    or changes.digest_of(self._gallery_id, 1) is not None
-                )
-            return changes.digest_of(self._gallery_id, mark.seq) == mark.digest
+            return Changes(session).digest_of(self._gallery_id, mark.seq) == mark.digest
 
     def follow(self, index: VectorIndex, note: Note) -> None:
         """Apply what was committed since the index last looked.
@@ -167,21 +120,30 @@ class IndexFeed:
                 if newest is None:
                     logger.info("gallery %d: changes were missed; comparing with the whole record", self._gallery_id)
                     self._compare(index, note, deep=False)
+                    note(Adjustment(elsewhere=1))  # for all that is known
                     return
 
     def _follow_some(self, session: Session, index: VectorIndex, note: Note) -> int | None:
         """Apply the next changes, and say which is the newest; None where they do not follow on the last one seen."""
         feed = Changes(session)
         newest = feed.position(self._gallery_id).vectors
-        if newest == self._mark.seq:
-            return newest
-        changes = feed.since(self._gallery_id, self._mark.seq, limit=CHANGES_AT_ONCE)
-        wanted = min(newest - self._mark.seq, CHANGES_AT_ONCE)  # below 0 where the record was put back in time
-        if [change.seq - self._mark.seq for change in changes] != list(range(1, wanted + 1)) or not changes:
+        last = self._mark
+        # The last one seen is looked at again: in a record that was put back in time another one has its number.
+        first = max(last.seq, 1)
+        changes = feed.since(self._gallery_id, first - 1, limit=CHANGES_AT_ONCE + 1)
+        wanted = range(first, min(newest, first + CHANGES_AT_ONCE) + 1)
+        if [change.seq for change in changes] != list(wanted) or newest < last.seq:
             return None
+        if last.seq and changes.pop(0).digest != last.digest:
+            return None
+        if not changes:
+            return newest
         touched = [change.embedding_ids for change in changes if change.encoder_id == self._encoder_id]
         if touched:
             self._settle(index, Embeddings(session), touched, note)
+        others = [change for change in changes if change.removed and change.encoder_id != self._encoder_id]
+        if others:
+            note(Adjustment(elsewhere=sum(len(change.embedding_ids) for change in others)))
         self._mark = FeedMark(changes[-1].seq, changes[-1].digest)
         return newest
 
@@ -265,12 +227,12 @@ class IndexFeed:
             some = wanted[start : start + STREAM_ROWS]
             found, vectors, damaged = record.present(self._gallery_id, self._encoder_id, some)
             # Those that are replaced were counted when the old ones went.
-            self._add(index, found, vectors, damaged, _ignore)
+            self._add(index, found, vectors, damaged, unheard)
             note(Adjustment(added=int((~np.isin(found, changed, assume_unique=True)).sum())))
 
     def build(self) -> Opened:
         """Build an index from the record alone, beside the one that is kept; errors as in `open`."""
-        generation, index, total = self._store.generation(), self._store.create(), _Total()
+        generation, index, total = self._store.generation(), self._store.create(), Total()
         try:
             self.compare(index, total)
             settle(index)
@@ -279,17 +241,37 @@ class IndexFeed:
             raise
         return Opened(index, generation, total.adjustment)
 
+    def begin_save(self, index: VectorIndex) -> Save:
+        """Take note of the index as it is now, to be written with the change that it is of."""
+        with self._changing:
+            return index.begin_save(self._mark)
+
     def save(self, index: VectorIndex, *, keep_previous: bool = True) -> int:
-        """Keep the index as it is now, and return the generation; neither changes nor searches wait for the disk.
+        """Keep the index, without what was erased until it is written, and return the generation.
+
+        Neither changes nor searches wait for the disk.
+
+        Parameters
+        ----------
+        index : VectorIndex
+            What is kept, in step with the record as it then is.
+        keep_previous : bool
+            False where something that was kept had to go; what goes meanwhile is seen here.
 
         Raises
         ------
         Unavailable
-            If it cannot be written.
+            If it cannot be written, or the record is out of reach.
         """
-        with self._changing:
-            save = index.begin_save(self._mark)
-        return save.write(keep_previous=keep_previous)
+        while True:
+            before, after = Total(), Total()
+            self.follow(index, before)
+            keep_previous = keep_previous and not before.adjustment.erases
+            generation = self.begin_save(index).write(keep_previous=keep_previous)
+            self.follow(index, after)
+            if not after.adjustment.erases:
+                return generation
+            keep_previous = False  # Who erased it may have been told already that it is gone.
 
     def check_kept(self) -> CheckReport:
         """Compare every id and vector that is kept, with what was committed since, with the record; changes nothing."""
@@ -309,7 +291,7 @@ class IndexFeed:
     def _check(
         self, index: VectorIndex, since: Callable[[Session, VectorIndex, Note], bool] | None, problem: str | None
     ) -> CheckReport:
-        total = _Total()
+        total = Total()
         with self._changing, self._database.read_scope() as session:
             if since is not None:
                 since(session, index, total)

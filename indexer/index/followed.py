@@ -3,10 +3,13 @@
 import logging
 import threading
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 
 from indexer.errors import Unavailable
+from indexer.index.adjustment import Adjustment, Opened
 from indexer.index.base import Tended, VectorIndex
-from indexer.index.feed import Adjustment, IndexFeed, Opened
+from indexer.index.feed import IndexFeed
 from indexer.index.gallery_index import SAVE_AT_LEAST, SAVE_SHARE, GalleryIndex, is_worth_saving
 from indexer.index.replaceable import ReplaceableIndex
 from indexer.observability import INDEX_COMPARED, INDEX_DRIFT
@@ -22,6 +25,9 @@ SAVE_INTERVAL_S = 60.0
 
 _WRITING_SHARE = 0.2
 """Most of the time that rewriting the files of an index takes, when deletions never end."""
+
+_SCRUB = "scrub"
+"""Why there is something to do where the files of the index itself are as they should be."""
 
 
 class FollowedIndex:
@@ -40,9 +46,11 @@ class FollowedIndex:
         # Held while what is behind `index` changes, or is changed for another.
         self._following = threading.Lock()
         self._guard = threading.Lock()
+        # Since when something is to go from the files of this index, and from those of other encoders and the log.
         self._erased_at: float | None = None
+        self._unscrubbed_at: float | None = None
         self._unsaved = 0
-        self._saved_at = time.monotonic()
+        self._saved_at = self._scrubbed_at = time.monotonic()
         self._write_s = 0.0
         self._drifted = 0
         self._feed = kept.feed(encoder_id)
@@ -80,14 +88,24 @@ class FollowedIndex:
     def _note(self, adjustment: Adjustment) -> None:
         with self._guard:
             self._unsaved += adjustment.added + adjustment.removed + adjustment.replaced
-            if (adjustment.removed or adjustment.replaced) and self._erased_at is None:
-                self._erased_at = time.monotonic()
+            now = time.monotonic()
+            if adjustment.erases and self._erased_at is None:
+                self._erased_at = now
+            if (adjustment.erases or adjustment.elsewhere) and self._unscrubbed_at is None:
+                self._unscrubbed_at = now
 
     def _take_note_of(self, opened: Opened) -> None:
         """Count from here on what is not in the files, which an index was just loaded from."""
         with self._guard:
             self._unsaved, self._erased_at = 0, None
         self._note(opened.adjustment)
+        try:
+            tidied = self._kept.tidied(self._encoder_id)  # not so where their writer was killed
+            others = self._kept.others_tidied(self._encoder_id)
+        except Unavailable as error:
+            logger.warning("gallery %d: nobody knows if its files are tidy: %s", self.gallery_id, error.code)
+            tidied = others = False
+        self._note(Adjustment(replaced=int(not tidied), elsewhere=int(not others)))
         if opened.problem is not None:  # a damaged file is of no further use
             self._note(Adjustment(replaced=1))
 
@@ -115,6 +133,11 @@ class FollowedIndex:
                 urgent or (now - erased_at >= ERASURE_DELAY_S and now - self._saved_at >= pause)
             ):
                 return "erasure"
+            unscrubbed_at = self._unscrubbed_at
+            if erased_at is None and unscrubbed_at is not None:
+                waited = now - max(unscrubbed_at, self._scrubbed_at)
+                if urgent or waited >= ERASURE_DELAY_S:
+                    return _SCRUB
             enough = self._unsaved >= max(SAVE_AT_LEAST, SAVE_SHARE * self.index.count)
             worth = urgent and is_worth_saving(self._unsaved, self.index.count)
             if worth or (enough and now - self._saved_at >= SAVE_INTERVAL_S):
@@ -142,35 +165,79 @@ class FollowedIndex:
 
     def _keep(self, *, urgent: bool) -> None:
         reason = self._due(urgent=urgent)
-        if reason is None or not self._keeper.elected():
+        if reason is None:
             return
+        if not self._keeper.elected():
+            if reason == _SCRUB:
+                self._leave_to_keeper()
+            return
+        if reason != _SCRUB:
+            self._save()
+        self._scrub()
+
+    def _leave_to_keeper(self) -> None:
+        """Look until it has done its work, for it may be killed before, and then this one is elected."""
+        with self._guard:
+            unscrubbed_at, self._unscrubbed_at = self._unscrubbed_at, None
+            self._scrubbed_at = time.monotonic()
+        tidied = False
+        try:
+            tidied = self._kept.others_tidied(self._encoder_id)
+        finally:
+            with self._guard:
+                self._unscrubbed_at = self._unscrubbed_at if tidied else unscrubbed_at
+
+    def _save(self) -> None:
+        """Write the files, and leave nothing of what they were where something had to go, whyever they are written."""
         with self._guard:
             # Taken back before the work: what comes in meanwhile counts for the next time.
             erased_at, unsaved = self._erased_at, self._unsaved
             self._erased_at, self._unsaved = None, 0
         started = time.monotonic()
         try:
-            self._write(keep_previous=reason != "erasure")
-            if reason == "erasure":
-                self._kept.scrub(besides=self._encoder_id, wait=False)
+            self._write(keep_previous=erased_at is None)
         except BaseException:
             with self._guard:
-                self._erased_at = erased_at if self._erased_at is None else self._erased_at
+                self._erased_at = self._erased_at if erased_at is None else erased_at
                 self._unsaved += unsaved
             raise
         finally:
             self._saved_at = time.monotonic()
             self._write_s = self._saved_at - started
 
+    def _scrub(self) -> None:
+        """After an erasure: leave no copy under other encoders either, nor in the log; the files here are done."""
+        with self._guard:
+            unscrubbed_at, self._unscrubbed_at = self._unscrubbed_at, None
+        if unscrubbed_at is None:
+            return
+        try:
+            self._kept.scrub(besides=self._encoder_id, wait=False)
+        except BaseException:
+            with self._guard:
+                self._unscrubbed_at = unscrubbed_at
+            raise
+        finally:
+            self._scrubbed_at = time.monotonic()
+
     def _write(self, *, keep_previous: bool) -> None:
-        expected = self._generation + 1
-        with self.index.lent() as index:
-            self._saved_training = _training_of(index)
-            self._generation = self._feed.save(index, keep_previous=keep_previous)
-            if self._generation > expected > 1:
-                # Somebody had the index made anew meanwhile, and what was just written has taken its place.
-                logger.warning("gallery %d: a rebuilt index came while this one was written", self.gallery_id)
-                self._feed.compare(index, self._note, deep=True)
+        with ExitStack() as lent:
+            with self._following:
+                index, feed = lent.enter_context(self.index.lent()), self._feed
+                expected, training = self._generation + 1, _training_of(index)
+                save = feed.begin_save(index)
+            generation = save.write(keep_previous=keep_previous)
+            with self._following:
+                self._generation = generation
+                if self._feed is not feed:
+                    # Another index answers by now, which no file is of; what was just written may be damaged.
+                    self._note(Adjustment(replaced=1))
+                    return
+                self._saved_training = training
+                if generation > expected > 1:
+                    # Somebody had the index made anew meanwhile, and what was just written has taken its place.
+                    logger.warning("gallery %d: a rebuilt index came while this one was written", self.gallery_id)
+                    self._feed.compare(index, self._note, deep=True)
 
     def _change_over(self) -> None:
         """Open what is kept now, beside the index that answers, and put it in its place."""
@@ -198,6 +265,7 @@ class FollowedIndex:
     def check(self) -> None:
         """Compare some vectors with the record, and repair the index if one differs."""
         with self._following, self.index.lent() as index:
+            self._feed.follow(index, self._note)  # compares all where the record was put back in time
             sample = self._feed.sample(index, self._note)
         INDEX_COMPARED.inc(sample.compared)
         self._drifted = len(sample.drifted)
@@ -221,7 +289,9 @@ class FollowedIndex:
         except Unavailable as error:
             logger.warning("gallery %d: the index is built anew: %s", self.gallery_id, error.code, exc_info=error)
             feed = self._kept.feed(self._encoder_id)
-            self._put_in_place(feed, feed.build())
+            opened = feed.build()
+            # What was written of the other one meanwhile is nothing to change over to.
+            self._put_in_place(feed, replace(opened, generation=self._kept.generation(self._encoder_id)))
             self._note(Adjustment(replaced=1))
 
     def resign(self) -> None:

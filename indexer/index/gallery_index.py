@@ -9,7 +9,7 @@ from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.errors import Unavailable
 from indexer.index import stores
-from indexer.index.base import VectorIndex
+from indexer.index.base import IndexStore, VectorIndex
 from indexer.index.drift import CheckReport
 from indexer.index.feed import IndexFeed, settle
 from indexer.index.keeper import Keeper
@@ -80,18 +80,21 @@ class GalleryIndex:
         feed = self.feed(encoder_id)
         opened = feed.open()
         change = opened.adjustment
-        erased = bool(change.removed or change.replaced)
-        if erased or opened.problem is not None or is_worth_saving(change.added, opened.index.count):
+        if change.erases or opened.problem is not None or is_worth_saving(change.added, opened.index.count):
             keeper = self.keeper(encoder_id)
             try:
                 if keeper.elected():
                     settle(opened.index)
                     # What had to go from the index must go from its files, and a damaged one is of no further use.
-                    feed.save(opened.index, keep_previous=opened.problem is None and not erased)
+                    feed.save(opened.index, keep_previous=opened.problem is None and not change.erases)
             except Unavailable as error:
                 logger.warning("gallery %d: the index answers and was not saved: %s", self.gallery_id, error.code)
             finally:
                 keeper.resign()
+        try:
+            self.tidied(encoder_id)
+        except Unavailable as error:
+            logger.warning("gallery %d: older index files were not deleted: %s", self.gallery_id, error.code)
         return opened.index
 
     def check(self, encoder_id: EncoderId) -> CheckReport:
@@ -108,7 +111,15 @@ class GalleryIndex:
         """
         feed = self.feed(encoder_id)
         opened = feed.build()
-        feed.save(opened.index, keep_previous=False)
+        keeper = self.keeper(encoder_id)
+        try:
+            keeper.elected()  # If nobody else is: then who erases something meanwhile waits for what is written here.
+            feed.save(opened.index, keep_previous=False)
+        except BaseException:
+            opened.index.close()
+            raise
+        finally:
+            keeper.resign()
         return opened.index
 
     def drop(self, encoder_id: EncoderId) -> None:
@@ -138,15 +149,47 @@ class GalleryIndex:
                 self._scrub_one(encoder_id, wait=wait)
         self.database.scrub()
 
+    def others_tidied(self, encoder_id: EncoderId) -> bool:
+        """Tell of all other encoders what `tidied` tells of one."""
+        encoders = stores.encoders_kept(self.settings, self.gallery_id, self.engine)
+        return all(self.tidied(other) for other in encoders if other != encoder_id)
+
+    def tidied(self, encoder_id: EncoderId) -> bool:
+        """Tell whether all that is kept of an encoder was written after the last erasure.
+
+        Where that is so of the newest only, as when a writer was killed, nothing but that is left.
+
+        Raises
+        ------
+        Unavailable
+            If an older file cannot be deleted, or the record or the engine is out of reach.
+        """
+        store = stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine)
+        sound = self._sound(store, encoder_id)
+        if all(sound):
+            return True
+        if sound[0]:
+            store.prune_to_newest()
+        return sound[0]
+
+    def _sound(self, store: IndexStore, encoder_id: EncoderId) -> list[bool]:
+        """Tell of each that is kept, newest first, whether nothing was erased since it was written."""
+        marks = store.marks()
+        with self.database.read_scope() as session:
+            changes = Changes(session)
+            erased_at = changes.last_removal(self.gallery_id, encoder_id)
+            if erased_at == 0 and changes.position(self.gallery_id).vectors == 0:
+                return [True for _ in marks]  # A record from before there was a feed: nothing is known to be gone.
+            # One that is of another history of the record may have numbers as high as this one's.
+            return [
+                mark.seq >= erased_at and changes.digest_of(self.gallery_id, mark.seq) == mark.digest for mark in marks
+            ]
+
     def _scrub_one(self, encoder_id: EncoderId, *, wait: bool) -> None:
         keeper = self.keeper(encoder_id)
-        store = stores.open_store(self.settings, self.gallery_id, encoder_id, self.engine)
-        with self.database.read_scope() as session:
-            erased_at = Changes(session).last_removal(self.gallery_id, encoder_id)
         until = time.monotonic() + KEEPER_WAIT_S
         while not keeper.elected():
-            marks = store.marks()
-            if not wait or all(mark.seq >= erased_at for mark in marks):
+            if not wait or self.tidied(encoder_id):
                 return
             if time.monotonic() > until:
                 raise Unavailable(
@@ -155,6 +198,8 @@ class GalleryIndex:
                 )
             time.sleep(_ASK_S)
         try:
+            if self.tidied(encoder_id):
+                return
             feed = self.feed(encoder_id)
             index = feed.open().index
             try:

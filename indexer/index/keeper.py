@@ -30,7 +30,7 @@ class Keeper:
         Raises
         ------
         Unavailable
-            If the folder cannot be made or written.
+            If the folder cannot be made or written, or its file system cannot lock.
         """
         with self._guard:
             if self._descriptor is not None:
@@ -46,9 +46,15 @@ class Keeper:
                 ) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 os.close(descriptor)
                 return False
+            except OSError as error:
+                # Not another keeper: then nobody would be one, and no file would ever be written.
+                os.close(descriptor)
+                raise Unavailable(
+                    f"cannot lock {self._path}: {error.strerror}; keep the home folder on a disk that can lock files"
+                ) from error
             if not self._is_at_its_place(descriptor):
                 os.close(descriptor)
                 return False

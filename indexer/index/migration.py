@@ -11,7 +11,8 @@ from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.errors import EncoderMismatch, NotFound
 from indexer.index import stores
-from indexer.index.feed import CHANGES_AT_ONCE, Adjustment, IndexFeed
+from indexer.index.adjustment import unheard
+from indexer.index.feed import CHANGES_AT_ONCE, IndexFeed
 from indexer.index.follower import POLL_S
 from indexer.settings import Settings
 from indexer.types import GalleryId
@@ -80,10 +81,10 @@ def migrate(
     opened = feed.open() if before is to else feed.build()
     try:
         if before is not to:
-            feed.follow(opened.index, _unheard)
+            feed.follow(opened.index, unheard)
             feed.save(opened.index, keep_previous=False)
         while not _switched(database, head, feed, to):
-            feed.follow(opened.index, _unheard)
+            feed.follow(opened.index, unheard)
         count = opened.index.count
     finally:
         opened.index.close()
@@ -115,7 +116,3 @@ def _head(database: Database, gallery_id: GalleryId) -> GalleryHead:
     if head is None:
         raise NotFound(f"no gallery with id {gallery_id}: it may have been deleted already")
     return head
-
-
-def _unheard(_: Adjustment) -> None:
-    """Nobody counts what is saved anyway."""

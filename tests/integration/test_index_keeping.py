@@ -1,5 +1,8 @@
 """Several processes with one index open: one writes its files, all change over to what is newer, none drifts unseen."""
 
+import errno
+import fcntl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +11,18 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.embeddings import Embeddings
+from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.errors import Unavailable
-from indexer.index import gallery_index
+from indexer.index import feed, gallery_index
+from indexer.index import followed as followed_module
+from indexer.index.base import VectorIndex
 from indexer.index.followed import FollowedIndex
 from indexer.index.gallery_index import GalleryIndex
+from indexer.index.index_save import IndexSave
 from indexer.index.snapshots import SnapshotStore, index_folder
 from indexer.observability import REGISTRY
 from indexer.settings import Settings
@@ -23,6 +30,12 @@ from indexer.types import EncoderId, GalleryId
 from tests.vectors import unit_vectors
 
 ENCODER = EncoderId("0575cb64/legacy")
+OTHER = EncoderId("1575cb64/other")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followed_module, "ERASURE_DELAY_S", 0.05)
 
 
 @pytest.fixture
@@ -50,16 +63,24 @@ def other(kept: GalleryIndex, keeper: FollowedIndex) -> Iterator[FollowedIndex]:
     followed.close()
 
 
-def add(kept: GalleryIndex, seed: int, count: int = 4) -> RecordedIds:
+def add(kept: GalleryIndex, seed: int, count: int = 4, encoder: EncoderId = ENCODER) -> RecordedIds:
     parts = [NewUtterance(None, n, n + 1.0, row) for n, row in enumerate(unit_vectors(count, seed=seed))]
     with kept.database.session_scope() as session:
         recording = NewRecording(f"content-{seed}", f"/{seed}.wav", utterances=parts)
-        return Recordings(session).add(kept.gallery_id, ENCODER, recording)
+        return Recordings(session).add(kept.gallery_id, encoder, recording)
 
 
 def delete(kept: GalleryIndex, added: RecordedIds) -> None:
     with kept.database.session_scope() as session:
         Recordings(session).delete(added.recording_id)
+
+
+def switch(kept: GalleryIndex, encoder: EncoderId) -> None:
+    with kept.database.session_scope() as session:
+        Encoders(session).register(NewEncoder(encoder, "other", "speechbrain", "1" * 64, "legacy", 192))
+        encoders = GalleryEncoders(session, kept.gallery_id)
+        encoders.lock()
+        encoders.switch(encoder)
 
 
 def snapshots(kept: GalleryIndex) -> SnapshotStore:
@@ -80,6 +101,17 @@ def assert_in_step(kept: GalleryIndex, followed: FollowedIndex) -> None:
     np.testing.assert_array_equal(followed.index.reconstruct(ids), vectors)
 
 
+def tidy(followed: FollowedIndex, during_s: float = 0.6) -> None:
+    """Do what a process that runs on does, until nothing is left to do."""
+    until = time.monotonic() + during_s
+    followed.follow()
+    while time.monotonic() < until:
+        if followed.untidy():
+            followed.keep()
+        time.sleep(0.05)
+    assert not followed.untidy()
+
+
 def counted(name: str) -> float:
     return REGISTRY.get_sample_value(name) or 0.0
 
@@ -97,6 +129,7 @@ def test_only_the_first_writes_until_it_ends(kept: GalleryIndex, keeper: Followe
     assert on_disk(kept, unit_vectors(4, seed=2)[0])
 
 
+@pytest.mark.usefixtures("soon")
 def test_an_erased_voice_leaves_the_files_that_every_process_maps(
     kept: GalleryIndex, keeper: FollowedIndex, other: FollowedIndex
 ) -> None:
@@ -119,6 +152,7 @@ def test_an_erased_voice_leaves_the_files_that_every_process_maps(
     assert [line for line in mapped if "(deleted)" in line and "snapshot-" in line] == []
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_rebuild_by_a_command_is_taken_over_by_every_process_which_answers_all_the_while(
     kept: GalleryIndex, keeper: FollowedIndex, other: FollowedIndex
 ) -> None:
@@ -218,3 +252,161 @@ def test_a_row_that_is_damaged_in_the_record_is_no_drift(kept: GalleryIndex, kee
     keeper.check()
     assert keeper.drifted == 0
     assert keeper.index.count == 7
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_erasure_that_waits_is_done_by_whatever_writes_the_files_first(kept: GalleryIndex) -> None:
+    gone = add(kept, 2, 1500)
+    add(kept, 1, 3000)
+    followed = FollowedIndex(kept, ENCODER)
+    followed._saved_at -= followed_module.SAVE_INTERVAL_S  # a gallery that was quiet until now
+    delete(kept, gone)
+    followed.follow()
+    assert followed._due(urgent=False) == "addition"
+    tidy(followed)
+    followed.close()
+    assert not on_disk(kept, unit_vectors(1500, seed=2)[0])
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_erasure_reaches_the_files_of_an_encoder_that_nobody_has_open(kept: GalleryIndex) -> None:
+    gone = add(kept, 2)
+    FollowedIndex(kept, ENCODER).close()
+    switch(kept, OTHER)
+    add(kept, 1, encoder=OTHER)
+    followed = FollowedIndex(kept, OTHER)
+    tidy(followed)
+    assert on_disk(kept, unit_vectors(4, seed=2)[0])
+    generation = kept.generation(OTHER)
+    delete(kept, gone)
+    tidy(followed)
+    assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+    assert kept.generation(OTHER) == generation  # its own files were as they should be
+    followed.close()
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_erasure_under_another_encoder_is_made_up_for_when_nobody_was_there(kept: GalleryIndex) -> None:
+    gone = add(kept, 2)
+    FollowedIndex(kept, ENCODER).close()
+    switch(kept, OTHER)
+    delete(kept, gone)
+    followed = FollowedIndex(kept, OTHER)
+    tidy(followed)
+    assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+    followed.close()
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_a_writer_left_that_was_killed_before_it_deleted_the_old_files_goes_when_the_index_is_opened(
+    kept: GalleryIndex,
+) -> None:
+    gone = add(kept, 2)
+    add(kept, 1)
+    FollowedIndex(kept, ENCODER).close()
+    delete(kept, gone)
+    opened = kept.feed(ENCODER).open()
+    kept.feed(ENCODER).save(opened.index, keep_previous=True)  # as if killed before the old ones went
+    opened.index.close()
+    assert on_disk(kept, unit_vectors(4, seed=2)[0])
+    followed = FollowedIndex(kept, ENCODER)
+    tidy(followed)
+    assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+    followed.close()
+    assert kept.check(ENCODER).in_step
+
+
+def test_a_rebuild_does_not_bring_back_what_was_erased_while_it_went_on(
+    kept: GalleryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = add(kept, 2)
+    add(kept, 1)
+    kept.open(ENCODER).close()
+
+    def erased_meanwhile(index: VectorIndex) -> None:
+        delete(kept, gone)
+        kept.scrub()
+        assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+
+    monkeypatch.setattr(feed, "settle", erased_meanwhile)
+    kept.rebuild(ENCODER).close()
+    assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+
+
+def test_what_is_erased_while_the_files_are_written_is_not_left_in_them(
+    kept: GalleryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = add(kept, 2)
+    add(kept, 1)
+    write = IndexSave.write
+
+    def erased_meanwhile(save: IndexSave, *, keep_previous: bool = True) -> int:
+        monkeypatch.setattr(IndexSave, "write", write)
+        delete(kept, gone)
+        return write(save, keep_previous=keep_previous)
+
+    monkeypatch.setattr(IndexSave, "write", erased_meanwhile)
+    kept.open(ENCODER).close()
+    assert not on_disk(kept, unit_vectors(4, seed=2)[0])
+    assert kept.check(ENCODER).indexed == 4
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_index_that_is_replaced_while_it_is_written_leaves_no_files_that_lack_a_vector(
+    kept: GalleryIndex, keeper: FollowedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = IndexSave.write
+
+    def replaced_meanwhile(save: IndexSave, *, keep_previous: bool = True) -> int:
+        monkeypatch.setattr(IndexSave, "write", write)
+        built = kept.feed(ENCODER)
+        opened = built.build()
+        add(kept, 3)
+        keeper._put_in_place(built, opened)
+        return write(save, keep_previous=keep_previous)
+
+    add(kept, 2)
+    keeper.follow()
+    monkeypatch.setattr(IndexSave, "write", replaced_meanwhile)
+    keeper.keep(closing=True)
+    assert kept.check(ENCODER).in_step
+    assert_in_step(kept, keeper)
+    tidy(keeper)
+    assert kept.check(ENCODER).behind == 0
+    assert keeper.index.count == 12
+
+
+@pytest.mark.usefixtures("soon")
+def test_files_are_not_written_again_where_only_the_log_of_the_record_could_not_be_emptied(
+    kept: GalleryIndex, keeper: FollowedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = add(kept, 2)
+    tidy(keeper)
+    delete(kept, gone)
+    keeper.follow()
+
+    def busy(_: Database) -> None:
+        raise Unavailable("a reader needs the log")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "scrub", busy)
+        with pytest.raises(Unavailable):
+            keeper.keep(closing=True)
+        written = kept.generation(ENCODER)
+        with pytest.raises(Unavailable):
+            keeper.keep(closing=True)
+        assert keeper.untidy() or keeper._unscrubbed_at is not None
+    keeper.keep(closing=True)
+    assert kept.generation(ENCODER) == written
+    assert keeper._unscrubbed_at is None
+
+
+def test_a_disk_that_cannot_lock_files_is_told_of_and_leaves_nobody_in_doubt(
+    kept: GalleryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", cannot)
+    with pytest.raises(Unavailable, match="No locks available; keep the home folder"):
+        kept.keeper(ENCODER).elected()

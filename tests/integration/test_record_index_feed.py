@@ -10,9 +10,10 @@ from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.index import stores
+from indexer.index.adjustment import Adjustment
 from indexer.index.base import VectorIndex
 from indexer.index.drift import CheckReport
-from indexer.index.feed import Adjustment, IndexFeed
+from indexer.index.feed import IndexFeed
 from indexer.index.gallery_index import GalleryIndex
 from indexer.index.snapshots import index_folder
 from indexer.settings import Settings
@@ -293,6 +294,52 @@ def test_a_check_of_a_live_index_changes_nothing(database: Database, settings: S
     assert (report.missing, report.extra, report.changed) == (ids[-1:], (999,), ())
     assert index.count == 4
     assert {path: path.read_bytes() for path in _data_files(settings, gallery)} == files
+
+
+def _put_back(database: Database, to: RecordedIds, feed: int) -> None:
+    """Put the record back to when its newest recording was this one, as a backup would; its numbers are given again."""
+    last = {"recordings": to.recording_id, "utterances": to.utterance_ids[-1], "embeddings": to.embedding_ids[-1]}
+    with database.session_scope() as session:
+        for table in ("embeddings", "utterances", "recordings"):
+            session.execute(text(f"DELETE FROM {table} WHERE id > :last"), {"last": last[table]})
+            if database.engine.dialect.name == "sqlite":
+                name = {"name": table, "last": last[table]}
+                session.execute(text("UPDATE sqlite_sequence SET seq = :last WHERE name = :name"), name)
+            else:
+                session.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last[table]})"))
+        session.execute(text("DELETE FROM index_changes WHERE seq > :seq"), {"seq": feed})
+        session.execute(text("UPDATE gallery_feeds SET vectors_seq = :seq"), {"seq": feed})
+
+
+@pytest.mark.parametrize("later", [2, 3])
+def test_a_live_index_notices_a_record_that_was_put_back_and_has_grown_since(
+    database: Database, settings: Settings, gallery: GalleryId, later: int
+) -> None:
+    first = _add(database, gallery, 1)
+    for seed in (2, 3):
+        _add(database, gallery, seed)
+    feed = _feed(database, settings, gallery)
+    index = feed.open().index
+    _put_back(database, first, 1)
+    for seed in range(14, 14 + later):  # to the very number that the index has seen, and past it
+        _add(database, gallery, seed)
+    feed.follow(index, lambda _: None)
+    _assert_in_step(database, index, gallery)
+    index.close()
+
+
+def test_an_index_that_had_seen_no_change_is_compared_with_the_record(
+    database: Database, settings: Settings, gallery: GalleryId
+) -> None:
+    first = _add(database, gallery, 1)
+    _add(database, gallery, 2)
+    with database.session_scope() as session:  # as a release left it that had no feed
+        for table in ("index_changes", "gallery_feeds"):
+            session.execute(text(f"DELETE FROM {table}"))
+    _opened(database, settings, gallery).close()
+    _put_back(database, first, 0)
+    _add(database, gallery, 14)
+    _assert_in_step(database, _opened(database, settings, gallery), gallery)
 
 
 def test_an_erased_voice_is_in_no_row_no_index_and_no_file(

@@ -31,7 +31,8 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
-from indexer.index.feed import Adjustment, IndexFeed
+from indexer.index.adjustment import Adjustment
+from indexer.index.feed import IndexFeed
 from indexer.index.gallery_index import GalleryIndex
 from indexer.settings import Settings, load_settings
 from indexer.types import GalleryId, RecordingId
