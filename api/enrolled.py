@@ -125,7 +125,11 @@ class EnrolledGallery:
             elif changed is None:
                 loaded.replace(self._empty(), seq, table)
             else:
-                loaded.change(seq, changed, table)
+                try:
+                    loaded.change(seq, changed, table)
+                except BaseException:
+                    self._loaded = None  # the next question has everybody read anew
+                    raise
             self._loaded = loaded
             self._loaded_at = time.monotonic()
             self._load_s = self._loaded_at - started

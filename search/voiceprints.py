@@ -72,7 +72,7 @@ def best(scored: Sequence[ScoredSpeaker], k: int) -> list[ScoredSpeaker]:
 
 
 class VoiceprintIndex:
-    """The voiceprints of one gallery; a change is seen whole or not at all.
+    """The voiceprints of one gallery; a change is seen whole or not at all, and one that fails closes all of it.
 
     Parameters
     ----------
@@ -103,17 +103,32 @@ class VoiceprintIndex:
         before.close()
 
     def change(self, seq: int, changed: Ids, table: VoiceprintTable) -> None:
-        """Take these speakers out and put in those of them who are in `table`."""
+        """Take these speakers out and put in those of them who are in `table`.
+
+        Raises
+        ------
+        Unavailable
+            If this was closed.
+        VoxdexError, MemoryError
+            If the index fails: who is inside is not known then, so this is closed, and everybody is to be read anew.
+        """
         numbers = [SpeakerId(number) for number in changed.tolist()]
         labels = {number: frozenset(has) for number, has in table.labels.items()}
+        known = _known(table)
         with self._lock.writing():
-            self._index.remove(changed)
-            self._index.add(table.speaker_ids, table.vectors)
+            self._require_open()
+            try:
+                self._index.remove(changed)
+                self._index.add(table.speaker_ids, table.vectors)
+            except BaseException:
+                self._closed = True
+                self._index.close()
+                raise
             relabeled = any(self._labels.get(number) != labels.get(number) for number in numbers)
             for number in numbers:
                 self._known.pop(number, None)
                 self._labels.pop(number, None)
-            self._known.update(_known(table))
+            self._known.update(known)
             self._labels.update(labels)
             if relabeled:
                 self._labeled.clear()
@@ -170,13 +185,18 @@ class VoiceprintIndex:
 
     def _fill(self, index: VectorIndex, seq: int, table: VoiceprintTable) -> VectorIndex:
         """Put everybody in, and return the index that held them before."""
-        index.add(table.speaker_ids, table.vectors)  # before anybody has to wait
-        known = _known(table)
-        labels = {number: frozenset(has) for number, has in table.labels.items()}
-        with self._lock.writing():
-            before, self._index = self._index, index
-            self._known, self._labels, self._seq = known, labels, seq
-            self._labeled.clear()
+        try:
+            index.add(table.speaker_ids, table.vectors)  # before anybody has to wait
+            known = _known(table)
+            labels = {number: frozenset(has) for number, has in table.labels.items()}
+            with self._lock.writing():
+                self._require_open()
+                before, self._index = self._index, index
+                self._known, self._labels, self._seq = known, labels, seq
+                self._labeled.clear()
+        except BaseException:
+            index.close()
+            raise
         return before
 
     def _having(self, labels: tuple[str, ...]) -> IdSet | None:

@@ -14,6 +14,7 @@ from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.db.speaker_records import SpeakerRecords
+from indexer.index.faiss_index import FaissIndex
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from tests.vectors import ReferenceIndex, unit_vectors
 
@@ -44,6 +45,29 @@ def head(database: Database, gallery: GalleryId) -> GalleryHead:
 def following(database: Database, gallery: GalleryId) -> EnrolledGallery:
     """Who is enrolled, by an index that holds nothing: the vectors are read from the record."""
     return EnrolledGallery(database, gallery, ENCODER, ReferenceIndex(ENCODER))
+
+
+def test_a_change_that_fails_in_memory_has_everybody_read_anew(
+    database: Database, gallery: GalleryId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.session_scope() as session:
+        for name in ("ann", "bob"):
+            add(session, gallery, name, name)
+    enrolled = following(database, gallery)
+    enrolled.load()
+    with database.session_scope() as session:
+        add(session, gallery, "again", "ann")
+
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FaissIndex, "add", no_room)
+        with pytest.raises(MemoryError):
+            enrolled.refresh()
+    now = head(database, gallery)
+    assert known(enrolled, now, None) == known(following(database, gallery), now, None)
+    enrolled.close()
 
 
 def known(enrolled: EnrolledGallery, now: GalleryHead, labels: list[str] | None) -> object:

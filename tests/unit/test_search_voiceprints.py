@@ -125,6 +125,30 @@ def test_the_index_before_is_closed_when_everybody_is_replaced_and_a_closed_one_
         index.row(SpeakerId(2))
 
 
+class Fails(Watched):
+    """Has room for what it is made with and no more."""
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        if self.count:
+            raise MemoryError("no room")
+        super().add(ids, vectors)
+
+
+def test_a_change_that_fails_half_way_leaves_nobody_who_is_known_and_cannot_be_found() -> None:
+    inside, refused = Fails(), Fails()
+    index = VoiceprintIndex(inside, 0, table([1, 2], unit_vectors(2)))
+    with pytest.raises(MemoryError):
+        index.change(1, np.array([1]), table([1], unit_vectors(1, seed=3)))
+    assert inside.closed
+    with pytest.raises(Unavailable, match="try again"):
+        index.row(SpeakerId(1))
+    with pytest.raises(Unavailable, match="try again"):
+        index.nearest(PROBES[0], 5)
+    with pytest.raises(Unavailable, match="try again"):
+        index.replace(refused, 2, table([1], unit_vectors(1)))
+    assert refused.closed
+
+
 def test_a_speaker_whose_voiceprint_changes_is_never_missing_and_never_half_changed() -> None:
     index = VoiceprintIndex(ReferenceIndex(ENCODER), 0, table([1, 2], PROBES[:2]))
     seen: list[Voiceprint | None] = []
