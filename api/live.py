@@ -1,8 +1,10 @@
 """Galleries that stay open for weeks, in step with what every other process writes."""
 
+import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,7 +46,10 @@ class GalleryLag:
 
 
 class LiveGallery:
-    """One open gallery: its index, its enrolled speakers, and how far behind the record they are."""
+    """One open gallery: its index, its enrolled speakers, and how far behind the record they are.
+
+    Once left it takes no more questions, and what it holds is given back with the end of the last that it has.
+    """
 
     def __init__(self, services: Services, head: GalleryHead, *, on_gone: Callable[["LiveGallery"], None]) -> None:
         started = time.monotonic()
@@ -58,7 +63,10 @@ class LiveGallery:
         self.enrolled.load()
         self.filtered = FilteredGallery(database, head.id, head.encoder_id)
         self.gone = False
-        self._deleted = False
+        self.deleted = False
+        self._tickets = itertools.count()
+        self._asking: set[int] = set()
+        self._closing = threading.Lock()  # taken by whoever closes this, and never given back
         self._on_gone = on_gone
         self._settings = services.settings
         self._head = head
@@ -116,21 +124,54 @@ class LiveGallery:
         """Write index files if it is time to, or change over to newer ones."""
         if self.gone:
             return
-        self.indexed.keep(closing=closing)
-        if self._deleted:  # Meanwhile: what was written came too late to be deleted.
+        try:
+            self.indexed.keep(closing=closing)
+        finally:
+            if self.gone:  # Meanwhile: this may have become the keeper again.
+                self.indexed.resign()
+        if self.deleted:  # Meanwhile: what was written came too late to be deleted.
             stores.drop_gallery(self._settings, self.gallery_id)
 
+    def lend(self, voices: Voices) -> bool:
+        """Stay open for as long as somebody holds `voices`; tell whether it is not too late for that."""
+        ticket = next(self._tickets)
+        self._asking.add(ticket)  # before the look at `gone`: `leave` looks in the other order
+        if self.gone:
+            self._answered(ticket)
+            return False
+        weakref.finalize(voices, self._answered, ticket).atexit = False
+        return True
+
     def leave(self) -> None:
-        """Answer no more: the next request opens what is there then."""
+        """Take no more questions: the next opens what is there then."""
         self.gone = True
         self._on_gone(self)
         self.indexed.resign()
+        self._close_if_idle()
 
     def forsake(self) -> None:
-        """Answer no more and delete the files: the gallery was deleted."""
-        self._deleted = True
+        """Take no more questions and delete the files: the gallery was deleted."""
+        self.deleted = True
         self.leave()
         stores.drop_gallery(self._settings, self.gallery_id)
+
+    def close(self) -> None:
+        """Give back memory and files; calls under way finish first."""
+        self.gone = True
+        self._closing.acquire(blocking=False)
+        self.indexed.close()
+        self.enrolled.close()
+
+    def _answered(self, ticket: int) -> None:
+        # Whatever thread drops the last reference runs this, whatever locks it holds: so nothing here waits for one.
+        self._asking.discard(ticket)
+        if self.gone:
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        """Close this once nobody has a question, beside: loading who is enrolled may have to finish first."""
+        if not self._asking and self._closing.acquire(blocking=False):
+            threading.Thread(target=self.close, name="gallery-closer").start()
 
     def lag(self) -> GalleryLag:
         """Say how far behind the record this is."""
@@ -169,12 +210,18 @@ class LiveGalleries:
         EncoderMismatch
             If the gallery's encoder cannot be had any more.
         """
+        while True:
+            voices, live = self._ask(gallery)
+            if live.lend(voices):
+                return voices
+
+    def _ask(self, gallery: str) -> tuple[Voices, LiveGallery]:
         self._require_open()
         with self._services.record().read_scope() as session:
             head = Galleries(session).head(gallery)
-        live = self._live(head)
+        live, head = self._live(head)
         encoder, spec = self._encoders.of_gallery(head)
-        return Voices(
+        voices = Voices(
             encoder,
             spec,
             self._services.settings,
@@ -185,6 +232,7 @@ class LiveGalleries:
             enrolled=live.enrolled,
             filtered=live.filtered,
         )
+        return voices, live
 
     def comparison(self, encoder: str | None = None) -> Comparison:
         """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""
@@ -277,8 +325,7 @@ class LiveGalleries:
                 logger.warning(
                     "gallery %d: files were not written at the end: %s", live.gallery_id, error.code, exc_info=error
                 )
-            live.indexed.close()
-            live.enrolled.close()
+            live.close()
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
         self._require_open()
@@ -288,33 +335,46 @@ class LiveGalleries:
             raise NotFound(f"no gallery with id {gallery_id}: it may have been deleted already")
         return head
 
-    def _live(self, head: GalleryHead) -> LiveGallery:
-        """Return the open gallery; the first to ask opens it, others wait for that and not for other galleries."""
+    def _live(self, head: GalleryHead) -> tuple[LiveGallery, GalleryHead]:
+        """Return the open gallery and its head; the first to ask opens it, others wait for that gallery alone."""
         with self._guard:
             self._require_open()
             live = self._open.get(head.id)
             opening = self._opening.setdefault(head.id, threading.Lock())
         if live is not None and live.answers(head):
-            return live
+            return live, head
         with opening:
+            # Anew: whoever waited here may have asked before the gallery went to another encoder or engine.
+            head = self._head(head.id)
             with self._guard:
                 live = self._open.get(head.id)
-            if live is not None and live.answers(head):
-                return live
+            if live is not None:
+                if live.answers(head):
+                    return live, head
+                live.leave()
             live = LiveGallery(self._services, head, on_gone=self._forget)
-            with self._guard:
-                self._require_open()
-                self._open[head.id] = live
-                if self._watch is None:
-                    self._watch = FeedWatch(self._services.database)
-                self._watch.add(live)
-            return live
+            try:
+                with self._guard:
+                    self._require_open()
+                    self._open[head.id] = live
+                    if self._watch is None:
+                        self._watch = FeedWatch(self._services.database)
+                    self._watch.add(live)
+            except BaseException:
+                live.close()
+                raise
+            return live, head
 
     def _forget(self, live: LiveGallery) -> None:
         with self._guard:
             if self._open.get(live.gallery_id) is live:
                 del self._open[live.gallery_id]
-            self._opening.pop(live.gallery_id, None)
+            watch = self._watch
+            if live.deleted:  # The watch lets it go once its files are deleted.
+                self._opening.pop(live.gallery_id, None)
+                return
+        if watch is not None:
+            watch.remove(live)
 
     def _require_open(self) -> None:
         if self._closed:

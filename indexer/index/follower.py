@@ -135,6 +135,16 @@ class FeedWatch:
             self._followers[follower.gallery_id] = follower
         self._heard.set()
 
+    def remove(self, follower: Follower) -> None:
+        """Let go of something; what is being done for it is finished, and no more is begun."""
+        with self._guard:
+            if self._followers.get(follower.gallery_id) is not follower:
+                return
+            del self._followers[follower.gallery_id]
+            self._check_at.pop(follower.gallery_id, None)
+            for key in [key for key in self._trouble if key[1] == follower.gallery_id]:
+                del self._trouble[key]
+
     def poll(self) -> None:
         """Look at the record once, and have others bring into step what is not."""
         followers = self._all()
@@ -177,13 +187,20 @@ class FeedWatch:
 
     def _tidy_one(self, follower: Follower) -> None:
         self._start(follower, "write the files", partial(_keep_if_untidy, follower), self._writers)
-        now = time.monotonic()
-        # The first look comes at a moment of its own, so that many galleries are not compared all at once.
-        if follower.gallery_id not in self._check_at:
-            self._check_at[follower.gallery_id] = now + self._dice.uniform(0, self._check_s)
-        if now >= self._check_at[follower.gallery_id]:
-            self._check_at[follower.gallery_id] = now + self._check_s
+        if self._is_check_due(follower):
             self._start(follower, "compare the index with the record", follower.check, self._writers)
+
+    def _is_check_due(self, follower: Follower) -> bool:
+        now = time.monotonic()
+        with self._guard:
+            if self._followers.get(follower.gallery_id) is not follower:
+                return False
+            # The first look comes at a moment of its own, so that many galleries are not compared all at once.
+            at = self._check_at.setdefault(follower.gallery_id, now + self._dice.uniform(0, self._check_s))
+            if now < at:
+                return False
+            self._check_at[follower.gallery_id] = now + self._check_s
+            return True
 
     def _all(self) -> Sequence[Follower]:
         with self._guard:
@@ -195,7 +212,7 @@ class FeedWatch:
         """Have something done, unless it is being done."""
         key = (what, follower.gallery_id)
         with self._guard:
-            if key in self._busy or self._pauses(key):
+            if self._followers.get(follower.gallery_id) is not follower or key in self._busy or self._pauses(key):
                 return
             self._busy.add(key)
         (pool or self._workers).submit(self._finish, key, work)
@@ -210,12 +227,7 @@ class FeedWatch:
     def _part(self, follower: Follower) -> None:
         """Let a follower go, once its files are deleted: until then it is tried again."""
         follower.forsake()
-        with self._guard:
-            if self._followers.get(follower.gallery_id) is follower:
-                del self._followers[follower.gallery_id]
-            self._check_at.pop(follower.gallery_id, None)
-            for key in [key for key in self._trouble if key[1] == follower.gallery_id]:
-                del self._trouble[key]
+        self.remove(follower)
 
     def _pauses(self, key: tuple[str, GalleryId | None]) -> bool:
         trouble = self._trouble.get(key)
@@ -243,6 +255,8 @@ class FeedWatch:
         """Note that something failed, which is not tried again at once."""
         now = time.monotonic()
         with self._guard:
+            if key[1] is not None and key[1] not in self._followers:
+                return False  # it was let go meanwhile
             before = self._trouble.get(key)
             pause_s = self._poll_s if before is None else min(2 * before.pause_s, _LONGEST_PAUSE_S)
             quiet = before is not None and now - before.logged_at < _REPEAT_S

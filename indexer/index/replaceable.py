@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.errors import Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, Save, SearchParameters, VectorIndex
 from indexer.types import EncoderId, Vectors
 
@@ -27,11 +28,15 @@ class _Place:
 
     def __init__(self, index: VectorIndex) -> None:
         self.behind = _Behind(index)
+        self.closed = False
         self.guard = threading.Lock()
 
     def put(self, behind: _Behind) -> None:
         with self.guard:
-            before, self.behind = self.behind, behind
+            if not self.closed:
+                before, self.behind = self.behind, behind
+            else:  # meanwhile: nobody will be answered from the new one
+                before = behind
             before.replaced = True
             idle = before.users == 0
         if idle:
@@ -39,9 +44,12 @@ class _Place:
 
     def close(self) -> None:
         with self.guard:
-            closed = self.behind.replaced
-        if not closed:
-            self.put(self.behind)
+            if self.closed:
+                return
+            self.closed = self.behind.replaced = True
+            idle = self.behind.users == 0
+        if idle:
+            self.behind.index.close()
 
 
 class ReplaceableIndex:
@@ -61,9 +69,17 @@ class ReplaceableIndex:
 
     @contextmanager
     def lent(self) -> Iterator[VectorIndex]:
-        """Lend the index behind, which stays open until the block ends."""
+        """Lend the index behind, which stays open until the block ends.
+
+        Raises
+        ------
+        Unavailable
+            If this was closed.
+        """
         place = self._place
         with place.guard:
+            if place.closed:
+                raise Unavailable("the gallery was closed meanwhile: try again")
             behind = place.behind
             behind.users += 1
         try:

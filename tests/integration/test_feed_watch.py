@@ -180,6 +180,28 @@ def test_a_deleted_gallery_whose_files_cannot_be_deleted_is_tried_again_and_hold
     assert deleted.forsaken == 3  # and is let go once it is done
 
 
+def test_what_is_let_go_of_is_asked_nothing_more_and_leaves_nothing_behind(
+    watch: FeedWatch, galleries: list[GalleryId]
+) -> None:
+    left, other = Watched(galleries[0]), Watched(galleries[1])
+    left.corrupt = True
+    left.may_go_on.clear()
+    watch.add(left)
+    watch.add(other)
+    soon(lambda: left.followed == left.refreshed == left.kept == 1)
+    watch.remove(left)
+    left.may_go_on.set()  # what fails from here on is not remembered either
+    before = other.followed
+    soon(lambda: other.followed > before + 5)
+    assert left.followed == left.refreshed == left.kept == 1
+    assert left.gallery_id not in watch._check_at
+    assert [key for key in watch._trouble if key[1] == left.gallery_id] == []
+    anew = Watched(left.gallery_id)
+    watch.add(anew)
+    watch.remove(left)  # takes away nobody else of the same gallery
+    soon(lambda: anew.followed > 1)
+
+
 def test_what_fails_again_and_again_is_tried_more_and_more_rarely(
     watch: FeedWatch, galleries: list[GalleryId], caplog: pytest.LogCaptureFixture
 ) -> None:

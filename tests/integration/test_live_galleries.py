@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, update
 
 from api.dependencies import Services
-from api.live import LiveGalleries
+from api.live import LiveGalleries, LiveGallery
 from api.voices import Voices
 from indexer.audio.decode import AudioInfo
 from indexer.db.changes import Changes
@@ -274,6 +275,8 @@ def test_files_that_were_being_written_when_their_gallery_was_deleted_go_too(
 
         def resign(self) -> None: ...
 
+        def close(self) -> None: ...
+
     vars(opened)["indexed"] = WritesSlowly()
     opened.keep()
     assert not folder.exists()
@@ -335,6 +338,95 @@ def test_many_threads_opening_one_gallery_share_one_index(
         opened = list(pool.map(lambda _: live.get("archive"), range(16)))
     assert len({id(voices._index) for voices in opened}) == 1
     assert len(live.lag()) == 1
+
+
+class Counted(LiveGallery):
+    """Takes its time to open, says how often that was done, and lets be seen when it is closed."""
+
+    made: ClassVar[list["Counted"]] = []
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.closed = threading.Event()
+        self.made.append(self)
+        time.sleep(0.2)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
+    """Every gallery that was opened, in order."""
+    monkeypatch.setattr(Counted, "made", [])
+    monkeypatch.setattr("api.live.LiveGallery", Counted)
+    return Counted.made
+
+
+def change_engine(database: Database, gallery: GalleryId) -> None:
+    """Go to an engine of another name that is the same one, as far as opening goes."""
+    with database.session_scope() as session:
+        session.execute(update(Gallery).where(Gallery.id == gallery).values(index_engine="faiss"))
+
+
+def test_a_gallery_that_went_to_another_engine_is_let_go_though_nobody_asks_again(
+    live: LiveGalleries, made: list[Counted], database: Database, gallery: GalleryId
+) -> None:
+    add(database, gallery, ANN[None], "ann")
+    assert named(live.get("archive"), ANN) == "ann"
+    (left,) = made
+    voiceprints = left.enrolled.loaded
+    assert voiceprints is not None
+    change_engine(database, gallery)
+    assert left.closed.wait(SOON_S)
+    assert live._watch is not None
+    assert not live._watch._followers
+    assert not live._watch._check_at
+    with pytest.raises(Unavailable):
+        voiceprints.info()
+    with pytest.raises(Unavailable):
+        left.indexed.index.search(ANN[None], 1)
+    assert named(live.get("archive"), ANN) == "ann"
+    assert len(made) == 2
+
+
+def test_a_gallery_that_is_left_answers_the_questions_that_it_has_and_is_closed_after_the_last(
+    live: LiveGalleries, made: list[Counted], database: Database, gallery: GalleryId
+) -> None:
+    add(database, gallery, ANN[None], "ann")
+    asked, too = live.get("archive"), live.get("archive")
+    (left,) = made
+    change_engine(database, gallery)
+    soon(lambda: left.gone)
+    assert named(asked, ANN) == "ann"
+    del too
+    assert not left.closed.wait(0.3)
+    assert named(asked, ANN) == "ann"
+    del asked
+    assert left.closed.wait(SOON_S)
+
+
+def test_one_switch_opens_a_gallery_once_however_many_ask_meanwhile(
+    live: LiveGalleries, made: list[Counted], database: Database, gallery: GalleryId
+) -> None:
+    add(database, gallery, ANN[None], "ann")
+    live.get("archive")
+    change_engine(database, gallery)
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        answers.append(named(live.get("archive"), ANN))
+
+    threads = []
+    for _ in range(10):  # some before the watch sees the switch, some after
+        threads.append(threading.Thread(target=ask))
+        threads[-1].start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert answers == ["ann"] * 10
+    assert len(made) == 2
 
 
 def test_a_pruned_feed_is_made_up_for_by_comparing_everything(
