@@ -176,6 +176,8 @@ def _what_is_wrong(one: Any, request: Request) -> str:
         return f"a body of type {kind[:_SHOWN] or '(none)'}; send it with content-type: application/json"
     if one["type"] == "extra_forbidden":
         return "there is no such field"
+    if one["loc"][:1] == ("query",) and isinstance(one.get("input"), str) and not one["input"].strip():
+        return "is empty: give a value, or leave it out"
     message: str = one["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     given = one.get("input")
     if isinstance(given, str):

@@ -35,12 +35,14 @@ class EncoderChange:
     def __init__(self, services: Services, gallery: str) -> None:
         self._services = services
         self._gallery = gallery
+        self._default_threshold: float | None = None
         with services.record().read_scope() as session:
             self._gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
 
     def to(self, encoder: str, on_progress: OnProgress) -> Reembed:
         """Prepare to go to an encoder, by name or path, which is downloaded where it is not here."""
         loaded, spec = self._services.encoders.load(encoder)
+        self._default_threshold = spec.identification_threshold
         with self._services.database.session_scope() as session:
             Encoders(session).register(as_row(loaded, spec))
         return self._reembed(loaded, on_progress)
@@ -62,7 +64,16 @@ class EncoderChange:
                 f"gallery {self._gallery} was searched under no other encoder before, or its vectors are erased: "
                 "name one with --encoder"
             )
-        return self._reembed(self._services.encoders.of_record(self._services.database, previous)[0], on_progress)
+        loaded, spec = self._services.encoders.of_record(self._services.database, previous)
+        self._default_threshold = spec.identification_threshold
+        return self._reembed(loaded, on_progress)
+
+    def needs_threshold(self) -> bool:
+        """Tell, once the gallery went over, whether it identifies nobody until somebody gives a threshold."""
+        with self._services.database.read_scope() as session:
+            own = Galleries(session).head(self._gallery).identification_threshold
+        setting = self._services.settings.decision.identification_threshold
+        return own is None and setting is None and self._default_threshold is None
 
     def others(self) -> list[EncoderId]:
         """List the encoders that the gallery has, or may have, vectors of and is not searched under."""

@@ -49,5 +49,6 @@ def choose_operating_point(
         return OperatingPoint(value, source)
     raise InvalidRequest(
         f"encoder {encoder} has no default threshold and none was given: measure one on labeled recordings and "
-        "pass it with --threshold, or set VOXDEX_DECISION__IDENTIFICATION_THRESHOLD and ..._VERIFICATION_THRESHOLD"
+        "pass it with --threshold (over HTTP: ?threshold=), or set VOXDEX_DECISION__IDENTIFICATION_THRESHOLD and "
+        "..._VERIFICATION_THRESHOLD"
     )

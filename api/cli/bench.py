@@ -20,6 +20,8 @@ bench = typer.Typer(invoke_without_command=True)
 
 _MOST_VECTORS = 1_000_000_000
 _LEAST_VECTORS = 1000
+_VECTOR_KB = 2.5
+"""Disk that vectors and an index of them take while it is built."""
 
 
 class VectorKind(Enum):
@@ -116,7 +118,7 @@ def index(
         typer.Option(
             "--folder",
             readable=False,
-            help="Where vectors and indexes are put meanwhile: 2.5 kB a vector (default: the system's own).",
+            help=f"Where vectors and indexes are put meanwhile: {_VECTOR_KB} kB a vector (default: the system's own).",
             show_default=False,
         ),
     ] = None,
@@ -156,7 +158,9 @@ def _sizes(text: str) -> tuple[int, ...]:
         sizes = ()
     if not sizes or not all(_LEAST_VECTORS <= size <= _MOST_VECTORS for size in sizes):
         raise InvalidRequest(
-            f"--vectors {text!r}: give numbers from {_LEAST_VECTORS:,} on with commas between, as in 100000,1000000"
+            f"--vectors {text!r}: give numbers from {_LEAST_VECTORS:,} to {_MOST_VECTORS:,} with commas between, as in "
+            f"100000,1000000; a vector takes {_VECTOR_KB} kB of disk meanwhile, the most of them "
+            f"{_MOST_VECTORS * _VECTOR_KB / 1e9:,.1f} TB"
         )
     return sizes
 

@@ -56,7 +56,8 @@ def reembed(
         with _Progress(quiet=as_json) as progress:
             run = change.back(progress.update) if encoder is None else change.to(encoder, progress.update)
             report = run.run(without_missing=without_missing)
-    _print_report(report, gallery, as_json=as_json)
+        needs_threshold = report.switched and change.needs_threshold()
+    _print_report(report, gallery, needs_threshold=needs_threshold, as_json=as_json)
     if not report.switched:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -107,7 +108,7 @@ class _Progress:
         self._progress.update(self._task, completed=tally.embedded + tally.written, total=tally.utterances, speed=speed)
 
 
-def _print_report(report: "ReembedReport", gallery: str, *, as_json: bool) -> None:
+def _print_report(report: "ReembedReport", gallery: str, *, needs_threshold: bool, as_json: bool) -> None:
     tally = report.tally
     if as_json:
         print_json(
@@ -124,6 +125,7 @@ def _print_report(report: "ReembedReport", gallery: str, *, as_json: bool) -> No
                 "elapsed_s": round(tally.elapsed_s, 3),
                 "missing": report.missing,
                 "voiceless": report.voiceless,
+                "needs_threshold": needs_threshold,
             }
         )
         return
@@ -142,6 +144,11 @@ def _print_report(report: "ReembedReport", gallery: str, *, as_json: bool) -> No
     )
     if report.switched:
         print_line(f"gallery {gallery} is searched under encoder {report.encoder_id} now")
+        if needs_threshold:
+            print_notice(
+                "this encoder has no default threshold: identify and search are refused until you give one, by "
+                "--threshold, by VOXDEX_DECISION__IDENTIFICATION_THRESHOLD, or to the gallery itself over HTTP"
+            )
     else:
         print_line(
             f"gallery {gallery} is still searched under {report.encoder_before}: "

@@ -199,7 +199,10 @@ class FilteredRows:
 
 
 def _names(what: str, given: Sequence[str], most: int) -> tuple[str, ...]:
-    names = sorted({canonical(require_text(what.removesuffix("s"), name)) for name in given})
+    kind = what.removesuffix("s")
+    if not all(name.strip() for name in given):
+        raise InvalidRequest(f"an empty {kind} in a filter leaves nothing: name a {kind}, or leave it out")
+    names = sorted({canonical(require_text(kind, name)) for name in given})
     if len(names) > most:
         raise InvalidRequest(
             f"{len(names)} {what} in one filter where at most {most} are allowed: search several times"

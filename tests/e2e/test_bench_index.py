@@ -54,6 +54,8 @@ def test_the_table_says_the_same_of_real_embeddings(tmp_path: Path) -> None:
     [
         (["--vectors", "ten"], "'ten'"),
         (["--vectors", "10"], "'10'"),
+        (["--vectors", "100000000000"], "to 1,000,000,000 with commas between"),
+        (["--vectors", "100000000000"], "2.5 kB of disk meanwhile, the most of them 2.5 TB"),
         (["--peers", "oracle"], "oracle"),
         (["--set", "jittered"], "--embeddings"),
         (["--gallery", "x"], "--set jittered"),

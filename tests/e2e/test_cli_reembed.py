@@ -54,6 +54,7 @@ def test_the_same_people_are_identified_with_the_same_scores_and_old_vectors_end
     report = voxdex("reembed", "--encoder", "mine", home=home)
 
     assert report["switched"]
+    assert report["needs_threshold"]  # one of your own has no default
     assert report["embedded"] == report["utterances"] >= 2
     assert voxdex("index", "check", home=home)["in_step"]
     after = voxdex("identify", *probes, "--threshold", "0.5", home=home)
@@ -65,6 +66,7 @@ def test_the_same_people_are_identified_with_the_same_scores_and_old_vectors_end
 
     back = voxdex("reembed", "--rollback", home=home)
     assert (back["encoder_id"], back["embedded"]) == (before["encoder_id"], 0)
+    assert not back["needs_threshold"]
     with pytest.raises(InvalidRequest, match="pass --yes"):
         voxdex("reembed", "--drop-old", home=home)
     (dropped,) = voxdex("reembed", "--drop-old", "--yes", home=home)["dropped"]

@@ -105,7 +105,10 @@ REFUSED = [
     ({"top_k": "1001"}, "top_k"),
     ({"top_k": "0"}, "top_k"),
     ({"labels": "day"}, "this route takes"),
-    ({"label": ""}, "label"),
+    ({"label": ""}, "query.label.0: is empty: give a value, or leave it out"),
+    ({"speaker": " "}, "an empty speaker in a filter"),
+    ({"recorded_from": ""}, "query.recorded_from: is empty"),
+    ({"min_duration_s": ""}, "query.min_duration_s: is empty"),
 ]
 
 

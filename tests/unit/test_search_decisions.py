@@ -101,7 +101,9 @@ def test_the_most_specific_threshold_holds() -> None:
     assert choose(None, 0.2, 0.3) == OperatingPoint(0.2, "setting")
     assert choose(None, None, 0.3) == OperatingPoint(0.3, "encoder")
     assert choose(0.0, 0.2, 0.3) == OperatingPoint(0.0, "request")
-    with pytest.raises(InvalidRequest, match="encoder E has no default threshold"):
+    with pytest.raises(
+        InvalidRequest, match=r"encoder E has no default threshold.*--threshold .over HTTP: \?threshold=."
+    ):
         choose(None, None, None)
     with pytest.raises(InvalidRequest, match=r"1\.5 is no cosine"):
         choose(1.5, None, None)
