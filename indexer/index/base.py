@@ -221,6 +221,11 @@ class Tended(Protocol):
         """What is wrong with the files that it is searched from; None while nothing is known to be."""
         ...
 
+    @property
+    def lacks_codes(self) -> bool:
+        """Whether it is large enough to be compressed and its files have no codes: then every start trains."""
+        ...
+
     def wait_until_settled(self, timeout_s: float) -> bool:
         """Wait until it has nothing left to do; return whether that is so."""
         ...

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer.errors import AlreadyExists, DeviceFailed, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
 from indexer.index.exact import Ranking, Wanted
-from indexer.index.faiss_scans import CompressedScan, FlatScan, restored
+from indexer.index.faiss_scans import CompressedScan, FlatScan, compressible, restored
 from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
 from indexer.index.rows import RowTable, RowView
@@ -105,6 +105,12 @@ class FaissIndex:
     def damaged(self) -> str | None:
         """What is wrong with the files that it is searched from; None while nothing is known to be."""
         return self.table.damage
+
+    @property
+    def lacks_codes(self) -> bool:
+        """Whether it is large enough to be compressed and its files have no codes: then every start trains."""
+        large = self.count >= self.settings.compress_above and compressible(self._dim)
+        return large and self.scan_on_device is None and (self.table.base is None or self.table.base.codes is None)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors with their ids, all or none; see `VectorIndex.add`."""

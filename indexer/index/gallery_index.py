@@ -9,7 +9,7 @@ from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.errors import Unavailable
 from indexer.index import stores
-from indexer.index.base import IndexStore, VectorIndex
+from indexer.index.base import IndexStore, Tended, VectorIndex
 from indexer.index.drift import CheckReport
 from indexer.index.feed import IndexFeed, settle
 from indexer.index.keeper import Keeper
@@ -80,10 +80,19 @@ class GalleryIndex:
         feed = self.feed(encoder_id)
         opened = feed.open()
         change = opened.adjustment
-        if change.erases or opened.problem is not None or is_worth_saving(change.added, opened.index.count):
+        untrained = isinstance(opened.index, Tended) and opened.index.lacks_codes
+        worth = untrained or is_worth_saving(change.added, opened.index.count)
+        if change.erases or opened.problem is not None or worth:
             keeper = self.keeper(encoder_id)
             try:
                 if keeper.elected():
+                    if untrained:
+                        logger.warning(
+                            "gallery %d: its index is compressed once, and kept so that the next start is quick: "
+                            "training on %d vectors",
+                            self.gallery_id,
+                            opened.index.count,
+                        )
                     settle(opened.index)
                     # What had to go from the index must go from its files, and a damaged one is of no further use.
                     feed.save(opened.index, keep_previous=opened.problem is None and not change.erases)

@@ -35,8 +35,9 @@ RETRAIN_GROWTH = 4
 """Codes are trained anew when there are so many times the vectors there were."""
 
 MEASURE_GROWTH = 1.5
-"""They are measured again when there are so many times as many: that widens a margin which finds too little, and where it
-does not help they are trained anew."""
+"""They are measured again when there are so many times as many, which widens a margin that finds too little.
+
+Where that does not help they are trained anew."""
 
 MOST_DEAD = 0.25
 """Share of rows that went above which an index in memory is made anew without them."""
