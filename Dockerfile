@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MOD
 WORKDIR /build
 # The installer has an environment of its own, so that it does not end up in the image.
 ARG LOCK=run.lock
-COPY requirements/bootstrap.lock requirements/${LOCK} requirements/
+COPY requirements/bootstrap.lock requirements/run.lock requirements/milvus.lock requirements/
 RUN python -m venv /opt/installer \
     && /opt/installer/bin/pip install --require-hashes -r requirements/bootstrap.lock \
     && python -m venv --without-pip /opt/voxdex
