@@ -5,6 +5,7 @@ count is the one that was loaded, memory answers. When it has moved, those who c
 that nobody who was deleted is named and no voiceprint is made of an erased voice; memory follows beside.
 """
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from api.voiceprints import VoiceprintMaker
-from indexer.db.changes import Changes
+from indexer.db.changes import Changes, FeedPosition
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index.base import Ids, VectorIndex
@@ -66,6 +67,8 @@ class EnrolledGallery:
         self._settings = (settings or IndexSettings()).model_copy(update={"rows": "float32"})
         self._maker = VoiceprintMaker(gallery_id, encoder_id, index)
         self._loaded: VoiceprintIndex | None = None
+        # When the last change was written: in a record that was put back in time its number comes again.
+        self._written_at: dt.datetime | None = None
         self._loading = threading.Lock()
         self._loaded_at = 0.0
         self._load_s = 0.0
@@ -75,7 +78,7 @@ class EnrolledGallery:
 
         The first query of a process that ranks speakers loads them; a later one never waits for it.
         """
-        return EnrolledView(self, tuple(sorted(set(labels or ()))), head.position.speakers)
+        return EnrolledView(self, tuple(sorted(set(labels or ()))), head.position)
 
     @property
     def loaded(self) -> VoiceprintIndex | None:
@@ -85,7 +88,8 @@ class EnrolledGallery:
     def outdated(self, head: GalleryHead) -> bool:
         """Tell whether to load again: the record has moved, and so much else was done since that there is time."""
         loaded = self._loaded
-        if loaded is None or loaded.seq == head.position.speakers:
+        now = head.position
+        if loaded is None or (loaded.seq == now.speakers and self._written_at == now.speakers_at):
             return False
         return time.monotonic() - self._loaded_at >= self._load_s / _RELOADING_SHARE
 
@@ -95,7 +99,12 @@ class EnrolledGallery:
 
     def require(self, head: GalleryHead) -> None:
         """Come into step with the record, unless memory is as new as `head`."""
-        self._load(lambda loaded: loaded.seq >= head.position.speakers)
+        self._load(lambda loaded: self.is_as_new(loaded, head.position))
+
+    def is_as_new(self, loaded: VoiceprintIndex, position: FeedPosition) -> bool:
+        """Tell whether what is in memory is of this position of the record or a later one."""
+        same = loaded.seq == position.speakers and self._written_at == position.speakers_at
+        return same or loaded.seq > position.speakers
 
     def load(self) -> VoiceprintIndex:
         """Read everybody from the record, where nobody has; threads that ask at the same time share one reading."""
@@ -114,7 +123,8 @@ class EnrolledGallery:
                 return loaded
             started = time.monotonic()
             with self._database.read_scope() as session:
-                seq = Changes(session).position(self._gallery_id).speakers
+                position = Changes(session).position(self._gallery_id)
+                seq = position.speakers
                 changed = None if loaded is None else self._changed(session, loaded.seq, seq, SPEAKERS_AT_ONCE)
                 if loaded is None or changed is None:
                     table = self._maker.everybody(session)
@@ -130,7 +140,7 @@ class EnrolledGallery:
                 except BaseException:
                     self._loaded = None  # the next question has everybody read anew
                     raise
-            self._loaded = loaded
+            self._loaded, self._written_at = loaded, position.speakers_at
             self._loaded_at = time.monotonic()
             self._load_s = self._loaded_at - started
             return loaded
@@ -149,17 +159,20 @@ class EnrolledGallery:
         return FaissIndex(self._encoder_id, settings=self._settings)
 
     def _changed(self, session: Session, seq: int, upto: int, most: int) -> Ids | None:
-        changed = Changes(session).speakers_since(self._gallery_id, seq, upto, limit=CHANGES_AT_ONCE)
+        changes = Changes(session)
+        if changes.speakers_at(self._gallery_id, seq) != self._written_at:
+            return None
+        changed = changes.speakers_since(self._gallery_id, seq, upto, limit=CHANGES_AT_ONCE)
         return changed if changed is not None and len(changed) <= most else None
 
 
 class EnrolledView:
     """Who may be named in the answer to one query."""
 
-    def __init__(self, gallery: EnrolledGallery, labels: tuple[str, ...], seq: int) -> None:
+    def __init__(self, gallery: EnrolledGallery, labels: tuple[str, ...], position: FeedPosition) -> None:
         self._gallery = gallery
         self._labels = labels
-        self._seq = seq
+        self._position = position
 
     def nearest(self, probe: NDArray[np.float32], k: int) -> list[ScoredSpeaker]:
         """Return the k speakers whose voiceprints score highest, or all there are; see `EnrolledSpeakers.nearest`.
@@ -169,9 +182,9 @@ class EnrolledView:
         """
         voiceprints = self._gallery.loaded or self._gallery.load()
         seq = voiceprints.seq
-        if seq >= self._seq:
+        if self._gallery.is_as_new(voiceprints, self._position):
             return voiceprints.nearest(probe, k, labels=self._labels)
-        changed = self._gallery.changed_since(seq, self._seq)
+        changed = self._gallery.changed_since(seq, self._position.speakers)
         if changed is None:
             drawn = voiceprints.nearest(probe, k + SPARE_CANDIDATES, labels=self._labels)
             unchanged = []
@@ -183,7 +196,7 @@ class EnrolledView:
     def voiceprint(self, speaker_id: SpeakerId) -> Voiceprint | None:
         """Return a speaker's voiceprint as the record has it, whatever their labels; None where there is none."""
         loaded = self._gallery.loaded
-        if loaded is not None and loaded.seq >= self._seq:
+        if loaded is not None and self._gallery.is_as_new(loaded, self._position):
             return loaded.row(speaker_id)
         return self._gallery.now(np.array([speaker_id], dtype=np.int64)).row(speaker_id)
 

@@ -5,6 +5,7 @@ counts are the ones that a filter was read at, memory answers. When they have mo
 looked at again, so that ingest under way does not cost every search a reading of the whole gallery.
 """
 
+import datetime as dt
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -46,9 +47,9 @@ class _Kept:
 
     def is_of(self, position: FeedPosition, wanted: RowFilter) -> bool:
         """Tell whether the rows are those of this position; speakers count where the filter names some."""
-        if self.rows is None or self.position.vectors != position.vectors:
+        if self.rows is None or _of_vectors(self.position) != _of_vectors(position):
             return False
-        return not wanted.speakers or self.position.speakers == position.speakers
+        return not wanted.speakers or _of_speakers(self.position) == _of_speakers(position)
 
 
 class FilteredGallery:
@@ -110,7 +111,9 @@ class FilteredGallery:
         """Return the rows that changed since a filter was read, rising; None where any of them may have."""
         if kept.rows is None or speakers != kept.speakers:
             return None
-        if speakers and position.speakers != kept.position.speakers:
+        if speakers and _of_speakers(position) != _of_speakers(kept.position):
+            if position.speakers == kept.position.speakers:
+                return None  # The record was put back in time and has come to the same number.
             # An enrollment adds rows to a speaker's and takes others away: those who changed are read anew.
             changed = changes.speakers_since(
                 self._gallery_id, kept.position.speakers, position.speakers, limit=CHANGES_AT_ONCE
@@ -139,6 +142,14 @@ class FilteredGallery:
                     continue
                 gone = self._kept.pop(wanted).rows
                 size -= 8 * len(gone) if gone is not None else 0
+
+
+def _of_vectors(position: FeedPosition) -> tuple[int, dt.datetime | None]:
+    return position.vectors, position.vectors_at
+
+
+def _of_speakers(position: FeedPosition) -> tuple[int, dt.datetime | None]:
+    return position.speakers, position.speakers_at
 
 
 def _replaced(before: IdSet, touched: Ids, now: Ids) -> IdSet:

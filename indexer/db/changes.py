@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,10 @@ class FeedPosition:
 
     vectors: int = 0
     speakers: int = 0
+    vectors_at: dt.datetime | None = field(default=None, compare=False)
+    """When the newest change of vectors was written: in a record that was put back in time its number comes again."""
+    speakers_at: dt.datetime | None = field(default=None, compare=False)
+    """When the newest change of speakers was written."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,9 @@ class Changes:
 
     def positions(self, gallery_ids: Sequence[GalleryId]) -> dict[GalleryId, FeedPosition]:
         """Return how far the feeds of these galleries have got; those without any change are absent."""
-        query = select(GalleryFeed.gallery_id, GalleryFeed.vectors_seq, GalleryFeed.speakers_seq)
+        query = with_newest(select(GalleryFeed.gallery_id, *POSITION).select_from(GalleryFeed))
         rows = self._session.execute(query.where(GalleryFeed.gallery_id.in_(gallery_ids)))
-        return {GalleryId(number): FeedPosition(vectors, speakers) for number, vectors, speakers in rows}
+        return {GalleryId(number): FeedPosition(*position) for number, *position in rows}
 
     def since(self, gallery_id: GalleryId, seq: int, limit: int | None = None) -> list[VectorChange]:
         """Return the changes numbered above `seq`, in order; a gap where old ones have been pruned."""
@@ -165,6 +169,11 @@ class Changes:
             )
             for seq, encoder_id, removed, ids, created_at in rows
         ]
+
+    def speakers_at(self, gallery_id: GalleryId, seq: int) -> dt.datetime | None:
+        """Return when the change of speakers of this number was written; None where there is none, or not any more."""
+        query = select(SpeakerChange.created_at).where(SpeakerChange.gallery_id == gallery_id, SpeakerChange.seq == seq)
+        return self._session.scalar(query)
 
     def speakers_since(self, gallery_id: GalleryId, seq: int, upto: int, *, limit: int) -> Ids | None:
         """Return the speakers that were changed by the changes numbered above `seq` up to `upto`, rising.
@@ -241,6 +250,22 @@ class Changes:
         )
         row = self._session.execute(statement.returning(table.c.vectors_seq, table.c.speakers_seq)).one()
         return FeedPosition(*row)
+
+
+POSITION = (
+    func.coalesce(GalleryFeed.vectors_seq, 0),
+    func.coalesce(GalleryFeed.speakers_seq, 0),
+    IndexChange.created_at,
+    SpeakerChange.created_at,
+)
+"""Columns of a `FeedPosition`, for a query that `with_newest` has joined."""
+
+
+def with_newest(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Join the newest changes to a query of feeds, by their primary keys."""
+    vectors = (IndexChange.gallery_id == GalleryFeed.gallery_id) & (IndexChange.seq == GalleryFeed.vectors_seq)
+    speakers = (SpeakerChange.gallery_id == GalleryFeed.gallery_id) & (SpeakerChange.seq == GalleryFeed.speakers_seq)
+    return query.outerjoin(IndexChange, vectors).outerjoin(SpeakerChange, speakers)
 
 
 def _digest(seq: int, encoder_id: EncoderId, removed: bool, ids: bytes, created_at: dt.datetime) -> str:

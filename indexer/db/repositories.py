@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, fun
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
-from indexer.db.changes import Changes, FeedPosition
+from indexer.db.changes import POSITION, Changes, FeedPosition, with_newest
 from indexer.db.erased_files import remember_erased
 from indexer.db.models import (
     ApiKey,
@@ -255,20 +255,16 @@ class Galleries:
         return found[0]
 
     def _heads(self, which: ColumnElement[bool]) -> list[GalleryHead]:
-        query = (
-            select(
-                Gallery.id,
-                Gallery.name,
-                Gallery.encoder_id,
-                Gallery.identification_threshold,
-                Gallery.verification_threshold,
-                Gallery.index_engine,
-                func.coalesce(GalleryFeed.vectors_seq, 0),
-                func.coalesce(GalleryFeed.speakers_seq, 0),
-            )
-            .outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)
-            .where(which)
-        )
+        query: Select[*tuple[Any, ...]] = select(
+            Gallery.id,
+            Gallery.name,
+            Gallery.encoder_id,
+            Gallery.identification_threshold,
+            Gallery.verification_threshold,
+            Gallery.index_engine,
+            *POSITION,
+        ).select_from(Gallery)
+        query = with_newest(query.outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)).where(which)
         return [
             GalleryHead(
                 GalleryId(number), name, encoder_id, identification, verification, FeedPosition(*position), engine

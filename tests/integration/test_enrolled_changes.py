@@ -197,3 +197,25 @@ def test_a_damaged_vector_counts_for_nobody_and_spoils_no_other_voiceprint(
     assert "3 enrolled vectors do not match their checksums" in caplog.text
     assert "1 enrolled speakers have no voiceprint" in caplog.text
     enrolled.close()
+
+
+def test_who_is_enrolled_is_read_anew_where_another_change_has_the_number_of_the_last_one(
+    database: Database, gallery: GalleryId
+) -> None:
+    with database.session_scope() as session:
+        add(session, gallery, "one", "ann")
+    enrolled = following(database, gallery)
+    enrolled.load()
+    with database.session_scope() as session:  # the record as it was before, which then went on
+        for table in ("embeddings", "utterances", "recordings", "speakers", "index_changes", "speaker_changes"):
+            session.execute(text(f"DELETE FROM {table}"))
+        session.execute(text("UPDATE gallery_feeds SET vectors_seq = 0, speakers_seq = 0"))
+    with database.session_scope() as session:
+        add(session, gallery, "two", "bob")
+    now = head(database, gallery)
+    assert now.position.speakers == enrolled.load().seq
+    view = enrolled.as_of(now)
+    assert {speaker.name for speaker in view.nearest(PROBES[0], 10)} <= {"bob"}
+    enrolled.require(now)
+    assert known(enrolled, now, None) == known(following(database, gallery), now, None)
+    enrolled.close()
