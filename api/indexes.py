@@ -46,9 +46,10 @@ class Indexes:
         head = self._head(gallery)
         return _info_of(self._of(head).rebuild(head.encoder_id))
 
-    def migrate(self, gallery: str, to: Engine) -> Migrated:
+    def migrate(self, gallery: str, to: Engine, *, leave_collections: bool = False) -> Migrated:
         """Have another engine search a gallery; see `indexer.index.migration.migrate`."""
-        return migrate(self._database, self._settings, self._head(gallery).id, to)
+        gallery_id = self._head(gallery).id
+        return migrate(self._database, self._settings, gallery_id, to, leave_collections=leave_collections)
 
     def prepare(self, gallery_id: GalleryId, encoder_id: EncoderId) -> None:
         """Make and keep the index of an encoder that a gallery is about to be searched under."""

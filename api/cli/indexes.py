@@ -67,6 +67,12 @@ def rebuild(
 def migrate(
     to: Annotated[Literal["faiss", "milvus"], typer.Option("--to", help="What is to search the gallery.")],
     gallery: _Gallery = options.DEFAULT_GALLERY,
+    leave_collections: Annotated[
+        bool,
+        typer.Option(
+            "--leave-collections", help="Go to faiss although no Milvus is set, and leave there what is there."
+        ),
+    ] = False,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -75,7 +81,7 @@ def migrate(
     from indexer.index.migration import Engine
 
     with open_services(home=home) as services:
-        done = services.indexes.migrate(gallery, Engine(to))
+        done = services.indexes.migrate(gallery, Engine(to), leave_collections=leave_collections)
     if as_json:
         print_json({"gallery": gallery, **asdict(done)})
     elif done.switched:

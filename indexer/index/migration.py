@@ -9,7 +9,7 @@ from indexer.db.changes import Changes
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
-from indexer.errors import EncoderMismatch, NotFound
+from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
 from indexer.index import stores
 from indexer.index.adjustment import unheard
 from indexer.index.feed import CHANGES_AT_ONCE, IndexFeed
@@ -44,7 +44,13 @@ class Migrated:
 
 
 def migrate(
-    database: Database, settings: Settings, gallery_id: GalleryId, to: Engine, *, change_over_s: float = CHANGE_OVER_S
+    database: Database,
+    settings: Settings,
+    gallery_id: GalleryId,
+    to: Engine,
+    *,
+    leave_collections: bool = False,
+    change_over_s: float = CHANGE_OVER_S,
 ) -> Migrated:
     """Build a gallery's index in another engine, switch every process to it in one transaction, delete the old one.
 
@@ -61,11 +67,15 @@ def migrate(
         Which gallery.
     to : Engine
         What is to search it.
+    leave_collections : bool
+        Whether to go away from a Milvus that is not known any more, and leave there what is there.
     change_over_s : float
         How long the old index stays after the switch.
 
     Raises
     ------
+    InvalidRequest
+        If collections would be left behind in a Milvus whose address is not set.
     NotFound
         If the gallery is gone.
     EncoderMismatch
@@ -76,6 +86,12 @@ def migrate(
     started = time.monotonic()
     head = _head(database, gallery_id)
     before = Engine.MILVUS if stores.is_in_milvus(settings, head.engine) else Engine.FAISS
+    if before is Engine.MILVUS and settings.index.milvus.uri is None and not leave_collections:
+        raise InvalidRequest(
+            f"gallery {head.name!r} has collections in a Milvus whose address is not set, which would stay there, "
+            "voices that are erased later included: set VOXDEX_INDEX__MILVUS__URI, or leave them with "
+            "--leave-collections"
+        )
     store = stores.open_store(settings, gallery_id, head.encoder_id, to)
     feed = IndexFeed(database, store, gallery_id, head.encoder_id)
     opened = feed.open() if before is to else feed.build()

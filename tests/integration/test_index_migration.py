@@ -17,7 +17,7 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
-from indexer.errors import NotFound, Unavailable
+from indexer.errors import InvalidRequest, NotFound, Unavailable
 from indexer.index.base import VectorIndex
 from indexer.index.migration import Engine, migrate
 from indexer.index.milvus_collections import drop_gallery, encoders_kept
@@ -224,3 +224,19 @@ def test_a_gallery_that_changed_its_encoder_meanwhile_is_not_switched(
     assert engine_of(database, gallery) == "milvus"
     with pytest.raises(NotFound):
         migrate(database, settings, GalleryId(99), Engine.MILVUS)
+
+
+def test_a_gallery_does_not_leave_a_milvus_that_is_not_known_without_being_told_to_and_a_later_run_tidies_up(
+    database: Database, settings: Settings, record_settings: Settings, gallery: GalleryId
+) -> None:
+    add(database, gallery, unit_vectors(5))
+    migrate(database, settings, gallery, Engine.MILVUS, change_over_s=0)
+    with pytest.raises(InvalidRequest, match=r"set VOXDEX_INDEX__MILVUS__URI, or leave them with --leave-collections"):
+        migrate(database, record_settings, gallery, Engine.FAISS, change_over_s=0)
+    assert engine_of(database, gallery) == "milvus"
+    left = migrate(database, record_settings, gallery, Engine.FAISS, leave_collections=True, change_over_s=0)
+    assert (left.switched, left.count, engine_of(database, gallery)) == (True, 5, "faiss")
+    assert encoders_kept(settings.index.milvus, gallery) == [ENCODER]
+    again = migrate(database, settings, gallery, Engine.FAISS, change_over_s=0)
+    assert (again.switched, again.count) == (False, 5)
+    assert encoders_kept(settings.index.milvus, gallery) == []
