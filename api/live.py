@@ -43,6 +43,8 @@ class GalleryLag:
     """Seconds since the index was last known to be in step; 0 where it is."""
     drifted: int = 0
     """Vectors that the last comparison with the record found wrong, and that were repaired."""
+    damaged: int = 0
+    """Vectors that it found damaged in the record."""
 
 
 class LiveGallery:
@@ -127,10 +129,14 @@ class LiveGallery:
         try:
             self.indexed.keep(closing=closing)
         finally:
-            if self.gone:  # Meanwhile: this may have become the keeper again.
-                self.indexed.resign()
+            self._resign_if_gone()
         if self.deleted:  # Meanwhile: what was written came too late to be deleted.
             stores.drop_gallery(self._settings, self.gallery_id)
+
+    def _resign_if_gone(self) -> None:
+        """Leave the files to another keeper, where this was left while it wrote and became the keeper again."""
+        if self.gone:
+            self.indexed.resign()
 
     def lend(self, voices: Voices) -> bool:
         """Stay open for as long as somebody holds `voices`; tell whether it is not too late for that."""
@@ -185,6 +191,7 @@ class LiveGallery:
             behind,
             since if late else 0.0,
             self.indexed.drifted,
+            self.indexed.damaged,
         )
 
 

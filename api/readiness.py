@@ -108,6 +108,11 @@ class Scrape:
             "Vectors that the last sampled comparison with the record found wrong, and that were repaired",
             labels=["gallery_id"],
         )
+        damaged = GaugeMetricFamily(
+            "voxdex_index_damaged_vectors",
+            "Vectors that the last sampled comparison found damaged in the record, and that nobody finds",
+            labels=["gallery_id"],
+        )
         try:
             lags = self._runtime.live.lag()
         except VoxdexError:  # The record is away: the other metrics say so, and must be had.
@@ -116,6 +121,8 @@ class Scrape:
             vectors.add_metric([str(one.gallery_id)], one.vectors)
             lag.add_metric([str(one.gallery_id)], one.lag_s)
             drifted.add_metric([str(one.gallery_id)], one.drifted)
+            damaged.add_metric([str(one.gallery_id)], one.damaged)
         yield vectors
         yield lag
         yield drifted
+        yield damaged

@@ -214,6 +214,12 @@ class CorruptSnapshot(CorruptArtifact):
     """An index snapshot is torn, damaged or of another encoder or format; the record rebuilds it."""
 
     code = "corrupt-snapshot"
+    remedy: ClassVar[str] = "run `voxdex index rebuild`"
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with which file, without the remedy."""
+        return str(self).removesuffix(f": {self.remedy}")
 
 
 class UnsafeArtifact(CorruptArtifact):

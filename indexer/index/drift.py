@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.db.embeddings import Embeddings, is_sound
-from indexer.errors import NotFound, Unavailable
+from indexer.errors import CorruptSnapshot, NotFound, Unavailable
 from indexer.index.base import Ids, VectorIndex
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId
 
@@ -36,7 +36,9 @@ class CheckReport:
     behind: int = 0
     """Rows newer than the files: whoever opens the index adds them, as after every ingest."""
     problem: str | None = None
-    """Why the files could not be read, where they could not."""
+    """What is wrong with which file, where one could not be used."""
+    kept: bool = True
+    """Whether there are files at all; there are none before the index is first opened, or after all were lost."""
 
     @property
     def in_step(self) -> bool:
@@ -66,14 +68,22 @@ class CheckReport:
 
     def describe(self) -> str:
         """Say in one sentence what was found and what to do."""
+        if self.in_step and not self.kept:
+            return (
+                f"there is no index file yet: whoever opens the index next makes it of the {self.behind} vectors "
+                "in the record"
+            )
         if self.in_step:
             later = f"; {self.behind} newer rows are added when it is next opened" if self.behind else ""
             return f"index and record agree on {self.indexed} vectors{later}"
         found = [f"{len(ids)} {kind} (first id {ids[0]})" for kind, ids in self.differences.items()]
         if self.problem:
             found.append(self.problem)
-        remedy = "delete the recordings of the damaged ones" if self.damaged else "run `voxdex index rebuild`"
-        return f"{self.indexed} vectors in the index, {self.recorded} in the record: {', '.join(found)}: {remedy}"
+        remedies = ["delete the recordings of the damaged ones"] if self.damaged else []
+        if self.problem or len(self.differing):
+            remedies.append(CorruptSnapshot.remedy)
+        said = f"{self.indexed} vectors in the index, {self.recorded} in the record: {', '.join(found)}"
+        return f"{said}: {' and '.join(remedies)}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ class Sample:
     compared: int = 0
     drifted: tuple[EmbeddingId, ...] = ()
     """Missing, extra or with other bytes than the record's."""
+    damaged: tuple[EmbeddingId, ...] = ()
+    """In the record with bytes that do not match the record's own checksum."""
 
 
 def everything(index: VectorIndex, *, deep: bool) -> tuple[Ids, Ids]:
@@ -127,7 +139,7 @@ def compare_some(index: VectorIndex, record: Embeddings, gallery_id: GalleryId, 
     compared = 0
     random = np.random.default_rng()
     top = record.last_id(gallery_id, encoder_id)
-    drifted = set(index.ids(after=top).tolist())
+    drifted, damaged = set(index.ids(after=top).tolist()), set[int]()
     for after in random.integers(-SAMPLE_ROWS, max(1, top - SAMPLE_ROWS), SAMPLE_STRETCHES, endpoint=True).tolist():
         nothing = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), ())
         ids, checksums, stored = next(record.raw_stream(gallery_id, encoder_id, after, SAMPLE_ROWS), nothing)
@@ -135,12 +147,13 @@ def compare_some(index: VectorIndex, record: Embeddings, gallery_id: GalleryId, 
         here = index.ids(after=after, upto=last)
         sound = np.array([is_sound(*row) for row in zip(checksums.tolist(), stored, strict=True)], dtype=bool)
         recorded = ids[sound]
+        damaged.update(ids[~sound].tolist())
         drifted.update(np.setxor1d(here, recorded, assume_unique=True).tolist())
         both = np.intersect1d(here, recorded, assume_unique=True)
         meant = np.frombuffer(b"".join(compress(stored, sound)), dtype="<f4")
         drifted.update(_other_bytes(index, both, meant.reshape(-1, EMBEDDING_DIM)[np.isin(recorded, both)]))
         compared += len(ids)
-    return Sample(compared, _as_ids(sorted(drifted)))
+    return Sample(compared, _as_ids(sorted(drifted)), _as_ids(sorted(damaged)))
 
 
 def compare_these(

@@ -89,12 +89,12 @@ class IndexFeed:
         try:
             kept = self._store.load()
         except CorruptSnapshot as error:
-            logger.warning("gallery %d: its index files are damaged, the record makes them anew", self._gallery_id)
-            return self._store.create(), None, str(error)
+            logger.warning("gallery %d: %s; the index is made anew from the record", self._gallery_id, error.problem)
+            return self._store.create(), None, error.problem
         if kept is None:
             return self._store.create(), None, None
         if kept.damage is not None:
-            logger.warning("gallery %d: its newest index files are damaged; those before are used", self._gallery_id)
+            logger.warning("gallery %d: %s; the snapshot before is used", self._gallery_id, kept.damage)
         return kept.index, kept.mark if self._has(kept.mark) else None, kept.damage
 
     def _has(self, mark: FeedMark) -> bool:
@@ -280,7 +280,7 @@ class IndexFeed:
             self._mark = mark or FeedMark()
             # Where the record does not say what came since, rows above the highest id must have.
             since = None if mark is None else self._follow_all
-            return self._check(index, since, problem)
+            return replace(self._check(index, since, problem), kept=self._store.generation() > 0)
         finally:
             index.close()
 

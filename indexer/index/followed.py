@@ -52,7 +52,7 @@ class FollowedIndex:
         self._unsaved = 0
         self._saved_at = self._scrubbed_at = time.monotonic()
         self._write_s = 0.0
-        self._drifted = 0
+        self._drifted = self._damaged = 0
         self._feed = kept.feed(encoder_id)
         opened = self._feed.open()
         self._generation = opened.generation
@@ -79,6 +79,11 @@ class FollowedIndex:
     def drifted(self) -> int:
         """Vectors that the last look found to differ from the record; they were repaired then."""
         return self._drifted
+
+    @property
+    def damaged(self) -> int:
+        """Vectors that the last look found damaged in the record; no index can hold them."""
+        return self._damaged
 
     def follow(self) -> None:
         """Apply what was committed until now; see `IndexFeed.follow`."""
@@ -268,7 +273,15 @@ class FollowedIndex:
             self._feed.follow(index, self._note)  # compares all where the record was put back in time
             sample = self._feed.sample(index, self._note)
         INDEX_COMPARED.inc(sample.compared)
-        self._drifted = len(sample.drifted)
+        self._drifted, self._damaged = len(sample.drifted), len(sample.damaged)
+        if sample.damaged:
+            logger.error(
+                "gallery %d: %d vectors are damaged in the record and not searched (first: embedding %d): run "
+                "`voxdex index check`, delete their recordings and ingest them again",
+                self.gallery_id,
+                len(sample.damaged),
+                sample.damaged[0],
+            )
         if sample.drifted:
             INDEX_DRIFT.inc(len(sample.drifted))
             logger.error(
@@ -287,7 +300,9 @@ class FollowedIndex:
             with self._following, self.index.lent() as index:
                 self._feed.compare(index, self._note, deep=True)
         except Unavailable as error:
-            logger.warning("gallery %d: the index is built anew: %s", self.gallery_id, error.code, exc_info=error)
+            logger.warning(
+                "gallery %d: the index cannot be repaired (%s) and is built anew", self.gallery_id, error.code
+            )
             feed = self._kept.feed(self._encoder_id)
             opened = feed.build()
             # What was written of the other one meanwhile is nothing to change over to.

@@ -122,22 +122,21 @@ class SnapshotStore:
         CorruptSnapshot
             If there are snapshots and none is whole; the record can rebuild them.
         """
-        damaged: CorruptSnapshot | None = None
+        damaged: list[CorruptSnapshot] = []
         for attempt in range(3):
-            damaged = None
+            damaged = []
             for _, path in self._manifests():
                 try:
-                    return self._map(path, damage=None if damaged is None else str(damaged))
+                    return self._map(path, damage="; ".join(error.problem for error in damaged) or None)
                 except CorruptSnapshot as error:
-                    logger.warning("a snapshot cannot be used: %s", error.code, exc_info=error)
-                    damaged = error
+                    damaged.append(error)
                 except FileNotFoundError:
                     break  # another process pruned it meanwhile: look again
             else:
                 break
             logger.debug("snapshots changed while being read (attempt %d)", attempt + 1)
-        if damaged is not None:
-            raise damaged
+        if damaged:
+            raise CorruptSnapshot("; ".join([*(error.problem for error in damaged[:-1]), str(damaged[-1])]))
         return None
 
     def generation(self) -> int:
@@ -254,9 +253,6 @@ class SnapshotStore:
         arrays = {
             name: _mapped(path.with_name(section.file), section, path) for name, section in manifest.sections.items()
         }
-        for name, section in manifest.sections.items():
-            if name != "rows":
-                section.verify(arrays[name], path.parent)
         mapped = MappedSnapshot(
             path=path,
             manifest=manifest,
@@ -267,6 +263,7 @@ class SnapshotStore:
             codebook=arrays.get("codebook"),
             damage=damage,
         )
+        mapped.verify_rest()
         if manifest.sections["rows"].size <= VERIFIED_AT_LOAD_BYTES:
             mapped.verify()
         return mapped
@@ -340,6 +337,8 @@ def remove_folder(folder: Path) -> None:
 def _parse(path: Path) -> Manifest:
     try:
         body = json.loads(path.read_bytes())
+        if not isinstance(body, dict) or "manifest_sha256" not in body:
+            raise ValueError("it is no manifest")
         claimed = body.pop("manifest_sha256")
         if claimed != _digest(body):
             raise ValueError("its own checksum does not match")

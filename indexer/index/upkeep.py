@@ -72,15 +72,18 @@ class Upkeep:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until nothing is left to do; return whether that is so."""
-        thread = self._thread
+        with self._guard:
+            thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
-        return self._thread is None
+        with self._guard:
+            return self._thread is None
 
     def stop(self) -> None:
         """Do nothing any more; what is under way ends at its next step."""
         self._stopping.set()
-        thread = self._thread
+        with self._guard:
+            thread = self._thread
         if thread is not None:
             thread.join()
         # The index refers to this, too: in a circle, files of erased voices would stay mapped until Python finds it.
@@ -90,8 +93,11 @@ class Upkeep:
         """Search a snapshot that was made of `view`, and what changed since, instead of what is searched now."""
         index = self._index
         with self._working:
-            before = index.scan
-            scan: Scan | None = self._copy_on_device(view)
+            if index.table is not view.table:  # made anew meanwhile, without rows that were dead: positions are others
+                with index.changing:
+                    index.saved(mapped)
+                return
+            before, scan = index.scan, self._copy_on_device(view)
             if isinstance(before, CompressedScan):
                 scan = CompressedScan(before.quantizer, before.calibration)
                 if before is saved and mapped.codes is not None:
@@ -99,8 +105,7 @@ class Upkeep:
                 else:  # trained anew meanwhile
                     scan.append(before.codes_at(view.order))
             with index.changing:
-                if index.table is view.table:
-                    self._change_over(view, index.new_table(mapped), scan)
+                self._change_over(view, index.new_table(mapped), scan)
                 index.saved(mapped)
 
     def _run(self) -> None:
@@ -152,7 +157,7 @@ class Upkeep:
         try:
             table.base.verify(self._stopping)
         except CorruptSnapshot as error:
-            logger.error("index: a snapshot is damaged, searches of it are refused: %s", error.code, exc_info=error)
+            logger.error("index: %s; searches of it are refused until it is repaired from the record", error.problem)
             table.damage = str(error)
             return
         if table.base.verified:
@@ -231,11 +236,15 @@ class Upkeep:
         index = self._index
         view, before = index.view(), index.scan
         table = index.new_table(None)
-        for _, ids, crcs, rows in view.blocks():
-            if self._stopping.is_set():
-                table.close()
-                return
-            table.append(ids, rows.astype(np.float32, copy=False), crcs)
+        try:
+            for _, ids, crcs, rows in view.blocks():
+                if self._stopping.is_set():
+                    table.close()
+                    return
+                table.append(ids, rows.astype(np.float32, copy=False), crcs)
+        except BaseException:
+            table.close()
+            raise
         scan = self._copy_on_device(view)
         if isinstance(before, CompressedScan):
             scan = CompressedScan(before.quantizer, before.calibration)

@@ -65,6 +65,26 @@ def test_check_prints_every_id_that_differs_and_says_so_by_its_exit_status(
     assert (status, document["in_step"], document["extra"], document["damaged"]) == (1, False, [2, 5], [3])
 
 
+def test_check_says_where_there_is_no_file_yet_and_names_a_damaged_one_once(
+    serving: FollowedIndex, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (rows,) = tmp_path.glob("index/*/*/*.rows")
+    rows.write_bytes(rows.read_bytes()[:1000])
+    status, output = voxdex(tmp_path, "check")
+    assert status == 1
+    assert output.count("run `voxdex index rebuild`") == 1
+    assert f"{rows.name} has 1000 bytes" in output.replace("\n", "")
+    (line,) = [record for record in caplog.records if "has 1000 bytes" in record.getMessage()]
+    assert line.getMessage().endswith("; the index is made anew from the record")
+    assert line.exc_info is None
+    for path in tmp_path.glob("index/*/*/snapshot-*"):
+        path.unlink()
+    told = "there is no index file yet: whoever opens the index next makes it of the 6 vectors in the record"
+    assert voxdex(tmp_path, "check") == (0, f"gallery archive: {told}\n")
+    status, output = voxdex(tmp_path, "check", "--json")
+    assert (status, json.loads(output)["kept"]) == (0, False)
+
+
 def test_a_rebuild_is_taken_over_by_a_process_that_answers_meanwhile(
     serving: FollowedIndex, database: Database, tmp_path: Path
 ) -> None:

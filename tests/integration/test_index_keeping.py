@@ -209,6 +209,20 @@ def test_a_command_leaves_an_erasure_to_the_process_that_keeps_the_files(
     assert kept.check(ENCODER).in_step
 
 
+def test_a_vector_that_is_damaged_in_the_record_is_found_by_a_sample(
+    kept: GalleryIndex, keeper: FollowedIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.check()
+    assert keeper.damaged == 0
+    number = int(keeper.index.ids()[0])
+    with kept.database.session_scope() as session:
+        session.execute(text("UPDATE embeddings SET checksum = checksum + 1 WHERE id = :id"), {"id": number})
+    keeper.check()
+    assert keeper.damaged == 1
+    assert f"1 vectors are damaged in the record and not searched (first: embedding {number})" in caplog.text
+    assert not keeper.index.holds(np.array([number])).any()
+
+
 def test_drift_is_found_by_a_sample_counted_logged_and_repaired(
     kept: GalleryIndex, keeper: FollowedIndex, caplog: pytest.LogCaptureFixture
 ) -> None:
