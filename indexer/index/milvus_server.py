@@ -3,6 +3,7 @@
 import atexit
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,7 @@ class MilvusServer:
             ) from error
         # It logs every failed call with the whole request; what fails here is raised, and logged by whoever handles it.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        logging.getLogger("grpc._server").addFilter(_is_worth_telling)
         self._pymilvus = pymilvus
         self._timeout_s = settings.timeout_s
         self.address = _without_credentials(uri)
@@ -162,6 +164,13 @@ def disconnect() -> None:
 
 
 atexit.register(disconnect)
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Pass over that a Milvus Lite, whose server is in this process, has no time service: pymilvus does without."""
+    error = record.exc_info[1] if record.exc_info else None
+    frames = [] if error is None else traceback.extract_tb(error.__traceback__)
+    return not (isinstance(error, NotImplementedError) and frames and frames[-1].name == "AllocTimestamp")
 
 
 def _without_credentials(uri: str) -> str:
