@@ -210,7 +210,10 @@ class FaissIndex:
 
         Rows of half precision are not the bytes that were added: theirs are the checksums that were kept.
         """
-        for _, ids, crcs, rows in self.view().blocks():
+        view = self.view()
+        if deep:
+            view.verify_base()
+        for _, ids, crcs, rows in view.blocks():
             exact = deep and rows.dtype == np.float32
             yield ids, checksums_of(rows.astype(np.float32, copy=False)) if exact else crcs.astype(np.int64)
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import Unavailable
+from indexer.errors import CorruptSnapshot, Unavailable
 from indexer.index.base import Ids
 from indexer.index.row_storage import GrowingArray, GrowingRows
 from indexer.index.scans import Positions
@@ -59,6 +59,42 @@ class RowView:
         for start in range(0, len(self.order), BLOCK_ROWS):
             positions = self.order[start : start + BLOCK_ROWS]
             yield positions, self.ids_at(positions), self.crcs_at(positions), self.rows_at(positions)
+
+    def sound_blocks(self) -> Iterator[tuple[Positions, Ids, Crcs, Rows]]:
+        """Yield what `blocks` does, after each row was compared with what was added.
+
+        Raises
+        ------
+        Unavailable
+            If something is not as it was added or written; the table is damaged then.
+        """
+        self.verify_base()
+        for positions, ids, crcs, rows in self.blocks():
+            if rows.dtype == np.float32:
+                off = checksums_of(rows.astype(np.float32, copy=False)) != crcs
+                if off.any():
+                    row = int(np.argmax(off))
+                    mapped = self.base is not None and positions[row] < len(self.base.ids)
+                    where = self.base.path if self.base is not None and mapped else "vectors not yet saved"
+                    self.table.refuse(f"{where}: the vector of embedding {ids[row]} is not as it was added")
+            yield positions, ids, crcs, rows
+
+    def verify_base(self) -> None:
+        """Compare what of the snapshot has no checksum of its own with its digests: all but rows of full precision.
+
+        Raises
+        ------
+        Unavailable
+            If something is not as it was written; the table is damaged then.
+        """
+        if self.base is None:
+            return
+        try:
+            self.base.verify_rest()
+            if self.row_dtype == "float16":
+                self.base.verify()
+        except CorruptSnapshot as error:
+            self.table.refuse(str(error))
 
     def ids_at(self, positions: Positions) -> Ids:
         """Ids at (m,) positions."""
@@ -184,6 +220,11 @@ class RowTable:
             self._check(positions, rows)
         return rows.astype(np.float32, copy=False)
 
+    def refuse(self, damage: str) -> NoReturn:
+        """Take note of what is wrong, for whoever repairs it, and answer nothing from it."""
+        self.damage = damage
+        raise Unavailable(f"{damage}; the record repairs it: ask again later, or run `voxdex index rebuild`")
+
     @property
     def trusted(self) -> bool:
         """Whether all rows are known to be as they were written."""
@@ -255,8 +296,7 @@ class RowTable:
         off = checksums_of(rows[new]) != base.crcs[places]
         if off.any():
             number = int(base.ids[places[np.argmax(off)]])
-            self.damage = f"{base.path}: the vector of embedding {number} is not as it was written"
-            raise Unavailable(f"{self.damage}; the record repairs it: ask again later, or run `voxdex index rebuild`")
+            self.refuse(f"{base.path}: the vector of embedding {number} is not as it was written")
         checked[places] = True
 
 
