@@ -18,6 +18,7 @@ TASKS = {
     "build": "api.bench.own",
     "search": "api.bench.own",
     "peer": "api.bench.peers",
+    "device_scan": "api.bench.device_scan",
     "enrolled": "api.bench.enrolled_voices",
 }
 """Functions that may be run apart, and the module of each."""

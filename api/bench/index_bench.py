@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from api.bench.advantages import advantages
 from api.bench.apart import run_apart
 from api.bench.machine import describe_commit, describe_machine, describe_versions
 from api.bench.timing import seconds_of
@@ -39,6 +40,10 @@ class Wanted:
     peer_limit_s: float = 900.0
     enrolled: int = 0
     """Enrolled vectors of the comparison with identification; 0: none."""
+    device: str = "cuda"
+    """Where engine faiss-gpu scans."""
+    device_vectors: tuple[int, ...] = ()
+    """Sizes at which the scan of that device is measured alone."""
 
 
 @dataclass
@@ -58,7 +63,10 @@ class IndexReport:
     """By rising number of vectors: `vectors`, `build`, `search`, and `problem` where it failed."""
     peers: list[dict[str, Any]] = field(default_factory=list)
     """`vectors`, `name`, `version`, `build_s`, `memory_bytes`, `answers`; or `problem`."""
+    """Each answer says under `wins` at what it beats the index."""
     enrolled: dict[str, Any] | None = None
+    device: list[dict[str, Any]] = field(default_factory=list)
+    """By rising number of vectors: `vectors`, and figures of `device_scan`; or `problem`."""
 
 
 def run_index_bench(
@@ -87,6 +95,12 @@ def run_index_bench(
     for count in sorted(wanted.sizes):
         with tempfile.TemporaryDirectory(prefix="voxdex-bench-", dir=folder) as place:
             report.sizes.append(_measure(wanted, source, Path(place), count, report.peers, say))
+    for count in sorted(wanted.device_vectors):
+        say(f"{count:,} float16 vectors on {wanted.device}")
+        scan = partial(
+            run_apart, "device_scan", count=count, device=wanted.device, seed=wanted.seed, budget_s=wanted.budget_s
+        )
+        report.device.append({"vectors": count, **_attempt(scan)})
     if wanted.enrolled:
         say(f"identification among {wanted.enrolled:,} enrolled vectors")
         with tempfile.TemporaryDirectory(prefix="voxdex-bench-", dir=folder) as place:
@@ -123,9 +137,11 @@ def _measure(
         )
         trial = made[0].as_arguments()
         say(f"{count:,} vectors: building the index")
-        size["build"] = run_apart("build", trial=trial, engine=wanted.engine)
+        size["build"] = run_apart("build", trial=trial, engine=wanted.engine, device=wanted.device)
         say(f"{count:,} vectors: searching it in a new process")
-        size["search"] = run_apart("search", trial=trial, engine=wanted.engine, budget_s=wanted.budget_s)
+        size["search"] = run_apart(
+            "search", trial=trial, engine=wanted.engine, device=wanted.device, budget_s=wanted.budget_s
+        )
     except VoxdexError as error:
         size["problem"] = one_line(error)
     shutil.rmtree(place / "home", ignore_errors=True)
@@ -147,6 +163,9 @@ def _measure(
                     budget_s=wanted.budget_s,
                 )
             )
+        if "problem" not in size:
+            for answer in entry.get("answers", ()):
+                answer["wins"] = advantages(size, entry, answer)
         peers.append(entry)
     return size
 

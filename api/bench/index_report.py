@@ -225,6 +225,8 @@ def print_report(report: IndexReport) -> None:
         )
     if report.enrolled is not None:
         _print_enrolled(report.enrolled)
+    if report.device:
+        _print_device(report.device)
     if report.peers:
         _print_peers(report)
 
@@ -265,6 +267,48 @@ def _print_enrolled(enrolled: dict[str, Any]) -> None:
     )
 
 
+def _print_device(measured: list[dict[str, Any]]) -> None:
+    rows: list[list[Any]] = []
+    for entry in measured:
+        if "problem" in entry:
+            rows.append([f"{entry['vectors']:,}", entry["problem"], *[""] * 7])
+            continue
+        rows += [
+            [
+                f"{entry['vectors']:,}",
+                entry["device"],
+                f"{entry['device_bytes'] / MIB:,.0f}",
+                f"{entry['filled_s']:.1f}",
+                f"{entry['recall']:.4f}",
+                batch["batch"],
+                f"{batch['queries_per_s']:,.1f}",
+                f"{batch['limit_queries_per_s']:,.1f}",
+                f"{batch['share_of_limit']:.0%}",
+            ]
+            for batch in entry["batches"]
+        ]
+    print_table(
+        [
+            "vectors",
+            "device",
+            "on it (MiB)",
+            "filled (s)",
+            "recall",
+            "batch",
+            "queries/s",
+            "limit of its memory",
+            "share",
+        ],
+        rows,
+        title="the scan alone, float16",
+    )
+    for entry in measured:
+        if "problem" not in entry:
+            print_line(
+                f"{entry['vectors']:,}: the memory of the device copies {entry['copy_bytes_per_s'] / 1e9:,.1f} GB/s"
+            )
+
+
 def _print_peers(report: IndexReport) -> None:
     rows: list[list[Any]] = []
     for size in report.sizes:
@@ -282,7 +326,7 @@ def _print_peers(report: IndexReport) -> None:
         )
         for entry in (entry for entry in report.peers if entry["vectors"] == size["vectors"]):
             if "problem" in entry:
-                rows.append([f"{size['vectors']:,}", entry["name"], entry["problem"], *[""] * 7])
+                rows.append([f"{size['vectors']:,}", entry["name"], entry["problem"], *[""] * 8])
                 continue
             for answer in entry["answers"]:
                 name = f"{entry['name']} {entry['version']}".strip()
@@ -300,6 +344,7 @@ def _print_peers(report: IndexReport) -> None:
             "strangers",
             "build (s)",
             "resident (MiB)",
+            "it wins at",
         ],
         rows,
         title="peers, the same vectors and probes",
@@ -315,4 +360,5 @@ def _peer_row(vectors: int, name: str, answer: dict[str, Any], build_s: float, m
         *(f"{1000 * answer['batch_s'][kind]:.3f}" for kind in KINDS),
         f"{build_s:.1f}",
         f"{memory / MIB:,.0f}",
+        "; ".join(answer.get("wins", ())),
     ]

@@ -44,12 +44,12 @@ class Settling(Protocol):
         ...
 
 
-def build(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
+def build(*, trial: dict[str, Any], engine: str, device: str) -> dict[str, Any]:
     """Build an index of all vectors and save it; return what that took."""
     of = Trial(**trial)
     rows = of.rows
     first = of.count - round(AFTER_TRAINING * of.count)
-    store = _store(of, engine)
+    store = _store(of, engine, device)
     with PeakMemory() as memory:
         index = store.create()
         began = time.perf_counter()
@@ -80,12 +80,12 @@ def build(*, trial: dict[str, Any], engine: str) -> dict[str, Any]:
     }
 
 
-def search(*, trial: dict[str, Any], engine: str, budget_s: float) -> dict[str, Any]:
+def search(*, trial: dict[str, Any], engine: str, device: str, budget_s: float) -> dict[str, Any]:
     """Open the saved index in a process that has nothing else, and return how well and how fast it answers."""
     of = Trial(**trial)
     rows = of.rows
     probes = {kind: of.probes(kind) for kind in KINDS}
-    store = _store(of, engine)
+    store = _store(of, engine, device)
     flat_search(rows[:1], probes["known"][:1], 1)  # FAISS and its threads are there before memory is counted
     with PeakMemory() as memory:
         began = time.perf_counter()
@@ -239,8 +239,8 @@ def settle(index: object) -> None:
         index.wait_until_settled(SETTLE_S)
 
 
-def _store(of: Trial, engine: str) -> IndexStore:
+def _store(of: Trial, engine: str, device: str) -> IndexStore:
     home = of.path("home")
     home.mkdir(exist_ok=True)
-    settings = load_settings(home=home, index={"engine": engine})
+    settings = load_settings(home=home, index={"engine": engine, "device": device})
     return open_store(settings, GALLERY, ENCODER, engine)

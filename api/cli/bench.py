@@ -90,6 +90,17 @@ def index(
         typer.Option("--gallery", "-g", help="The real embeddings: those of this gallery.", show_default=False),
     ] = None,
     engine: Annotated[Engine, typer.Option("--engine", help="Engine under test.")] = Engine.faiss,
+    device: Annotated[
+        str, typer.Option("--device", help="Where engine faiss-gpu scans: cuda, cuda:N, or cpu to try the same code.")
+    ] = "cuda",
+    device_vectors: Annotated[
+        str,
+        typer.Option(
+            "--device-vectors",
+            help="Sizes at which the scan of engine faiss-gpu is measured alone, in float16 on the device; 0: leave it "
+            "out.",
+        ),
+    ] = "10000000,100000000",
     peers: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +141,7 @@ def index(
     from api.bench.index_report import growth, judged, print_report
     from api.bench.peers import peer_names
 
+    on_device = _on_device(device, device_vectors) if engine is Engine.faiss_gpu else ()
     wanted = Wanted(
         sizes=_sizes(vectors),
         engine=engine.value,
@@ -140,6 +152,8 @@ def index(
         peers_up_to=peers_up_to,
         peer_limit_s=peer_limit_s,
         enrolled=enrolled,
+        device=device,
+        device_vectors=on_device,
     )
     if folder is not None and not folder.is_dir():
         raise InvalidRequest(f"{folder}: no folder; make it, or choose another --folder")
@@ -151,14 +165,22 @@ def index(
         print_report(report)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _on_device(device: str, text: str) -> tuple[int, ...]:
+    """Return the sizes that are measured on a device, which must be there."""
+    from api.bench.device_scan import require_device
+
+    require_device(device)
+    return () if text == "0" else _sizes(text, "--device-vectors")
+
+
+def _sizes(text: str, option: str = "--vectors") -> tuple[int, ...]:
     try:
         sizes = tuple(int(word.replace("_", "")) for word in text.split(","))
     except ValueError:
         sizes = ()
     if not sizes or not all(_LEAST_VECTORS <= size <= _MOST_VECTORS for size in sizes):
         raise InvalidRequest(
-            f"--vectors {text!r}: give numbers from {_LEAST_VECTORS:,} to {_MOST_VECTORS:,} with commas between, as in "
+            f"{option} {text!r}: give numbers from {_LEAST_VECTORS:,} to {_MOST_VECTORS:,} with commas between, as in "
             f"100000,1000000; a vector takes {_VECTOR_KB} kB of disk meanwhile, the most of them "
             f"{_MOST_VECTORS * _VECTOR_KB / 1e9:,.1f} TB"
         )

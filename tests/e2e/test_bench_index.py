@@ -1,6 +1,7 @@
 """`voxdex bench index` from end to end, at a size that says nothing of speed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ QUICK = ["--vectors", "3000", "--probes", "20", "--seconds", "0.1"]
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([VOXDEX, "bench", "index", *words], capture_output=True, text=True, check=False)
+    # One thread: more of them wait for each other where other tests run beside.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([VOXDEX, "bench", "index", *words], capture_output=True, text=True, check=False, env=alone)
 
 
 def test_it_measures_the_index_and_peers_and_says_on_what(tmp_path: Path) -> None:
@@ -27,7 +30,7 @@ def test_it_measures_the_index_and_peers_and_says_on_what(tmp_path: Path) -> Non
     assert report["commit"]
     assert report["seed"] == 20260101
     (size,) = report["sizes"]
-    assert "problem" not in size, size
+    assert "problem" not in size, size["problem"]
     assert size["search"]["recall"] == {"known": 1.0, "strangers": 1.0}
     assert size["search"]["largest_score_error"] < 1e-12
     assert [entry["share"] for entry in size["search"]["filters"]] == [0.01, 0.1, 0.5]
@@ -36,6 +39,8 @@ def test_it_measures_the_index_and_peers_and_says_on_what(tmp_path: Path) -> Non
     flat, usearch = report["peers"]
     assert flat["answers"][0]["recall"] == {"known": 1.0, "strangers": 1.0}
     assert usearch["version"]
+    for answer in (*flat["answers"], *usearch["answers"]):
+        assert all(words.split()[0] in {"recall", "query", "batch", "build", "memory"} for words in answer["wins"])
     assert report["enrolled"]["speakers"] == 50
     assert report["enrolled"]["identify_to_search"] > 0
     assert list(tmp_path.iterdir()) == []
@@ -49,6 +54,33 @@ def test_the_table_says_the_same_of_real_embeddings(tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+def test_a_scan_of_a_device_is_measured_alone_beside_what_its_memory_allows() -> None:
+    done = bench(*QUICK, "--engine", "faiss-gpu", "--device", "cpu", "--device-vectors", "4000,2000", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (size,) = report["sizes"]
+    assert "problem" not in size, size["problem"]
+    assert size["search"]["kind"] == "faiss-flat-float16"
+    assert [entry["vectors"] for entry in report["device"]] == [2000, 4000]
+    for entry in report["device"]:
+        assert "problem" not in entry, entry["problem"]
+        assert entry["device"] == "cpu"
+        assert entry["recall"] == 1.0
+        assert entry["copy_bytes_per_s"] > 1e8
+        assert [batch["batch"] for batch in entry["batches"]] == [1, 1024]
+        for batch in entry["batches"]:
+            passes = entry["copy_bytes_per_s"] / (entry["vectors"] * 192 * 2)
+            assert batch["limit_queries_per_s"] == pytest.approx(batch["batch"] * passes)
+            assert batch["share_of_limit"] == pytest.approx(batch["queries_per_s"] / batch["limit_queries_per_s"])
+
+
+def test_a_device_that_is_not_there_is_refused_by_name() -> None:
+    done = bench(*QUICK, "--engine", "faiss-gpu", "--device", "cuda:97")
+    assert done.returncode != 0
+    assert "'cuda:97'" in done.stderr
+    assert "--device cpu" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -59,6 +91,8 @@ def test_the_table_says_the_same_of_real_embeddings(tmp_path: Path) -> None:
         (["--peers", "oracle"], "oracle"),
         (["--set", "jittered"], "--embeddings"),
         (["--gallery", "x"], "--set jittered"),
+        (["--engine", "faiss-gpu", "--device", "tpu"], "'tpu'"),
+        (["--engine", "faiss-gpu", "--device", "cpu", "--device-vectors", "5"], "--device-vectors '5'"),
         (["--folder", "/no/such/folder"], "/no/such/folder"),
     ],
 )
