@@ -54,6 +54,8 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
             "workers",
             "milvus",
             "AUTOINDEX",
+            "cpu",
+            "http://milvus:19530",
             "float16",
             "4",
             "60",
