@@ -94,7 +94,7 @@ class RowView:
             if self.row_dtype == "float16":
                 self.base.verify()
         except CorruptSnapshot as error:
-            self.table.refuse(str(error))
+            self.table.refuse(str(error).removesuffix(": run `voxdex index rebuild`"))
 
     def ids_at(self, positions: Positions) -> Ids:
         """Ids at (m,) positions."""
