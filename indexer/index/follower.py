@@ -182,8 +182,12 @@ class FeedWatch:
 
     def _tidy(self) -> None:
         while not self._stop.wait(self._poll_s):
-            for follower in self._all():
-                self._guarded(follower.gallery_id, "look at the files", partial(self._tidy_one, follower))
+            self._tidy_all()
+
+    def _tidy_all(self) -> None:
+        # Of its own, for a thread that waits holds on to what its variables name, and to the files which that maps.
+        for follower in self._all():
+            self._guarded(follower.gallery_id, "look at the files", partial(self._tidy_one, follower))
 
     def _tidy_one(self, follower: Follower) -> None:
         self._start(follower, "write the files", partial(_keep_if_untidy, follower), self._writers)

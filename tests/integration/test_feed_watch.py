@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -200,6 +201,18 @@ def test_what_is_let_go_of_is_asked_nothing_more_and_leaves_nothing_behind(
     watch.add(anew)
     watch.remove(left)  # takes away nobody else of the same gallery
     soon(lambda: anew.followed > 1)
+
+
+def test_what_is_let_go_of_is_held_by_no_thread_that_waits(watch: FeedWatch, galleries: list[GalleryId]) -> None:
+    def come_and_go() -> "weakref.ref[Watched]":
+        passing = Watched(galleries[0])
+        watch.add(passing)
+        soon(lambda: min(passing.followed, passing.kept) > 1)
+        watch.remove(passing)
+        return weakref.ref(passing)
+
+    held = come_and_go()
+    soon(lambda: held() is None)
 
 
 def test_what_fails_again_and_again_is_tried_more_and_more_rarely(
