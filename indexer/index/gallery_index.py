@@ -213,6 +213,15 @@ class GalleryIndex:
             index = feed.open().index
             try:
                 feed.save(index, keep_previous=False)
+            except Unavailable:
+                if not (isinstance(index, Tended) and index.damaged):
+                    raise
+                # Nothing is written of files that are damaged, and what was erased must leave them all the same.
+                anew = feed.build().index
+                try:
+                    feed.save(anew, keep_previous=False)
+                finally:
+                    anew.close()
             finally:
                 index.close()
         finally:

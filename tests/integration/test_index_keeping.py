@@ -258,6 +258,24 @@ def test_files_that_rot_under_an_open_index_never_yield_a_score_and_are_made_ane
     assert kept.check(ENCODER).in_step
 
 
+def test_an_erased_voice_leaves_files_that_rotted_before_anybody_looked(
+    kept: GalleryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.index.snapshots.VERIFIED_AT_LOAD_BYTES", 0)  # As if there were many more rows.
+    gone, stays = add(kept, 1), add(kept, 2)
+    kept.rebuild(ENCODER).close()
+    with kept.database.read_scope() as session:
+        erased, other = (Embeddings(session).vectors(list(some.embedding_ids))[0] for some in (gone, stays))
+    (rows,) = index_folder(kept.settings.home, kept.gallery_id, ENCODER).glob("*.rows")
+    rotted = rows.read_bytes().replace(other.tobytes(), unit_vectors(1, seed=77).tobytes())
+    rows.write_bytes(rotted)
+    delete(kept, gone)
+    kept.scrub()
+    assert not on_disk(kept, erased)
+    assert on_disk(kept, other)
+    assert kept.check(ENCODER).in_step
+
+
 def test_a_row_that_is_damaged_in_the_record_is_no_drift(kept: GalleryIndex, keeper: FollowedIndex) -> None:
     added = add(kept, 2)
     with kept.database.session_scope() as session:
