@@ -1,7 +1,7 @@
 """Exact scores for what a scan proposes, and as much proposing as they call for."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,13 @@ TRIED = 24
 """Probes of a batch that show how many rows the others need: as many as one pass over the codes serves."""
 
 _FEW = 128
-"""Rows fetched at first for these."""
+"""Rows fetched at first for these, and for a single probe while the last ones needed no more."""
+
+_OFTEN = 0.25
+"""Share of the last single probes that needed more, above which a long list at once is cheaper on average."""
+
+_FORGETTING = 0.1
+"""Weight of the newest of them."""
 
 _SELDOM = 0.1
 """Share of them that may need more: the second pass for so many costs less than longer lists for all."""
@@ -39,6 +45,24 @@ _BLOCK_ROWS = 4096
 """Rows scored at a time: 3 MiB for vectors of 192 numbers, however many there are."""
 
 _BLOCK_SCANNED = 65_536
+
+
+class FewSuffice:
+    """Learns from the searches of an index for single probes how long a list the next one is likely to need.
+
+    Voices that are there need few rows, strangers some thousands, and those who ask tend to ask for the one or the
+    other. What it learns changes how long a search takes, never what it finds.
+    """
+
+    def __init__(self) -> None:
+        self._more = 0.0
+
+    def __bool__(self) -> bool:
+        return self._more <= _OFTEN
+
+    def note(self, more: bool) -> None:
+        """Hear whether a probe needed more than few rows."""
+        self._more += _FORGETTING * (more - self._more)
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,7 @@ class Ranking:
     table: RowTable
     scan: Scan
     scope: Scope | None
+    few_suffice: FewSuffice = field(default_factory=FewSuffice)
 
     def best(self, probes: Vectors, wanted: Wanted) -> list[list[Hit]]:
         """Return the hits for each of (Q, D) probes, by falling score and then rising id."""
@@ -85,9 +110,13 @@ class Ranking:
         answers: list[list[Hit]] = [[] for _ in probes]
         numbers = np.arange(len(probes))
         fetch = self._first_fetch(wanted)
-        if len(probes) > 2 * TRIED and wanted.candidates is None and fetch > self._scaled(_FEW):
+        few = self._scaled(max(_FEW, SPARE + 2 * (wanted.k or 0)))
+        if wanted.candidates is not None or fetch <= few:
+            pass
+        elif len(probes) == 1 and wanted.k is not None and self.few_suffice:
+            fetch = few
+        elif len(probes) > 2 * TRIED:
             # A shorter list is quicker, and known voices need no more: some of the probes show whether these do.
-            few = self._scaled(max(_FEW, SPARE + 2 * (wanted.k or 0)))
             tried = self._in_rounds(probes, numbers[:TRIED], few, wanted, answers)
             numbers = numbers[TRIED:]
             fetch = few if tried <= _SELDOM * TRIED else fetch
@@ -146,9 +175,14 @@ class Ranking:
             # There are more in any case: nothing is scored twice.
             few = (~enough | (k is None)) & (floors > -np.inf) & (floors >= wanted.threshold - self.scan.margin)
             chosen[few] = False
+        if len(probes) == 1:  # Most of a long list cannot matter: what follows looks at the rest alone.
+            few_columns = np.flatnonzero(chosen[0])
+            chosen, positions = chosen[:, few_columns], positions[:, few_columns]
         scores = self._scores(probes, np.where(chosen, positions, -1))
         cuts = self._cuts(scores, wanted)
         settled = (floors < cuts - self.scan.margin) | (floors == -np.inf)
+        if len(probes) == 1 and wanted.k is not None:
+            self.few_suffice.note(not settled[0] or int(chosen.sum()) > max(_FEW, wanted.k))
         if wanted.candidates is not None:
             settled |= enough
         return _Round(scores, positions, cuts, settled)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import AlreadyExists, DeviceFailed, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
-from indexer.index.exact import Ranking, Wanted
+from indexer.index.exact import FewSuffice, Ranking, Wanted
 from indexer.index.faiss_scans import CompressedScan, FlatScan, compressible, restored
 from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
@@ -83,6 +83,7 @@ class FaissIndex:
         self._scopes = Scopes(self.table, self.scan)
         self.scan_on_device = _scans_on_device(self.settings, dim)
         """Makes an empty scan on the GPU; None where none is wanted, there is none, or it failed."""
+        self._few_suffice = FewSuffice()
         self._upkeep = Upkeep(self)
         self._upkeep.wake()
 
@@ -340,7 +341,7 @@ class FaissIndex:
                         return search(Ranking(self.table, flat, _narrow(scope)))
                     scope = None if allowed is None else scopes.of(allowed)
                     if allowed is None or scope is not None:
-                        return search(Ranking(self.table, scan, _narrow(scope)))
+                        return search(Ranking(self.table, scan, _narrow(scope), self._few_suffice))
                 assert isinstance(allowed, IdSet)
                 with self.lock.writing():  # rows came since the filter was prepared
                     scopes.extend(allowed)

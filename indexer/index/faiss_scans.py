@@ -43,6 +43,9 @@ _PROBES_AT_ONCE = 48
 _PAIRS_A_TASK = 1 << 15
 """Rows scored by one task: some milliseconds."""
 
+_FEW_TASKS = 4
+"""Tasks, of one probe each, of which the caller does one: FAISS starts no threads of its own for a single probe."""
+
 _WIDE = 0.7
 """Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
 
@@ -511,9 +514,12 @@ def _placed(places: Positions, origin: Positions | int) -> Positions:
 
 
 def _in_parallel(work: Callable[[Any], _Made], tasks: Iterable[Any]) -> list[_Made]:
-    """Do tasks on all cores, each on one."""
+    """Do tasks on all cores, each on one; the first of a few here, where nobody need be woken for it."""
     tasks = list(tasks)
-    return [work(task) for task in tasks] if len(tasks) < 2 else list(_threads(os.getpid()).map(work, tasks))
+    if len(tasks) > _FEW_TASKS:
+        return list(_threads(os.getpid()).map(work, tasks))
+    others = _threads(os.getpid()).map(work, tasks[1:])
+    return [*(work(task) for task in tasks[:1]), *others]
 
 
 @lru_cache(maxsize=1)

@@ -92,6 +92,19 @@ def test_everything_above_a_threshold_is_found_however_much_that_is(compressed: 
         assert len(found) <= expected
 
 
+def test_what_single_searches_teach_an_index_never_changes_what_they_find(
+    compressed: FaissIndex, vectors: Vectors
+) -> None:
+    strangers, known = unit_vectors(40, seed=98), vectors[:40]
+    suffices = []
+    for probes in (known, strangers, known):
+        for probe in probes:
+            alone = compressed.search(probe[None], 10)
+            assert _found(alone) == _found(compressed.search(probe[None], 10, parameters=EXHAUSTIVE))
+        suffices.append(bool(compressed._few_suffice))
+    assert suffices == [True, False, True]
+
+
 def test_explicit_candidates_are_as_many_as_are_scored(compressed: FaissIndex, vectors: Vectors) -> None:
     all_of_them = SearchParameters(candidates=COUNT)
     probes = _probes(vectors, 10)
