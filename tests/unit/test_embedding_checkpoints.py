@@ -224,6 +224,7 @@ def test_a_missing_file_and_a_folder_are_not_found(tmp_path: Path) -> None:
         (tar_bytes([("a", b"x")]), "nemo"),
         (tar_bytes([("a", b"x")], "w:gz"), "nemo"),
     ],
+    ids=["zip", "pickle", "tar", "tar.gz"],
 )
 def test_the_family_is_read_off_the_content(content: bytes, family: str, tmp_path: Path) -> None:
     path = tmp_path / "weights"
