@@ -8,7 +8,7 @@ from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
-from indexer.errors import EncoderMismatch, InvalidRequest
+from indexer.errors import EncoderMismatch
 from indexer.settings import EmbeddingSettings
 from indexer.types import EncoderId, GalleryId
 
@@ -39,8 +39,6 @@ class EncodersInUse:
         ------
         NotFound
             If there is no such encoder.
-        InvalidRequest
-            If it is of a family that voxdex does not run.
         """
         key = (name or self._settings.encoder, front_end)
         with self._loading:
@@ -104,8 +102,6 @@ class EncodersInUse:
         spec = self._registry.get(name)
         if front_end is not None:
             spec = replace(spec, front_end=front_end)
-        if spec.family not in ("speechbrain", "nemo"):
-            raise InvalidRequest(f"encoder {spec.name} is of family {spec.family}, which voxdex does not run")
         loaded = load_encoder(
             self._registry.pull(spec),
             name=spec.name,

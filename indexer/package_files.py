@@ -129,7 +129,7 @@ def _pip_download(
     ]
     arguments += ["--disable-pip-version-check", "--progress-bar=off"]
     if source.binary:
-        arguments += ["--no-binary=:none:", "--only-binary=:all:"]
+        arguments += ["--no-binary=:none:", "--only-binary=:all:", *_of_tag(source.wheel_tag)]
     else:
         arguments += ["--only-binary=:none:", f"--no-binary={source.project}"]
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUTF8": "1"}
@@ -142,6 +142,20 @@ def _pip_download(
     if len(archives) != 1:
         raise SourceError(f"pip saved {len(archives)} files where one was asked for")
     return archives[0]
+
+
+def _of_tag(tag: str | None) -> list[str]:
+    """Make pip take the wheel of one tag, whatever machine it runs on."""
+    if tag is None:
+        return []
+    python, abi, platform = tag.split("-")
+    implementation, version = python[:2], f"{python[2]}.{python[3:]}"
+    return [
+        f"--python-version={version}",
+        f"--implementation={implementation}",
+        f"--abi={abi}",
+        f"--platform={platform}",
+    ]
 
 
 def _write_stand_in(source: PackageSource, folder: Path) -> Path:

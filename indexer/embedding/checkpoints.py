@@ -1,4 +1,4 @@
-"""Published weights into our networks: `.nemo` archives and SpeechBrain state dicts, verified before use.
+"""Published weights into our networks: `.nemo` archives and state dicts of two kinds, verified before use.
 
 A checkpoint is read in memory, hashed, unpickled as tensors only, and matched strictly by name and shape.
 """
@@ -8,15 +8,18 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from indexer.embedding.campplus import CamPlus, CamPlusConfig
 from indexer.embedding.ecapa import Ecapa, EcapaConfig
 from indexer.embedding.features import (
     FrontEnd,
     Generation,
+    KaldiFrontEnd,
+    KaldiFrontEndConfig,
     NemoFrontEnd,
     NemoFrontEndConfig,
     SpeechBrainFrontEnd,
@@ -25,13 +28,23 @@ from indexer.embedding.features import (
 from indexer.embedding.nemo_archive import GZIP_MAGIC, read_nemo_archive, require_class
 from indexer.embedding.nemo_config import generation_of, read_front_end, read_network
 from indexer.embedding.tensor_files import load_tensors
-from indexer.embedding.weight_names import NEMO_UNUSED, nemo_names, speechbrain_config, speechbrain_names
+from indexer.embedding.user_encoders import Family
+from indexer.embedding.weight_names import (
+    CAMPPLUS_MARK,
+    NEMO_UNUSED,
+    campplus_config,
+    campplus_names,
+    nemo_names,
+    speechbrain_config,
+    speechbrain_names,
+)
 from indexer.errors import CorruptArtifact, InvalidRequest, NotFound, UnsupportedCheckpoint
-
-Family = Literal["speechbrain", "nemo"]
 
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_PARAMETERS = 500_000_000  # the published networks have 21 million
+
+NetworkConfig = EcapaConfig | CamPlusConfig
+Network = Ecapa | CamPlus
 
 _NEMO_BUFFERS = {"window": "preprocessor.featurizer.window", "filterbank": "preprocessor.featurizer.fb"}
 
@@ -42,20 +55,20 @@ class Checkpoint:
 
     Parameters
     ----------
-    family : "speechbrain" or "nemo"
+    family : "speechbrain", "nemo" or "campplus"
         Whose format the file is in.
     weights_sha256 : str
         SHA-256 of the file's bytes, lower-case hex.
     front_end : str
-        "speechbrain", "nemo-legacy" or "nemo-current".
-    network : EcapaConfig
+        "speechbrain", "nemo-legacy", "nemo-current" or "kaldi".
+    network : EcapaConfig or CamPlusConfig
         Sizes of the network.
-    front_end_config : NemoFrontEndConfig or SpeechBrainFrontEndConfig
+    front_end_config : NemoFrontEndConfig, SpeechBrainFrontEndConfig or KaldiFrontEndConfig
         How features are computed.
     state : mapping of str to tensor
         Weights by our names, float32 and finite.
     buffers : mapping of str to tensor
-        `window` and `filterbank` of a NeMo front end; empty for SpeechBrain, whose file holds none.
+        `window` and `filterbank` of a NeMo front end; empty for the others, whose files hold none.
     facts : mapping of str to str
         What `voxdex encoder show` tells beyond the above.
     """
@@ -63,8 +76,8 @@ class Checkpoint:
     family: Family
     weights_sha256: str
     front_end: str
-    network: EcapaConfig
-    front_end_config: NemoFrontEndConfig | SpeechBrainFrontEndConfig
+    network: NetworkConfig
+    front_end_config: NemoFrontEndConfig | SpeechBrainFrontEndConfig | KaldiFrontEndConfig
     state: Mapping[str, Tensor]
     buffers: Mapping[str, Tensor]
     facts: Mapping[str, str]
@@ -72,12 +85,12 @@ class Checkpoint:
     @property
     def dim(self) -> int:
         """D, the dimension of the vectors."""
-        return self.network.embedding_sizes[-1]
+        return self.network.dim
 
-    def build_network(self) -> Ecapa:
+    def build_network(self) -> Network:
         """Return the network with the weights in place, in evaluation mode."""
         with torch.device("meta"):  # no memory for the random weights that the real ones replace
-            network = Ecapa(self.network)
+            network = _network_of(self.network)
         # torch.zeros and not zeros_like: of a meta tensor the latter loads sympy, which takes two seconds.
         complete = {
             name: torch.zeros(tensor.shape, dtype=tensor.dtype)
@@ -85,17 +98,20 @@ class Checkpoint:
             if _is_count(name)
         }
         network.load_state_dict(complete | dict(self.state), strict=True, assign=True)
-        return network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
+        return network
 
     def build_front_end(self) -> FrontEnd:
         """Return the front end, in evaluation mode."""
         if isinstance(self.front_end_config, SpeechBrainFrontEndConfig):
             return SpeechBrainFrontEnd(self.front_end_config).eval()
+        if isinstance(self.front_end_config, KaldiFrontEndConfig):
+            return KaldiFrontEnd(self.front_end_config).eval()
         return NemoFrontEnd(self.front_end_config, self.buffers["window"], self.buffers["filterbank"]).eval()
 
 
 def detect_family(path: Path) -> Family:
-    """Tell from a file's first bytes which family wrote it.
+    """Tell from a file's first bytes, or from the names of its tensors, which family wrote it.
 
     Raises
     ------
@@ -108,7 +124,8 @@ def detect_family(path: Path) -> Family:
     if head.startswith(GZIP_MAGIC):
         return "nemo"
     if head.startswith((b"PK", b"\x80")):  # torch's zip container; a bare pickle, as torch wrote before 1.6
-        return "speechbrain"
+        # Names of tensors stand as plain text in either container; a pickle need not be trusted to find one.
+        return "campplus" if f"{CAMPPLUS_MARK}.weight".encode() in _read_bytes(path) else "speechbrain"
     if tarfile.is_tarfile(path):
         return "nemo"
     raise UnsupportedCheckpoint(f"{path}: neither a .nemo archive nor a torch checkpoint; give one of the two")
@@ -120,8 +137,8 @@ def read_checkpoint(path: Path, family: Family, front_end: str | None = None) ->
     Parameters
     ----------
     path : Path
-        A `.nemo` archive, or SpeechBrain's `embedding_model.ckpt`.
-    family : "speechbrain" or "nemo"
+        A `.nemo` archive, SpeechBrain's `embedding_model.ckpt`, or a CAM++ of 3D-Speaker.
+    family : "speechbrain", "nemo" or "campplus"
         Whose format it is; see `detect_family`.
     front_end : str, optional
         "legacy" or "current" (also "nemo-legacy", "nemo-current") to override the generation that a `.nemo` file's
@@ -132,7 +149,7 @@ def read_checkpoint(path: Path, family: Family, front_end: str | None = None) ->
     NotFound
         If there is no such file.
     InvalidRequest
-        If the front end is unknown or belongs to the other family.
+        If the front end is unknown or belongs to another family.
     UnsafeArtifact
         If the file holds what could run code, escape its folder or exhaust the memory.
     CorruptArtifact
@@ -146,6 +163,10 @@ def read_checkpoint(path: Path, family: Family, front_end: str | None = None) ->
         if front_end not in (None, "speechbrain"):
             raise InvalidRequest(f"front end {front_end!r}: SpeechBrain weights have one front end, 'speechbrain'")
         return _read_speechbrain(data, digest, str(path))
+    if family == "campplus":
+        if front_end not in (None, "kaldi"):
+            raise InvalidRequest(f"front end {front_end!r}: CAM++ weights have one front end, 'kaldi'")
+        return _read_campplus(data, digest, str(path))
     return _read_nemo(data, digest, str(path), _generation(front_end))
 
 
@@ -184,6 +205,17 @@ def _read_speechbrain(data: bytes, digest: str, label: str) -> Checkpoint:
         )
     facts = _facts(network, state) | {"format": "SpeechBrain embedding_model.ckpt"}
     return Checkpoint("speechbrain", digest, "speechbrain", network, front_end, state, {}, facts)
+
+
+def _read_campplus(data: bytes, digest: str, label: str) -> Checkpoint:
+    tensors = load_tensors(data, label)
+    network = campplus_config(tensors, label)
+    state = _match(network, campplus_names(network), tensors, (), label)
+    front_end = KaldiFrontEndConfig()
+    if network.bins != front_end.bins:
+        raise UnsupportedCheckpoint(f"{label}: reads {network.bins} mel bins; the Kaldi front end has {front_end.bins}")
+    facts = _facts(network, state) | {"format": "3D-Speaker CAM++ state dict"}
+    return Checkpoint("campplus", digest, "kaldi", network, front_end, state, {}, facts)
 
 
 def _read_nemo(data: bytes, digest: str, label: str, generation: Generation | None) -> Checkpoint:
@@ -226,15 +258,19 @@ def _number_tensor(tensor: Tensor, name: str, shape: tuple[int, ...], label: str
     return converted
 
 
+def _network_of(config: NetworkConfig) -> Network:
+    return CamPlus(config) if isinstance(config, CamPlusConfig) else Ecapa(config)
+
+
 def _is_count(name: str) -> bool:
     return name.endswith("num_batches_tracked")  # of training steps; plays no part in an embedding
 
 
 def _match(
-    network: EcapaConfig, names: Mapping[str, str], tensors: Mapping[str, Tensor], unused: tuple[str, ...], label: str
+    network: NetworkConfig, names: Mapping[str, str], tensors: Mapping[str, Tensor], unused: tuple[str, ...], label: str
 ) -> dict[str, Tensor]:
     with torch.device("meta"):
-        wanted = {name: tensor for name, tensor in Ecapa(network).state_dict().items() if not _is_count(name)}
+        wanted = {name: tensor for name, tensor in _network_of(network).state_dict().items() if not _is_count(name)}
     parameters = sum(tensor.numel() for tensor in wanted.values())
     if parameters > MAX_PARAMETERS:
         raise UnsupportedCheckpoint(f"{label}: its sizes imply {parameters} parameters, limit {MAX_PARAMETERS}")
@@ -255,8 +291,17 @@ def _match(
     }
 
 
-def _facts(network: EcapaConfig, state: Mapping[str, Tensor]) -> dict[str, str]:
+def _facts(network: NetworkConfig, state: Mapping[str, Tensor]) -> dict[str, str]:
     trained = sum(tensor.numel() for name, tensor in state.items() if "running_" not in name)
+    if isinstance(network, CamPlusConfig):
+        dense = ", ".join(f"{shape.layers}/{shape.kernel}/{shape.dilation}" for shape in network.blocks)
+        return {
+            "parameters": f"{trained:,}",
+            "channels": str(network.channels),
+            "blocks": f"{len(network.blocks)} dense (layers/kernel/dilation {dense})",
+            "pooling": "mean and deviation",
+            "mel_bins": str(network.bins),
+        }
     blocks = ", ".join(f"{shape.kernel}/{shape.dilation}" for shape in network.blocks)
     return {
         "parameters": f"{trained:,}",

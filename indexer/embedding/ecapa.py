@@ -80,6 +80,11 @@ class EcapaConfig:
         return self.channels * len(self.blocks)
 
     @property
+    def dim(self) -> int:
+        """D, the dimension of the vectors."""
+        return self.embedding_sizes[-1]
+
+    @property
     def min_frames(self) -> int:
         """Fewest frames that the network accepts: a deviation needs two, mirroring more than it mirrors."""
         widest = max(shape.padding for shape in (self.stem, *self.blocks, self.aggregation))

@@ -5,12 +5,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
+from indexer.embedding.user_encoders import Family
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
@@ -56,7 +57,7 @@ def encoder_id(weights_sha256: str, front_end: str) -> EncoderId:
 
 
 class SpeakerEncoder:
-    """An ECAPA-TDNN of either family on one device.
+    """The network of a checkpoint, with its front end, on one device.
 
     Parameters
     ----------
@@ -136,7 +137,8 @@ class SpeakerEncoder:
 
         References
         ----------
-        Desplanques et al., "ECAPA-TDNN", Interspeech 2020, arXiv:2005.07143.
+        Desplanques et al., "ECAPA-TDNN", Interspeech 2020, arXiv:2005.07143; Wang et al., "CAM++", Interspeech 2023,
+        arXiv:2303.00332.
         """
         raw = self.embed_raw(waveforms).astype(np.float64)
         norms = np.linalg.norm(raw, axis=1, keepdims=True)
@@ -228,7 +230,7 @@ def load_encoder(
     path: Path,
     *,
     name: str,
-    family: Literal["speechbrain", "nemo"],
+    family: Family,
     front_end: str | None = None,
     device: str = "auto",
     batch_audio_s: float = 40.0,

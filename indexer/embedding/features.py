@@ -243,3 +243,69 @@ def left_gap_triangles(config: SpeechBrainFrontEndConfig) -> Tensor:
     frequencies = torch.linspace(0.0, SAMPLE_RATE_HZ / 2, config.fft // 2 + 1).unsqueeze(0)
     slope = (frequencies - centers) / widths
     return torch.minimum(slope + 1.0, 1.0 - slope).clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class KaldiFrontEndConfig:
+    """The filterbank that CAM++ was trained on: Kaldi's defaults, without dither, at 80 bins."""
+
+    bins: int = 80
+    fft: int = 512
+    window: int = 400
+    hop: int = 160
+    preemphasis: float = 0.97
+    low_hz: float = 20.0
+    high_hz: float = SAMPLE_RATE_HZ / 2
+    floor: float = float(torch.finfo(torch.float32).eps)
+
+
+class KaldiFrontEnd(FrontEnd):
+    """Kaldi's log-mel filterbank for waveforms in [-1, 1], minus the mean of each bin over the utterance.
+
+    Frames lie wholly within the waveform (`snip_edges`), and each is freed of its mean and pre-emphasized by itself.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(self, config: KaldiFrontEndConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Povey's window: a symmetric Hann window to the power of 0.85.
+        self.register_buffer("window", torch.hann_window(config.window, periodic=False).pow(0.85))
+        self.register_buffer("filterbank", kaldi_triangles(config))
+
+    def samples_for(self, frames: int) -> int:
+        """Return the fewest samples that hold `frames` whole frames."""
+        return self.config.window + (frames - 1) * self.config.hop
+
+    def forward(self, waveforms: Tensor) -> Frames:
+        """Compute (B, F, T) features, T = (N - window) // hop + 1, all of them valid."""
+        config = self.config
+        frames = waveforms.unfold(1, config.window, config.hop)  # (B, T, window)
+        frames = frames - frames.mean(dim=2, keepdim=True)
+        # The sample before a frame's first counts as equal to it.
+        before = torch.cat((frames[:, :, :1], frames[:, :, :-1]), dim=2)
+        frames = (frames - config.preemphasis * before).mul_(self.window)
+        spectrum = torch.fft.rfft(frames, n=config.fft)
+        power = torch.view_as_real(spectrum).square().sum(-1)  # (B, T, fft // 2 + 1)
+        values = torch.log(torch.matmul(power, self.filterbank.T).clamp(min=config.floor)).transpose(1, 2)
+        return Frames((values - values.mean(dim=2, keepdim=True)).contiguous(), values.shape[2])
+
+
+def kaldi_triangles(config: KaldiFrontEndConfig) -> Tensor:
+    """Return Kaldi's (F, fft // 2 + 1) mel filters: triangles on the mel scale 1127 ln(1 + f / 700), peak 1.
+
+    The bin at the Nyquist frequency belongs to no filter. Computed in float32, as where the weights were trained.
+    """
+
+    def to_mel(hertz: float) -> float:
+        return 1127.0 * math.log(1.0 + hertz / 700.0)
+
+    low, high = to_mel(config.low_hz), to_mel(config.high_hz)
+    step = (high - low) / (config.bins + 1)
+    left = (low + torch.arange(config.bins) * step).unsqueeze(1)  # (F, 1)
+    hertz = (SAMPLE_RATE_HZ / config.fft) * torch.arange(config.fft // 2)
+    mel = (1127.0 * torch.log(1.0 + hertz / 700.0)).unsqueeze(0)
+    rising, falling = (mel - left) / step, (left + 2 * step - mel) / step
+    return functional.pad(torch.minimum(rising, falling).clamp(min=0.0), (0, 1))

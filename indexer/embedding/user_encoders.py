@@ -12,8 +12,7 @@ from indexer.file_integrity import exclusive_lock, make_private_dir, sha256_of, 
 
 SCHEMA = 1
 
-# The same as in `checkpoints`, which cannot be imported here: it needs torch.
-Family = Literal["speechbrain", "nemo"]
+Family = Literal["speechbrain", "nemo", "campplus"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class UserEncoder:
     path : str
         Absolute path; the file stays where it is.
     family : str
-        "speechbrain" or "nemo".
+        "speechbrain", "nemo" or "campplus".
     front_end : str or None
         Front end asked for; None leaves the choice to the file.
     sha256 : str

@@ -1,18 +1,24 @@
-"""What the tensors of the two families are called, module by module, and the sizes that SpeechBrain's file implies."""
+"""What the tensors of each family are called, module by module, and the sizes that shapes imply."""
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from indexer.embedding.campplus import HEAD_STRIDES, CamPlusConfig, DenseShape
 from indexer.embedding.ecapa import ConvShape, EcapaConfig
 from indexer.errors import CorruptArtifact, UnsupportedCheckpoint
 
 NEMO_UNUSED = ("decoder.final.", "loss.", "eval_loss.")
 """Prefixes of NeMo tensors that serve training: the speaker classifier and the losses."""
 
+CAMPPLUS_MARK = "xvector.tdnn.linear"
+"""A module that every CAM++ of 3D-Speaker has, and no other network here."""
+
 # The recipe's, which the file does not hold: hyperparams.yaml of the published model says 1, 2, 3, 4, 1.
 _SPEECHBRAIN_FIRST_DILATION = 2
 _SPEECHBRAIN_VARIANCE_FLOOR = 1e-12
+_CAMPPLUS_DILATIONS = (1, 2, 2)
 
 
 def nemo_names(config: EcapaConfig) -> dict[str, str]:
@@ -127,4 +133,97 @@ def speechbrain_config(tensors: Mapping[str, Tensor], label: str) -> EcapaConfig
         attention_channels=conv("asp.tdnn.conv.conv")[0],
         variance_floor=_SPEECHBRAIN_VARIANCE_FLOOR,
         embedding_sizes=(conv("fc.conv")[0],),
+    )
+
+
+def campplus_names(config: CamPlusConfig) -> dict[str, str]:
+    """Return 3D-Speaker's module prefix for each of our modules that hold tensors."""
+    names = {
+        "head.stem.conv": "head.conv1",
+        "head.stem.norm": "head.bn1",
+        "head.last.conv": "head.conv2",
+        "head.last.norm": "head.bn2",
+        "stem": CAMPPLUS_MARK,
+        "stem_norm": "xvector.tdnn.nonlinear.batchnorm",
+        "norm": "xvector.out_nonlinear.batchnorm",
+        "embedding": "xvector.dense.linear",
+        "embedding_norm": "xvector.dense.nonlinear.batchnorm",
+    }
+    places = [(stage, index) for stage, count in enumerate(config.head_blocks, 1) for index in range(count)]
+    for number, (stage, index) in enumerate(places):
+        ours, theirs = f"head.blocks.{number}", f"head.layer{stage}.{index}"
+        for place, name in (("first", "1"), ("second", "2")):
+            names[f"{ours}.{place}.conv"] = f"{theirs}.conv{name}"
+            names[f"{ours}.{place}.norm"] = f"{theirs}.bn{name}"
+        if index == 0:
+            names[f"{ours}.shortcut.conv"] = f"{theirs}.shortcut.0"
+            names[f"{ours}.shortcut.norm"] = f"{theirs}.shortcut.1"
+    for block, shape in enumerate(config.blocks):
+        names[f"blocks.{block}.norm"] = f"xvector.transit{block + 1}.nonlinear.batchnorm"
+        names[f"blocks.{block}.transit"] = f"xvector.transit{block + 1}.linear"
+        for layer in range(shape.layers):
+            ours, theirs = f"blocks.{block}.layers.{layer}", f"xvector.block{block + 1}.tdnnd{layer + 1}"
+            names[f"{ours}.norm"] = f"{theirs}.nonlinear1.batchnorm"
+            names[f"{ours}.narrow"] = f"{theirs}.linear1"
+            names[f"{ours}.narrow_norm"] = f"{theirs}.nonlinear2.batchnorm"
+            names[f"{ours}.masked.local"] = f"{theirs}.cam_layer.linear_local"
+            names[f"{ours}.masked.squeeze"] = f"{theirs}.cam_layer.linear1"
+            names[f"{ours}.masked.excite"] = f"{theirs}.cam_layer.linear2"
+    return names
+
+
+def campplus_config(tensors: Mapping[str, Tensor], label: str) -> CamPlusConfig:
+    """Read the sizes off the shapes; the dilations are the recipe's, which the file does not hold.
+
+    Raises
+    ------
+    UnsupportedCheckpoint
+        If the tensors are not those of a CAM++ of 3D-Speaker.
+    CorruptArtifact
+        If a tensor that decides a size has an impossible shape.
+    """
+
+    def sizes(name: str, count: int) -> tuple[int, ...]:
+        tensor = tensors.get(f"{name}.weight")
+        if tensor is None:
+            held = ", ".join(sorted(tensors)[:3]) or "nothing"
+            raise UnsupportedCheckpoint(f"{label}: no tensor {name}.weight, so no CAM++; it holds {held}, ...")
+        if tensor.dim() != count or min(tensor.shape) < 1:
+            raise CorruptArtifact(
+                f"{label}: tensor {name}.weight has shape {tuple(tensor.shape)}, expected {count} sizes"
+            )
+        return tuple(tensor.shape)
+
+    def counted(pattern: str, first: int) -> int:
+        number = first
+        while f"{pattern.format(number)}.weight" in tensors:
+            number += 1
+        return number - first
+
+    head_channels = sizes("head.conv1", 4)[0]
+    channels, flat, kernel = sizes(CAMPPLUS_MARK, 3)
+    bottleneck = sizes("xvector.block1.tdnnd1.linear1", 3)[0]
+    growth = sizes("xvector.block1.tdnnd1.cam_layer.linear_local", 3)[0]
+    blocks = tuple(
+        DenseShape(
+            layers=counted(f"xvector.block{block}.tdnnd{{}}.linear1", 1),
+            kernel=sizes(f"xvector.block{block}.tdnnd1.cam_layer.linear_local", 3)[2],
+            dilation=dilation,
+        )
+        for block, dilation in enumerate(_CAMPPLUS_DILATIONS, 1)
+    )
+    strides = math.prod(HEAD_STRIDES)
+    if flat % head_channels:
+        raise UnsupportedCheckpoint(f"{label}: {flat} channels of {head_channels} each are no CAM++")
+    return CamPlusConfig(
+        bins=flat // head_channels * strides,
+        head_channels=head_channels,
+        head_blocks=(counted("head.layer1.{}.conv1", 0), counted("head.layer2.{}.conv1", 0)),
+        channels=channels,
+        kernel=kernel,
+        blocks=blocks,
+        growth=growth,
+        bottleneck=bottleneck,
+        context_channels=sizes("xvector.block1.tdnnd1.cam_layer.linear1", 3)[0],
+        dim=sizes("xvector.dense.linear", 3)[0],
     )
