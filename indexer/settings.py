@@ -241,6 +241,24 @@ class IngestSettings(_Group):
     decode_threads: int = Field(default=2, ge=1, le=64, description="recordings decoded at the same time")
 
 
+class SpeechSettings(_Group):
+    """What is taken for speech."""
+
+    detector: Literal["silero", "off"] = Field(
+        default="silero", description="silero: finds speech; off: everything that sounds is speech"
+    )
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which on speech begins")
+    release_threshold: float = Field(
+        default=0.35,
+        gt=0,
+        lt=1,
+        description="probability below which speech ends; one above `threshold` counts as that",
+    )
+    min_speech_s: float = Field(default=0.1, ge=0, le=10, description="shorter sounds are no speech")
+    min_silence_s: float = Field(default=0.3, ge=0, le=10, description="shorter pauses belong to the speech around")
+    padding_s: float = Field(default=0.1, ge=0, le=2, description="added to both sides of a stretch of speech")
+
+
 class DecisionSettings(_Group):
     """Thresholds that replace the encoder's published ones, and what a voice is made of."""
 
@@ -304,6 +322,7 @@ class Settings(BaseSettings):
     media: MediaSettings = MediaSettings()
     webhooks: WebhookSettings = WebhookSettings()
     index: IndexSettings = IndexSettings()
+    speech: SpeechSettings = SpeechSettings()
     decision: DecisionSettings = DecisionSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()

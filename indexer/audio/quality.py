@@ -1,0 +1,149 @@
+"""How good an utterance is to tell a voice by: how much speech, how noisy, how loud, how wide a band."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.audio.meter import CLIPPED_MAGNITUDE
+from indexer.audio.speech import Region
+from indexer.types import SAMPLE_RATE_HZ, Waveform
+
+TELEPHONE_BANDWIDTH_HZ = 4300.0
+"""Speech that ends below has come through 8 kHz somewhere."""
+
+LEAST_LEVEL_DBFS = -120.0
+"""What digital silence counts as: beneath the last step of 16-bit and of 20-bit audio."""
+
+MOST_SNR_DB = 60.0
+"""Beyond it nothing is left to gain, and an estimate says nothing but that the pauses are digital silence."""
+
+LEAST_SNR_DB = -10.0
+
+_WINDOW = 512
+_HOP = 256
+_HZ_PER_BIN = SAMPLE_RATE_HZ / _WINDOW
+_OUTSIDE_S = 0.25
+"""Least time outside the speech that its noise is measured in."""
+_QUANTILE = 0.2
+_QUANTILE_OF_MEAN = -math.log1p(-_QUANTILE)
+"""The power of a bin of stationary noise is exponentially distributed: its quantile as a share of its mean."""
+_BAND_FLOOR_DB = -60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What limits how well an utterance tells a voice.
+
+    Attributes
+    ----------
+    net_speech_s
+        Seconds in which somebody speaks.
+    snr_db
+        Power of speech over that of the noise behind it, estimated, from -10 to 60; None without speech.
+    clipped_share
+        Share of its samples that reach full scale, from 0 to 1.
+    bandwidth_hz
+        Where the spectrum of the speech ends; 0 without speech.
+    level_dbfs
+        Root mean square of the speech (of everything, where there is none), at least -120.
+    """
+
+    net_speech_s: float
+    snr_db: float | None
+    clipped_share: float
+    bandwidth_hz: float
+    level_dbfs: float
+
+    @property
+    def is_telephone(self) -> bool:
+        """Whether the speech ends where a telephone's does."""
+        return 0 < self.bandwidth_hz <= TELEPHONE_BANDWIDTH_HZ
+
+
+def measure_quality(waveform: Waveform, regions: Sequence[Region]) -> Quality:
+    """Measure one utterance.
+
+    Parameters
+    ----------
+    waveform
+        (N,) samples at 16 kHz.
+    regions
+        Where in it somebody speaks, on the same time axis; what lies outside the waveform does not count.
+    """
+    inside = _mask(len(waveform), regions)
+    net_speech_s = float(np.count_nonzero(inside)) / SAMPLE_RATE_HZ
+    heard = waveform[inside] if net_speech_s else waveform
+    power = _power_spectra(waveform)
+    frames = _frame_mask(inside, len(power))
+    speech = power[frames]
+    return Quality(
+        net_speech_s=net_speech_s,
+        snr_db=_snr_db(speech, power[~_widened(frames)]) if len(speech) else None,
+        clipped_share=float(np.mean(np.abs(waveform) >= CLIPPED_MAGNITUDE)) if len(waveform) else 0.0,
+        bandwidth_hz=_bandwidth_hz(speech) if len(speech) else 0.0,
+        level_dbfs=_level_dbfs(heard),
+    )
+
+
+def _mask(samples: int, regions: Sequence[Region]) -> NDArray[np.bool_]:
+    inside = np.zeros(samples, dtype=np.bool_)
+    for region in regions:
+        inside[max(0, round(region.start_s * SAMPLE_RATE_HZ)) : max(0, round(region.end_s * SAMPLE_RATE_HZ))] = True
+    return inside
+
+
+def _power_spectra(waveform: Waveform) -> NDArray[np.float32]:
+    """Return the power of (T, 257) bins, in frames of 32 ms that overlap by half; a constant offset counts as none."""
+    if len(waveform) < _WINDOW:
+        waveform = np.pad(waveform, (0, _WINDOW - len(waveform)))
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, _WINDOW)[::_HOP]
+    spectra = np.fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32))
+    power: NDArray[np.float32] = (spectra.real**2 + spectra.imag**2).astype(np.float32)
+    power[:, :2] = 0.0  # the offset, and what the window spreads of it
+    return power
+
+
+def _frame_mask(inside: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+    """Which frames have their middle inside the speech."""
+    middles = np.minimum(np.arange(frames) * _HOP + _WINDOW // 2, max(0, len(inside) - 1))
+    return inside[middles] if len(inside) else np.zeros(frames, dtype=np.bool_)
+
+
+def _widened(frames: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Frames of speech, and those that share samples with one."""
+    wide = frames.copy()
+    wide[1:] |= frames[:-1]
+    wide[:-1] |= frames[1:]
+    return wide
+
+
+def _snr_db(speech: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
+    if len(outside) * _HOP >= _OUTSIDE_S * SAMPLE_RATE_HZ:
+        noise = float(outside.sum(axis=1, dtype=np.float64).mean())
+    else:  # Between the harmonics and in the gaps of speech each bin shows the noise now and then.
+        noise = float(np.quantile(speech, _QUANTILE, axis=0).sum(dtype=np.float64)) / _QUANTILE_OF_MEAN
+    total = float(speech.sum(axis=1, dtype=np.float64).mean())
+    if total <= 0:
+        return LEAST_SNR_DB
+    signal = max(total - noise, 0.0)
+    if noise <= signal * 10 ** (-MOST_SNR_DB / 10):
+        return MOST_SNR_DB
+    return LEAST_SNR_DB if signal == 0 else max(LEAST_SNR_DB, 10 * math.log10(signal / noise))
+
+
+def _bandwidth_hz(speech: NDArray[np.float32]) -> float:
+    """Return the highest frequency at which the long-term spectrum is above a share of its loudest part."""
+    spectrum = speech.mean(axis=0, dtype=np.float64)
+    smooth = np.convolve(spectrum, np.ones(5) / 5, mode="same")
+    above = np.flatnonzero(smooth >= smooth.max() * 10 ** (_BAND_FLOOR_DB / 10))
+    return float((above[-1] + 1) * _HZ_PER_BIN) if smooth.max() > 0 else 0.0
+
+
+def _level_dbfs(samples: Waveform) -> float:
+    if not len(samples):
+        return LEAST_LEVEL_DBFS
+    power = float(np.var(samples, dtype=np.float64))
+    return LEAST_LEVEL_DBFS if power <= 0 else max(LEAST_LEVEL_DBFS, 10 * math.log10(power))

@@ -1,0 +1,143 @@
+"""The Silero VAD network, run over many frames at once: the wheel's own weights, on CPU threads only."""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from indexer.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
+from indexer.errors import CorruptArtifact, Unavailable, one_line
+from indexer.types import Waveform
+
+_STATE = 128
+_MODEL = Path("data") / "silero_vad.jit"
+"""The wheel's `silero_vad_16k.safetensors` holds the weights of an earlier version: its probabilities differ by 0.4."""
+
+_REMEDY = "install the package silero-vad 6.2 again"
+
+_NAMES = (
+    {"stft_conv.weight": "_model.stft.forward_basis_buffer"}
+    | {
+        f"conv{layer + 1}.{kind}": f"_model.encoder.{layer}.reparam_conv.{kind}"
+        for layer in range(4)
+        for kind in ("weight", "bias")
+    }
+    | {
+        f"lstm.{kind}_{side}_l0": f"_model.decoder.rnn.{kind}_{side}"
+        for kind in ("weight", "bias")
+        for side in ("ih", "hh")
+    }
+    | {f"final_conv.{kind}": f"_model.decoder.decoder.2.{kind}" for kind in ("weight", "bias")}
+)
+"""Our name of each tensor -> its name in the wheel's model."""
+
+
+@dataclass(frozen=True, slots=True)
+class SileroState:
+    """What the network remembers of a track: its LSTM's (1, 1, 128) output and cell."""
+
+    output: Tensor
+    cell: Tensor
+
+    @classmethod
+    def initial(cls) -> "SileroState":
+        """Return the state before the first frame."""
+        return cls(torch.zeros(1, 1, _STATE), torch.zeros(1, 1, _STATE))
+
+
+class SileroNetwork(nn.Module):
+    """Silero VAD 6 for 16 kHz: Fourier magnitudes, four convolutions inside a frame, an LSTM over the frames.
+
+    The published model is called once for every 32 ms, which costs far more than its arithmetic. Only the LSTM depends
+    on the frame before, so here the frames of a group pass the convolutions as one batch and the LSTM as one sequence.
+
+    References
+    ----------
+    Silero Team, "Silero VAD", https://github.com/snakers4/silero-vad (MIT); the layer sizes are those of its weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft_conv = nn.Conv1d(1, 258, 256, stride=128, bias=False)
+        self.conv1 = nn.Conv1d(129, 128, 3, padding=1)
+        self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
+        self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
+        self.lstm = nn.LSTM(_STATE, _STATE)
+        self.final_conv = nn.Conv1d(_STATE, 1, 1)
+
+    def forward(self, frames: Tensor, state: SileroState) -> tuple[Tensor, SileroState]:
+        """Give (T,) probabilities of speech for (T, 64 + 512) consecutive frames, and the state after them."""
+        padded = functional.pad(frames, (0, 64), mode="reflect").unsqueeze(1)  # (T, 640) -> (T, 1, 640)
+        spectrum = self.stft_conv(padded)  # (T, 258, 4): real parts, then imaginary parts
+        magnitude = (spectrum[:, :129].square() + spectrum[:, 129:].square()).sqrt()
+        hidden = self.conv1(magnitude).relu()
+        hidden = self.conv2(hidden).relu()
+        hidden = self.conv3(hidden).relu()
+        hidden = self.conv4(hidden).relu()  # (T, 128, 1)
+        outputs, (output, cell) = self.lstm(hidden.squeeze(2).unsqueeze(1), (state.output, state.cell))
+        logits = self.final_conv(outputs.squeeze(1).relu().unsqueeze(2))  # (T, 128) -> (T, 1, 1)
+        return logits.sigmoid().flatten(), SileroState(output, cell)
+
+    def probabilities(self, samples: Waveform, state: SileroState | None) -> tuple[NDArray[np.float32], SileroState]:
+        """Run one group.
+
+        Parameters
+        ----------
+        samples
+            (64 + n x 512,) float32: the context, then whole frames.
+        state
+            After the frames before; None at the beginning of a track.
+        """
+        windows = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES]
+        with torch.inference_mode():
+            speech, after = self(torch.from_numpy(np.ascontiguousarray(windows)), state or SileroState.initial())
+            values: NDArray[np.float32] = speech.numpy()
+        return values, after
+
+
+@lru_cache(maxsize=1)
+def load_silero() -> SileroNetwork:
+    """Read the network from the installed package `silero-vad`, without running any code of it.
+
+    Importing that package would set the whole process to one torch thread.
+
+    Raises
+    ------
+    Unavailable
+        If the package is not installed.
+    CorruptArtifact
+        If its weights are damaged or of another network.
+    """
+    found = importlib.util.find_spec("silero_vad")
+    if found is None or found.origin is None:
+        raise Unavailable(
+            "the package silero-vad is not installed; install it, or set VOXDEX_SPEECH__DETECTOR=off to take all "
+            "sound for speech"
+        )
+    path = Path(found.origin).parent / _MODEL
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # The format is deprecated, and the only one that the wheel has these weights in.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            model: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            published = model.state_dict()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptArtifact(f"{path}: no readable model ({one_line(error)[:160]}); {_REMEDY}") from error
+    network = SileroNetwork()
+    missing = sorted(name for name in _NAMES.values() if name not in published)
+    if missing:
+        raise CorruptArtifact(f"{path}: another network, without {missing[0]}; {_REMEDY}")
+    try:
+        network.load_state_dict({ours: published[theirs] for ours, theirs in _NAMES.items()})
+    except RuntimeError as error:  # a shape differs
+        raise CorruptArtifact(f"{path}: another network ({one_line(error)[:160]}); {_REMEDY}") from error
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,256 @@
+"""Where in a track somebody speaks, found while the audio passes."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.audio.levels import SILENCE_PEAK, is_silent
+from indexer.settings import SpeechSettings
+from indexer.types import SAMPLE_RATE_HZ, Waveform
+
+if TYPE_CHECKING:  # torch is loaded when the first audio is listened to, not before
+    from indexer.audio.silero import SileroNetwork, SileroState
+
+FRAME_SAMPLES = 512
+"""Samples that one probability of speech is about: 32 ms at 16 kHz."""
+
+CONTEXT_SAMPLES = 64
+"""Samples before a frame that the network sees too; zeros before the first."""
+
+GROUP_FRAMES = 32
+"""Frames that share a pass, about a second. Always so many, so that no probability depends on how audio comes in."""
+
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
+_GROUP_SAMPLES = GROUP_FRAMES * FRAME_SAMPLES
+
+
+class Region(NamedTuple):
+    """A stretch of one track in which somebody speaks, in seconds from the track's beginning."""
+
+    start_s: float
+    end_s: float
+
+
+class SpeechStream(Protocol):
+    """Listens to one track that comes in blocks."""
+
+    def push(self, block: Waveform) -> list[Region]:
+        """Hear the next (n,) samples; return the regions that have ended by now, which nothing can change any more."""
+
+    def finish(self) -> list[Region]:
+        """Return what is left when the track ends; nothing may be pushed after it."""
+
+
+class SpeechDetector(Protocol):
+    """Finds speech; one serves any number of tracks and threads."""
+
+    def stream(self) -> SpeechStream:
+        """Begin to listen to a track."""
+
+    def regions(self, waveform: Waveform) -> list[Region]:
+        """Find the speech of a track that is at hand; rising and disjoint."""
+
+
+def make_detector(settings: SpeechSettings) -> SpeechDetector:
+    """Return the detector that is set; its network is loaded when it first listens."""
+    return SileroDetector(settings) if settings.detector == "silero" else SoundDetector()
+
+
+def speech_s(regions: Iterable[Region]) -> float:
+    """Return the seconds of disjoint regions together: their net speech."""
+    return sum(region.end_s - region.start_s for region in regions)
+
+
+class SoundDetector:
+    """Takes a track that sounds anywhere for speech as a whole, and one that is silent throughout for none."""
+
+    def stream(self) -> SpeechStream:
+        """Begin to listen to a track."""
+        return _SoundStream()
+
+    def regions(self, waveform: Waveform) -> list[Region]:
+        """Return one region, from the first sample to the last; none where all is silent."""
+        return _listen(self.stream(), waveform)
+
+
+class _SoundStream:
+    def __init__(self) -> None:
+        self._low, self._high, self._sum, self._count = np.inf, -np.inf, 0.0, 0
+
+    def push(self, block: Waveform) -> list[Region]:
+        if len(block):
+            self._low = min(self._low, float(block.min()))
+            self._high = max(self._high, float(block.max()))
+            self._sum += float(block.sum(dtype=np.float64))
+            self._count += len(block)
+        return []
+
+    def finish(self) -> list[Region]:
+        if self._count == 0:
+            return []
+        mean = self._sum / self._count
+        sounds = max(self._high - mean, mean - self._low) >= SILENCE_PEAK
+        return [Region(0.0, self._count / SAMPLE_RATE_HZ)] if sounds else []
+
+
+class SileroDetector:
+    """Silero VAD with hysteresis: a region begins above one threshold and ends below a lower one.
+
+    It runs on CPU threads wherever the encoder runs, so that a GPU is never waited for.
+
+    Parameters
+    ----------
+    settings
+        `threshold`, `release_threshold`, `min_speech_s`, `min_silence_s`, `padding_s`; the last is added to both
+        sides of a region, and regions that then touch are one.
+    """
+
+    def __init__(self, settings: SpeechSettings) -> None:
+        self._settings = settings
+        self._network: SileroNetwork | None = None
+        self._loading = threading.Lock()
+
+    def stream(self) -> SpeechStream:
+        """Begin to listen to a track.
+
+        Raises
+        ------
+        Unavailable
+            If the package silero-vad is not installed.
+        CorruptArtifact
+            If its weights are unusable.
+        """
+        return _SileroStream(self._loaded(), RegionMaker(self._settings))
+
+    def regions(self, waveform: Waveform) -> list[Region]:
+        """Find the speech of a track that is at hand; the same that its stream finds."""
+        return _listen(self.stream(), waveform)
+
+    def probabilities(self, waveform: Waveform) -> NDArray[np.float32]:
+        """Return the probability of speech in each frame of 32 ms; the last frame is filled up with zeros."""
+        frames = _Frames(self._loaded())
+        return np.concatenate([*frames.push(waveform), frames.finish()])
+
+    def _loaded(self) -> "SileroNetwork":
+        with self._loading:
+            if self._network is None:
+                from indexer.audio.silero import load_silero
+
+                self._network = load_silero()
+            return self._network
+
+
+def _listen(stream: SpeechStream, waveform: Waveform) -> list[Region]:
+    return [*stream.push(waveform), *stream.finish()]
+
+
+class _Frames:
+    """Samples in blocks of any length -> probabilities in groups of one length, whose bounds no block moves."""
+
+    def __init__(self, network: "SileroNetwork") -> None:
+        self._network = network
+        self._state: SileroState | None = None
+        self._held: Waveform = np.zeros(CONTEXT_SAMPLES, dtype=np.float32)  # context, then samples of a group to come
+
+    def push(self, block: Waveform) -> list[NDArray[np.float32]]:
+        """Return the probabilities of the groups that are complete."""
+        held = np.concatenate((self._held, block))
+        groups = (len(held) - CONTEXT_SAMPLES) // _GROUP_SAMPLES
+        found = [self._group(held[group * _GROUP_SAMPLES :]) for group in range(groups)]
+        self._held = held[groups * _GROUP_SAMPLES :].copy()  # A copy, or the block would stay in memory.
+        return found
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return the probabilities of the frames that are left."""
+        left = len(self._held) - CONTEXT_SAMPLES
+        filled = np.zeros(CONTEXT_SAMPLES + _GROUP_SAMPLES, dtype=np.float32)
+        filled[: len(self._held)] = self._held
+        return self._group(filled)[: -(-left // FRAME_SAMPLES)] if left else np.empty(0, dtype=np.float32)
+
+    def _group(self, samples: Waveform) -> NDArray[np.float32]:
+        group = samples[: CONTEXT_SAMPLES + _GROUP_SAMPLES]
+        if is_silent(group):  # Hours of it are common in archives; the network forgets what was before.
+            self._state = None
+            return np.zeros(GROUP_FRAMES, dtype=np.float32)
+        probabilities, self._state = self._network.probabilities(group, self._state)
+        return probabilities
+
+
+class _SileroStream:
+    def __init__(self, network: "SileroNetwork", maker: "RegionMaker") -> None:
+        self._frames = _Frames(network)
+        self._maker = maker
+        self._samples = 0
+
+    def push(self, block: Waveform) -> list[Region]:
+        self._samples += len(block)
+        return [region for found in self._frames.push(block) for region in self._maker.push(found)]
+
+    def finish(self) -> list[Region]:
+        regions = self._maker.push(self._frames.finish())
+        return [*regions, *self._maker.finish(self._samples / SAMPLE_RATE_HZ)]
+
+
+class RegionMaker:
+    """Probabilities of consecutive frames -> regions.
+
+    Parameters
+    ----------
+    settings
+        See `SileroDetector`.
+    """
+
+    def __init__(self, settings: SpeechSettings) -> None:
+        self._settings = settings
+        self._release = min(settings.release_threshold, settings.threshold)
+        self._frame = 0
+        self._began: int | None = None  # frame in which the speech that goes on began
+        self._paused: int | None = None  # first frame of the pause that may be its end
+        self._pending: Region | None = None  # padded, and not handed out: the next may touch it
+
+    def push(self, probabilities: Sequence[float] | NDArray[np.float32]) -> list[Region]:
+        """Hear the next frames; return the regions that nothing can change any more."""
+        ended = []
+        for probability in np.asarray(probabilities).tolist():
+            self._hear(probability)
+            self._frame += 1
+            if self._pending is not None and self._is_out_of_reach(self._pending):
+                ended.append(self._pending)
+                self._pending = None
+        return ended
+
+    def finish(self, duration_s: float) -> list[Region]:
+        """Return what is left of a track of that length; what would reach beyond it is cut."""
+        if self._began is not None:
+            self._close(self._frame if self._paused is None else self._paused)
+        left = self._pending
+        return [] if left is None else [Region(left.start_s, min(left.end_s, duration_s))]
+
+    def _hear(self, probability: float) -> None:
+        if self._began is None:
+            if probability >= self._settings.threshold:
+                self._began = self._frame
+        elif probability >= self._release:
+            self._paused = None
+        else:
+            self._paused = self._frame if self._paused is None else self._paused
+            if (self._frame + 1 - self._paused) * FRAME_S >= self._settings.min_silence_s:
+                self._close(self._paused)
+
+    def _close(self, end: int) -> None:
+        start_s, end_s = (self._began or 0) * FRAME_S, end * FRAME_S
+        self._began = self._paused = None
+        if end_s - start_s < self._settings.min_speech_s:
+            return
+        padded = Region(max(0.0, start_s - self._settings.padding_s), end_s + self._settings.padding_s)
+        if self._pending is not None and padded.start_s <= self._pending.end_s:
+            padded = Region(self._pending.start_s, padded.end_s)
+        self._pending = padded
+
+    def _is_out_of_reach(self, region: Region) -> bool:
+        """Whether speech that goes on, or begins in the frame to come, is too far from it to become one with it."""
+        next_start = self._frame if self._began is None else self._began
+        return next_start * FRAME_S - self._settings.padding_s > region.end_s
