@@ -63,6 +63,22 @@ def parse_rttm(path: Path) -> list[RttmTurn]:
     return turns
 
 
+def format_rttm(turns: Iterable[RttmTurn]) -> str:
+    """Write turns as SPEAKER lines, in the order given, times to the millisecond; `parse_rttm` reads them back.
+
+    Fields are parted by spaces, so that spaces in names become underscores.
+    """
+    return "".join(
+        f"SPEAKER {_name(turn.recording)} 1 {turn.start_s:.3f} {turn.duration_s:.3f} "
+        f"<NA> <NA> {_name(turn.speaker)} <NA> <NA>\n"
+        for turn in turns
+    )
+
+
+def _name(text: str) -> str:
+    return "_".join(text.split()) or "<NA>"
+
+
 def _seconds(field: str, path: Path, number: int) -> float:
     try:
         value = float(field)
