@@ -94,13 +94,14 @@ def test_an_impossible_number_of_candidates_is_refused(top_k: int) -> None:
 
 
 def test_the_most_specific_threshold_holds() -> None:
-    def choose(requested: float | None, setting: float | None, default: float | None) -> OperatingPoint:
-        return choose_operating_point(requested=requested, setting=setting, encoder_default=default, encoder="E")
+    def choose(requested: float | None, setting: float | None, default: float | None) -> tuple[float | None, str]:
+        point = choose_operating_point(requested=requested, setting=setting, encoder_default=default, encoder="E")
+        return point.score_threshold, point.source
 
-    assert choose(0.1, 0.2, 0.3) == OperatingPoint(0.1, "request")
-    assert choose(None, 0.2, 0.3) == OperatingPoint(0.2, "setting")
-    assert choose(None, None, 0.3) == OperatingPoint(0.3, "encoder")
-    assert choose(0.0, 0.2, 0.3) == OperatingPoint(0.0, "request")
+    assert choose(0.1, 0.2, 0.3) == (0.1, "request")
+    assert choose(None, 0.2, 0.3) == (0.2, "setting")
+    assert choose(None, None, 0.3) == (0.3, "encoder")
+    assert choose(0.0, 0.2, 0.3) == (0.0, "request")
     with pytest.raises(
         InvalidRequest, match=r"encoder E has no default threshold.*--threshold .over HTTP: \?threshold=."
     ):

@@ -1,0 +1,259 @@
+"""What a score is worth as evidence: cosine and quality -> natural-log likelihood ratio, fitted on labeled recordings.
+
+A calibration belongs to one encoder, or to two whose scores it fuses, and to the kind of recordings it was fitted on.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from indexer.errors import CorruptArtifact, InvalidRequest
+from indexer.types import EncoderId
+from search.open_set import OpenSetModel
+
+Floats = NDArray[np.float64]
+
+QUALITIES = ("log_shorter_s", "log_longer_s", "snr_db")
+"""Quality measures a calibration may use: log net speech of the shorter and of the longer side, so that neither order
+of two recordings matters, and the signal-to-noise ratio of the noisier one."""
+
+DEFAULTS = Path(__file__).parent / "calibrations"
+"""Calibrations that come with the product, one file each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values of a quality measure among the training trials; beyond them nothing is known, so they are clamped."""
+
+    low: float
+    high: float
+    typical: float
+    """Taken where the measure is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a calibration was fitted on."""
+
+    description: str
+    speakers: int
+    recordings: int
+    target_trials: int
+    nontarget_trials: int
+    fitted_at: str
+    """Date, as 2026-01-31."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted map from scores to llrs, with everything that decisions need.
+
+    Attributes
+    ----------
+    name
+        The condition it is for, as "default" or "telephone".
+    encoder_ids
+        One, or two whose scores are fused, in the order of the score columns.
+    weights
+        Of each feature: "intercept", "score_1", "score_2", a quality measure, or a product as "score_1*log_shorter_s".
+    ranges
+        Of each quality measure that the weights name.
+    data
+        What it was fitted on.
+    cllr_before, cllr_after, min_cllr
+        In bits, on speakers that the fit had not seen: of the raw cosine taken for an llr (of two: of their mean), of
+        the llr, and of the best calibration that keeps the llr's order.
+    nontarget_llrs
+        llr that a share of nontarget trials reaches: (p_fa, llr) by falling p_fa.
+    open_set
+        How the llrs of one probe against many strangers are distributed; None where too few speakers showed it.
+    """
+
+    name: str
+    encoder_ids: tuple[EncoderId, ...]
+    weights: Mapping[str, float]
+    ranges: Mapping[str, Range]
+    data: TrainingData
+    cllr_before: float
+    cllr_after: float
+    min_cllr: float
+    nontarget_llrs: tuple[tuple[float, float], ...]
+    open_set: OpenSetModel | None = None
+    id: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        from search.calibration_document import check, content_hash
+
+        check(self)
+        object.__setattr__(self, "id", content_hash(self))
+
+    def llr(
+        self,
+        scores: ArrayLike,
+        *,
+        enrolled_speech_s: ArrayLike,
+        probe_speech_s: ArrayLike,
+        snr_db: ArrayLike | None = None,
+    ) -> Floats:
+        """Return natural-log likelihood ratios: above 0 speaks for the same voice, below for two.
+
+        Parameters
+        ----------
+        scores : (n,) or (n, E) array
+            Cosines under each encoder of `encoder_ids`, in that order.
+        enrolled_speech_s, probe_speech_s : float or (n,) array
+            Net speech of both sides in seconds.
+        snr_db : float or (n,) array, optional
+            Signal-to-noise ratio of the noisier side; None or NaN: unknown.
+
+        Returns
+        -------
+        (n,) float64 array
+            Rising with each score at equal quality.
+
+        Raises
+        ------
+        InvalidRequest
+            If there are not as many score columns as encoders, or a score is NaN.
+        """
+        columns = self._columns(scores)
+        quality = self._quality(len(columns), enrolled_speech_s, probe_speech_s, snr_db)
+        return design(columns, quality, list(self.weights)) @ np.fromiter(self.weights.values(), dtype=np.float64)
+
+    def score_at(
+        self, llr: float, *, enrolled_speech_s: float, probe_speech_s: float, snr_db: float | None = None
+    ) -> float:
+        """Return the cosine that has this llr at this quality, which may be beyond [-1, 1]; for one encoder only.
+
+        Raises
+        ------
+        InvalidRequest
+            If the calibration fuses two encoders: many pairs of cosines have one llr.
+        """
+        if len(self.encoder_ids) != 1:
+            raise InvalidRequest(f"calibration {self.name} fuses two encoders: one cosine does not make an llr")
+        low, high = self.llr(
+            np.array([0.0, 1.0]), enrolled_speech_s=enrolled_speech_s, probe_speech_s=probe_speech_s, snr_db=snr_db
+        )
+        return float((llr - low) / (high - low))
+
+    def llr_at_p_fa(self, p_fa: float) -> float:
+        """Return the llr from which on at most this share of nontarget trials was accepted.
+
+        Beyond the trials there were, the llr rises as if it were the logarithm it stands for: a tenth of the false
+        alarms for each ln 10.
+
+        Raises
+        ------
+        InvalidRequest
+            If the share is not between 0 and 1.
+        """
+        if not 0.0 < p_fa < 1.0:
+            raise InvalidRequest(f"p_fa {p_fa} is out of range: give a share between 0 and 1, as in 0.001")
+        shares, llrs = np.array(self.nontarget_llrs).T
+        if p_fa < shares[-1]:
+            return float(llrs[-1] + math.log(shares[-1] / p_fa))
+        return float(np.interp(-math.log(p_fa), -np.log(shares), llrs))
+
+    def to_document(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        from search.calibration_document import to_document
+
+        return to_document(self)
+
+    @classmethod
+    def from_document(cls, document: object) -> "Calibration":
+        """Read what `to_document` gave; raises CorruptArtifact naming what is wrong with it."""
+        from search.calibration_document import from_document
+
+        return from_document(document)
+
+    def _columns(self, scores: ArrayLike) -> Floats:
+        columns = np.asarray(scores, dtype=np.float64)
+        if columns.ndim == 1 and len(self.encoder_ids) == 1:
+            columns = columns[:, None]
+        if columns.ndim != 2 or columns.shape[1] != len(self.encoder_ids):
+            raise InvalidRequest(
+                f"scores of shape {columns.shape} for calibration {self.name} of {len(self.encoder_ids)} encoders: "
+                "give one column for each"
+            )
+        if np.isnan(columns).any():
+            raise InvalidRequest("a score is NaN: leave that trial out")
+        return columns
+
+    def _quality(
+        self, count: int, enrolled_s: ArrayLike, probe_s: ArrayLike, snr_db: ArrayLike | None
+    ) -> dict[str, Floats]:
+        measured = quality_measures(count, enrolled_s, probe_s, snr_db)
+        clamped: dict[str, Floats] = {}
+        for name, known in self.ranges.items():
+            values = np.where(np.isnan(measured[name]), known.typical, measured[name])
+            clamped[name] = np.clip(values, known.low, known.high)
+        return clamped
+
+
+def quality_measures(
+    count: int, enrolled_s: ArrayLike, probe_s: ArrayLike, snr_db: ArrayLike | None
+) -> dict[str, Floats]:
+    """Return each of `QUALITIES` as a (count,) array, NaN where it is unknown."""
+    sides = np.stack([np.broadcast_to(np.asarray(side, dtype=np.float64), count) for side in (enrolled_s, probe_s)])
+    logs = np.log(np.maximum(sides, 1e-3))
+    snr = np.broadcast_to(np.asarray(math.nan if snr_db is None else snr_db, dtype=np.float64), count)
+    return dict(zip(QUALITIES, (logs.min(axis=0), logs.max(axis=0), snr), strict=True))
+
+
+def design(scores: Floats, quality: Mapping[str, Floats], features: Sequence[str]) -> Floats:
+    """Return the (n, F) matrix of the named features.
+
+    Raises
+    ------
+    KeyError
+        If a feature is made of something that is neither a score column nor in `quality`.
+    """
+    known = {f"score_{number}": column for number, column in enumerate(scores.T, start=1)}
+    known |= quality
+    known["intercept"] = np.ones(len(scores))
+    return np.stack([np.prod([known[part] for part in name.split("*")], axis=0) for name in features], axis=1)
+
+
+def default_calibration(encoder_ids: Sequence[EncoderId], name: str = "default") -> Calibration | None:
+    """Return the calibration that comes with the product for this encoder, or these two; None where there is none.
+
+    The order of two encoders is the caller's: the score columns follow it.
+    """
+    return next((found for found in _shipped() if found.name == name and found.encoder_ids == tuple(encoder_ids)), None)
+
+
+def default_calibrations() -> tuple[Calibration, ...]:
+    """Return every calibration that comes with the product."""
+    return _shipped()
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[Calibration, ...]:
+    return tuple(read_calibration(path) for path in sorted(DEFAULTS.glob("*.json")))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration from a file.
+
+    Raises
+    ------
+    CorruptArtifact
+        If it is no calibration; the message names the file and what is wrong.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptArtifact(f"{path} is no JSON ({error}): export the calibration again") from error
+    try:
+        return Calibration.from_document(document)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{path}: {error}") from error

@@ -1,0 +1,222 @@
+"""Labeled trials -> a calibration: which weights make llrs of scores and quality."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import InvalidRequest
+from indexer.types import EncoderId
+from search.calibration import QUALITIES, Calibration, Floats, Range, TrainingData, design, quality_measures
+from search.metrics import cllr, min_cllr
+
+MIN_SPEAKERS = 20
+MIN_TARGET_TRIALS = 50
+"""Under these a fit says more about whom it happened to see than about scores; measured in docs/decisions."""
+
+_SEED = 20260101
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTrials:
+    """Scored pairs of recordings with everything that calibration may look at.
+
+    Attributes
+    ----------
+    scores
+        (n, E) float64 cosines, a column for each encoder.
+    is_target
+        (n,) bool: whether both sides are one speaker.
+    enrolled_speakers, probe_speakers
+        (n,) labels.
+    probes
+        (n,) number of the probe recording, so that the scores of one probe are known as such.
+    enrolled_speech_s, probe_speech_s
+        (n,) net speech of both sides in seconds.
+    snr_db
+        (n,) of the noisier side, NaN where unknown.
+    """
+
+    scores: Floats
+    is_target: NDArray[np.bool_]
+    enrolled_speakers: NDArray[np.str_]
+    probe_speakers: NDArray[np.str_]
+    probes: NDArray[np.int64]
+    enrolled_speech_s: Floats
+    probe_speech_s: Floats
+    snr_db: Floats
+
+    def __len__(self) -> int:
+        return len(self.is_target)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "ScoredTrials":
+        """Return some of the trials."""
+        return ScoredTrials(
+            self.scores[rows],
+            self.is_target[rows],
+            self.enrolled_speakers[rows],
+            self.probe_speakers[rows],
+            self.probes[rows],
+            self.enrolled_speech_s[rows],
+            self.probe_speech_s[rows],
+            self.snr_db[rows],
+        )
+
+    @property
+    def speakers(self) -> list[str]:
+        """Everybody on either side, sorted."""
+        return sorted({*self.enrolled_speakers.tolist(), *self.probe_speakers.tolist()})
+
+
+def fit_calibration(
+    trials: ScoredTrials, *, name: str, encoder_ids: Sequence[EncoderId], description: str, recordings: int, today: str
+) -> Calibration:
+    """Fit llrs to labeled trials by logistic regression at equal priors, and measure it on speakers held out.
+
+    Parameters
+    ----------
+    trials
+        Of many speakers, targets and nontargets, as different from each other as those to come.
+    name
+        The condition, as "default" or "telephone".
+    encoder_ids
+        Of the score columns.
+    description, recordings, today
+        What the recordings are, how many, and the date; they are kept with the figures.
+
+    Raises
+    ------
+    InvalidRequest
+        If there are too few speakers or target trials to learn from, or if the scores do not tell voices apart.
+
+    References
+    ----------
+    Brümmer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 20
+    (2006), for logistic regression as calibration.
+    """
+    _require_enough(trials)
+    fitted = _fitted(trials, name, tuple(encoder_ids), _data_of(trials, description, recordings, today))
+    before, llrs, held_out = _cross_validated(trials, fitted)
+    return replace(
+        fitted,
+        cllr_before=cllr(before, held_out),
+        cllr_after=cllr(llrs, held_out),
+        min_cllr=min_cllr(llrs, held_out),
+        nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
+        open_set=None,
+    )
+
+
+def _require_enough(trials: ScoredTrials) -> None:
+    speakers = len(set(trials.probe_speakers[trials.is_target].tolist()))
+    targets = int(trials.is_target.sum())
+    if speakers < MIN_SPEAKERS or targets < MIN_TARGET_TRIALS:
+        raise InvalidRequest(
+            f"{targets} target trials of {speakers} speakers: a calibration needs {MIN_TARGET_TRIALS} of "
+            f"{MIN_SPEAKERS} speakers with two recordings or more each; label more recordings"
+        )
+
+
+def _data_of(trials: ScoredTrials, description: str, recordings: int, today: str) -> TrainingData:
+    targets = int(trials.is_target.sum())
+    return TrainingData(description, len(trials.speakers), recordings, targets, len(trials) - targets, today)
+
+
+def _fitted(trials: ScoredTrials, name: str, encoder_ids: tuple[EncoderId, ...], data: TrainingData) -> Calibration:
+    """Fit the richest set of features under which the llr rises with every score."""
+    quality = quality_measures(len(trials), trials.enrolled_speech_s, trials.probe_speech_s, trials.snr_db)
+    ranges = _ranges(quality)
+    refused: InvalidRequest | None = None
+    for features in _feature_sets(trials.scores.shape[1], list(ranges)):
+        try:
+            return Calibration(
+                name=name,
+                encoder_ids=encoder_ids,
+                weights=_regress(trials, ranges, features),
+                ranges=ranges,
+                data=data,
+                cllr_before=0.0,
+                cllr_after=0.0,
+                min_cllr=0.0,
+                nontarget_llrs=((1.0, 0.0),),
+            )
+        except InvalidRequest as error:
+            refused = error
+    assert refused is not None
+    raise refused
+
+
+def _feature_sets(encoders: int, qualities: Sequence[str]) -> Iterator[list[str]]:
+    columns = [f"score_{number}" for number in range(1, encoders + 1)]
+    plain = ["intercept", *columns, *qualities]
+    yield plain + [f"{column}*{quality}" for column in columns for quality in qualities]
+    yield plain
+    yield ["intercept", *columns]
+
+
+def _ranges(quality: dict[str, Floats]) -> dict[str, Range]:
+    """Return where the middle 98 % of each quality measure lie, but for those that are unknown or never vary."""
+    found: dict[str, Range] = {}
+    for name in QUALITIES:
+        values = quality[name][~np.isnan(quality[name])]
+        if len(values) < len(quality[name]) // 2:
+            continue
+        low, typical, high = np.quantile(values, [0.01, 0.5, 0.99])
+        if high - low > 1e-6:
+            found[name] = Range(float(low), float(high), float(typical))
+    return found
+
+
+def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[str]) -> dict[str, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    measured = quality_measures(len(trials), trials.enrolled_speech_s, trials.probe_speech_s, trials.snr_db)
+    quality = {
+        name: np.clip(np.where(np.isnan(measured[name]), known.typical, measured[name]), known.low, known.high)
+        for name, known in ranges.items()
+    }
+    matrix = design(trials.scores, quality, [name for name in features if name != "intercept"])
+    mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
+    scale[scale == 0] = 1.0
+    # Balanced weights make the log odds a log likelihood ratio; C is large, for a dozen weights of so many trials need
+    # no shrinking.
+    regression = LogisticRegression(C=1e4, class_weight="balanced", max_iter=1000)
+    regression.fit((matrix - mean) / scale, trials.is_target)
+    slopes = regression.coef_[0] / scale
+    intercept = float(regression.intercept_[0] - mean @ slopes)
+    names = [name for name in features if name != "intercept"]
+    return {"intercept": intercept, **{name: float(slope) for name, slope in zip(names, slopes, strict=True)}}
+
+
+def _llrs(calibration: Calibration, trials: ScoredTrials) -> Floats:
+    return calibration.llr(
+        trials.scores,
+        enrolled_speech_s=trials.enrolled_speech_s,
+        probe_speech_s=trials.probe_speech_s,
+        snr_db=trials.snr_db,
+    )
+
+
+def _cross_validated(trials: ScoredTrials, fitted: Calibration) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return cosines, llrs and labels of trials between speakers that the respective fit had not seen."""
+    speakers = np.array(trials.speakers)
+    half = set(np.random.default_rng(_SEED).permutation(speakers)[: len(speakers) // 2].tolist())
+    first = np.array([speaker in half for speaker in trials.enrolled_speakers.tolist()])
+    second = np.array([speaker in half for speaker in trials.probe_speakers.tolist()])
+    parts = (trials.take(first & second), trials.take(~first & ~second))
+    before, after, labels = [], [], []
+    for seen, unseen in (parts, parts[::-1]):
+        other = _fitted(seen, fitted.name, fitted.encoder_ids, fitted.data)
+        before.append(unseen.scores.mean(axis=1))
+        after.append(_llrs(other, unseen))
+        labels.append(unseen.is_target)
+    return np.concatenate(before), np.concatenate(after), np.concatenate(labels)
+
+
+def _false_alarm_curve(llrs: Floats) -> tuple[tuple[float, float], ...]:
+    """Return the llr that each share of nontarget trials reaches, down to a share of ten trials."""
+    least = min(0.5, 10 / len(llrs))
+    shares = np.geomspace(1.0, least, 40)
+    at = np.quantile(llrs, 1.0 - shares)
+    return tuple((float(share), float(llr)) for share, llr in zip(shares, np.maximum.accumulate(at), strict=True))
