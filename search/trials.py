@@ -274,7 +274,7 @@ def _table(path: Path, needed: Sequence[Sequence[str]]) -> Iterator[tuple[int, d
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise InvalidRequest(f"{path}:{reader.line_num}: no CSV row ({error})") from error
+            raise InvalidRequest(f"{path}:{reader.reader.line_num}: no CSV row ({error})") from error
         if row is None:
             return
         if None in row:
