@@ -60,10 +60,20 @@ class TooLittleSpeech(InvalidAudio):
     """Seconds that are needed, where that is why it is refused."""
 
 
-class SilentAudio(TooLittleSpeech):
-    """The recording holds samples, and none of them is sound."""
+class NotEnoughSpeech(TooLittleSpeech):
+    """The recording holds less speech than a decision needs; `speech_s` and `needed_s` say how much."""
 
     code = "not-enough-speech"
+
+
+class SilentAudio(NotEnoughSpeech):
+    """The recording holds samples, and none of them is sound."""
+
+
+class TooNoisy(InvalidAudio):
+    """The noise behind the speech is louder than the settings allow."""
+
+    code = "too-noisy"
 
 
 class AudioTooLarge(InvalidAudio):

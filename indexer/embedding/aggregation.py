@@ -1,6 +1,7 @@
 """Several embeddings of one voice -> one vector."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,3 +81,64 @@ def aggregate_voices(vectors: Vectors, durations_s: ArrayLike, sizes: ArrayLike)
     sound = norms >= LEAST_NORM
     means /= np.where(sound, norms, 1.0)[:, None]
     return means.astype(np.float32), sound
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much one enrollment of a speaker sounds like the others.
+
+    Attributes
+    ----------
+    cosine
+        With the aggregate of the others, the outliers among them left out; None where there is no other.
+    is_outlier
+        Whether that is too little for one voice.
+    """
+
+    cosine: float | None
+    is_outlier: bool
+
+
+def outliers(vectors: Vectors, net_speech_s: Sequence[float], threshold: float) -> list[Likeness]:
+    """Tell which of a speaker's enrollments do not sound like the others.
+
+    Each is compared with the aggregate of the others. While the one that is least like them scores below the
+    threshold, it is set aside, so that one strange recording does not make the others look strange. Of the last two
+    that are unlike each other, nobody can tell which is strange: both are outliers. No weight is above the median, or a
+    long recording of somebody else would outweigh all that is right.
+
+    Parameters
+    ----------
+    vectors : (n, D) float32 array
+        Unit vectors, one an enrollment.
+    net_speech_s
+        Speech in each, above 0.
+    threshold
+        Least cosine of two aggregates of one voice.
+    """
+    weights = np.minimum(np.asarray(net_speech_s, dtype=np.float64), np.median(net_speech_s) if len(vectors) else 0.0)
+    kept = list(range(len(vectors)))
+    while len(kept) > 1:
+        cosines = [_with_others(vectors, weights, row, kept) for row in kept]
+        if min(cosines) >= threshold:
+            break
+        kept = [] if len(kept) == 2 else [row for row in kept if row != kept[int(np.argmin(cosines))]]
+    inliers = set(kept)
+    compared_with = kept or list(range(len(vectors)))
+    return [
+        Likeness(
+            _with_others(vectors, weights, row, compared_with) if len(vectors) > 1 else None,
+            len(vectors) > 1 and row not in inliers,
+        )
+        for row in range(len(vectors))
+    ]
+
+
+def _with_others(vectors: Vectors, weights: NDArray[np.float64], row: int, kept: Sequence[int]) -> float:
+    """Return the cosine of a row with the weighted mean of others; 0 where that has no direction."""
+    others = [other for other in kept if other != row]
+    mean = weights[others] @ vectors[others].astype(np.float64)
+    norm = float(np.linalg.norm(mean))
+    if norm < LEAST_NORM * float(weights[others].sum()):
+        return 0.0
+    return float(np.clip(mean @ vectors[row] / norm, -1.0, 1.0))
