@@ -17,7 +17,19 @@ from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, Uttera
 from indexer.vectors import checksums_of, require_unit_rows
 
 _COPIED: dict[type[Base], dict[str, str]] = {
-    Utterance: {"id": "int8", "recording_id": "int8", "channel": "int4", "start_s": "float8", "end_s": "float8"},
+    Utterance: {
+        "id": "int8",
+        "recording_id": "int8",
+        "channel": "int4",
+        "start_s": "float8",
+        "end_s": "float8",
+        "voice": "int4",
+        "net_speech_s": "float8",
+        "snr_db": "float8",
+        "clipped_share": "float8",
+        "bandwidth_hz": "float8",
+        "level_dbfs": "float8",
+    },
     Embedding: {
         "id": "int8",
         "gallery_id": "int8",
@@ -57,10 +69,7 @@ def insert_utterances(
     """
     if not parts:
         return FilledRows([], [], 0)
-    utterances = [
-        {"recording_id": recording_id, "channel": part.channel, "start_s": part.start_s, "end_s": part.end_s}
-        for recording_id, part in parts
-    ]
+    utterances = [_utterance_row(recording_id, part) for recording_id, part in parts]
     utterance_ids = [UtteranceId(number) for number in _insert(session, Utterance, utterances)]
     given = [place for place, (_, part) in enumerate(parts) if part.vector is not None]
     embeddings = _embedding_rows(
@@ -76,6 +85,22 @@ def insert_utterances(
     ]
     _insert(session, Enrollment, enrollments)
     return FilledRows(utterance_ids, embedding_ids, len(enrollments))
+
+
+def _utterance_row(recording_id: RecordingId, part: NewUtterance) -> dict[str, Any]:
+    quality = part.quality
+    return {
+        "recording_id": recording_id,
+        "channel": part.channel,
+        "start_s": part.start_s,
+        "end_s": part.end_s,
+        "voice": part.voice,
+        "net_speech_s": quality.net_speech_s if quality else None,
+        "snr_db": quality.snr_db if quality else None,
+        "clipped_share": quality.clipped_share if quality else None,
+        "bandwidth_hz": quality.bandwidth_hz if quality else None,
+        "level_dbfs": quality.level_dbfs if quality else None,
+    }
 
 
 def _embedding_rows(

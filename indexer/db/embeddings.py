@@ -182,14 +182,18 @@ class Embeddings:
     def enrolled(
         self, gallery_id: GalleryId, encoder_id: EncoderId, speaker_ids: Sequence[int] | None = None
     ) -> EnrolledRows:
-        """Return which embedding is whose, and how long it was heard, by speaker and then embedding.
+        """Return which embedding is whose, and how much speech is in it, by speaker and then embedding.
 
         An utterance enrolled to two speakers appears twice. Where speakers are named, only theirs are returned.
         """
         # From the speakers on, every step is answered by an index that covers it; from the embeddings on, SQLite would
         # read each vector's page.
         query = (
-            select(Enrollment.speaker_id, Embedding.id, Utterance.end_s - Utterance.start_s)
+            select(
+                Enrollment.speaker_id,
+                Embedding.id,
+                func.coalesce(Utterance.net_speech_s, Utterance.end_s - Utterance.start_s),
+            )
             .join(Speaker, Speaker.id == Enrollment.speaker_id)
             .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
             .join(Utterance, Utterance.id == Enrollment.utterance_id)

@@ -50,6 +50,8 @@ class GalleryEncoders:
         left = {
             "identification_threshold": gallery.identification_threshold,
             "verification_threshold": gallery.verification_threshold,
+            "possible_threshold": gallery.possible_threshold,
+            "calibration_id": gallery.calibration_id,
             "left_at": clock(self._session),
         }
         self._session.execute(update(GalleryEncoder).where(*self._of(gallery.encoder_id)).values(**left))
@@ -57,13 +59,20 @@ class GalleryEncoders:
             update(GalleryEncoder)
             .where(*self._of(encoder_id))
             .values(left_at=None)
-            .returning(GalleryEncoder.identification_threshold, GalleryEncoder.verification_threshold)
+            .returning(
+                GalleryEncoder.identification_threshold,
+                GalleryEncoder.verification_threshold,
+                GalleryEncoder.possible_threshold,
+                GalleryEncoder.calibration_id,
+            )
         ).one()
         Galleries(self._session).change(
             self._gallery_id,
             encoder_id=encoder_id,
             identification_threshold=kept.identification_threshold,
             verification_threshold=kept.verification_threshold,
+            possible_threshold=kept.possible_threshold,
+            calibration_id=kept.calibration_id,
         )
 
     def previous(self) -> EncoderId | None:

@@ -32,7 +32,7 @@ from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM, EncoderId
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {
@@ -225,8 +225,41 @@ class Gallery(_Numbered, Base):
     """Days after which recordings are erased; null: kept."""
     index_engine: Mapped[str | None] = mapped_column(String(32))
     """What searches this gallery since it was migrated; null: the setting's engine."""
+    second_encoder_id: Mapped[EncoderId | None] = mapped_column(ForeignKey("encoders.id", ondelete="RESTRICT"))
+    """Whose scores are fused with those of the first; null: the gallery has one encoder."""
+    # Altered in: a calibration may belong to a gallery in turn, and one of the two tables must be made first.
+    calibration_id: Mapped[str | None] = mapped_column(
+        ForeignKey("calibrations.id", ondelete="SET NULL", use_alter=True)
+    )
+    """What turns scores into llrs here; null: the one that is shipped for the encoders, if there is one."""
+    target_fpir: Mapped[float | None]
+    """Share of unknown voices that may be named; null: the setting's."""
+    possible_fpir: Mapped[float | None]
+    """Share of unknown voices for whom somebody may be shown as possible; null: the setting's."""
+    possible_threshold: Mapped[float | None]
+    """Cosine from which on a candidate is possible, where `identification_threshold` rules; null: no such band."""
+    target_p_fa: Mapped[float | None]
+    """Share of false claims that may be accepted; null: the setting's."""
+    score_normalization: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether scores are normalized by the gallery's own speakers before they are calibrated."""
 
-    encoder: Mapped[Encoder] = relationship(lazy="raise", viewonly=True)
+    encoder: Mapped[Encoder] = relationship(lazy="raise", viewonly=True, foreign_keys=[encoder_id])
+
+
+class Calibration(Base):
+    """What turns scores under an encoder, or under two of them together, into log-likelihood ratios."""
+
+    __tablename__ = "calibrations"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Of the document's content: the same content is the same calibration."""
+    name: Mapped[str] = mapped_column(String(200))
+    """The condition that it was fitted for, as "telephone"."""
+    encoder_ids: Mapped[list[str]] = mapped_column(Document)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+    gallery_id: Mapped[int | None] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"), index=True)
+    """The gallery that it was fitted for, and goes with; null: any."""
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
 
 
 class GalleryEncoder(Base):
@@ -244,6 +277,8 @@ class GalleryEncoder(Base):
     identification_threshold: Mapped[float | None]
     """The gallery's threshold under this encoder, kept while it is searched under another one."""
     verification_threshold: Mapped[float | None]
+    possible_threshold: Mapped[float | None]
+    calibration_id: Mapped[str | None] = mapped_column(ForeignKey("calibrations.id", ondelete="SET NULL"))
     started_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     """When the gallery was first embedded again for it, or first left it."""
     left_at: Mapped[dt.datetime | None]
@@ -356,6 +391,8 @@ class Recording(_Numbered, Base):
     """Seconds that were embedded."""
     media_key: Mapped[str | None] = mapped_column(String(200))
     """Place of the uploaded file below the media folder; null where the audio stays at `uri`."""
+    voices: Mapped[int | None]
+    """How many voices were heard; null: nobody looked."""
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[dt.datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 
@@ -374,6 +411,14 @@ class Utterance(_Numbered, Base):
     channel: Mapped[int | None]
     start_s: Mapped[float]
     end_s: Mapped[float]
+    voice: Mapped[int | None]
+    """Number of the voice within its recording, from 0; null: nobody looked who speaks when."""
+    net_speech_s: Mapped[float | None]
+    """Seconds of speech in it; null, like all quality: nobody looked."""
+    snr_db: Mapped[float | None]
+    clipped_share: Mapped[float | None]
+    bandwidth_hz: Mapped[float | None]
+    level_dbfs: Mapped[float | None]
 
     recording: Mapped[Recording] = relationship(back_populates="utterances", lazy="raise")
 

@@ -19,6 +19,7 @@ from indexer.db.rows import (
     RecordedIds,
     RecordingSummary,
     UtteranceSummary,
+    quality_of,
 )
 from indexer.errors import AlreadyExists, Conflict, NotFound
 from indexer.jobs.uris import without_queries
@@ -173,7 +174,9 @@ class Recordings:
         for row, speaker in self._session.execute(query):
             before = found[row.id].speakers if row.id in found else ()
             speakers = before if speaker is None else (*before, speaker)
-            found[row.id] = UtteranceSummary(UtteranceId(row.id), row.channel, row.start_s, row.end_s, speakers)
+            found[row.id] = UtteranceSummary(
+                UtteranceId(row.id), row.channel, row.start_s, row.end_s, speakers, row.voice, quality_of(row)
+            )
         return list(found.values())
 
     def summary(self, recording_id: RecordingId) -> RecordingSummary:
@@ -313,4 +316,5 @@ def _summary(row: Row[Any], speakers: tuple[str, ...]) -> RecordingSummary:
         labels=tuple(recording.labels),
         speech_s=recording.speech_s,
         media_key=recording.media_key,
+        voices=recording.voices,
     )

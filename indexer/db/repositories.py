@@ -33,6 +33,7 @@ from indexer.db.rows import (
     GallerySummary,
     NewEncoder,
     SpeakerSummary,
+    quality_of,
 )
 from indexer.errors import AlreadyExists, Conflict, EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import (
@@ -262,16 +263,34 @@ class Galleries:
             Gallery.identification_threshold,
             Gallery.verification_threshold,
             Gallery.index_engine,
+            Gallery.second_encoder_id,
+            Gallery.calibration_id,
+            Gallery.target_fpir,
+            Gallery.possible_fpir,
+            Gallery.possible_threshold,
+            Gallery.target_p_fa,
+            Gallery.score_normalization,
             *POSITION,
         ).select_from(Gallery)
         query = with_newest(query.outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)).where(which)
         return [
             GalleryHead(
-                GalleryId(number), name, encoder_id, identification, verification, FeedPosition(*position), engine
+                id=GalleryId(row.id),
+                name=row.name,
+                encoder_id=row.encoder_id,
+                identification_threshold=row.identification_threshold,
+                verification_threshold=row.verification_threshold,
+                position=FeedPosition(*row[-len(POSITION) :]),
+                engine=row.index_engine,
+                second_encoder_id=row.second_encoder_id,
+                calibration_id=row.calibration_id,
+                target_fpir=row.target_fpir,
+                possible_fpir=row.possible_fpir,
+                possible_threshold=row.possible_threshold,
+                target_p_fa=row.target_p_fa,
+                score_normalization=row.score_normalization,
             )
-            for number, name, encoder_id, identification, verification, engine, *position in self._session.execute(
-                query
-            )
+            for row in self._session.execute(query)
         ]
 
     def summary(self, gallery_id: GalleryId) -> GallerySummary:
@@ -300,6 +319,13 @@ class Galleries:
                 verification_threshold=row.Gallery.verification_threshold,
                 consent_required=row.Gallery.consent_required,
                 retention_days=row.Gallery.retention_days,
+                second_encoder_id=row.Gallery.second_encoder_id,
+                calibration_id=row.Gallery.calibration_id,
+                target_fpir=row.Gallery.target_fpir,
+                possible_fpir=row.Gallery.possible_fpir,
+                possible_threshold=row.Gallery.possible_threshold,
+                target_p_fa=row.Gallery.target_p_fa,
+                score_normalization=row.Gallery.score_normalization,
             )
             for row in self._session.execute(query)
         ]
@@ -461,7 +487,14 @@ class Speakers:
         )
         return [
             EnrolledStretch(
-                UtteranceId(row.id), RecordingId(row.recording_id), uri, row.channel, row.start_s, row.end_s
+                UtteranceId(row.id),
+                RecordingId(row.recording_id),
+                uri,
+                row.channel,
+                row.start_s,
+                row.end_s,
+                row.voice,
+                quality_of(row),
             )
             for row, uri in self._session.execute(query)
         ]

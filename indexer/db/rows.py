@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.audio.quality import Quality
 from indexer.db.changes import FeedPosition
-from indexer.db.models import RecordingState
+from indexer.db.models import RecordingState, Utterance
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
 
 PAGE_LIMIT = 100
@@ -37,6 +38,10 @@ class NewUtterance:
     end_s: float
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
     speaker_id: SpeakerId | None = None
+    voice: int | None = None
+    """Number of the voice within its recording, from 0; None: nobody looked who speaks when."""
+    quality: Quality | None = None
+    """None: nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class NewRecording:
     """Seconds that were embedded."""
     media_key: str | None = None
     """Place of an upload below the media folder."""
+    voices: int | None = None
+    """How many voices were heard; None: nobody looked."""
     utterances: Sequence[NewUtterance] = ()
 
 
@@ -104,6 +111,13 @@ class GallerySummary:
     verification_threshold: float | None = None
     consent_required: bool = False
     retention_days: int | None = None
+    second_encoder_id: EncoderId | None = None
+    calibration_id: str | None = None
+    target_fpir: float | None = None
+    possible_fpir: float | None = None
+    possible_threshold: float | None = None
+    target_p_fa: float | None = None
+    score_normalization: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,13 @@ class GalleryHead:
     position: FeedPosition
     engine: str | None = None
     """What searches it since it was migrated; None: the setting's engine."""
+    second_encoder_id: EncoderId | None = None
+    calibration_id: str | None = None
+    target_fpir: float | None = None
+    possible_fpir: float | None = None
+    possible_threshold: float | None = None
+    target_p_fa: float | None = None
+    score_normalization: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +181,7 @@ class RecordingSummary:
     labels: tuple[str, ...] = ()
     speech_s: float | None = None
     media_key: str | None = None
+    voices: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +194,8 @@ class EnrolledStretch:
     channel: int | None
     start_s: float
     end_s: float
+    voice: int | None = None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +205,7 @@ class EnrolledRows:
     speaker_ids: NDArray[np.int64]
     embedding_ids: NDArray[np.int64]
     durations_s: NDArray[np.float64]
-    """Lengths of the utterances behind the embeddings."""
+    """Seconds of speech in the utterances behind the embeddings; their lengths where nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +217,8 @@ class UtteranceSummary:
     start_s: float
     end_s: float
     speakers: tuple[str, ...]
+    voice: int | None = None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -207,3 +233,16 @@ class Stretch:
     start_s: float
     end_s: float
     speakers: tuple[str, ...]
+
+
+def quality_of(row: Utterance) -> Quality | None:
+    """Return the quality that an utterance was recorded with; None where nobody looked."""
+    if row.net_speech_s is None:
+        return None
+    return Quality(
+        net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
+        clipped_share=row.clipped_share or 0.0,
+        bandwidth_hz=row.bandwidth_hz or 0.0,
+        level_dbfs=row.level_dbfs or 0.0,
+    )
