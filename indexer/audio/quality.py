@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.audio.meter import CLIPPED_MAGNITUDE
-from indexer.audio.speech import Region
+from indexer.audio.regions import Region
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
 TELEPHONE_BANDWIDTH_HZ = 4300.0

@@ -1,13 +1,14 @@
 """Where in a track somebody speaks, found while the audio passes."""
 
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.audio.levels import SILENCE_PEAK, is_silent
+from indexer.audio.regions import Region, SpeechDetector, SpeechStream
 from indexer.settings import SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
@@ -27,41 +28,9 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _GROUP_SAMPLES = GROUP_FRAMES * FRAME_SAMPLES
 
 
-class Region(NamedTuple):
-    """A stretch of one track in which somebody speaks, in seconds from the track's beginning."""
-
-    start_s: float
-    end_s: float
-
-
-class SpeechStream(Protocol):
-    """Listens to one track that comes in blocks."""
-
-    def push(self, block: Waveform) -> list[Region]:
-        """Hear the next (n,) samples; return the regions that have ended by now, which nothing can change any more."""
-
-    def finish(self) -> list[Region]:
-        """Return what is left when the track ends; nothing may be pushed after it."""
-
-
-class SpeechDetector(Protocol):
-    """Finds speech; one serves any number of tracks and threads."""
-
-    def stream(self) -> SpeechStream:
-        """Begin to listen to a track."""
-
-    def regions(self, waveform: Waveform) -> list[Region]:
-        """Find the speech of a track that is at hand; rising and disjoint."""
-
-
 def make_detector(settings: SpeechSettings) -> SpeechDetector:
     """Return the detector that is set; its network is loaded when it first listens."""
     return SileroDetector(settings) if settings.detector == "silero" else SoundDetector()
-
-
-def speech_s(regions: Iterable[Region]) -> float:
-    """Return the seconds of disjoint regions together: their net speech."""
-    return sum(region.end_s - region.start_s for region in regions)
 
 
 class SoundDetector:

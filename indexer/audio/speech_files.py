@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from indexer.audio.regions import Region
 from indexer.audio.rttm import RttmTurn, parse_rttm
-from indexer.audio.speech import Region
 from indexer.errors import CorruptArtifact, NotFound, UnsupportedFormat
 
 LABEL_SUFFIXES = {".rttm", ".csv", ".txt", ".lab", ".tsv"}

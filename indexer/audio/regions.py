@@ -1,0 +1,38 @@
+"""Where somebody speaks: the words for it, and what finds it; whoever only decides by it loads no network."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from indexer.types import Waveform
+
+
+class Region(NamedTuple):
+    """A stretch of one track in which somebody speaks, in seconds from the track's beginning."""
+
+    start_s: float
+    end_s: float
+
+
+class SpeechStream(Protocol):
+    """Listens to one track that comes in blocks."""
+
+    def push(self, block: Waveform) -> list[Region]:
+        """Hear the next (n,) samples; return the regions that have ended by now, which nothing can change any more."""
+
+    def finish(self) -> list[Region]:
+        """Return what is left when the track ends; nothing may be pushed after it."""
+
+
+class SpeechDetector(Protocol):
+    """Finds speech; one serves any number of tracks and threads."""
+
+    def stream(self) -> SpeechStream:
+        """Begin to listen to a track."""
+
+    def regions(self, waveform: Waveform) -> list[Region]:
+        """Find the speech of a track that is at hand; rising and disjoint."""
+
+
+def speech_s(regions: Iterable[Region]) -> float:
+    """Return the seconds of disjoint regions together: their net speech."""
+    return sum(region.end_s - region.start_s for region in regions)
