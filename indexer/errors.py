@@ -76,6 +76,12 @@ class TooNoisy(InvalidAudio):
     code = "too-noisy"
 
 
+class NoSpeech(NotEnoughSpeech):
+    """The recording sounds, and nobody speaks in it."""
+
+    code = "no-speech"
+
+
 class AudioTooLarge(InvalidAudio):
     """The recording exceeds a limit of the settings (bytes, seconds, channels)."""
 

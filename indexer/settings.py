@@ -241,8 +241,12 @@ class IngestSettings(_Group):
     decode_threads: int = Field(default=2, ge=1, le=64, description="recordings decoded at the same time")
 
 
+SPEAKERS_PATTERN = "auto|one|channels|[1-9]|1[0-9]|20"
+"""How many voices a recording is said to hold."""
+
+
 class SpeechSettings(_Group):
-    """What is taken for speech."""
+    """What is taken for speech, and for how many voices."""
 
     detector: Literal["silero", "off"] = Field(
         default="silero", description="silero: finds speech; off: everything that sounds is speech"
@@ -257,6 +261,24 @@ class SpeechSettings(_Group):
     min_speech_s: float = Field(default=0.1, ge=0, le=10, description="shorter sounds are no speech")
     min_silence_s: float = Field(default=0.3, ge=0, le=10, description="shorter pauses belong to the speech around")
     padding_s: float = Field(default=0.1, ge=0, le=2, description="added to both sides of a stretch of speech")
+    speakers: str = Field(
+        default="auto",
+        description="voices of a recording: auto, one, channels (one a channel), or how many (1 to 20)",
+    )
+    min_identify_s: float = Field(
+        default=0.3, ge=0, description="net speech below which a voice is not identified: not_enough_speech"
+    )
+    min_snr_db: float | None = Field(
+        default=None,
+        description="dB of speech above noise below which a voice is not enrolled or identified; unset: any",
+    )
+
+    @field_validator("speakers")
+    @classmethod
+    def _speakers(cls, speakers: str) -> str:
+        if re.fullmatch(SPEAKERS_PATTERN, speakers):
+            return speakers
+        raise PydanticCustomError("speakers", "give auto, one, channels, or how many: 1 to 20")
 
 
 class DecisionSettings(_Group):
@@ -269,7 +291,9 @@ class DecisionSettings(_Group):
         default=None, ge=-1, le=1, description="cosine from which on a claim is accepted; unset: the encoder's"
     )
     min_enrollment_s: float = Field(
-        default=1.0, ge=0, description="least speech that a request may enroll a voice with; jobs and commands take any"
+        default=1.0,
+        ge=0,
+        description="least net speech that a request may enroll a voice with; jobs and commands take any",
     )
 
 

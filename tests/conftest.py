@@ -80,3 +80,17 @@ def redis_server() -> Iterator[LocalRedis]:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own database."""
     monkeypatch.setenv("VOXDEX_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _sound_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take generated tones and noise for the speech of one voice; tests about speech and voices ask for `hearing`."""
+    monkeypatch.setenv("VOXDEX_SPEECH__DETECTOR", "off")
+    monkeypatch.setenv("VOXDEX_SPEECH__SPEAKERS", "one")
+
+
+@pytest.fixture
+def hearing(_sound_is_speech: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find speech and tell voices apart, as outside of tests."""
+    monkeypatch.delenv("VOXDEX_SPEECH__DETECTOR")
+    monkeypatch.delenv("VOXDEX_SPEECH__SPEAKERS")

@@ -1,0 +1,88 @@
+"""How a recording is listened to: what finds speech and tells voices apart, and what somebody says of both beforehand.
+
+`indexer` knows these by their protocols alone; `search.listening` puts them together.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from indexer.audio.regions import Region, SpeechDetector
+from indexer.audio.rttm import RttmTurn
+from indexer.errors import InvalidRequest
+from indexer.settings import SPEAKERS_PATTERN
+from indexer.types import Vectors
+
+Speakers = Literal["auto", "one", "channels"] | int
+"""Voices of a recording: found, one whatever is heard, one in each channel, or so many."""
+
+
+def parse_speakers(text: str) -> Speakers:
+    """Read `auto`, `one`, `channels`, or a number from 1 to 20.
+
+    Raises
+    ------
+    InvalidRequest
+        If the text is none of these.
+    """
+    word = text.strip().lower()
+    if re.fullmatch(SPEAKERS_PATTERN, word) is None:
+        raise InvalidRequest(f"speakers = {text!r}: give auto, one, channels, or how many speak: 1 to 20")
+    if word == "auto" or word == "one" or word == "channels":
+        return word
+    return "one" if word == "1" else int(word)
+
+
+class VoiceTurn(NamedTuple):
+    """A stretch in which one voice speaks, in seconds from the beginning of its track.
+
+    Voices are numbered from 0 in the order in which they are first heard.
+    """
+
+    voice: int
+    start_s: float
+    end_s: float
+
+
+class Diarizer(Protocol):
+    """Tells the voices of one track apart; safe to call from several threads."""
+
+    def windows(self, regions: Sequence[Region]) -> list[Region]:
+        """Return the stretches of these regions whose vectors it wants to see."""
+
+    def turns(
+        self, regions: Sequence[Region], windows: Sequence[Region], vectors: Vectors, *, speakers: int | None
+    ) -> list[VoiceTurn]:
+        """Return who speaks when, by rising start; disjoint.
+
+        Parameters
+        ----------
+        windows, vectors
+            What `windows` asked for, and (W, D) unit vectors of it, in its order.
+        speakers
+            How many voices there are; None where that is to be found.
+        """
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What is done to a recording before its utterances are cut.
+
+    Attributes
+    ----------
+    detector
+        Finds speech.
+    diarizer
+        Tells voices apart.
+    speakers
+        How many voices there are.
+    given
+        Speech that somebody marked, by the name of the recording without folder and extension, as
+        `indexer.audio.speech_files` reads it. It takes the place of the detector; None: nothing was marked.
+    """
+
+    detector: SpeechDetector
+    diarizer: Diarizer
+    speakers: Speakers = "auto"
+    given: Mapping[str, Sequence[RttmTurn]] | None = None
