@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # What these load takes a second or more; each is imported wh
     from api.live import LiveGalleries
     from api.voices import Comparison, Voices
     from indexer.db.session import Database
-    from indexer.embedding.encoder import Encoder
+    from indexer.embedding.encoder_set import EncoderSet
     from indexer.encoders_in_use import EncodersInUse
     from indexer.ingest import Ingest
     from indexer.jobs.bulk import BulkIngest
@@ -140,7 +140,7 @@ class Services:
             self.database,
             self.settings,
             queue=self.queue,
-            encoder_for=self.job_encoder,
+            encoders_for=self.job_encoders,
             stopping=self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False,
         )
 
@@ -155,11 +155,11 @@ class Services:
         """Let jobs and erasures use the encoders and indexes that requests are answered by; closed with the rest."""
         self._live = live
 
-    def job_encoder(self, gallery_id: GalleryId) -> "Encoder":
-        """Return the encoder that a gallery's jobs are embedded by in this process."""
+    def job_encoders(self, gallery_id: GalleryId) -> "EncoderSet":
+        """Return the encoders that a gallery's jobs are embedded by in this process."""
         if self._live is not None:
-            return self._live.encoder_for(gallery_id)
-        return self.encoders.of_gallery_id(self.database, gallery_id)[0]
+            return self._live.encoders_for(gallery_id)
+        return self.encoders.all_of_gallery(self.database, gallery_id)
 
     @made_once
     def indexes(self) -> "Indexes":
@@ -233,16 +233,14 @@ class Services:
             row = Encoders(session).register(as_row(loaded, spec))
             gallery_id = GalleryId(Galleries(session).get_or_create(gallery, row).id)
 
-        def encoder_for(number: GalleryId) -> "Encoder":
-            with self.database.read_scope() as session:
-                current = Galleries(session).get(number).encoder_id
+        def encoders_for(number: GalleryId) -> "EncoderSet":
             # Not by the name that is recorded where it need not be: the caller may have named a file.
-            return loaded if loaded.id == current else self.encoders.of_gallery_id(self.database, number)[0]
+            return self.encoders.all_of_gallery(self.database, number, at_hand=loaded)
 
         return Ingest(
             database=self.database,
             gallery_id=gallery_id,
-            encoder_for=encoder_for,
+            encoders_for=encoders_for,
             limits=self.settings.audio,
             channels=self._channels,
             decode_threads=self.settings.ingest.decode_threads,

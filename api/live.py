@@ -15,7 +15,7 @@ from api.live_encoders import LiveEncoders
 from api.voices import Comparison, Voices
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
-from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import NotFound, Unavailable, VoxdexError
 from indexer.index import stores
 from indexer.index.followed import FollowedIndex
@@ -245,18 +245,18 @@ class LiveGalleries:
         """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""
         return Comparison(*self._encoders.named(encoder), self._services.settings)
 
-    def encoder_for(self, gallery_id: GalleryId, *, background: bool = True) -> Encoder:
-        """Return a gallery's encoder; in the background for ingest, whose work waits while probes wait.
+    def encoders_for(self, gallery_id: GalleryId) -> EncoderSet:
+        """Return a gallery's encoders for ingest, whose work waits while probes wait.
 
         Raises
         ------
         NotFound
             If the gallery is gone.
         EncoderMismatch
-            If the gallery's encoder cannot be had any more.
+            If an encoder of the gallery cannot be had any more.
         """
         encoder, _ = self._encoders.of_gallery(self._head(gallery_id))
-        return self._encoders.background(encoder) if background else encoder
+        return EncoderSet(self._encoders.background(encoder))
 
     def catch_up(self, gallery_id: GalleryId) -> None:
         """Bring a gallery into step now, so that a caller finds what this process has just committed.

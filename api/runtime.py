@@ -91,7 +91,7 @@ class Runtime:
             self.database,
             self.settings,
             media=self.media,
-            encoder_for=self.live.encoder_for,
+            encoders_for=self.live.encoders_for,
             committed=self.live.catch_up,
         )
 

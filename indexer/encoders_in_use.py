@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
 from indexer.errors import EncoderMismatch
 from indexer.settings import EmbeddingSettings
@@ -76,6 +77,22 @@ class EncodersInUse:
                 f"{spec.name} is {loaded.id}: use that encoder, or ingest into another gallery"
             )
         return loaded, spec
+
+    def all_of_gallery(
+        self, database: Database, gallery_id: GalleryId, *, at_hand: "SpeakerEncoder | None" = None
+    ) -> EncoderSet:
+        """Load every encoder that a gallery is searched under; see `of_gallery` for the errors.
+
+        Parameters
+        ----------
+        at_hand
+            One that is loaded already, perhaps from a file that is in no registry; used where it is the gallery's.
+        """
+        with database.read_scope() as session:
+            current = Galleries(session).get(gallery_id).encoder_id
+        if at_hand is not None and at_hand.id == current:
+            return EncoderSet(at_hand)
+        return EncoderSet(self.of_gallery_id(database, gallery_id)[0])
 
     def of_record(self, database: Database, encoder_id: EncoderId) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load an encoder that vectors of the record were made by.

@@ -18,7 +18,7 @@ from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
 from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
-from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
@@ -86,13 +86,13 @@ class Ingest:
 
     Attributes
     ----------
-    encoder_for
-        The gallery's encoder of now; asked again where the gallery goes to another one while files are ingested.
+    encoders_for
+        The gallery's encoders of now; asked again where the gallery goes to others while files are ingested.
     """
 
     database: Database
     gallery_id: GalleryId
-    encoder_for: Callable[[GalleryId], Encoder]
+    encoders_for: Callable[[GalleryId], EncoderSet]
     limits: AudioSettings
     channels: ChannelPolicy
     decode_threads: int
@@ -138,7 +138,7 @@ class Ingest:
                     try:
                         self._embed(run, undone, naming, on_file)
                     except EncoderChanged:
-                        logger.info("job %s goes on under the gallery's new encoder", job_id)
+                        logger.info("job %s goes on under the gallery's new encoders", job_id)
         except BaseException as error:
             state = JobState.CANCELED if isinstance(error, KeyboardInterrupt) else JobState.FAILED
             # The note must not hide why it is written: what stopped the job (a full disk) may refuse it too.
@@ -156,17 +156,17 @@ class Ingest:
     def _embed(
         self, run: "_Run", undone: dict[int, ArchiveFile], naming: Naming, on_file: Callable[[Tally], None] | None
     ) -> None:
-        """Embed and write what is not done yet, under the encoder that the gallery has now; take out what is done."""
-        encoder = self.encoder_for(self.gallery_id)
+        """Embed and write what is not done yet, under the encoders that the gallery has now; take out what is done."""
+        encoders = self.encoders_for(self.gallery_id)
         recorder = Recorder(
             database=self.database,
             gallery_id=self.gallery_id,
-            encoder_id=encoder.id,
+            encoder_ids=encoders.ids,
             channels=self.channels,
             naming=naming,
         )
         pipeline = EmbeddingPipeline(
-            encoder,
+            encoders,
             channels=self.channels,
             limits=self.limits,
             decode_threads=self.decode_threads,

@@ -16,7 +16,7 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Speakers, require_name
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, SpeakerRecords
-from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, EncoderChanged, InvalidRequest, SilentAudio, VoxdexError
 from indexer.jobs.recorder import Outcome, Recorder
 from indexer.media import MediaStore
@@ -94,8 +94,8 @@ class Intake:
     ----------
     media
         Keeps their audio.
-    encoder_for
-        The encoder of a gallery.
+    encoders_for
+        The encoders of a gallery.
     committed
         Called with a gallery after something was written into it.
     """
@@ -106,13 +106,13 @@ class Intake:
         settings: Settings,
         *,
         media: MediaStore,
-        encoder_for: Callable[[GalleryId], Encoder],
+        encoders_for: Callable[[GalleryId], EncoderSet],
         committed: Callable[[GalleryId], None],
     ) -> None:
         self._database = database
         self._settings = settings
         self._media = media
-        self._encoder_for = encoder_for
+        self._encoders_for = encoders_for
         self._committed = committed
 
     def take(self, gallery_id: GalleryId, sent: Sent, *, channels: str | None = None) -> Taken:
@@ -151,18 +151,18 @@ class Intake:
         return taken
 
     def _take(self, gallery_id: GalleryId, sent: Sent, policy: ChannelPolicy, asked: ChannelPolicy | None) -> Taken:
-        """Embed it under the gallery's encoder of now, and keep it."""
-        encoder = self._encoder_for(gallery_id)
+        """Embed it under the gallery's encoders of now, and keep it."""
+        encoders = self._encoders_for(gallery_id)
         recorder = Recorder(
-            database=self._database, gallery_id=gallery_id, encoder_id=encoder.id, channels=policy, naming="must"
+            database=self._database, gallery_id=gallery_id, encoder_ids=encoders.ids, channels=policy, naming="must"
         )
-        result = self._embedded(encoder, policy, recorder, sent)
+        result = self._embedded(encoders, policy, recorder, sent)
         outcome = self._keep(recorder, result, sent, asked)
         assert outcome.recording_id is not None
         created = outcome.state == JobItemState.DONE
         return Taken(outcome.recording_id, created, outcome.enrolled, result.levels)
 
-    def _embedded(self, encoder: Encoder, policy: ChannelPolicy, recorder: Recorder, sent: Sent) -> EmbeddedFile:
+    def _embedded(self, encoders: EncoderSet, policy: ChannelPolicy, recorder: Recorder, sent: Sent) -> EmbeddedFile:
         file = ArchiveFile(
             sent.path,
             sent.speaker,
@@ -173,7 +173,7 @@ class Intake:
             labels=tuple(sent.labels),
         )
         pipeline = EmbeddingPipeline(
-            encoder, channels=policy, limits=self._settings.audio, decode_threads=1, is_known=recorder.is_known
+            encoders, channels=policy, limits=self._settings.audio, decode_threads=1, is_known=recorder.is_known
         )
         with closing(pipeline.run([file])) as results:
             result = next(results)

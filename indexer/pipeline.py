@@ -5,11 +5,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +18,11 @@ from indexer.audio.decode import AudioInfo, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
 from indexer.audio.meter import Levels
 from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
-
-if TYPE_CHECKING:  # Loads torch.
-    from indexer.embedding.encoder import Encoder
+from indexer.types import EncoderId
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +34,13 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedUtterance:
-    """A stretch of a recording and its vector."""
+    """A stretch of a recording and its vectors."""
 
     track: int
     start_s: float
     end_s: float
-    vector: NDArray[np.float32]
+    vectors: Mapping[EncoderId, NDArray[np.float32]]
+    """(D,) of unit norm under each encoder."""
 
 
 @dataclass(slots=True)
@@ -169,7 +168,7 @@ class EmbeddingPipeline:
 
     Parameters
     ----------
-    encoder
+    encoders
         Called from the consuming thread only.
     is_known
         Asked with the content hash from a decoding thread, before a file is decoded; must be thread-safe.
@@ -190,7 +189,7 @@ class EmbeddingPipeline:
 
     def __init__(
         self,
-        encoder: "Encoder",
+        encoders: EncoderSet,
         *,
         channels: ChannelPolicy,
         limits: AudioSettings,
@@ -203,7 +202,7 @@ class EmbeddingPipeline:
         progressed: Callable[[], None] = _nothing,
         abandoning: Callable[[], bool] = _never,
     ) -> None:
-        self._encoder = encoder
+        self._encoders = encoders
         self._channels = channels
         self._limits = limits
         self._threads = decode_threads
@@ -355,7 +354,7 @@ class EmbeddingPipeline:
         if not batch:
             return
         try:
-            vectors = self._encoder.embed([heard.audio.waveform for heard in batch])
+            vectors = self._encoders.embed([heard.audio.waveform for heard in batch])
             self._progressed()
         except Unavailable:
             raise  # The device is at fault, not the recordings.
@@ -366,9 +365,10 @@ class EmbeddingPipeline:
             else:
                 batch[0].result.error = about(batch[0].result.file.recorded_uri, error)
             return
-        for heard, vector in zip(batch, vectors, strict=True):
+        for place, heard in enumerate(batch):
             audio = heard.audio
-            heard.result.utterances.append(EmbeddedUtterance(audio.track, audio.start_s, audio.end_s, vector))
+            own = {encoder_id: rows[place] for encoder_id, rows in vectors.items()}
+            heard.result.utterances.append(EmbeddedUtterance(audio.track, audio.start_s, audio.end_s, own))
 
 
 class _LockedIterator:

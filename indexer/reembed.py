@@ -35,6 +35,7 @@ from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioGone, CorruptAudio, EncoderMismatch, Unavailable, WorkerLost
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
@@ -139,9 +140,9 @@ class _Work:
     def audio_s(self) -> float:
         return sum(stretch.end_s - stretch.start_s for _, stretch in self.utterances)
 
-    def judge(self, result: EmbeddedFile) -> Reembedded:
+    def judge(self, result: EmbeddedFile, encoder_id: EncoderId) -> Reembedded:
         """Tell which utterances got their vectors, and why the others did not."""
-        found = {Stretch(one.track, one.start_s, one.end_s): one.vector for one in result.utterances}
+        found = {Stretch(one.track, one.start_s, one.end_s): one.vectors[encoder_id] for one in result.utterances}
         error = result.error
         if result.content_sha256 is not None:
             try:
@@ -252,7 +253,7 @@ class Reembed:
         files = (self._under_way(recording) for recording in chain((first,), claimed))
         with closing(self._pipeline().run_batches(files, most=BATCH_RECORDINGS, within_s=BATCH_S)) as done:
             for batch in done:
-                results = [self._works.pop(id(result.file)).judge(result) for result in batch]
+                results = [self._works.pop(id(result.file)).judge(result, self.encoder.id) for result in batch]
                 with interrupts_deferred():
                     tally.written += in_transaction(self.database, partial(self._write, results))
                 tally.recordings += len(results)
@@ -320,7 +321,7 @@ class Reembed:
             return False
         if late:
             with closing(self._pipeline().run(self._under_way(recording) for recording in late)) as done:
-                results = [self._works.pop(id(result.file)).judge(result) for result in done]
+                results = [self._works.pop(id(result.file)).judge(result, self.encoder.id) for result in done]
             progress.write(results, None)
             impossible = {result.recording_id for result in results if result.error is not None}
             left = {recording.id for recording in progress.recordings(came)}
@@ -331,7 +332,7 @@ class Reembed:
 
     def _pipeline(self) -> EmbeddingPipeline:
         return EmbeddingPipeline(
-            self.encoder,
+            EncoderSet(self.encoder),
             channels=ChannelPolicy.parse("mix"),
             limits=self.settings.audio,
             decode_threads=self.settings.ingest.decode_threads,

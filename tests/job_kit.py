@@ -13,6 +13,7 @@ from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.source import JobOptions
 from indexer.settings import Settings
@@ -72,7 +73,7 @@ def make_bulk(
     stopping: Callable[[], bool] = lambda: False,
 ) -> BulkIngest:
     made = encoder or SpectrumEncoder()
-    return BulkIngest(database, settings, queue=queue, encoder_for=lambda _: made, stopping=stopping)
+    return BulkIngest(database, settings, queue=queue, encoders_for=lambda _: EncoderSet(made), stopping=stopping)
 
 
 def submit(bulk: BulkIngest, source: Path, **options: object) -> JobId:

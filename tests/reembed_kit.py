@@ -13,6 +13,7 @@ from indexer.db.repositories import Encoders
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.ingest import Ingest, IngestReport
 from indexer.reembed import Reembed
 from indexer.settings import Settings
@@ -44,7 +45,7 @@ def ingest_files(
     ingest = Ingest(
         database=database,
         gallery_id=gallery_id,
-        encoder_for=lambda _: encoder,
+        encoders_for=lambda _: EncoderSet(encoder),
         limits=settings.audio,
         channels=ChannelPolicy.parse(channels),
         decode_threads=1,  # so that ids are in the order of the paths

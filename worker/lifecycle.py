@@ -76,7 +76,7 @@ class WorkerServices:
             self.database,
             self.settings,
             queue=self.queue,
-            encoder_for=lambda gallery_id: self.encoders.of_gallery_id(self.database, gallery_id)[0],
+            encoders_for=lambda gallery_id: self.encoders.all_of_gallery(self.database, gallery_id),
             stopping=self.stopping.is_set,
             when_stuck=lambda: end_process(STUCK, "a file holds up the work"),
         )

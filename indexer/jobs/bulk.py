@@ -19,7 +19,7 @@ from indexer.settings import Settings
 from indexer.types import GalleryId, JobId, ShardId
 
 if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
-    from indexer.embedding.encoder import Encoder
+    from indexer.embedding.encoder_set import EncoderSet
 
 
 class BulkIngest:
@@ -32,8 +32,8 @@ class BulkIngest:
     ----------
     queue
         Told after each commit what there is to do.
-    encoder_for
-        Gives the encoder of a gallery; asked by `work` only.
+    encoders_for
+        Gives the encoders of a gallery; asked by `work` only.
     stopping
         Tells whether this process is to end; `work` then gives back soon what it has not begun.
     when_stuck
@@ -46,14 +46,14 @@ class BulkIngest:
         settings: Settings,
         *,
         queue: JobQueue,
-        encoder_for: Callable[[GalleryId], "Encoder"],
+        encoders_for: Callable[[GalleryId], "EncoderSet"],
         stopping: Callable[[], bool] = lambda: False,
         when_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._queue = queue
-        self._encoder_for = encoder_for
+        self._encoders_for = encoders_for
         self._stopping = stopping
         self._when_stuck = when_stuck
         self._sweeper = Sweeper(database, settings, queue)
@@ -112,7 +112,7 @@ class BulkIngest:
             database=self._database,
             settings=self._settings,
             queue=self._queue,
-            encoder_for=self._encoder_for,
+            encoders_for=self._encoders_for,
             stopping=self._stopping,
             when_stuck=self._when_stuck,
         )

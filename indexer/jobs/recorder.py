@@ -68,11 +68,12 @@ Note = Callable[[Session, Sequence[Outcome]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorder:
-    """Writes results into one gallery, whose encoder made them."""
+    """Writes results into one gallery, whose encoders made them."""
 
     database: Database
     gallery_id: GalleryId
-    encoder_id: EncoderId
+    encoder_ids: tuple[EncoderId, ...]
+    """Of the encoders that made the vectors, the gallery's own first."""
     channels: ChannelPolicy
     on_duplicate: OnDuplicate = OnDuplicate.SKIP
     naming: Naming = "may"
@@ -225,7 +226,7 @@ class _Batch:
         speakers: dict[str, SpeakerId],
     ) -> dict[str, RecordingId]:
         """Write the recordings that are new, and anew those that failed before; return their ids by content."""
-        gallery_id, encoder_id = self._recorder.gallery_id, self._recorder.encoder_id
+        gallery_id, encoder_id = self._recorder.gallery_id, self._recorder.encoder_ids[0]
         fresh: list[NewRecording] = []
         written: dict[str, RecordingId] = {}
         for result in sorted(given, key=lambda result: result.content_sha256 or ""):
@@ -331,7 +332,7 @@ class _Batch:
                 else None,
                 start_s=utterance.start_s,
                 end_s=utterance.end_s,
-                vector=utterance.vector,
+                vector=utterance.vectors[self._recorder.encoder_ids[0]],
                 speaker_id=speakers[result.file.speaker] if result.file.speaker is not None else None,
             )
             # Decoding threads of one file never overtake each other, but channels of a block do.

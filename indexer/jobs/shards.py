@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from indexer.db.repositories import batches
 from indexer.db.session import Database
 from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
 from indexer.db.transactions import in_transaction
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import send
@@ -38,9 +39,6 @@ from indexer.observability import log_context
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings
 from indexer.types import GalleryId, ShardId
-
-if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
-    from indexer.embedding.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ def work_shard(
     database: Database,
     settings: Settings,
     queue: JobQueue,
-    encoder_for: "Callable[[GalleryId], Encoder]",
+    encoders_for: Callable[[GalleryId], EncoderSet],
     stopping: Callable[[], bool],
     when_stuck: Callable[[], None] = _nothing,
     fetch_pauses_s: Sequence[float] = FETCH_PAUSES_S,
@@ -93,7 +91,7 @@ def work_shard(
     Unavailable
         If the record or the encoder is out of reach; the shard is given back, or found when its lease ends.
     VoxdexError
-        If the gallery's encoder cannot be had at all; after several tries of that the job fails.
+        If the gallery's encoders cannot be had at all; after several tries of that the job fails.
     """
     lease_s, tries = settings.jobs.lease_s, settings.jobs.tries
 
@@ -106,7 +104,7 @@ def work_shard(
     if shard is None:
         return
     with log_context(job_id=shard.job_id):
-        _Worker(shard, database, settings, queue, encoder_for, stopping, when_stuck, fetch_pauses_s).run()
+        _Worker(shard, database, settings, queue, encoders_for, stopping, when_stuck, fetch_pauses_s).run()
 
 
 @dataclass
@@ -117,7 +115,7 @@ class _Worker:
     database: Database
     settings: Settings
     queue: JobQueue
-    encoder_for: "Callable[[GalleryId], Encoder]"
+    encoders_for: Callable[[GalleryId], EncoderSet]
     asked_to_stop: Callable[[], bool]
     when_stuck: Callable[[], None]
     fetch_pauses_s: Sequence[float]
@@ -138,7 +136,7 @@ class _Worker:
         except LeaseLost as lost:
             logger.info("%s", lost)
         except EncoderChanged:
-            logger.info("shard %d goes on under the gallery's new encoder", self.shard.id)
+            logger.info("shard %d goes on under the gallery's new encoders", self.shard.id)
             self._give_back(resend=True)
         except Unavailable:
             self._give_back(resend=False)
@@ -167,17 +165,17 @@ class _Worker:
             items = Shards(session).open_items(shard.id)
         if not items:
             return
-        encoder = self.encoder_for(shard.gallery_id)
+        encoders = self.encoders_for(shard.gallery_id)
         channels = ChannelPolicy.parse(JobOptions.from_document(shard.options).channels or settings.audio.channels)
         recorder = Recorder(
             database=self.database,
             gallery_id=shard.gallery_id,
-            encoder_id=encoder.id,
+            encoder_ids=encoders.ids,
             channels=channels,
             on_duplicate=shard.on_duplicate,
         )
         pipeline = EmbeddingPipeline(
-            encoder,
+            encoders,
             channels=channels,
             limits=settings.audio,
             decode_threads=settings.ingest.decode_threads,

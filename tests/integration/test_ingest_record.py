@@ -19,6 +19,7 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, VoxdexError
 from indexer.ingest import Ingest, Tally
 from indexer.settings import AudioSettings
@@ -46,7 +47,7 @@ def make_ingest(database: Database, gallery_id: GalleryId) -> MakeIngest:
         return Ingest(
             database=database,
             gallery_id=gallery_id,
-            encoder_for=lambda _: encoder or SpectrumEncoder(),
+            encoders_for=lambda _: EncoderSet(encoder or SpectrumEncoder()),
             limits=AudioSettings(),
             channels=ChannelPolicy.parse(channels),
             decode_threads=threads,

@@ -145,7 +145,7 @@ settings = load_settings(
     home=sys.argv[1], database={"url": sys.argv[2]} if sys.argv[2] else {}, jobs={"shard_files": 1}
 )
 database = open_database(settings)
-bulk = BulkIngest(database, settings, queue=Nowhere(), encoder_for=None)
+bulk = BulkIngest(database, settings, queue=Nowhere(), encoders_for=None)
 print("ready", flush=True)
 bulk.plan(JobId(int(sys.argv[3])))
 database.close()

@@ -9,6 +9,7 @@ import pytest
 from indexer.db.models import JobItemState, JobState, ShardState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.jobs.bulk import BulkIngest
 from indexer.settings import Settings
 from tests.fakes import SpectrumEncoder
@@ -44,7 +45,7 @@ def impatient(settings: Settings, **changes: object) -> Settings:
 def bulk_of(
     database: Database, settings: Settings, queue: ListQueue, encoder: Encoder, stuck: threading.Event
 ) -> BulkIngest:
-    return BulkIngest(database, settings, queue=queue, encoder_for=lambda _: encoder, when_stuck=stuck.set)
+    return BulkIngest(database, settings, queue=queue, encoders_for=lambda _: EncoderSet(encoder), when_stuck=stuck.set)
 
 
 def test_a_file_that_never_arrives_is_isolated_and_given_up_and_the_others_are_done(

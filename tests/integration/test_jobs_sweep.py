@@ -27,6 +27,7 @@ from indexer.db.models import (
 from indexer.db.session import Database
 from indexer.db.shards import Shards
 from indexer.db.turns import chores_turn
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.ingest import Ingest
 from indexer.jobs.sweep import CHANGES_KEPT_S, LATE_S, SweepReport
 from indexer.media import MediaStore
@@ -322,7 +323,7 @@ def test_a_run_ends_those_before_it_that_were_killed(
     ingest = Ingest(
         database=database,
         gallery_id=gallery_id,
-        encoder_for=lambda _: SpectrumEncoder(),
+        encoders_for=lambda _: EncoderSet(SpectrumEncoder()),
         limits=record_settings.audio,
         channels=ChannelPolicy.parse("mix"),
         decode_threads=1,

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from indexer.db.models import JobItemState, JobState, Recording, ShardState
 from indexer.db.session import Database
-from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderMismatch, Unavailable
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.shards import work_shard
@@ -98,10 +98,10 @@ def test_an_encoder_that_cannot_be_had_fails_the_job_after_some_tries_and_no_fil
     write_archive(tmp_path / "in", 2)
     job_id = submit(make_bulk(database, record_settings, queue), tmp_path / "in")
 
-    def refuse(_: GalleryId) -> Encoder:
+    def refuse(_: GalleryId) -> EncoderSet:
         raise EncoderMismatch("this worker has another encoder")
 
-    bulk = BulkIngest(database, record_settings, queue=queue, encoder_for=refuse)
+    bulk = BulkIngest(database, record_settings, queue=queue, encoders_for=refuse)
     bulk.plan(queue.plans.pop())
     shard_id = queue.shards.pop()
     for _ in range(record_settings.jobs.tries):
@@ -124,11 +124,11 @@ def test_a_shard_that_was_given_back_often_survives_one_failure(
         deployed.work(queue.shards.pop())
     shard_id = queue.shards.pop()
 
-    def refuse(_: GalleryId) -> Encoder:
+    def refuse(_: GalleryId) -> EncoderSet:
         raise EncoderMismatch("this worker has another encoder")
 
     with pytest.raises(EncoderMismatch):
-        BulkIngest(database, record_settings, queue=queue, encoder_for=refuse).work(shard_id)
+        BulkIngest(database, record_settings, queue=queue, encoders_for=refuse).work(shard_id)
     assert job_of(database, job_id).state == JobState.RUNNING
     make_bulk(database, record_settings, queue).work(shard_id)
     assert (job_of(database, job_id).state, job_of(database, job_id).done) == (JobState.SUCCEEDED, 2)
@@ -140,10 +140,10 @@ def test_a_failure_that_nobody_foresaw_before_any_file_ends_the_job_after_many_t
     write_archive(tmp_path / "in", 2)
     job_id = submit(make_bulk(database, record_settings, queue), tmp_path / "in")
 
-    def fail(_: GalleryId) -> Encoder:
+    def fail(_: GalleryId) -> EncoderSet:
         raise RuntimeError("an unknown device")
 
-    bulk = BulkIngest(database, record_settings, queue=queue, encoder_for=fail)
+    bulk = BulkIngest(database, record_settings, queue=queue, encoders_for=fail)
     bulk.plan(queue.plans.pop())
     shard_id = queue.shards.pop()
     for _ in range(5 * record_settings.jobs.tries):
@@ -225,7 +225,7 @@ def work(
         database=database,
         settings=settings,
         queue=queue,
-        encoder_for=lambda _: SpectrumEncoder(),
+        encoders_for=lambda _: EncoderSet(SpectrumEncoder()),
         stopping=lambda: False,
         fetch_pauses_s=pauses_s,
     )

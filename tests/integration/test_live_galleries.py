@@ -448,11 +448,11 @@ def test_the_encoder_of_a_gallery_is_shared_by_its_requests_and_its_ingest(
 ) -> None:
     sound = np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)
     expected = SpectrumEncoder().embed([sound])
-    for encoder in (live.get("archive").encoder, live.encoder_for(gallery), live.comparison().encoder):
+    for encoder in (live.get("archive").encoder, *live.encoders_for(gallery), live.comparison().encoder):
         np.testing.assert_array_equal(encoder.embed([sound]), expected)
     assert live.get("archive").encoder is live.comparison().encoder
     with pytest.raises(NotFound):
-        live.encoder_for(GalleryId(99))
+        live.encoders_for(GalleryId(99))
 
 
 def test_searches_while_others_write_are_never_torn_and_never_show_what_was_deleted(

@@ -8,6 +8,7 @@ import pytest
 
 from indexer.db.models import JobState, ShardState
 from indexer.db.session import Database
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.jobs.bulk import BulkIngest
 from indexer.settings import Settings
 from indexer.types import Vectors, Waveform
@@ -27,7 +28,9 @@ def settings(record_settings: Settings) -> Settings:
 
 
 def bulk_over(database: Database, settings: Settings, queue: LocalQueue, encoder: SpectrumEncoder) -> BulkIngest:
-    return BulkIngest(database, settings, queue=queue, encoder_for=lambda _: encoder, stopping=queue.is_stopping)
+    return BulkIngest(
+        database, settings, queue=queue, encoders_for=lambda _: EncoderSet(encoder), stopping=queue.is_stopping
+    )
 
 
 class GatedEncoder(SpectrumEncoder):

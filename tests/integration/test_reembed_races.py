@@ -19,6 +19,7 @@ from indexer.audio.decode import AudioInfo
 from indexer.db.models import JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged
 from indexer.ingest import Ingest, IngestReport
 from indexer.intake import Intake, Sent
@@ -42,16 +43,16 @@ def gallery_id(database: Database) -> GalleryId:
     return make_gallery(database, OLD)
 
 
-def encoder_now(database: Database, old: Encoder = OLD) -> Callable[[GalleryId], Encoder]:
-    """Find the encoder that a gallery has at the moment, as every process does."""
-    return lambda number: old if current_encoder(database, number) == old.id else NEW
+def encoders_now(database: Database, old: Encoder = OLD) -> Callable[[GalleryId], EncoderSet]:
+    """Find the encoders that a gallery has at the moment, as every process does."""
+    return lambda number: EncoderSet(old if current_encoder(database, number) == old.id else NEW)
 
 
 def ingest_of(database: Database, settings: Settings, gallery_id: GalleryId, old: Encoder = OLD) -> Ingest:
     return Ingest(
         database=database,
         gallery_id=gallery_id,
-        encoder_for=encoder_now(database, old),
+        encoders_for=encoders_now(database, old),
         limits=settings.audio,
         channels=ChannelPolicy.parse("mix"),
         decode_threads=2,
@@ -95,7 +96,7 @@ def test_a_shard_of_a_job_that_the_switch_overtakes_is_worked_on_again_under_the
         database,
         record_settings,
         queue=queue,
-        encoder_for=encoder_now(database, old),
+        encoders_for=encoders_now(database, old),
         stopping=lambda: False,
     )
     job_id = submit(bulk, tmp_path / "in")
@@ -123,7 +124,7 @@ def test_an_upload_that_the_switch_overtakes_is_kept_with_its_audio_under_the_ne
         database,
         record_settings,
         media=media,
-        encoder_for=encoder_now(database, old),
+        encoders_for=encoders_now(database, old),
         committed=lambda _: None,
     )
     with ThreadPoolExecutor(1) as pool:
@@ -185,7 +186,7 @@ class BothEncoders(SpectrumEncoders):
     """Finds the encoder that a gallery has at the moment."""
 
     def of_gallery_id(self, database: Database, gallery_id: GalleryId):  # type: ignore[no-untyped-def]
-        return encoder_now(database)(gallery_id), replace(self.spec, identification_threshold=0.9)
+        return encoders_now(database)(gallery_id).first, replace(self.spec, identification_threshold=0.9)
 
 
 class BothServices(Services):

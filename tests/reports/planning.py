@@ -88,7 +88,7 @@ def plan_made_up(database: Database, settings: Settings, files: int, *, page_key
         encoder = NewEncoder(EncoderId("0123456789abcdef-none"), "none", "none", "0" * 64, "none", EMBEDDING_DIM)
         Galleries(session).get_or_create("archive", Encoders(session).register(encoder))
     queue = CountingQueue()
-    bulk = BulkIngest(database, settings, queue=queue, encoder_for=lambda _: _nobody())
+    bulk = BulkIngest(database, settings, queue=queue, encoders_for=lambda _: _nobody())
     job_id = bulk.submit("archive", "s3://archive/in/", options=JobOptions("url"), trusted=True)
     source = BucketSource("s3://archive/in/", parse_speaker_rule("parent"), page)
     planner = Planner(database, settings.jobs, queue, lambda _: source)

@@ -1,0 +1,51 @@
+"""The encoders that one gallery is searched under: one, or two whose scores are fused."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from indexer.errors import EncoderMismatch
+from indexer.types import EncoderId, Vectors, Waveform
+
+if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
+    from indexer.embedding.encoder import Encoder
+
+
+class EncoderSet:
+    """One encoder, or two of which each makes its own vector of every utterance; vectors of the two never meet.
+
+    Parameters
+    ----------
+    first : Encoder
+        The gallery's own.
+    second : Encoder, optional
+        The one whose scores are fused with those of the first.
+
+    Raises
+    ------
+    EncoderMismatch
+        If both are the same one: a score fused with itself says nothing more.
+    """
+
+    def __init__(self, first: "Encoder", second: "Encoder | None" = None) -> None:
+        if second is not None and second.id == first.id:
+            raise EncoderMismatch(f"encoder {first.id} twice: two different ones are fused, or one is used alone")
+        self.first = first
+        self.second = second
+
+    def __iter__(self) -> "Iterator[Encoder]":
+        """Both, the gallery's own first."""
+        return iter((self.first,) if self.second is None else (self.first, self.second))
+
+    @property
+    def ids(self) -> tuple[EncoderId, ...]:
+        """Their ids, that of the gallery's own first."""
+        return tuple(encoder.id for encoder in self)
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples that each of them embeds."""
+        return max(encoder.min_samples for encoder in self)
+
+    def embed(self, waveforms: Sequence[Waveform]) -> dict[EncoderId, Vectors]:
+        """Embed utterances under each encoder, as (B, D) rows of unit norm in input order; see `Encoder.embed`."""
+        return {encoder.id: encoder.embed(waveforms) for encoder in self}
