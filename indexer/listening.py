@@ -12,7 +12,7 @@ from indexer.audio.regions import Region, SpeechDetector
 from indexer.audio.rttm import RttmTurn
 from indexer.errors import InvalidRequest
 from indexer.settings import SPEAKERS_PATTERN
-from indexer.types import Vectors
+from indexer.types import EncoderId, Vectors
 
 Speakers = Literal["auto", "one", "channels"] | int
 """Voices of a recording: found, one whatever is heard, one in each channel, or so many."""
@@ -47,6 +47,9 @@ class VoiceTurn(NamedTuple):
 
 class Diarizer(Protocol):
     """Tells the voices of one track apart; safe to call from several threads."""
+
+    def for_encoder(self, encoder_id: EncoderId) -> "Diarizer":
+        """Return the diarizer of this encoder's vectors; encoders differ in how alike two voices are."""
 
     def windows(self, regions: Sequence[Region]) -> list[Region]:
         """Return the stretches of these regions whose vectors it wants to see."""

@@ -1,0 +1,128 @@
+"""Who speaks when: vectors of overlapping windows -> turns of voices, their number given or found.
+
+Windows are clustered into more groups than there are voices; groups become voices by asking, in turn, which voice fits
+each tenth of a second best (`resegmentation`), what each voice sounds like where it is heard alone, and which two
+voices are one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from indexer.audio.regions import Region
+from indexer.errors import InvalidRequest
+from indexer.listening import VoiceTurn
+from indexer.types import EncoderId, Vectors
+from search.resegmentation import Coverage, FrameGrid, Labels, edges_of
+from search.voice_groups import DiarizationTuning, settle_voices
+
+TUNINGS: Mapping[EncoderId, DiarizationTuning] = {}
+"""Of encoders whose vectors lie closer together, or further apart, than the default one's."""
+
+_STEP_S = 0.1
+_BRIDGED_S = 0.3
+"""Windows go through pauses up to this long."""
+_SHORTEST_S = 0.5
+
+
+class ClusteringDiarizer:
+    """A `Diarizer` over any encoder's vectors.
+
+    Parameters
+    ----------
+    tuning : DiarizationTuning
+        Of the encoder whose vectors it is given.
+    """
+
+    def __init__(self, tuning: DiarizationTuning | None = None) -> None:
+        self._tuning = tuning or DiarizationTuning()
+
+    def for_encoder(self, encoder_id: EncoderId) -> "ClusteringDiarizer":
+        """Return one that is tuned to an encoder's vectors; to the default encoder's where the encoder is not known."""
+        return ClusteringDiarizer(TUNINGS.get(encoder_id, DiarizationTuning()))
+
+    def windows(self, regions: Sequence[Region]) -> list[Region]:
+        """Plan what to embed: overlapping windows inside the regions, or through pauses too short to matter.
+
+        Nearly all have one of a few lengths, so that they share passes; those of stretches shorter than a window are
+        cut to a quarter of a second.
+        """
+        planned: list[Region] = []
+        for start_s, end_s in bridged(regions, _BRIDGED_S):
+            for size_s, hop_s in zip(self._tuning.window_s, self._tuning.hop_s, strict=True):
+                planned += _windows_over(start_s, end_s, size_s, hop_s)
+        return sorted(set(planned))
+
+    def turns(
+        self, regions: Sequence[Region], windows: Sequence[Region], vectors: Vectors, *, speakers: int | None = None
+    ) -> list[VoiceTurn]:
+        """Tell who speaks when.
+
+        Parameters
+        ----------
+        regions
+            Speech of one track, rising and disjoint.
+        windows
+            As `windows` planned them.
+        vectors : (W, D) float32 array
+            Their unit vectors.
+        speakers
+            How many voices there are; None finds their number.
+
+        Returns
+        -------
+        list of VoiceTurn
+            Rising, disjoint, together the regions; voices are numbered by first appearance. Where two voices overlap,
+            the one that is heard better gets the time.
+
+        Raises
+        ------
+        InvalidRequest
+            If `speakers` is less than one, or there is not one vector for each window.
+        """
+        if speakers is not None and speakers < 1:
+            raise InvalidRequest(f"speakers = {speakers}: must be 1 or more")
+        if len(windows) != len(vectors):
+            raise InvalidRequest(f"{len(windows)} windows and {len(vectors)} vectors: give one vector for each window")
+        if not regions or not windows:
+            return [VoiceTurn(0, region.start_s, region.end_s) for region in regions]
+        grid = FrameGrid.over(regions, _STEP_S)
+        coverage = Coverage(windows, grid)
+        starts, ends = edges_of(windows)
+        rows = vectors.astype(np.float64)
+        if speakers == 1:
+            labels = np.zeros(len(grid), dtype=np.int64)
+        else:
+            labels = settle_voices(rows, ends - starts, grid, coverage, self._tuning, speakers)
+        return _as_turns(labels, grid)
+
+
+def bridged(regions: Sequence[Region], pause_s: float) -> list[Region]:
+    """Join regions that are at most `pause_s` apart."""
+    joined: list[Region] = []
+    for region in regions:
+        if joined and region.start_s - joined[-1].end_s <= pause_s:
+            joined[-1] = Region(joined[-1].start_s, region.end_s)
+        else:
+            joined.append(region)
+    return joined
+
+
+def _windows_over(start_s: float, end_s: float, size_s: float, hop_s: float) -> list[Region]:
+    length_s = end_s - start_s
+    if length_s < size_s:
+        cut_s = max(np.floor(length_s / 0.25) * 0.25, min(length_s, _SHORTEST_S))
+        return [Region(round(start_s + (length_s - cut_s) / 2, 3), round(start_s + (length_s + cut_s) / 2, 3))]
+    count = int(np.ceil((length_s - size_s) / hop_s - 1e-6)) + 1
+    firsts = np.minimum(start_s + hop_s * np.arange(count), end_s - size_s)
+    return [Region(round(float(first), 3), round(float(first) + size_s, 3)) for first in firsts]
+
+
+def _as_turns(labels: Labels, grid: FrameGrid) -> list[VoiceTurn]:
+    first = np.flatnonzero(np.concatenate(([True], (labels[1:] != labels[:-1]) | (grid.pause_s[1:] > 0))))
+    last = np.concatenate((first[1:], [len(labels)])) - 1
+    numbers: dict[int, int] = {}
+    return [
+        VoiceTurn(numbers.setdefault(int(labels[a]), len(numbers)), float(grid.start_s[a]), float(grid.end_s[b]))
+        for a, b in zip(first, last, strict=True)
+    ]

@@ -1,0 +1,162 @@
+"""Scores of windows -> one voice for each tenth of a second: the fine grid, and the best path through it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from indexer.audio.regions import Region
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+"""Numbers of voices, of windows or of frames."""
+
+_CHUNK = 16_384
+"""Frames whose scores are held at once."""
+
+_PAUSE_S = 0.5
+"""A pause of this length makes a change of voice about a third as surprising as it is within speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameGrid:
+    """Speech cut into frames of nearly equal length, none of which crosses the edge of a region.
+
+    Attributes
+    ----------
+    start_s, end_s : (T,) float64 arrays
+        Rising.
+    pause_s : (T,) float64 array
+        Silence before each frame; 0 within a region.
+    """
+
+    start_s: Floats
+    end_s: Floats
+    pause_s: Floats
+
+    @classmethod
+    def over(cls, regions: "Sequence[Region]", step_s: float) -> "FrameGrid":
+        """Lay frames of about `step_s` over regions that rise and are disjoint."""
+        starts, ends = edges_of(regions)
+        counts = np.maximum(np.rint((ends - starts) / step_s), 1).astype(np.int64)
+        before = np.cumsum(counts) - counts
+        within = np.arange(counts.sum()) - np.repeat(before, counts)
+        size_s = np.repeat((ends - starts) / counts, counts)
+        first_s = np.repeat(starts, counts)
+        pause_s = np.zeros(len(within))
+        pause_s[before[1:]] = starts[1:] - ends[:-1]
+        return cls(first_s + within * size_s, first_s + (within + 1) * size_s, pause_s)
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+    @property
+    def middle_s(self) -> Floats:
+        """(T,) middles of the frames."""
+        return (self.start_s + self.end_s) / 2
+
+    @property
+    def duration_s(self) -> Floats:
+        """(T,) lengths of the frames."""
+        return self.end_s - self.start_s
+
+
+def edges_of(spans: "Sequence[Region]") -> tuple[Floats, Floats]:
+    """Return the beginnings and the ends of regions or windows, in seconds."""
+    edges = np.array([(span.start_s, span.end_s) for span in spans], dtype=np.float64).reshape(-1, 2)
+    return edges[:, 0], edges[:, 1]
+
+
+class Coverage:
+    """Which windows hear which frames, and how much each counts there: most in its middle, little at its edges.
+
+    Parameters
+    ----------
+    windows
+        In any order; they may overlap.
+    grid : FrameGrid
+        A frame that no window hears takes the nearest window's word.
+    """
+
+    def __init__(self, windows: "Sequence[Region]", grid: FrameGrid) -> None:
+        from scipy.sparse import csr_array
+
+        starts, ends = edges_of(windows)
+        middle_s = grid.middle_s
+        self.first: Labels = np.searchsorted(middle_s, starts)
+        self.last: Labels = np.searchsorted(middle_s, ends)  # excluded
+        counts = self.last - self.first
+        rows = np.repeat(np.arange(len(windows)), counts)
+        frames = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(self.first, counts)
+        centers, halves = (starts + ends) / 2, (ends - starts) / 2
+        values = 1.05 - np.abs(middle_s[frames] - centers[rows]) / halves[rows]
+        alone = np.setdiff1d(np.arange(len(grid)), frames)
+        if len(alone):
+            order = np.argsort(centers)
+            sorted_centers = centers[order]
+            right = np.clip(np.searchsorted(sorted_centers, middle_s[alone]), 1, max(len(windows) - 1, 1))
+            left = right - 1
+            right = np.minimum(right, len(windows) - 1)
+            nearer = np.abs(sorted_centers[right] - middle_s[alone]) < np.abs(middle_s[alone] - sorted_centers[left])
+            rows = np.concatenate((rows, order[np.where(nearer, right, left)]))
+            frames = np.concatenate((frames, alone))
+            values = np.concatenate((values, np.ones(len(alone))))
+        self._weights: Any = csr_array((values, (frames, rows)), shape=(len(grid), len(windows)))
+        self._totals: Floats = np.asarray(self._weights.sum(axis=1)).reshape(-1, 1)
+
+    def spread(self, scores: Floats, first: int, last: int) -> Floats:
+        """Average (W, K) scores of windows over the frames from `first` to before `last` that they hear."""
+        spread: Floats = (self._weights[first:last] @ scores) / self._totals[first:last]
+        return spread
+
+    def pure_labels(self, labels: Labels) -> Labels:
+        """Give each window the voice of its frames, -1 where it hears more than one or none."""
+        changes = np.concatenate(([0], np.cumsum(labels[1:] != labels[:-1])))
+        last = np.maximum(self.last - 1, 0)
+        first = np.minimum(self.first, len(labels) - 1)
+        pure = (self.last > self.first) & (changes[first] == changes[last])
+        return np.where(pure, labels[first], -1)
+
+
+def best_path(scores: Floats, coverage: Coverage, grid: FrameGrid, switch_cost: float) -> Labels:
+    """Choose the voice of each frame so that the sum of scores is largest, a change costing something.
+
+    Parameters
+    ----------
+    scores : (W, K) float64 array
+        How well each voice fits each window.
+    switch_cost
+        What a change within speech costs, in units of the score of one frame; after a pause it costs less.
+
+    Returns
+    -------
+    (T,) int64 array
+
+    References
+    ----------
+    Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information Theory, 1967. All voices but the
+    present one are equally far, so that a step takes K operations and not K squared.
+    """
+    frames, voices = len(grid), scores.shape[1]
+    if voices == 1:
+        return np.zeros(frames, dtype=np.int64)
+    costs = switch_cost * (1.0 + 2.0 * np.exp(-grid.pause_s / _PAUSE_S)) / 3.0
+    came_from = np.empty((frames, voices), dtype=np.uint16)
+    own = np.arange(voices, dtype=np.uint16)
+    total = np.zeros(voices)
+    for first in range(0, frames, _CHUNK):
+        last = min(first + _CHUNK, frames)
+        for frame, frame_scores in enumerate(coverage.spread(scores, first, last), start=first):
+            best = int(total.argmax())
+            switched = total[best] - costs[frame]
+            stays = total >= switched
+            came_from[frame] = np.where(stays, own, best)
+            total = np.where(stays, total, switched) + frame_scores
+    path = np.empty(frames, dtype=np.int64)
+    path[-1] = total.argmax()
+    for frame in range(frames - 1, 0, -1):
+        path[frame - 1] = came_from[frame, path[frame]]
+    return path

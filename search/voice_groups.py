@@ -1,0 +1,155 @@
+"""Which windows are of one voice, and how many voices there are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.resegmentation import Coverage, Floats, FrameGrid, Labels, best_path
+
+_BLOCK = 2000
+"""Most vectors that are compared pair by pair: 16 MB of distances. More are grouped block by block, then the groups."""
+
+_ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class DiarizationTuning:
+    """What depends on the encoder; chosen on conversations of one half of the speakers, measured on the other.
+
+    Attributes
+    ----------
+    same_voice : float
+        Cosine of the means of two groups from which on they are one voice.
+    fine : float
+        Mean cosine down to which windows are grouped at first; high, for groups should be pure.
+    window_s, hop_s : tuple of float
+        Lengths of the windows, longest first, and how far each kind is apart.
+    switch_cost : float
+        See `best_path`.
+    min_voice_s : float
+        A voice that is heard for less than this in all is not told from the others.
+    """
+
+    same_voice: float = 0.45
+    fine: float = 0.4
+    window_s: tuple[float, ...] = (1.5, 0.75)
+    hop_s: tuple[float, ...] = (0.5, 0.25)
+    switch_cost: float = 0.5
+    min_voice_s: float = 1.0
+
+
+def group_alike(vectors: Floats, least: float) -> Labels:
+    """Group unit vectors so that the mean cosine of two groups is below `least`: (n,) numbers from 0.
+
+    Average linkage on all pairs; where there are many vectors, on those of one stretch after another, and then on the
+    mean directions of the groups, so that time and memory grow with their number and not with its square.
+    """
+    while True:
+        blocks = [_link(vectors[first : first + _BLOCK], least) for first in range(0, len(vectors), _BLOCK)]
+        offsets = np.cumsum([0] + [int(block.max()) + 1 for block in blocks])
+        labels = np.concatenate([block + offset for block, offset in zip(blocks, offsets, strict=False)])
+        if len(blocks) == 1:
+            return labels
+        means = mean_directions(vectors, np.ones(len(vectors)), labels, int(offsets[-1]))
+        if len(means) > _BLOCK and len(means) > len(vectors) // 2:
+            least -= 0.1  # Hardly anything was alike: look less closely, or this would not end.
+        return group_alike(means, least)[labels]
+
+
+def _link(vectors: Floats, least: float) -> Labels:
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(vectors) == 1:
+        return np.zeros(1, dtype=np.int64)
+    distances = np.clip(1.0 - vectors @ vectors.T, 0.0, 2.0)
+    np.fill_diagonal(distances, 0.0)
+    tree = linkage(squareform(distances, checks=False), method="average")
+    return np.asarray(fcluster(tree, 1.0 - least, criterion="distance"), dtype=np.int64) - 1
+
+
+def mean_directions(vectors: Floats, weights: Floats, labels: Labels, groups: int) -> Floats:
+    """Mean directions (K, D) of the vectors of each group, zero where it has none; vectors labeled -1 have no part."""
+    sums = np.zeros((groups, vectors.shape[1]))
+    used = labels >= 0
+    np.add.at(sums, labels[used], vectors[used] * weights[used, None])
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+
+
+def settle_voices(
+    vectors: Floats,
+    durations_s: Floats,
+    grid: FrameGrid,
+    coverage: Coverage,
+    tuning: DiarizationTuning,
+    speakers: int | None,
+) -> Labels:
+    """Give each frame a voice: group, see who speaks when, learn each voice where it is alone, join; until it rests.
+
+    Parameters
+    ----------
+    vectors : (W, D) float64 array
+        Unit vectors of the windows.
+    durations_s : (W,) float64 array
+        Their lengths.
+    speakers
+        How many voices there are; None: as many as are not alike.
+
+    Returns
+    -------
+    (T,) int64 array
+        Numbers from 0 without gaps.
+    """
+    long = np.flatnonzero(durations_s >= tuning.window_s[0] - 1e-3)
+    if len(long) < 2:
+        long = np.arange(len(vectors))
+    groups = np.full(len(vectors), -1, dtype=np.int64)
+    fine = tuning.fine
+    groups[long] = group_alike(vectors[long], fine)
+    while speakers is not None and groups.max() + 1 < min(speakers, len(long)) and fine < 1:
+        fine += 0.1
+        groups[long] = group_alike(vectors[long], fine)
+    means = mean_directions(vectors, durations_s, groups, int(groups.max()) + 1)
+    labels = np.full(len(grid), -1, dtype=np.int64)
+    for _ in range(_ROUNDS):
+        path = best_path(vectors @ means.T, coverage, grid, tuning.switch_cost)
+        _, path = np.unique(path, return_inverse=True)
+        if np.array_equal(path, labels):
+            break
+        labels = path
+        pure = coverage.pure_labels(labels)
+        spoken_s = np.bincount(labels, weights=grid.duration_s)
+        means = mean_directions(vectors, durations_s, pure, len(spoken_s))
+        kept = _join(means, spoken_s, tuning, speakers)
+        if kept.max() < 0:
+            return np.zeros(len(grid), dtype=np.int64)
+        pure = np.where(pure >= 0, kept[np.maximum(pure, 0)], -1)
+        means = mean_directions(vectors, durations_s, pure, int(kept.max()) + 1)
+    return labels
+
+
+def _join(means: Floats, spoken_s: Floats, tuning: DiarizationTuning, speakers: int | None) -> Labels:
+    """Say which voice each group becomes, numbered without gaps; -1 for those too weak to be a voice."""
+    kept = np.arange(len(means))
+    heard: NDArray[np.bool_] = np.linalg.norm(means, axis=1) > 0
+    kept[~heard] = -1
+    weak = np.flatnonzero(heard & (spoken_s < tuning.min_voice_s))
+    spare = int(heard.sum()) - (speakers or 1)
+    kept[weak[np.argsort(spoken_s[weak])][: max(spare, 0)]] = -1
+    sums, sizes = means * spoken_s[:, None], spoken_s.copy()
+    while (alive := np.unique(kept[kept >= 0])).size > (speakers or 1):
+        unit = sums[alive] / np.linalg.norm(sums[alive], axis=1, keepdims=True)
+        scores = unit @ unit.T
+        np.fill_diagonal(scores, -2.0)
+        a, b = np.unravel_index(int(scores.argmax()), scores.shape)
+        if speakers is None and scores[a, b] < tuning.same_voice:
+            break
+        into, gone = alive[min(a, b)], alive[max(a, b)]
+        sums[into] += sums[gone]
+        sizes[into] += sizes[gone]
+        kept[kept == gone] = into
+    present = kept >= 0
+    kept[present] = np.unique(kept[present], return_inverse=True)[1]
+    return kept
