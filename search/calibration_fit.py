@@ -1,7 +1,7 @@
 """Labeled trials -> a calibration: which weights make llrs of scores and quality."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from indexer.errors import InvalidRequest
 from indexer.types import EncoderId
 from search.calibration import QUALITIES, Calibration, Floats, Range, TrainingData, design, quality_measures
+from search.calibration_trials import ScoredTrials
 from search.metrics import cllr, min_cllr
+from search.open_set_fit import fit_open_set
 
 MIN_SPEAKERS = 20
 MIN_TARGET_TRIALS = 50
@@ -18,59 +20,15 @@ MIN_TARGET_TRIALS = 50
 _SEED = 20260101
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredTrials:
-    """Scored pairs of recordings with everything that calibration may look at.
-
-    Attributes
-    ----------
-    scores
-        (n, E) float64 cosines, a column for each encoder.
-    is_target
-        (n,) bool: whether both sides are one speaker.
-    enrolled_speakers, probe_speakers
-        (n,) labels.
-    probes
-        (n,) number of the probe recording, so that the scores of one probe are known as such.
-    enrolled_speech_s, probe_speech_s
-        (n,) net speech of both sides in seconds.
-    snr_db
-        (n,) of the noisier side, NaN where unknown.
-    """
-
-    scores: Floats
-    is_target: NDArray[np.bool_]
-    enrolled_speakers: NDArray[np.str_]
-    probe_speakers: NDArray[np.str_]
-    probes: NDArray[np.int64]
-    enrolled_speech_s: Floats
-    probe_speech_s: Floats
-    snr_db: Floats
-
-    def __len__(self) -> int:
-        return len(self.is_target)
-
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "ScoredTrials":
-        """Return some of the trials."""
-        return ScoredTrials(
-            self.scores[rows],
-            self.is_target[rows],
-            self.enrolled_speakers[rows],
-            self.probe_speakers[rows],
-            self.probes[rows],
-            self.enrolled_speech_s[rows],
-            self.probe_speech_s[rows],
-            self.snr_db[rows],
-        )
-
-    @property
-    def speakers(self) -> list[str]:
-        """Everybody on either side, sorted."""
-        return sorted({*self.enrolled_speakers.tolist(), *self.probe_speakers.tolist()})
-
-
 def fit_calibration(
-    trials: ScoredTrials, *, name: str, encoder_ids: Sequence[EncoderId], description: str, recordings: int, today: str
+    trials: ScoredTrials,
+    *,
+    strangers: ScoredTrials | None = None,
+    name: str,
+    encoder_ids: Sequence[EncoderId],
+    description: str,
+    recordings: int,
+    today: str,
 ) -> Calibration:
     """Fit llrs to labeled trials by logistic regression at equal priors, and measure it on speakers held out.
 
@@ -78,6 +36,8 @@ def fit_calibration(
     ----------
     trials
         Of many speakers, targets and nontargets, as different from each other as those to come.
+    strangers
+        Each probe with every other speaker, for thresholds of identification; None: the nontargets among `trials`.
     name
         The condition, as "default" or "telephone".
     encoder_ids
@@ -104,7 +64,7 @@ def fit_calibration(
         cllr_after=cllr(llrs, held_out),
         min_cllr=min_cllr(llrs, held_out),
         nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
-        open_set=None,
+        open_set=fit_open_set(_by_probe(fitted, trials if strangers is None else strangers)),
     )
 
 
@@ -196,6 +156,20 @@ def _llrs(calibration: Calibration, trials: ScoredTrials) -> Floats:
         probe_speech_s=trials.probe_speech_s,
         snr_db=trials.snr_db,
     )
+
+
+def _by_probe(calibration: Calibration, trials: ScoredTrials) -> list[Floats]:
+    """Return the llrs of each probe with other speakers, the first trial with each of them."""
+    unlike = trials.take(~trials.is_target)
+    _, first = np.unique(np.stack([unlike.probes, _numbered(unlike.enrolled_speakers)]), axis=1, return_index=True)
+    kept = unlike.take(np.sort(first))
+    order = np.argsort(kept.probes, kind="stable")
+    probes = kept.probes[order]
+    return np.split(_llrs(calibration, kept)[order], np.flatnonzero(np.diff(probes)) + 1)
+
+
+def _numbered(labels: NDArray[np.str_]) -> NDArray[np.int64]:
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _cross_validated(trials: ScoredTrials, fitted: Calibration) -> tuple[Floats, Floats, NDArray[np.bool_]]:

@@ -2,9 +2,11 @@
 
 One stranger seldom scores high; the best of 100,000 strangers does. How high depends on how many there are, and on how
 this probe resembles people at all: its channel, its length, how common its voice is. The speakers ranked below the best
-one, its rivals, show that, for they are strangers whoever spoke. Their llrs are taken as the upper order statistics of
-as many normal draws as the gallery has speakers; the threshold is what the best of as many strangers exceeds with the
-asked rate.
+one, its rivals, show that, for they are strangers whoever spoke. Their llrs are taken for the upper order statistics of
+as many normal draws as the gallery has speakers, and what the best of so many strangers exceeds with the asked rate is
+one estimate of the threshold. What it was for the probes of training, whatever their rivals, is the other; the first
+follows the probe and is noisy, the second is steady and knows nothing of the probe's channel. Their weighted mean holds
+where either alone does not (docs/decisions/0018).
 """
 
 import math
@@ -18,35 +20,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from indexer.errors import InvalidRequest
 
-RIVALS = 100
+Floats = NDArray[np.float64]
+
+RIVALS = 50
 """Speakers below the best whose llrs are looked at; fewer where a gallery has fewer."""
+
+_RIVALS_TO_HALF = 5.0
+"""Rivals that it takes to give the probe's own estimate half of its weight."""
 
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSetModel:
-    """How nontarget llrs of one probe are distributed, as the training speakers show it.
+    """What the best of many strangers scores, as the training speakers show it.
+
+    z is the standard normal value that the best of a gallery of strangers exceeds with the asked rate.
 
     Attributes
     ----------
-    mean
-        Of nontarget llrs over probes: where a probe is expected before it is compared with anybody.
-    probe_spread
-        Standard deviation of the probes' own means around it.
+    level, rise
+        The threshold without a look at rivals is `level + rise * z`.
     spread
-        Standard deviation of the llrs of one probe around its mean.
+        Standard deviation of the llrs of one probe with strangers.
     spread_weight
         How many rivals it takes to believe their own spread as much as `spread`.
-    tail
-        Factor on how far above its mean the threshold is: real tails are heavier than normal ones.
+    trust
+        Weight of the estimate from the rivals, 0 to 1.
+    correction, correction_rise
+        Added to the weighted mean: `correction + correction_rise * z`; what makes the asked rate the measured one.
     """
 
-    mean: float
-    probe_spread: float
+    level: float
+    rise: float
     spread: float
     spread_weight: float
-    tail: float
+    trust: float
+    correction: float = 0.0
+    correction_rise: float = 0.0
 
     def threshold(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> float:
         """Return the llr from which on the best speaker is named.
@@ -63,36 +74,63 @@ class OpenSetModel:
         Raises
         ------
         InvalidRequest
-            If the rate is out of range, the gallery is empty, or it has fewer speakers than rivals.
+            If the rate is out of range, or there are more rivals than the gallery has speakers beside the best one.
         """
-        if not 0.0 < fpir < 1.0:
-            raise InvalidRequest(f"fpir {fpir} is out of range: give the share of unknown voices, as in 0.01")
-        found = np.asarray(rivals, dtype=np.float64)[:RIVALS]
-        if gallery_size < max(1, len(found) + 1):
-            raise InvalidRequest(f"{len(found)} rivals in a gallery of {gallery_size} speakers: leave the best one out")
-        mean, spread = self._probe(found, gallery_size)
-        highest = _NORMAL.inv_cdf(math.exp(math.log1p(-fpir) / gallery_size))
-        return float(mean + self.tail * spread * highest)
+        return float(self.thresholds(fpir, gallery_size=gallery_size, rivals=np.asarray(rivals)[None, :])[0])
 
-    def _probe(self, rivals: NDArray[np.float64], gallery_size: int) -> tuple[float, float]:
-        """Return mean and spread of the probe's nontarget llrs, from its rivals as far as there are enough."""
-        count = len(rivals)
-        if not count:
-            return self.mean, math.hypot(self.spread, self.probe_spread)
-        expected = np.asarray(_order_statistics(gallery_size, count))
-        spread = self.spread
-        if count > 2:
-            centered = expected - expected.mean()
-            own = max(0.0, float(centered @ rivals) / float(centered @ centered))
-            weight = count / (count + self.spread_weight)
-            spread = weight * own + (1.0 - weight) * self.spread
-        mean = float(np.mean(rivals - spread * expected))
-        doubt = spread**2 / count
-        trust = self.probe_spread**2 / (self.probe_spread**2 + doubt)
-        return trust * mean + (1.0 - trust) * self.mean, math.sqrt(spread**2 + trust * doubt)
+    def thresholds(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> Floats:
+        """Return `threshold` for each row of (n, k) rivals: many probes of one gallery."""
+        z = best_of_strangers(fpir, gallery_size)
+        found = np.asarray(rivals, dtype=np.float64)[:, :RIVALS]
+        count = found.shape[1]
+        if gallery_size < count + 1:
+            raise InvalidRequest(f"{count} rivals in a gallery of {gallery_size} speakers: leave the best one out")
+        steady = self.level + self.rise * z
+        if count == 0:
+            return np.full(len(found), steady)
+        share = rivals_share(count)
+        trust = self.trust * share
+        mean, spread = _mean_and_spread(found, gallery_size, self.spread, self.spread_weight)
+        shift = share * (self.correction + self.correction_rise * z)
+        own: Floats = trust * (mean + spread * z) + (1.0 - trust) * steady + shift
+        return own
+
+
+def rivals_share(count: int) -> float:
+    """Return how much so many rivals tell of a probe, from 0 for none to nearly 1 for `RIVALS`."""
+    return count / (count + _RIVALS_TO_HALF)
+
+
+def best_of_strangers(fpir: float, gallery_size: int) -> float:
+    """Return the standard normal value that the highest of so many draws exceeds with this probability.
+
+    Raises
+    ------
+    InvalidRequest
+        If the rate is not between 0 and 1, or the gallery is empty.
+    """
+    if not 0.0 < fpir < 1.0:
+        raise InvalidRequest(f"fpir {fpir} is out of range: give the share of unknown voices, as in 0.01")
+    if gallery_size < 1:
+        raise InvalidRequest("a gallery of 0 speakers names nobody: enroll somebody first")
+    # 1 - p rather than p: a share of 1e-9 is nothing beside 1.
+    return -_NORMAL.inv_cdf(-math.expm1(math.log1p(-fpir) / gallery_size))
+
+
+def _mean_and_spread(rivals: Floats, gallery_size: int, spread: float, spread_weight: float) -> tuple[Floats, Floats]:
+    """Return what mean and spread the strangers' llrs of each probe have, for the rivals to be their highest."""
+    count = rivals.shape[1]
+    expected = np.asarray(_order_statistics(gallery_size, count))
+    centered = expected - expected.mean()
+    spreads = np.full(len(rivals), spread)
+    if count > 2:
+        own = np.maximum(0.0, rivals @ centered / float(centered @ centered))
+        weight = count / (count + spread_weight)
+        spreads = weight * own + (1.0 - weight) * spread
+    return rivals.mean(axis=1) - spreads * expected.mean(), spreads
 
 
 @lru_cache(maxsize=1024)
 def _order_statistics(gallery_size: int, count: int) -> Sequence[float]:
     """Return the expected standard normal values of ranks 2 to count + 1 among the gallery (Blom, 1958)."""
-    return tuple(_NORMAL.inv_cdf(1.0 - (rank - 0.375) / (gallery_size + 0.25)) for rank in range(2, count + 2))
+    return tuple(-_NORMAL.inv_cdf((rank - 0.375) / (gallery_size + 0.25)) for rank in range(2, count + 2))
