@@ -282,14 +282,41 @@ class SpeechSettings(_Group):
 
 
 class DecisionSettings(_Group):
-    """Thresholds that replace the encoder's published ones, and what a voice is made of."""
+    """Where decisions are made, as far as neither the request nor the gallery says, and what a voice is made of."""
 
     identification_threshold: float | None = Field(
-        default=None, ge=-1, le=1, description="cosine from which on a voice is identified; unset: the encoder's"
+        default=None,
+        ge=-1,
+        le=1,
+        description="cosine from which on a voice is identified; unset: by target_fpir, uncalibrated the encoder's",
     )
     verification_threshold: float | None = Field(
-        default=None, ge=-1, le=1, description="cosine from which on a claim is accepted; unset: the encoder's"
+        default=None,
+        ge=-1,
+        le=1,
+        description="cosine from which on a claim is accepted; unset: by target_p_fa, uncalibrated the encoder's",
     )
+    possible_threshold: float | None = Field(
+        default=None, ge=-1, le=1, description="cosine from which on a voice is possible, where cosines decide"
+    )
+    calibration: str = Field(
+        default="default", description="name of the shipped calibration of galleries that have none of their own"
+    )
+    target_fpir: float = Field(default=0.01, gt=0, lt=1, description="largest share of unknown voices that is named")
+    possible_fpir: float | None = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="largest share of unknown voices that is named or called possible; unset: none is called possible",
+    )
+    target_p_fa: float = Field(default=0.001, gt=0, lt=1, description="largest share of false claims that is accepted")
+    prior: float = Field(
+        default=0.5, gt=0, lt=1, description="how likely a claim is true, or a voice enrolled, before it is heard"
+    )
+    c_miss: float | None = Field(
+        default=None, gt=0, description="cost of a miss; with c_fa, claims are decided at least cost"
+    )
+    c_fa: float | None = Field(default=None, gt=0, description="cost of a false alarm; see c_miss")
     min_enrollment_s: float = Field(
         default=1.0,
         ge=0,

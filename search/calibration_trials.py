@@ -104,7 +104,7 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
         probes=probes,
         enrolled_speech_s=voices.net_speech_s[enrolled],
         probe_speech_s=voices.net_speech_s[probes],
-        snr_db=np.minimum(voices.snr_db[enrolled], voices.snr_db[probes]),
+        snr_db=np.fmin(voices.snr_db[enrolled], voices.snr_db[probes]),
     )
 
 
