@@ -49,6 +49,8 @@ class FilledRows:
 
     utterance_ids: list[UtteranceId]
     embedding_ids: list[EmbeddingId | None]
+    beside: dict[EncoderId, list[EmbeddingId]]
+    """Of the vectors under a second encoder."""
     enrolled: int
 
 
@@ -63,28 +65,31 @@ def insert_utterances(
     Raises
     ------
     EncoderChanged
-        If the gallery is searched under another encoder by now.
+        If the gallery is searched under other encoders by now.
     EncoderMismatch, NonFiniteEmbedding, InvalidRequest
         If a vector is not one that the gallery keeps.
     """
     if not parts:
-        return FilledRows([], [], 0)
+        return FilledRows([], [], {}, 0)
     utterances = [_utterance_row(recording_id, part) for recording_id, part in parts]
     utterance_ids = [UtteranceId(number) for number in _insert(session, Utterance, utterances)]
     given = [place for place, (_, part) in enumerate(parts) if part.vector is not None]
-    embeddings = _embedding_rows(
-        session, gallery_id, encoder_id, [(utterance_ids[place], parts[place][1]) for place in given]
-    )
+    embedded = [(utterance_ids[place], parts[place][1]) for place in given]
+    embeddings = _embedding_rows(session, gallery_id, encoder_id, embedded)
+    numbers = [EmbeddingId(number) for number in _insert(session, Embedding, embeddings)]
     embedding_ids: list[EmbeddingId | None] = [None] * len(parts)
-    for place, number in zip(given, _insert(session, Embedding, embeddings), strict=True):
-        embedding_ids[place] = EmbeddingId(number)
+    for place, number in zip(given, numbers, strict=False):  # The first encoder's rows are the first.
+        embedding_ids[place] = number
+    beside: dict[EncoderId, list[EmbeddingId]] = {}
+    for row, number in zip(embeddings[len(given) :], numbers[len(given) :], strict=True):
+        beside.setdefault(row["encoder_id"], []).append(number)
     enrollments = [
         {"speaker_id": part.speaker_id, "utterance_id": number, "created_at": utc_now()}
         for number, (_, part) in zip(utterance_ids, parts, strict=True)
         if part.speaker_id is not None
     ]
     _insert(session, Enrollment, enrollments)
-    return FilledRows(utterance_ids, embedding_ids, len(enrollments))
+    return FilledRows(utterance_ids, embedding_ids, beside, len(enrollments))
 
 
 def _utterance_row(recording_id: RecordingId, part: NewUtterance) -> dict[str, Any]:
@@ -106,27 +111,34 @@ def _utterance_row(recording_id: RecordingId, part: NewUtterance) -> dict[str, A
 def _embedding_rows(
     session: Session, gallery_id: GalleryId, encoder_id: EncoderId, parts: Sequence[tuple[UtteranceId, NewUtterance]]
 ) -> list[dict[str, Any]]:
+    """Make the rows of utterances that have a vector: all of the gallery's encoder, then all of its second one."""
     if not parts:
         return []
-    # Locked against a change of the encoder until the commit: either its rows are seen by that change, or it by this.
-    gallery = select(Gallery.dim, Gallery.encoder_id).where(Gallery.id == gallery_id)
-    dim, current = session.execute(gallery.with_for_update(read=True, key_share=True)).one()
-    if encoder_id != current:
-        raise EncoderChanged(
-            f"gallery {gallery_id} is searched under encoder {current}, and these vectors are of {encoder_id}: embed "
-            "the recordings again"
-        )
-    matrix = require_unit_rows(np.stack([part.vector for _, part in parts if part.vector is not None]), dim)
-    return [
-        {
-            "gallery_id": gallery_id,
-            "utterance_id": number,
-            "encoder_id": encoder_id,
-            "vector": row,
-            "checksum": int(checksum),
-        }
-        for (number, _), row, checksum in zip(parts, matrix, checksums_of(matrix), strict=True)
-    ]
+    # Locked against a change of the encoders until the commit: either its rows are seen by that change, or it by this.
+    gallery = select(Gallery.dim, Gallery.encoder_id, Gallery.second_encoder_id).where(Gallery.id == gallery_id)
+    dim, *current = session.execute(gallery.with_for_update(read=True, key_share=True)).one()
+    wanted = [one for one in current if one is not None]
+    for given in {(encoder_id, *part.beside) for _, part in parts}:
+        if list(given) != wanted:
+            raise EncoderChanged(
+                f"gallery {gallery_id} is searched under {' and '.join(wanted)}, and these vectors are of "
+                f"{' and '.join(given)}: embed the recordings again"
+            )
+    rows: list[dict[str, Any]] = []
+    for one in wanted:
+        vectors = [part.vector if one == encoder_id else part.beside[one] for _, part in parts]
+        matrix = require_unit_rows(np.stack([vector for vector in vectors if vector is not None]), dim)
+        rows += [
+            {
+                "gallery_id": gallery_id,
+                "utterance_id": number,
+                "encoder_id": one,
+                "vector": row,
+                "checksum": int(checksum),
+            }
+            for (number, _), row, checksum in zip(parts, matrix, checksums_of(matrix), strict=True)
+        ]
+    return rows
 
 
 def _insert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> list[int]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from indexer.db.leases import clock
 from indexer.db.models import Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
@@ -43,8 +43,12 @@ class GalleryEncoders:
         return current
 
     def switch(self, encoder_id: EncoderId) -> None:
-        """Have a locked gallery searched under an encoder, with the thresholds that it had under it if it ever was."""
+        """Have a locked gallery searched under an encoder, with the thresholds that it had under it if it ever was.
+
+        Where that was its second one the two change places: both have vectors of everything.
+        """
         gallery = Galleries(self._session).get(self._gallery_id)
+        second_id = gallery.encoder_id if encoder_id == gallery.second_encoder_id else gallery.second_encoder_id
         self.begin(gallery.encoder_id)
         self.begin(encoder_id)
         left = {
@@ -69,11 +73,30 @@ class GalleryEncoders:
         Galleries(self._session).change(
             self._gallery_id,
             encoder_id=encoder_id,
+            second_encoder_id=second_id,
             identification_threshold=kept.identification_threshold,
             verification_threshold=kept.verification_threshold,
             possible_threshold=kept.possible_threshold,
             calibration_id=kept.calibration_id,
         )
+
+    def set_second(self, encoder_id: EncoderId | None) -> None:
+        """Have a locked gallery searched under a second encoder too; None: under its own alone.
+
+        A calibration of other encoders than these says nothing any more, and goes.
+
+        Raises
+        ------
+        Conflict
+            If it is the gallery's own.
+        """
+        gallery = Galleries(self._session).get(self._gallery_id)
+        if gallery.encoder_id == encoder_id:
+            raise Conflict(f"gallery {gallery.name} is of encoder {encoder_id} already: name another one to go beside")
+        if gallery.second_encoder_id != encoder_id:
+            if encoder_id is not None:
+                self.begin(encoder_id)
+            Galleries(self._session).change(self._gallery_id, second_encoder_id=encoder_id, calibration_id=None)
 
     def previous(self) -> EncoderId | None:
         """Return the encoder that the gallery was searched under before; None where there is none."""
@@ -83,18 +106,18 @@ class GalleryEncoders:
             .where(
                 GalleryEncoder.gallery_id == self._gallery_id,
                 GalleryEncoder.left_at.is_not(None),
-                GalleryEncoder.encoder_id != Gallery.encoder_id,
+                _is_unused(GalleryEncoder.encoder_id),
             )
             .order_by(GalleryEncoder.left_at.desc())
         )
         return self._session.scalars(query.limit(1)).one_or_none()
 
     def others(self) -> list[EncoderId]:
-        """List the encoders that the gallery was searched under or is embedded for, but not the one it is now."""
+        """List the encoders that the gallery was searched under or is embedded for, but not those it is now."""
         query = (
             select(GalleryEncoder.encoder_id)
             .join(Gallery, Gallery.id == GalleryEncoder.gallery_id)
-            .where(GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id != Gallery.encoder_id)
+            .where(GalleryEncoder.gallery_id == self._gallery_id, _is_unused(GalleryEncoder.encoder_id))
             .order_by(GalleryEncoder.started_at, GalleryEncoder.encoder_id)
         )
         return list(self._session.scalars(query))
@@ -107,7 +130,7 @@ class GalleryEncoders:
         here = Gallery.id == self._gallery_id
         query = select(Encoder.id).where(
             Encoder.id.in_(list(encoder_ids)),
-            exists().where(here, Gallery.encoder_id != Encoder.id),
+            exists().where(here, _is_unused(Encoder.id)),
             ~exists().where(GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id == Encoder.id),
             ~exists().where(Embedding.gallery_id == self._gallery_id, Embedding.encoder_id == Encoder.id),
         )
@@ -148,7 +171,13 @@ class GalleryEncoders:
         self._session.execute(delete(Reembedding).where(*gone).execution_options(synchronize_session=False))
 
     def _require_unused(self, encoder_id: EncoderId) -> None:
-        if self.lock() == encoder_id:
+        current = self.lock()
+        if encoder_id == Galleries(self._session).get(self._gallery_id).second_encoder_id:
+            raise Conflict(
+                f"the gallery is searched under encoder {encoder_id} beside {current}: its vectors are not erased; "
+                "`voxdex reembed --alone` takes it out of use first"
+            )
+        if current == encoder_id:
             raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
         alive = (
             select(Reembedding.recording_id)
@@ -163,3 +192,11 @@ class GalleryEncoders:
 
     def _of(self, encoder_id: EncoderId) -> tuple[ColumnElement[bool], ...]:
         return GalleryEncoder.gallery_id == self._gallery_id, GalleryEncoder.encoder_id == encoder_id
+
+
+def _is_unused(encoder_id: InstrumentedAttribute[EncoderId]) -> ColumnElement[bool]:
+    """Tell that a gallery is not searched under an encoder."""
+    return and_(
+        Gallery.encoder_id != encoder_id,
+        or_(Gallery.second_encoder_id.is_(None), Gallery.second_encoder_id != encoder_id),
+    )

@@ -242,6 +242,8 @@ class Recordings:
         rows = insert_utterances(self._session, gallery_id, encoder_id, parts)
         changes = Changes(self._session)
         changes.vectors_added(gallery_id, encoder_id, [number for number in rows.embedding_ids if number is not None])
+        for second_id, embedding_ids in rows.beside.items():
+            changes.vectors_added(gallery_id, second_id, embedding_ids)
         changes.speakers_changed(gallery_id, [part.speaker_id for _, part in parts if part.speaker_id is not None])
         filled: list[RecordedIds] = []
         start = 0

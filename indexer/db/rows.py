@@ -1,7 +1,7 @@
 """What goes into the record and what comes out of it, as plain values that outlive their session."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,18 +30,21 @@ class NewEncoder:
 
 @dataclass(frozen=True)
 class NewUtterance:
-    """A stretch to be recorded, with its unit vector and, where it is known, its speaker."""
+    """A stretch to be recorded, with its unit vectors and, where it is known, its speaker."""
 
     channel: int | None
     """Channel from 0; None for the mix of all."""
     start_s: float
     end_s: float
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    """Under the encoder that the gallery is of."""
     speaker_id: SpeakerId | None = None
     voice: int | None = None
     """Number of the voice within its recording, from 0; None: nobody looked who speaks when."""
     quality: Quality | None = None
     """None: nobody looked."""
+    beside: Mapping[EncoderId, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    """Under the gallery's second encoder, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,8 @@ class EnrolledRows:
     embedding_ids: NDArray[np.int64]
     durations_s: NDArray[np.float64]
     """Seconds of speech in the utterances behind the embeddings; their lengths where nobody looked."""
+    snr_db: NDArray[np.float64]
+    """Signal-to-noise ratio of those utterances, NaN where nobody looked."""
 
 
 @dataclass(frozen=True)

@@ -323,6 +323,7 @@ class _Batch:
 
     def _utterances(self, result: EmbeddedFile, speakers: dict[str, SpeakerId]) -> list[NewUtterance]:
         channels = self._recorder.channels
+        first_id, *second_ids = self._recorder.encoder_ids
         return [
             NewUtterance(
                 channel=utterance.track
@@ -332,7 +333,8 @@ class _Batch:
                 else None,
                 start_s=utterance.start_s,
                 end_s=utterance.end_s,
-                vector=utterance.vectors[self._recorder.encoder_ids[0]],
+                vector=utterance.vectors[first_id],
+                beside={second_id: utterance.vectors[second_id] for second_id in second_ids},
                 speaker_id=speakers[result.file.speaker] if result.file.speaker is not None else None,
             )
             # Decoding threads of one file never overtake each other, but channels of a block do.
