@@ -6,8 +6,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
+from indexer.audio.channels import ChannelPolicy
 from indexer.audio.regions import Region, SpeechDetector
 from indexer.audio.rttm import RttmTurn
 from indexer.errors import InvalidRequest
@@ -29,9 +30,9 @@ def parse_speakers(text: str) -> Speakers:
     word = text.strip().lower()
     if re.fullmatch(SPEAKERS_PATTERN, word) is None:
         raise InvalidRequest(f"speakers = {text!r}: give auto, one, channels, or how many speak: 1 to 20")
-    if word == "auto" or word == "one" or word == "channels":
-        return word
-    return "one" if word == "1" else int(word)
+    if word.isdigit():
+        return int(word) if word != "1" else "one"
+    return cast(Literal["auto", "one", "channels"], word)
 
 
 class VoiceTurn(NamedTuple):
@@ -68,6 +69,16 @@ class Diarizer(Protocol):
         """
 
 
+class Screen(Protocol):
+    """Tells cheaply, and only where it is sure, that one voice is all there is."""
+
+    def windows(self, regions: Sequence[Region]) -> list[Region]:
+        """Return the stretches of a track's regions whose vectors it wants to see: few, side by side."""
+
+    def is_one_voice(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
+        """Tell whether (W, D) unit vectors of those windows are all of one voice."""
+
+
 @dataclass(frozen=True)
 class Listening:
     """What is done to a recording before its utterances are cut.
@@ -78,6 +89,8 @@ class Listening:
         Finds speech.
     diarizer
         Tells voices apart.
+    screen
+        Spares recordings of one voice the diarizer.
     speakers
         How many voices there are.
     given
@@ -87,5 +100,23 @@ class Listening:
 
     detector: SpeechDetector
     diarizer: Diarizer
+    screen: Screen
     speakers: Speakers = "auto"
     given: Mapping[str, Sequence[RttmTurn]] | None = None
+
+    def channels(self, asked: ChannelPolicy) -> ChannelPolicy:
+        """Return which channels are heard: each, where each is somebody's own, and otherwise those that are asked for.
+
+        Raises
+        ------
+        InvalidRequest
+            If a voice a channel and a mix of channels are asked for at once.
+        """
+        if self.speakers != "channels" or asked.kind == "each":
+            return asked
+        if asked.kind == "one":
+            raise InvalidRequest(
+                f"speakers = channels takes each channel for one voice, and channels = {asked} was asked for: leave "
+                "one of the two out"
+            )
+        return ChannelPolicy.parse("each")

@@ -1,6 +1,6 @@
-"""A recording of one voice -> the one vector that it is identified or verified by."""
+"""A recording -> the vectors that the voices in it are identified or verified by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,19 @@ from numpy.typing import NDArray
 
 from indexer.audio.decode import AudioInfo, AudioSource, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
-from indexer.audio.segmentation import UtteranceAudio, cut_utterances
+from indexer.audio.quality import Quality, measure_quality, pooled_quality
+from indexer.audio.regions import Region, bridged
+from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
+from indexer.audio.utterances import PlacedUtterance, place_utterances
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
-from indexer.errors import TooLittleSpeech, VoxdexError, about
+from indexer.embedding.encoder_set import EncoderSet
+from indexer.errors import NotEnoughSpeech, TooLittleSpeech, VoxdexError, about
+from indexer.hearing import Blocks, RecordingFacts, Take, hear_tracks
+from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Waveform
 
 _PIECE_S = 80.0
 """A probe of up to one and a half times this goes through the network whole, as NeMo and SpeechBrain do it; a longer
@@ -110,3 +117,168 @@ def _combine(vectors: list[NDArray[np.float32]], durations_s: list[float], *, ra
     if raw:
         return np.average(np.stack(vectors), axis=0, weights=durations_s).astype(np.float32)
     return aggregate_embeddings(np.stack(vectors), durations_s)
+
+
+_PAUSE_KEPT_S = 0.5
+"""Pauses up to this long are part of how somebody speaks; longer ones are left out of a probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardVoice:
+    """One voice of a recording, as far as it was heard.
+
+    Attributes
+    ----------
+    name
+        What the user called the recording.
+    channel
+        Channel number where channels were kept apart, else None.
+    voice
+        Number within the recording, by first appearance.
+    turns
+        When it speaks, in seconds, by rising start.
+    quality
+        Of all its speech.
+    vectors
+        (D,) float32 unit vectors by encoder.
+    recording
+        What it was heard in.
+    """
+
+    name: str
+    channel: int | None
+    voice: int
+    turns: tuple[Region, ...]
+    quality: Quality
+    vectors: Mapping[EncoderId, NDArray[np.float32]]
+    recording: RecordingFacts
+
+
+def hear_voices(
+    encoders: EncoderSet,
+    source: AudioSource,
+    listening: Listening,
+    *,
+    channels: ChannelPolicy,
+    limits: AudioSettings,
+    name: str | None = None,
+) -> list[HeardVoice]:
+    """Embed the speech of each voice of a recording; whoever speaks most comes first.
+
+    Parameters
+    ----------
+    channels
+        Which channels are heard; `listening.speakers` may ask for each.
+
+    Raises
+    ------
+    NotEnoughSpeech
+        If nobody speaks, or so little that no voice can be embedded.
+    InvalidAudio
+        If the recording cannot be used: unreadable, over a limit.
+    NotFound
+        If it does not exist.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "<bytes>")
+    take = Take(source, channels=listening.channels(channels), limits=limits, name=name, watched=_counted)
+    tracks = hear_tracks(take, listening, encoders.first, name=label)
+    placed = {
+        Stretch(track.track, utterance.start_s, utterance.end_s): utterance
+        for track in tracks
+        for utterance in place_utterances(track.turns, duration_s=take.duration_s, utterance_s=limits.utterance_s)
+    }
+    speech: dict[tuple[int, int], _VoiceSpeech] = {}
+    for audio in cut_stretches(take.blocks(), list(placed)):
+        utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
+        speech.setdefault((audio.track, utterance.voice), _VoiceSpeech(encoders, label)).add(audio, utterance)
+    heard = [
+        HeardVoice(
+            name=label,
+            channel=track if len(tracks) > 1 else None,
+            voice=voice,
+            turns=of_voice.turns,
+            quality=pooled_quality(of_voice.qualities),
+            vectors=of_voice.vectors(),
+            recording=take.facts,
+        )
+        for (track, voice), of_voice in speech.items()
+        if of_voice.is_enough
+    ]
+    if not heard:
+        needed_s = encoders.min_samples / SAMPLE_RATE_HZ
+        error = NotEnoughSpeech(
+            f"{label}: {take.duration_s:.3g} s of audio, and no speech in it is as long as the encoder needs "
+            f"({needed_s:g} s): give a longer recording"
+        )
+        error.needed_s = needed_s
+        raise error
+    return sorted(heard, key=lambda voice: -voice.quality.net_speech_s)
+
+
+class _VoiceSpeech:
+    """Speech of one voice while it is collected: embedded now and then, so that hours of it need no memory."""
+
+    def __init__(self, encoders: EncoderSet, name: str) -> None:
+        self._encoders = encoders
+        self._name = name
+        self._held: list[Waveform] = []
+        self._vectors: dict[EncoderId, list[NDArray[np.float32]]] = {encoder_id: [] for encoder_id in encoders.ids}
+        self._durations_s: list[float] = []
+        self._turns: list[Region] = []
+        self.qualities: list[Quality] = []
+
+    def add(self, audio: UtteranceAudio, placed: PlacedUtterance) -> None:
+        """Take the next utterance."""
+        spoken = [Region(start_s - placed.start_s, end_s - placed.start_s) for start_s, end_s in placed.speech]
+        self.qualities.append(measure_quality(audio.waveform, spoken))
+        self._turns += placed.speech
+        self._held.append(_without_pauses(audio.waveform, spoken))
+        if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
+            self._embed_held()
+
+    @property
+    def turns(self) -> tuple[Region, ...]:
+        """When it speaks."""
+        return tuple(bridged(self._turns, 0.0))
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether it can be embedded at all."""
+        return bool(self._durations_s) or self._samples_held >= self._encoders.min_samples
+
+    def vectors(self) -> dict[EncoderId, NDArray[np.float32]]:
+        """Return its unit vector under each encoder."""
+        if self._samples_held >= self._encoders.min_samples:
+            self._embed_held()
+        return {
+            encoder_id: _combine(vectors, self._durations_s, raw=False) for encoder_id, vectors in self._vectors.items()
+        }
+
+    @property
+    def _samples_held(self) -> int:
+        return sum(map(len, self._held))
+
+    def _embed_held(self) -> None:
+        speech = np.concatenate(self._held)
+        try:
+            embedded = self._encoders.embed([speech])
+        except VoxdexError as error:
+            raise about(self._name, error) from error
+        for encoder_id, rows in embedded.items():
+            self._vectors[encoder_id].append(rows[0])
+        self._durations_s.append(len(speech) / SAMPLE_RATE_HZ)
+        self._held = []
+
+
+def _without_pauses(waveform: Waveform, spoken: Sequence[Region]) -> Waveform:
+    """Return the speech of an utterance, from its first to its last, without long pauses."""
+    return np.concatenate(
+        [
+            waveform[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+            for start_s, end_s in bridged(spoken, _PAUSE_KEPT_S)
+        ]
+    )
+
+
+def _counted(blocks: Blocks) -> Blocks:
+    return counting_seconds_of(blocks, DECODE_SECONDS)

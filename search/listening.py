@@ -4,8 +4,9 @@ from indexer.audio.regions import SpeechDetector
 from indexer.listening import Listening, parse_speakers
 from indexer.settings import SpeechSettings
 from search.diarization import ClusteringDiarizer
+from search.screening import OneVoiceScreen
 
 
 def make_listening(settings: SpeechSettings, detector: SpeechDetector) -> Listening:
     """Return what listens as the settings say, with `indexer.audio.speech.make_detector`'s result."""
-    return Listening(detector, ClusteringDiarizer(), parse_speakers(settings.speakers))
+    return Listening(detector, ClusteringDiarizer(), OneVoiceScreen(), parse_speakers(settings.speakers))

@@ -88,6 +88,26 @@ def measure_quality(waveform: Waveform, regions: Sequence[Region]) -> Quality:
     )
 
 
+def pooled_quality(parts: Sequence[Quality]) -> Quality:
+    """Return the quality of several utterances together: means by their net speech, powers as powers."""
+    weights = np.array([part.net_speech_s for part in parts])
+    net_speech_s = float(weights.sum())
+    if not net_speech_s:
+        weights = np.ones(len(parts))
+
+    def mean(values: Sequence[float], of: NDArray[np.float64] = weights) -> float:
+        return float(np.average(values, weights=of))
+
+    told = np.array([part.snr_db is not None for part in parts]) * weights
+    return Quality(
+        net_speech_s=net_speech_s,
+        snr_db=mean([part.snr_db or 0.0 for part in parts], told) if told.any() else None,
+        clipped_share=mean([part.clipped_share for part in parts]),
+        bandwidth_hz=mean([part.bandwidth_hz for part in parts]),
+        level_dbfs=10 * math.log10(mean([10 ** (part.level_dbfs / 10) for part in parts])),
+    )
+
+
 def _mask(samples: int, regions: Sequence[Region]) -> NDArray[np.bool_]:
     inside = np.zeros(samples, dtype=np.bool_)
     for region in regions:

@@ -36,3 +36,14 @@ class SpeechDetector(Protocol):
 def speech_s(regions: Iterable[Region]) -> float:
     """Return the seconds of disjoint regions together: their net speech."""
     return sum(region.end_s - region.start_s for region in regions)
+
+
+def bridged(regions: Iterable[Region], pause_s: float) -> list[Region]:
+    """Join regions that are at most `pause_s` apart."""
+    joined: list[Region] = []
+    for region in regions:
+        if joined and region.start_s - joined[-1].end_s <= pause_s:
+            joined[-1] = Region(joined[-1].start_s, region.end_s)
+        else:
+            joined.append(region)
+    return joined
