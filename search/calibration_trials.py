@@ -1,6 +1,7 @@
 """Labeled voices -> the trials that a calibration is fitted to."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from indexer.types import Vectors
 
 Floats = NDArray[np.float64]
+_Any = TypeVar("_Any", bound=np.generic)
 
 MOST_NONTARGETS = 300_000
 """Nontarget trials that a fit looks at, drawn at random; more change no figure and take longer."""
@@ -148,5 +150,5 @@ def _with_several_sessions(voices: LabeledVoices) -> NDArray[np.bool_]:
     return np.array([len(sessions[speaker]) > 1 for speaker in voices.speakers.tolist()])
 
 
-def _some(values: NDArray, most: int, rng: np.random.Generator) -> NDArray:
+def _some(values: NDArray[_Any], most: int, rng: np.random.Generator) -> NDArray[_Any]:
     return values if len(values) <= most else rng.choice(values, most, replace=False)

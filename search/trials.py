@@ -41,6 +41,9 @@ class LabeledRecording:
         The occasion; recordings of one speaker and one session sound alike.
     role
         Whether it is enrolled or looked up; None where the protocol decides.
+    original
+        What it is a copy of (a cut, with noise, over a telephone); empty where it is none. Copies of one recording
+        are no trial.
     """
 
     path: str
@@ -48,6 +51,7 @@ class LabeledRecording:
     set: str = ""
     session: str = ""
     role: Role | None = None
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +93,24 @@ class TrialList:
 
 
 def read_manifest(path: Path) -> list[LabeledRecording]:
-    """Read a CSV (or TSV) with a header: path, speaker, and where known role (enroll or probe), set and session.
+    """Read a CSV (or TSV) with a header: path, speaker; where known role (enroll or probe), set, session, original.
+
+    Rows that name no speaker are left out.
 
     Raises
     ------
     InvalidRequest
-        If a column is missing, a row lacks its path or speaker, a role is neither, or a path comes twice; the message
+        If a column is missing, a row lacks its path, a role is neither, or a path comes twice; the message
         names the file and the line.
     """
     recordings: list[LabeledRecording] = []
     lines: dict[str, int] = {}
     for line, row in _table(path, (_PATH, ("speaker",))):
         file, speaker = _first(row, _PATH), _first(row, ("speaker",))
-        if not file or not speaker:
-            raise InvalidRequest(f"{path}:{line}: no {'speaker' if file else 'path'}; each row needs both")
+        if not speaker:  # Noises and the like: of no use here.
+            continue
+        if not file:
+            raise InvalidRequest(f"{path}:{line}: speaker {speaker} and no path; name the recording")
         role = _first(row, ("role",)).lower()
         if role not in ("", "enroll", "probe"):
             raise InvalidRequest(f"{path}:{line}: role {role!r}; give enroll or probe, or leave it empty")
@@ -111,10 +119,17 @@ def read_manifest(path: Path) -> list[LabeledRecording]:
         lines[file] = line
         known: dict[str, Role | None] = {"enroll": "enroll", "probe": "probe", "": None}
         recordings.append(
-            LabeledRecording(file, speaker, _first(row, ("set",)), _first(row, ("session",)), known[role])
+            LabeledRecording(
+                file,
+                speaker,
+                _first(row, ("set",)),
+                _first(row, ("session",)),
+                known[role],
+                _first(row, ("original",)),
+            )
         )
     if not recordings:
-        raise InvalidRequest(f"{path}: no recordings; a row is a path and a speaker")
+        raise InvalidRequest(f"{path}: no recordings whose speaker is named; a row is a path and a speaker")
     return recordings
 
 

@@ -63,6 +63,11 @@ class Calibrations:
             raise NotFound(f"no calibration {calibration_id!r} in this record: make one with `voxdex calibrate`")
         return found
 
+    def all(self) -> Sequence[StoredCalibration]:
+        """List every calibration of the record, oldest first."""
+        rows = self._session.scalars(select(Calibration).order_by(Calibration.created_at, Calibration.id))
+        return [_stored(row) for row in rows]
+
     def usable(self, gallery_id: GalleryId | None = None) -> Sequence[StoredCalibration]:
         """List the calibrations of no single gallery and those of this one, oldest first."""
         query = select(Calibration).where(or_(Calibration.gallery_id.is_(None), Calibration.gallery_id == gallery_id))

@@ -1,0 +1,130 @@
+"""Labeled recordings -> a calibration: heard as the product hears them, compared, fitted."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.evaluation.cache import HeardCache
+from api.evaluation.hearing import HeardRecording, ProductHearing
+from api.evaluation.recordings import hear_files, require_files
+from api.evaluation.workbench import Progress
+from indexer.errors import InvalidRequest
+from indexer.settings import Settings
+from search.calibration import Calibration
+from search.calibration_fit import fit_calibration
+from search.calibration_trials import LabeledVoices, ScoredTrials, all_trials, score_pairs, strangers
+from search.trials import LabeledRecording, TrialList
+
+if TYPE_CHECKING:  # Loads torch.
+    from indexer.embedding.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationWanted:
+    """What a calibration is called, and what its document says of the recordings."""
+
+    name: str
+    description: str
+    today: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A fitted calibration and what became of the recordings.
+
+    Attributes
+    ----------
+    refused
+        Recordings that could not be used, counted by the code of the error.
+    """
+
+    calibration: Calibration
+    recordings: int
+    refused: Mapping[str, int]
+
+
+def calibrate(
+    labeled: Sequence[LabeledRecording] | TrialList,
+    root: Path,
+    encoders: "Sequence[Encoder]",
+    settings: Settings,
+    wanted: CalibrationWanted,
+    *,
+    cache: HeardCache | None,
+    progress: Progress,
+) -> Calibrated:
+    """Hear recordings and fit a calibration for one encoder, or for two that are fused.
+
+    Parameters
+    ----------
+    labeled
+        Recordings, each compared with every other; or the trials to fit to.
+    root
+        Folder that their paths are below.
+
+    Raises
+    ------
+    NotFound
+        If a recording is missing.
+    InvalidRequest
+        If two encoders are the same, or what can be used is too little; the message says how much there is.
+    """
+    if not 1 <= len(encoders) <= 2 or len({encoder.id for encoder in encoders}) != len(encoders):
+        names = ", ".join(encoder.name for encoder in encoders)
+        raise InvalidRequest(
+            f"a calibration is of one encoder, or of two different ones that are fused; given: {names}"
+        )
+    recordings = labeled.recordings if isinstance(labeled, TrialList) else labeled
+    files = require_files(root, [recording.path for recording in recordings])
+    with progress("recordings", len(files)) as advance:
+        heard = hear_files(ProductHearing(encoders, settings), files, cache, advance)
+    usable = np.array([all(encoder.id in one.vectors for encoder in encoders) for one in heard])
+    voices = _voices(
+        [one for one, fine in zip(heard, usable, strict=True) if fine],
+        [recording for recording, fine in zip(recordings, usable, strict=True) if fine],
+        encoders,
+    )
+    trials, unknown = _trials(labeled, voices, usable)
+    calibration = fit_calibration(
+        trials,
+        strangers=unknown,
+        name=wanted.name,
+        encoder_ids=[encoder.id for encoder in encoders],
+        description=wanted.description,
+        recordings=len(voices),
+        today=wanted.today,
+    )
+    refused = Counter(one.refusal or "not-heard" for one, fine in zip(heard, usable, strict=True) if not fine)
+    return Calibrated(calibration, len(voices), dict(refused))
+
+
+def _voices(
+    heard: Sequence[HeardRecording], recordings: Sequence[LabeledRecording], encoders: "Sequence[Encoder]"
+) -> LabeledVoices:
+    if not heard:
+        raise InvalidRequest("none of the recordings can be used: give recordings with speech in them")
+    originals: dict[str, int] = {}
+    return LabeledVoices(
+        vectors=tuple(np.stack([one.vectors[encoder.id] for one in heard]) for encoder in encoders),
+        speakers=np.array([recording.speaker or recording.path for recording in recordings]),
+        sessions=np.array([recording.session for recording in recordings]),
+        net_speech_s=np.array([one.net_speech_s for one in heard]),
+        snr_db=np.array([np.nan if one.snr_db is None else one.snr_db for one in heard]),
+        originals=np.array([originals.setdefault(one.original or one.path, len(originals)) for one in recordings]),
+    )
+
+
+def _trials(
+    labeled: Sequence[LabeledRecording] | TrialList, voices: LabeledVoices, usable: NDArray[np.bool_]
+) -> tuple[ScoredTrials, ScoredTrials | None]:
+    """Return what to fit to, and probes with strangers where any two recordings may be compared."""
+    if not isinstance(labeled, TrialList):
+        return all_trials(voices), strangers(voices)
+    kept = labeled.take(usable[labeled.enroll] & usable[labeled.probe])
+    place = np.cumsum(usable) - 1
+    return score_pairs(voices, place[kept.enroll], place[kept.probe]), None

@@ -1,0 +1,154 @@
+"""Calibrations that may be used: those that come with voxdex and those of the record."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from indexer.errors import Conflict, CorruptArtifact, EncoderMismatch, InvalidRequest, NotFound
+from indexer.types import GalleryId
+from search.calibration import Calibration, default_calibrations
+
+if TYPE_CHECKING:  # Loads SQLAlchemy.
+    from indexer.db.calibrations import StoredCalibration
+    from indexer.db.session import Database
+
+Origin = Literal["voxdex", "record"]
+
+_LEAST_PREFIX = 4
+
+
+class CalibrationStore:
+    """Finds calibrations by the beginning of their id, keeps them, and lets galleries use them.
+
+    Parameters
+    ----------
+    database
+        None where there is no record yet: only what comes with voxdex is known then.
+    """
+
+    def __init__(self, database: "Database | None") -> None:
+        self._database = database
+
+    def list(self) -> Sequence[tuple[Calibration, Origin]]:
+        """Return all of them, those that come with voxdex first.
+
+        Raises
+        ------
+        CorruptArtifact
+            If one of the record is damaged.
+        """
+        shipped: list[tuple[Calibration, Origin]] = [(found, "voxdex") for found in default_calibrations()]
+        known = {found.id for found, _ in shipped}
+        return shipped + [(found, "record") for found in self._recorded() if found.id not in known]
+
+    def find(self, beginning: str) -> Calibration:
+        """Return the calibration whose id begins so.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        InvalidRequest
+            If there are several, or the beginning is shorter than four characters.
+        """
+        if len(beginning) < _LEAST_PREFIX:
+            raise InvalidRequest(f"calibration {beginning!r}: give at least {_LEAST_PREFIX} characters of its id")
+        found = [calibration for calibration, _ in self.list() if calibration.id.startswith(beginning)]
+        if not found:
+            raise NotFound(f"no calibration {beginning!r}: `voxdex calibrations list` shows those there are")
+        if len(found) > 1:
+            raise InvalidRequest(f"{len(found)} calibrations begin with {beginning!r}: give more of the id")
+        return found[0]
+
+    def keep(self, calibration: Calibration) -> None:
+        """Keep a calibration in the record, for any gallery; the same one again changes nothing."""
+        from indexer.db.calibrations import Calibrations, StoredCalibration
+
+        stored = StoredCalibration(calibration.id, calibration.name, calibration.encoder_ids, calibration.to_document())
+        with self._record().session_scope() as session:
+            Calibrations(session).add(stored)
+
+    def use(self, gallery: str, calibration: Calibration | None) -> None:
+        """Let a gallery use a calibration; None: the one that comes with voxdex.
+
+        Raises
+        ------
+        NotFound
+            If there is no such gallery.
+        EncoderMismatch
+            If the calibration is of other encoders than the gallery.
+        """
+        from indexer.db.repositories import Galleries
+
+        if calibration is not None:
+            self.require_fits(gallery, calibration)
+            self.keep(calibration)
+        with self._record().session_scope() as session:
+            galleries = Galleries(session)
+            number = GalleryId(galleries.by_name(gallery).id)
+            galleries.change(number, calibration_id=calibration.id if calibration else None)
+
+    def require_fits(self, gallery: str, calibration: Calibration) -> None:
+        """Refuse a calibration of other encoders than the gallery's; see `use` for the errors."""
+        from indexer.db.repositories import Galleries
+
+        with self._record().read_scope() as session:
+            galleries = Galleries(session)
+            head = galleries.heads([GalleryId(galleries.by_name(gallery).id)])
+        (found,) = head.values()
+        encoders = {found.encoder_id, found.second_encoder_id} - {None}
+        if set(calibration.encoder_ids) != encoders:
+            raise EncoderMismatch(
+                f"calibration {calibration.name} is of {' + '.join(calibration.encoder_ids)}, gallery {gallery} of "
+                f"{' + '.join(sorted(filter(None, encoders)))}: fit one with `voxdex calibrate --gallery {gallery}`"
+            )
+
+    def delete(self, calibration: Calibration) -> None:
+        """Delete a calibration of the record; galleries that use it go back to the shipped one.
+
+        Raises
+        ------
+        Conflict
+            If it comes with voxdex and is not in the record.
+        """
+        from indexer.db.calibrations import Calibrations
+
+        with self._record().session_scope() as session:
+            known = Calibrations(session)
+            if known.find(calibration.id) is None:
+                raise Conflict(
+                    f"calibration {calibration.name} {calibration.id[:12]} comes with voxdex and cannot be deleted"
+                )
+            known.delete(calibration.id)
+
+    def _recorded(self) -> Sequence[Calibration]:
+        from indexer.db.calibrations import Calibrations
+
+        if self._database is None:
+            return []
+        with self._database.read_scope() as session:
+            return [calibration_of(stored) for stored in Calibrations(session).all()]
+
+    def _record(self) -> "Database":
+        if self._database is None:
+            raise NotFound("nothing is stored yet: run voxdex ingest, or name another folder with --home")
+        return self._database
+
+
+def calibration_of(stored: "StoredCalibration") -> Calibration:
+    """Read what the record keeps.
+
+    Raises
+    ------
+    CorruptArtifact
+        If it is damaged, or its figures are not those that its id was made of.
+    """
+    try:
+        calibration = Calibration.from_document(dict(stored.document))
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{error}; `voxdex calibrations delete {stored.id[:12]}` removes it") from error
+    if calibration.id != stored.id:
+        raise CorruptArtifact(
+            f"calibration {stored.id[:12]} of the record was changed: its content has the id {calibration.id[:12]}; "
+            f"`voxdex calibrations delete {stored.id[:12]}` removes it"
+        )
+    return calibration
