@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from api.dependencies import Services
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.repositories import Encoders, Galleries
+from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder import Encoder
 from indexer.encoders_in_use import as_row
 from indexer.errors import NotFound
@@ -39,13 +42,34 @@ class EncoderChange:
         with services.record().read_scope() as session:
             self._gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
 
-    def to(self, encoder: str, on_progress: OnProgress) -> Reembed:
-        """Prepare to go to an encoder, by name or path, which is downloaded where it is not here."""
+    def to(self, encoder: str, on_progress: OnProgress, *, beside: bool = False) -> Reembed:
+        """Prepare to go to an encoder, by name or path, which is downloaded where it is not here.
+
+        Parameters
+        ----------
+        beside
+            Whether the gallery keeps its own encoder, and is searched under both.
+        """
         loaded, spec = self._services.encoders.load(encoder)
         self._default_threshold = spec.identification_threshold
         with self._services.database.session_scope() as session:
             Encoders(session).register(as_row(loaded, spec))
-        return self._reembed(loaded, on_progress)
+        return self._reembed(loaded, on_progress, beside=beside)
+
+    def alone(self) -> EncoderId | None:
+        """Have the gallery searched under its own encoder alone; return the second one that it was searched under.
+
+        The vectors of that stay until they are dropped, so that having it back embeds only what came since.
+        """
+
+        def take_out(session: Session) -> EncoderId | None:
+            encoders = GalleryEncoders(session, self._gallery_id)
+            encoders.lock()
+            second_id = Galleries(session).get(self._gallery_id).second_encoder_id
+            encoders.set_second(None)
+            return second_id
+
+        return in_transaction(self._services.database, take_out)
 
     def back(self, on_progress: OnProgress) -> Reembed:
         """Prepare to go back to the encoder that the gallery was searched under before.
@@ -90,13 +114,14 @@ class EncoderChange:
         self._services.database.scrub()
         return dropped
 
-    def _reembed(self, encoder: Encoder, on_progress: OnProgress) -> Reembed:
+    def _reembed(self, encoder: Encoder, on_progress: OnProgress, *, beside: bool = False) -> Reembed:
         services, gallery_id = self._services, self._gallery_id
         return Reembed(
             services.database,
             services.settings,
             gallery_id,
             encoder,
+            beside=beside,
             prepare_index=lambda: services.indexes.prepare(gallery_id, encoder.id),
             on_progress=on_progress,
         )

@@ -89,10 +89,11 @@ class EncodersInUse:
             One that is loaded already, perhaps from a file that is in no registry; used where it is the gallery's.
         """
         with database.read_scope() as session:
-            current = Galleries(session).get(gallery_id).encoder_id
-        if at_hand is not None and at_hand.id == current:
-            return EncoderSet(at_hand)
-        return EncoderSet(self.of_gallery_id(database, gallery_id)[0])
+            gallery = Galleries(session).get(gallery_id)
+        at_hand = at_hand if at_hand is not None and at_hand.id == gallery.encoder_id else None
+        first = at_hand or self.of_gallery_id(database, gallery_id)[0]
+        second = gallery.second_encoder_id
+        return EncoderSet(first, None if second is None else self.of_record(database, second)[0])
 
     def of_record(self, database: Database, encoder_id: EncoderId) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load an encoder that vectors of the record were made by.

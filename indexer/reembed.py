@@ -36,7 +36,7 @@ from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.errors import AudioGone, CorruptAudio, EncoderMismatch, Unavailable, WorkerLost
+from indexer.errors import AudioGone, Conflict, CorruptAudio, EncoderMismatch, Unavailable, WorkerLost
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.remote import opened_patiently
@@ -90,7 +90,7 @@ class ReembedReport:
     encoder_before, encoder_id
         What the gallery was searched under when this began, and what it was embedded for.
     switched
-        Whether the gallery is searched under `encoder_id` now.
+        Whether the gallery is searched under `encoder_id` now, alone or beside.
     missing
         Recordings of which utterances have no vector under it.
     voiceless
@@ -169,6 +169,8 @@ class Reembed:
     ----------
     encoder
         The one that the gallery goes to; must be in the record.
+    beside
+        Whether the gallery is to be searched under it beside the one that it has, instead of under it alone.
     prepare_index
         Called once when everything is embedded and before the switch: makes the index that searches will use.
     on_progress
@@ -179,6 +181,7 @@ class Reembed:
     settings: Settings
     gallery_id: GalleryId
     encoder: Encoder
+    beside: bool = False
     prepare_index: Callable[[], None] = _nothing
     on_progress: Callable[[ReembedTally], None] = _unseen
     _token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
@@ -187,7 +190,7 @@ class Reembed:
     _lost: threading.Event = field(default_factory=threading.Event, init=False)
 
     def run(self, *, without_missing: bool = False) -> ReembedReport:
-        """Embed what has no vector under the encoder yet, then switch the gallery to it.
+        """Embed what has no vector under the encoder yet, then switch the gallery to it, or have it search under both.
 
         Parameters
         ----------
@@ -198,6 +201,8 @@ class Reembed:
         ------
         NotFound
             If the gallery is gone.
+        Conflict
+            If the encoder is to go beside itself.
         EncoderMismatch
             If the encoder's vectors do not fit a gallery.
         Unavailable
@@ -222,6 +227,8 @@ class Reembed:
 
     def _begin(self, session: Session) -> tuple[EncoderId, dt.datetime, ReembedTally]:
         current = Galleries(session).get(self.gallery_id).encoder_id
+        if self.beside and current == self.encoder.id:
+            raise Conflict(f"the gallery is searched under {current} already: name another encoder to go beside it")
         GalleryEncoders(session, self.gallery_id).begin(self.encoder.id)
         return current, clock(session), ReembedTally(*self._progress(session).counts())
 
@@ -311,7 +318,7 @@ class Reembed:
     def _switch(self, seq: int, without_missing: bool, late_s: float, session: Session) -> bool:
         """Switch the gallery if nothing is missing that came after the feed's number `seq`, or is embedded soon."""
         encoders, progress = GalleryEncoders(session, self.gallery_id), self._progress(session)
-        if encoders.lock() == self.encoder.id:
+        if encoders.is_searched_under(self.encoder.id, second=self.beside):
             return True
         came = progress.came_since(seq, most=_CHANGES_LOOKED_AT)
         if came is None:
@@ -327,7 +334,10 @@ class Reembed:
             left = {recording.id for recording in progress.recordings(came)}
             if not left <= impossible or (left and not without_missing):
                 return False
-        encoders.switch(self.encoder.id)
+        if self.beside:
+            encoders.set_second(self.encoder.id)
+        else:
+            encoders.switch(self.encoder.id)
         return True
 
     def _pipeline(self) -> EmbeddingPipeline:

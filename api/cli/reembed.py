@@ -22,6 +22,10 @@ def reembed(
         str | None,
         typer.Option("--encoder", help="Encoder to go to: its name, or path of a .nemo file.", show_default=False),
     ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="With --encoder: keep the gallery's own too, and fuse the scores of both.")
+    ] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Search under the gallery's own encoder alone again.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the encoder before.")] = False,
     drop_old: Annotated[
         bool, typer.Option("--drop-old", help="Erase the vectors of every encoder but the present one; no way back.")
@@ -43,8 +47,10 @@ def reembed(
     to go on after a break, and several times at once to share the work. Exit status 1 says that recordings cannot be
     embedded again and the gallery stays as it is; each is named with its reason. Old vectors stay until --drop-old.
     """
-    if (encoder is not None) + rollback + drop_old != 1:
-        raise InvalidRequest("give one of --encoder NAME, --rollback and --drop-old")
+    if (encoder is not None) + alone + rollback + drop_old != 1:
+        raise InvalidRequest("give one of --encoder NAME, --alone, --rollback and --drop-old")
+    if beside and encoder is None:
+        raise InvalidRequest("--beside needs --encoder NAME: which one to go beside the gallery's own")
     from api.dependencies import open_services
     from api.reembedding import EncoderChange
 
@@ -53,13 +59,28 @@ def reembed(
         if drop_old:
             _drop(change, gallery, yes=yes, as_json=as_json)
             return
+        if alone:
+            _leave_second(change, gallery, as_json=as_json)
+            return
         with _Progress(quiet=as_json) as progress:
-            run = change.back(progress.update) if encoder is None else change.to(encoder, progress.update)
+            run = (
+                change.back(progress.update) if encoder is None else change.to(encoder, progress.update, beside=beside)
+            )
             report = run.run(without_missing=without_missing)
-        needs_threshold = report.switched and change.needs_threshold()
-    _print_report(report, gallery, needs_threshold=needs_threshold, as_json=as_json)
+        needs_threshold = report.switched and not beside and change.needs_threshold()
+    _print_report(report, gallery, beside=beside, needs_threshold=needs_threshold, as_json=as_json)
     if not report.switched:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _leave_second(change: "EncoderChange", gallery: str, *, as_json: bool) -> None:
+    second = change.alone()
+    if as_json:
+        print_json({"gallery": gallery, "second_encoder_before": second})
+    elif second is None:
+        print_line(f"gallery {gallery} was searched under one encoder alone")
+    else:
+        print_line(f"gallery {gallery} is no longer searched under {second}; --drop-old erases its vectors")
 
 
 def _drop(change: "EncoderChange", gallery: str, *, yes: bool, as_json: bool) -> None:
@@ -108,7 +129,7 @@ class _Progress:
         self._progress.update(self._task, completed=tally.embedded + tally.written, total=tally.utterances, speed=speed)
 
 
-def _print_report(report: "ReembedReport", gallery: str, *, needs_threshold: bool, as_json: bool) -> None:
+def _print_report(report: "ReembedReport", gallery: str, *, beside: bool, needs_threshold: bool, as_json: bool) -> None:
     tally = report.tally
     if as_json:
         print_json(
@@ -116,6 +137,7 @@ def _print_report(report: "ReembedReport", gallery: str, *, needs_threshold: boo
                 "gallery": gallery,
                 "encoder_before": report.encoder_before,
                 "encoder_id": report.encoder_id,
+                "beside": beside,
                 "switched": report.switched,
                 "utterances": tally.utterances,
                 "embedded_before": tally.embedded,
@@ -143,7 +165,8 @@ def _print_report(report: "ReembedReport", gallery: str, *, needs_threshold: boo
         f"{tally.elapsed_s:.1f} s"
     )
     if report.switched:
-        print_line(f"gallery {gallery} is searched under encoder {report.encoder_id} now")
+        own = f"{report.encoder_before} and, beside it, " if beside else ""
+        print_line(f"gallery {gallery} is searched under encoder {own}{report.encoder_id} now")
         if needs_threshold:
             print_notice(
                 "this encoder has no default threshold: identify and search are refused until you give one, by "

@@ -42,6 +42,11 @@ class GalleryEncoders:
             raise NotFound(f"no gallery with id {self._gallery_id}: see `voxdex galleries list`")
         return current
 
+    def is_searched_under(self, encoder_id: EncoderId, *, second: bool = False) -> bool:
+        """Lock the gallery as `lock` does, and tell whether this is its encoder, or its second one."""
+        current = self.lock()
+        return encoder_id == (Galleries(self._session).get(self._gallery_id).second_encoder_id if second else current)
+
     def switch(self, encoder_id: EncoderId) -> None:
         """Have a locked gallery searched under an encoder, with the thresholds that it had under it if it ever was.
 
@@ -171,13 +176,12 @@ class GalleryEncoders:
         self._session.execute(delete(Reembedding).where(*gone).execution_options(synchronize_session=False))
 
     def _require_unused(self, encoder_id: EncoderId) -> None:
-        current = self.lock()
-        if encoder_id == Galleries(self._session).get(self._gallery_id).second_encoder_id:
+        if self.is_searched_under(encoder_id, second=True):
             raise Conflict(
-                f"the gallery is searched under encoder {encoder_id} beside {current}: its vectors are not erased; "
+                f"the gallery is searched under encoder {encoder_id} beside its own: its vectors are not erased; "
                 "`voxdex reembed --alone` takes it out of use first"
             )
-        if current == encoder_id:
+        if self.is_searched_under(encoder_id):
             raise Conflict(f"the gallery is searched under encoder {encoder_id}: its vectors are not erased")
         alive = (
             select(Reembedding.recording_id)
