@@ -80,27 +80,29 @@ class CalibrationStore:
         from indexer.db.repositories import Galleries
 
         if calibration is not None:
-            self.require_fits(gallery, calibration)
+            calibration = self._fitting(gallery, calibration)
             self.keep(calibration)
         with self._record().session_scope() as session:
             galleries = Galleries(session)
             number = GalleryId(galleries.by_name(gallery).id)
             galleries.change(number, calibration_id=calibration.id if calibration else None)
 
-    def require_fits(self, gallery: str, calibration: Calibration) -> None:
-        """Refuse a calibration of other encoders than the gallery's; see `use` for the errors."""
+    def _fitting(self, gallery: str, calibration: Calibration) -> Calibration:
+        """Return a calibration with its encoders in the gallery's order; see `use` for the errors."""
         from indexer.db.repositories import Galleries
 
         with self._record().read_scope() as session:
             galleries = Galleries(session)
-            head = galleries.heads([GalleryId(galleries.by_name(gallery).id)])
-        (found,) = head.values()
-        encoders = {found.encoder_id, found.second_encoder_id} - {None}
-        if set(calibration.encoder_ids) != encoders:
-            raise EncoderMismatch(
-                f"calibration {calibration.name} is of {' + '.join(calibration.encoder_ids)}, gallery {gallery} of "
-                f"{' + '.join(sorted(filter(None, encoders)))}: fit one with `voxdex calibrate --gallery {gallery}`"
-            )
+            (head,) = galleries.heads([GalleryId(galleries.by_name(gallery).id)]).values()
+        both = head.encoder_id, *([head.second_encoder_id] if head.second_encoder_id else [])
+        if calibration.encoder_ids in (both, both[:1]):
+            return calibration
+        if calibration.encoder_ids == both[::-1]:
+            return calibration.swapped()
+        raise EncoderMismatch(
+            f"calibration {calibration.name} is of {' + '.join(calibration.encoder_ids)}, gallery {gallery} of "
+            f"{' + '.join(both)}: fit one with `voxdex calibrate --gallery {gallery}`"
+        )
 
     def delete(self, calibration: Calibration) -> None:
         """Delete a calibration of the record; galleries that use it go back to the shipped one.

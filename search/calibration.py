@@ -6,7 +6,7 @@ A calibration belongs to one encoder, or to two whose scores it fuses, and to th
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,14 @@ class Calibration:
         if p_fa < shares[-1]:
             return float(llrs[-1] + math.log(shares[-1] / p_fa))
         return float(np.interp(-math.log(p_fa), -np.log(shares), llrs))
+
+    def swapped(self) -> "Calibration":
+        """Return the same calibration for scores of two encoders in the other order."""
+        other = {"score_1": "score_2", "score_2": "score_1"}
+        weights = {
+            "*".join(other.get(part, part) for part in name.split("*")): weight for name, weight in self.weights.items()
+        }
+        return replace(self, encoder_ids=self.encoder_ids[::-1], weights=weights)
 
     def to_document(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
