@@ -38,11 +38,13 @@ class _Data(_Plain):
 
 
 class _OpenSet(_Plain):
-    mean: float
-    probe_spread: float = Field(ge=0)
+    level: float
+    rise: float = Field(gt=0)
     spread: float = Field(gt=0)
     spread_weight: float = Field(ge=0)
-    tail: float = Field(gt=0)
+    trust: float = Field(ge=0, le=1)
+    correction: float
+    correction_rise: float
 
 
 class _Document(_Plain):

@@ -1,0 +1,102 @@
+"""Thresholds for the best of a gallery: they hold for galleries of any size, and follow the probe."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.errors import InvalidRequest
+from search.open_set import RIVALS, OpenSetModel, best_of_strangers
+from search.open_set_fit import fit_open_set
+
+
+def _probes(count: int, strangers: int, *, seed: int, shift: float = 0.0) -> list[np.ndarray]:
+    """The llrs of probes with strangers: normal, around a mean of each probe's own."""
+    rng = np.random.default_rng(seed)
+    return list(rng.normal(-8 + shift + rng.normal(0, 1.5, (count, 1)), 3.0, (count, strangers)))
+
+
+@pytest.fixture(scope="module")
+def model() -> OpenSetModel:
+    fitted = fit_open_set(_probes(600, 400, seed=1))
+    assert fitted is not None
+    return fitted
+
+
+def _named(model: OpenSetModel, fpir: float, size: int, *, probes: int = 4000, shift: float = 0.0) -> float:
+    rows = np.sort(np.stack(_probes(probes, size, seed=2, shift=shift)), axis=1)[:, ::-1]
+    thresholds = model.thresholds(fpir, gallery_size=size, rivals=rows[:, 1 : RIVALS + 1])
+    return float(np.mean(rows[:, 0] >= thresholds))
+
+
+def test_the_best_of_one_is_as_high_as_one() -> None:
+    assert best_of_strangers(0.01, 1) == pytest.approx(2.3263, abs=1e-4)
+    # P(best of 100 < z) = Phi(z)^100 = 0.99
+    assert best_of_strangers(0.01, 100) == pytest.approx(3.7176, abs=1e-3)
+    assert best_of_strangers(1e-6, 10_000_000) == pytest.approx(7.3487, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 5, 20, 100, 380, 2_000])
+def test_as_many_unknown_voices_are_named_as_was_asked_for(model: OpenSetModel, size: int) -> None:
+    assert 0.003 <= _named(model, 0.01, size) <= 0.02
+    assert 0.03 <= _named(model, 0.1, size) <= 0.15
+
+
+def test_the_rate_holds_in_galleries_far_larger_than_those_of_the_fit(model: OpenSetModel) -> None:
+    assert 0.003 <= _named(model, 0.01, 50_000, probes=600) <= 0.025
+
+
+def test_probes_that_resemble_everybody_more_are_named_hardly_more_often(model: OpenSetModel) -> None:
+    # As over a channel that the calibration has not seen: a fixed threshold names a third of them.
+    assert _named(model, 0.01, 200, shift=3.0) < 0.04
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.integers(60, 10**6),
+    more=st.integers(1, 10**6),
+    fpir=st.floats(1e-4, 0.2),
+    rarer=st.floats(0.05, 0.9),
+    middle=st.floats(-20, 5),
+)
+def test_a_stricter_rate_never_lowers_the_threshold(
+    model: OpenSetModel, size: int, more: int, fpir: float, rarer: float, middle: float
+) -> None:
+    rivals = middle + np.linspace(3, -3, 50)
+    loose = model.threshold(fpir, gallery_size=size, rivals=rivals)
+    assert model.threshold(fpir * rarer, gallery_size=size, rivals=rivals) >= loose
+    nobody = model.threshold(fpir, gallery_size=size, rivals=[])
+    assert model.threshold(fpir, gallery_size=size + more, rivals=[]) >= nobody
+
+
+@settings(max_examples=50, deadline=None)
+@given(shift=st.floats(0.01, 10))
+def test_stronger_rivals_raise_the_threshold(model: OpenSetModel, shift: float) -> None:
+    rivals = np.linspace(1, -4, 30)
+    low, high = model.thresholds(0.01, gallery_size=200, rivals=np.stack([rivals, rivals + shift]))
+    assert high > low
+
+
+@pytest.mark.parametrize("fpir", [0.0, 1.0, -1.0, math.nan])
+def test_a_rate_that_is_none_is_refused(model: OpenSetModel, fpir: float) -> None:
+    with pytest.raises(InvalidRequest, match="fpir"):
+        model.threshold(fpir, gallery_size=10, rivals=[])
+
+
+def test_more_rivals_than_speakers_are_refused(model: OpenSetModel) -> None:
+    with pytest.raises(InvalidRequest, match="3 rivals in a gallery of 3"):
+        model.threshold(0.01, gallery_size=3, rivals=[1.0, 0.5, 0.0])
+    with pytest.raises(InvalidRequest, match="gallery of 0"):
+        model.threshold(0.01, gallery_size=0, rivals=[])
+
+
+def test_a_gallery_of_one_has_a_threshold(model: OpenSetModel) -> None:
+    assert math.isfinite(model.threshold(0.01, gallery_size=1, rivals=[]))
+
+
+def test_too_few_probes_or_strangers_fit_nothing() -> None:
+    assert fit_open_set(_probes(99, 400, seed=1)) is None
+    assert fit_open_set(_probes(600, 49, seed=1)) is None
+    assert fit_open_set([]) is None
