@@ -1,6 +1,6 @@
 """Confidence intervals by drawing speakers again: trials of one speaker are not independent, speakers are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from indexer.errors import InvalidRequest
 
-Measure = Callable[[NDArray[np.float64] | None], float]
-"""A figure under weights; None: each weighs one."""
+Measure = Callable[[NDArray[np.float64] | None], Mapping[str, float]]
+"""Figures by name under weights; None: each item weighs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,20 @@ class Resampling:
         for counts in self._counts(names):
             yield np.where(same, counts[a], counts[a] * counts[b])
 
-    def estimate(self, measures: dict[str, Measure], weights: Iterator[NDArray[np.float64]]) -> dict[str, Estimate]:
-        """Measure each figure on the data, and on every resample for its interval.
+    def estimate(self, measure: Measure, weights: Iterator[NDArray[np.float64]]) -> dict[str, Estimate]:
+        """Measure figures on the data, and on every resample for their intervals.
 
-        A resample in which a figure has no value (no speaker of one kind was drawn) is left out of its interval.
+        A resample in which the figures have no value (no speaker of one kind was drawn) is left out.
         """
-        values = {name: measure(None) for name, measure in measures.items()}
-        drawn: dict[str, list[float]] = {name: [] for name in measures}
+        values = measure(None)
+        drawn: dict[str, list[float]] = {name: [] for name in values}
         for weight in weights:
-            for name, measure in measures.items():
-                try:
-                    drawn[name].append(measure(weight))
-                except (InvalidRequest, ZeroDivisionError):
-                    continue
+            try:
+                resampled = measure(weight)
+            except (InvalidRequest, ZeroDivisionError):
+                continue
+            for name in values:
+                drawn[name].append(resampled[name])
         return {name: self._interval(value, drawn[name]) for name, value in values.items()}
 
     def _interval(self, value: float, drawn: list[float]) -> Estimate:

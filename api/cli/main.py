@@ -9,8 +9,10 @@ import typer
 
 from api.cli import (
     bench,
+    calibrations,
     catalog,
     encoders,
+    evaluate,
     indexes,
     ingest,
     jobs,
@@ -46,6 +48,7 @@ for command in (
     voices.compare,
     search.search,
     voices.embed,
+    calibrations.calibrate,
     reembed.reembed,
     service.worker,
     service.beat,
@@ -56,6 +59,8 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(bench.bench, name="bench")
+app.add_typer(calibrations.calibrations, name="calibrations")
+app.add_typer(evaluate.evaluate, name="evaluate")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(catalog.speakers, name="speakers")
 app.add_typer(catalog.recordings, name="recordings")

@@ -1,6 +1,6 @@
-"""Progress of downloads, as a person sees it."""
+"""Progress of downloads and of long work, as a person sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -42,3 +42,26 @@ def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
 
     with bars:
         yield report
+
+
+@contextmanager
+def work_progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Show a bar with the time that is left; what is yielded is called after each of the `total` steps."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bars.add_task(label, total=total)
+    with bars:
+        yield lambda: bars.advance(task)

@@ -190,8 +190,11 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         values = np.repeat(rng.normal(0.0, 1.0, 30), 5) + rng.normal(0.0, 0.2, 150)
         speakers = np.repeat(np.arange(30), 5).tolist()
         resampling = Resampling(draws=200, seed=number)
-        measures = {"mean": lambda weights, values=values: float(np.average(values, weights=weights))}
-        estimate = resampling.estimate(measures, resampling.speaker_weights(speakers))["mean"]
+
+        def mean(weights: np.ndarray | None, values: np.ndarray = values) -> dict[str, float]:
+            return {"mean": float(np.average(values, weights=weights))}
+
+        estimate = resampling.estimate(mean, resampling.speaker_weights(speakers))["mean"]
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= 0.0 <= estimate.high
@@ -211,5 +214,4 @@ def test_equal_seeds_give_equal_intervals_and_one_speaker_gives_none() -> None:
     resampling = Resampling(draws=20, seed=3)
     first = [weights.tolist() for weights in resampling.speaker_weights("aabbc")]
     assert first == [weights.tolist() for weights in Resampling(draws=20, seed=3).speaker_weights("aabbc")]
-    measures = {"one": lambda weights: 1.0}
-    assert resampling.estimate(measures, resampling.speaker_weights("aaa"))["one"].low is None
+    assert resampling.estimate(lambda weights: {"one": 1.0}, resampling.speaker_weights("aaa"))["one"].low is None

@@ -55,7 +55,7 @@ def test_a_line_that_is_no_trial_is_named(tmp_path: Path, text: str, named: str)
 
 
 def test_a_manifest_is_read_with_roles_sets_and_sessions(tmp_path: Path) -> None:
-    text = "path,speaker,role,set,session,seconds\na.wav,ann,enroll,x,1,3\nb.wav,bob,,,,\n"
+    text = "path,speaker,role,set,session,seconds\na.wav,ann,enroll,x,1,3\nrain.wav,,,,,\nb.wav,bob,,,,\n"
     assert read_manifest(_written(tmp_path, text)) == [
         LabeledRecording("a.wav", "ann", "x", "1", "enroll"),
         LabeledRecording("b.wav", "bob"),
@@ -65,8 +65,8 @@ def test_a_manifest_is_read_with_roles_sets_and_sessions(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("path,speaker\na.wav,\n", "list:2: no speaker"),
-        ("path,speaker\n,ann\n", "list:2: no path"),
+        ("path,speaker\na.wav,\n", "no recordings whose speaker is named"),
+        ("path,speaker\n,ann\n", "list:2: speaker ann and no path"),
         ("path,speaker,role\na.wav,ann,enrol\n", "list:2: role 'enrol'"),
         ("path,speaker\na.wav,ann\na.wav,bob\n", r"list:3: a\.wav is in line 2 already"),
         ("path,name\na.wav,ann\n", "one must be named speaker"),

@@ -1,0 +1,102 @@
+"""What was heard of a recording before, by its content: a second evaluation takes seconds."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.evaluation.hearing import HeardRecording
+from indexer.errors import Unavailable
+from indexer.types import EncoderId
+
+_FILE = "heard-1.sqlite3"
+"""The number is of the table below: another layout is another file."""
+
+_WAIT_S = 60.0
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS heard (
+    content TEXT NOT NULL, hearing TEXT NOT NULL, encoder TEXT NOT NULL, document TEXT NOT NULL, vector BLOB,
+    PRIMARY KEY (content, hearing, encoder)
+) WITHOUT ROWID
+"""
+
+
+class HeardCache:
+    """Keeps what was heard, by SHA-256 of the content, way of hearing and encoder; several processes may share it.
+
+    Parameters
+    ----------
+    folder
+        Made if new; the file in it may be deleted at any time between two runs.
+
+    Raises
+    ------
+    Unavailable
+        If it cannot be opened or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute(_TABLE)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unavailable(error) from error
+
+    def find(self, content: str, hearing: str, encoders: Sequence[EncoderId]) -> HeardRecording | None:
+        """Return what was heard under all of these encoders; None where one is missing."""
+        rows: dict[EncoderId, tuple[str, bytes | None]] = {}
+        query = "SELECT document, vector FROM heard WHERE content = ? AND hearing = ? AND encoder = ?"
+        try:
+            for encoder in encoders:
+                with closing(self._database.execute(query, (content, hearing, encoder))) as found:
+                    row = found.fetchone()
+                if row is None:
+                    return None
+                rows[encoder] = row
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        vectors = {encoder: _unit(vector) for encoder, (_, vector) in rows.items() if vector is not None}
+        return HeardRecording(vectors=vectors, **json.loads(next(iter(rows.values()))[0]))
+
+    def keep(self, content: str, hearing: str, encoders: Sequence[EncoderId], heard: HeardRecording) -> None:
+        """Remember a recording; another process may have done so meanwhile, with the same answer."""
+        document = json.dumps(
+            {
+                "duration_s": heard.duration_s,
+                "net_speech_s": heard.net_speech_s,
+                "snr_db": heard.snr_db,
+                "voices": heard.voices,
+                "refusal": heard.refusal,
+            }
+        )
+        rows = [(content, hearing, encoder, document, _blob(heard.vectors, encoder)) for encoder in encoders]
+        try:
+            self._database.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"{self._path}: the cache of evaluations fails ({error}); delete it, free space, or give --no-cache"
+        )
+
+
+def _blob(vectors: Mapping[EncoderId, NDArray[np.float32]], encoder: EncoderId) -> bytes | None:
+    return vectors[encoder].astype("<f4").tobytes() if encoder in vectors else None
+
+
+def _unit(blob: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32)

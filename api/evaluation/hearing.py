@@ -1,0 +1,153 @@
+"""What is heard of a recording: the vectors of its voice and how much it says, as the product hears it, or plainly."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import indexer
+from indexer.audio.channels import ChannelPolicy
+from indexer.audio.decode import AudioSource, open_audio
+from indexer.audio.quality import measure_quality
+from indexer.audio.speech import make_detector
+from indexer.embedding.encoder import Encoder
+from indexer.errors import InvalidAudio
+from indexer.probes import embed_probes
+from indexer.settings import Settings
+from indexer.types import SAMPLE_RATE_HZ, EncoderId
+
+_PLAIN = (
+    "audio/channels.py",
+    "audio/decode.py",
+    "audio/levels.py",
+    "audio/resample.py",
+    "audio/segmentation.py",
+    "embedding/aggregation.py",
+    "embedding/features.py",
+    "embedding/ecapa.py",
+    "embedding/campplus.py",
+)
+"""Code that decides what a vector is; what only reads files and moves data between devices is left out."""
+
+_PRODUCT = (*_PLAIN, "audio/quality.py", "audio/silero.py", "audio/speech.py", "listening.py", "probes.py")
+
+
+@dataclass(frozen=True, slots=True)
+class HeardRecording:
+    """One recording, as far as evaluation needs it.
+
+    Attributes
+    ----------
+    vectors : mapping of encoder id to (D,) float32 array
+        Unit vectors of the voice, the dominant one where there are several; empty where none could be made.
+    duration_s, net_speech_s
+        Seconds of the recording, and of speech of this voice in it.
+    snr_db
+        None where unknown.
+    voices
+        How many were heard.
+    refusal
+        Code of the error, where the recording cannot be used.
+    """
+
+    vectors: Mapping[EncoderId, NDArray[np.float32]]
+    duration_s: float
+    net_speech_s: float
+    snr_db: float | None = None
+    voices: int = 1
+    refusal: str | None = None
+
+
+class Hearing(Protocol):
+    """A way to hear recordings; `id` changes when what it hears does."""
+
+    @property
+    def id(self) -> str:
+        """Hash of the code and the settings that matter."""
+
+    @property
+    def encoders(self) -> Sequence[Encoder]:
+        """What makes the vectors."""
+
+    def hear(self, source: AudioSource, name: str) -> HeardRecording:
+        """Hear one recording; what cannot be used is told by `refusal`."""
+
+
+class WholeFile:
+    """The baseline: the recording as it is, through the network in one piece; what SpeechBrain's users do."""
+
+    def __init__(self, encoder: Encoder, settings: Settings) -> None:
+        self.encoders: Sequence[Encoder] = (encoder,)
+        self._settings = settings
+        self.id = _fingerprint("whole", _PLAIN, [settings.audio.model_dump(mode="json")])
+
+    def hear(self, source: AudioSource, name: str) -> HeardRecording:
+        """Embed all of it; no speech is looked for."""
+        return refused_or(lambda: self._hear(source, name))
+
+    def _hear(self, source: AudioSource, name: str) -> HeardRecording:
+        (encoder,) = self.encoders
+        probe = embed_probes(
+            encoder, source, channels=ChannelPolicy.parse("mix"), limits=self._settings.audio, name=name
+        )[0]
+        return HeardRecording({encoder.id: probe.vector}, probe.duration_s, probe.duration_s)
+
+
+class ProductHearing:
+    """What the product hears: speech found, its quality measured, its voice embedded by each encoder."""
+
+    def __init__(self, encoders: Sequence[Encoder], settings: Settings) -> None:
+        self.encoders = encoders
+        self._settings = settings
+        self._detector = make_detector(settings.speech)
+        heard_by = [settings.audio.model_dump(mode="json"), settings.speech.model_dump(mode="json")]
+        self.id = _fingerprint("product", _PRODUCT, heard_by)
+
+    def hear(self, source: AudioSource, name: str) -> HeardRecording:
+        """Embed the dominant voice."""
+        return refused_or(lambda: self._hear(source, name))
+
+    def _hear(self, source: AudioSource, name: str) -> HeardRecording:
+        policy = ChannelPolicy.parse(self._settings.audio.channels)
+        limits = self._settings.audio
+        with open_audio(source, channels=policy, limits=limits, name=name) as reader:
+            waveform = np.concatenate([block[0] for block in reader.blocks()])
+        quality = measure_quality(waveform, self._detector.regions(waveform))
+        vectors = {
+            encoder.id: embed_probes(encoder, source, channels=policy, limits=limits, name=name)[0].vector
+            for encoder in self.encoders
+        }
+        return HeardRecording(vectors, len(waveform) / SAMPLE_RATE_HZ, quality.net_speech_s, quality.snr_db)
+
+
+def refused_or(hear: Callable[[], HeardRecording]) -> HeardRecording:
+    """Hear a recording, or say why it cannot be."""
+    try:
+        return hear()
+    except InvalidAudio as error:
+        return HeardRecording({}, 0.0, 0.0, refusal=error.code, voices=0)
+
+
+def _fingerprint(kind: str, sources: Sequence[str], settings: Sequence[object]) -> str:
+    plain = json.dumps([kind, _code_hash(tuple(sources)), settings], sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=8)
+def _code_hash(sources: tuple[str, ...]) -> str:
+    """Hash the code that recordings go through, so that a vector of other code is never taken for one of this.
+
+    Comments and layout do not matter.
+    """
+    root = Path(indexer.__file__).parent
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source}\n{ast.dump(ast.parse((root / source).read_bytes()))}\n".encode())
+    return digest.hexdigest()

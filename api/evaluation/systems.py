@@ -1,0 +1,91 @@
+"""What is put side by side: the baseline, each encoder by cosine and calibrated, and two encoders fused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.evaluation.hearing import HeardRecording
+from indexer.types import EncoderId
+from search.calibration import Calibration
+from search.trials import TrialList
+
+_CHUNK = 65_536
+"""Pairs of vectors that are multiplied at once."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A way to score trials.
+
+    Attributes
+    ----------
+    name
+        How tables call it.
+    heard
+        Each recording as this system hears it, in the order of the evaluation's recordings.
+    encoder_ids
+        One, or two that are fused.
+    calibration
+        What makes llrs of its cosines; None: the cosine itself is the score, of two encoders their mean.
+    """
+
+    name: str
+    heard: Sequence[HeardRecording]
+    encoder_ids: tuple[EncoderId, ...]
+    calibration: Calibration | None = None
+
+    @property
+    def scoring(self) -> str:
+        """What its scores are."""
+        if self.calibration is not None:
+            return f"llr by calibration {self.calibration.name} ({self.calibration.id[:12]})"
+        return "cosine" if len(self.encoder_ids) == 1 else "mean of cosines"
+
+    @property
+    def answers(self) -> NDArray[np.bool_]:
+        """(R,) which recordings it has vectors of."""
+        return np.array([all(encoder in one.vectors for encoder in self.encoder_ids) for one in self.heard], dtype=bool)
+
+    @property
+    def net_speech_s(self) -> Floats:
+        """(R,) seconds."""
+        return np.array([one.net_speech_s for one in self.heard])
+
+    @property
+    def snr_db(self) -> Floats:
+        """(R,) NaN where unknown."""
+        return np.array([np.nan if one.snr_db is None else one.snr_db for one in self.heard])
+
+    def vectors(self, encoder: EncoderId) -> NDArray[np.float32]:
+        """(R, D) unit vectors; zeros where there is none."""
+        dim = next((len(one.vectors[encoder]) for one in self.heard if encoder in one.vectors), 1)
+        none = np.zeros(dim, dtype=np.float32)
+        return np.stack([one.vectors.get(encoder, none) for one in self.heard])
+
+    def score(self, trials: TrialList) -> Floats:
+        """Return the (n,) scores of trials; minus infinity where one side cannot be used."""
+        cosines = np.stack([self._cosines(encoder, trials) for encoder in self.encoder_ids], axis=1)
+        if self.calibration is None:
+            scores: Floats = cosines.mean(axis=1)
+        else:
+            speech_s, snr_db = self.net_speech_s, self.snr_db
+            scores = self.calibration.llr(
+                cosines,
+                enrolled_speech_s=speech_s[trials.enroll],
+                probe_speech_s=speech_s[trials.probe],
+                snr_db=np.fmin(snr_db[trials.enroll], snr_db[trials.probe]),
+            )
+        answered = self.answers
+        return np.where(answered[trials.enroll] & answered[trials.probe], scores, -np.inf)
+
+    def _cosines(self, encoder: EncoderId, trials: TrialList) -> Floats:
+        vectors = self.vectors(encoder).astype(np.float64)
+        scores = np.empty(len(trials))
+        for start in range(0, len(trials), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            scores[rows] = np.einsum("nd,nd->n", vectors[trials.enroll[rows]], vectors[trials.probe[rows]])
+        return scores

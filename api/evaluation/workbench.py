@@ -1,0 +1,127 @@
+"""What every evaluation works with: encoders, ways of hearing, the cache, calibrations, and the systems they make."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from api.evaluation.cache import HeardCache
+from api.evaluation.hearing import HeardRecording, Hearing, ProductHearing, WholeFile
+from api.evaluation.recordings import Advance, hear_files
+from api.evaluation.systems import System
+from indexer.errors import InvalidRequest
+from indexer.settings import Settings
+from indexer.types import EncoderId
+from search.calibration import Calibration, default_calibration
+
+if TYPE_CHECKING:  # Loads torch.
+    from indexer.embedding.encoder import Encoder
+
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+"""Makes a bar of a label and a number of steps."""
+
+LoadEncoder = Callable[[str | None], "Encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is put side by side.
+
+    Attributes
+    ----------
+    encoders
+        Names; none: the setting's.
+    fusion
+        Two encoders' scores together, as one more system.
+    baseline
+        The default encoder's plain cosine of whole files, as one more system.
+    calibrations
+        That take the place of those that come with the product.
+    calibrated
+        Whether llrs are measured at all.
+    """
+
+    encoders: tuple[str, ...] = ()
+    fusion: bool = False
+    baseline: bool = False
+    calibrations: tuple[Calibration, ...] = ()
+    calibrated: bool = True
+
+
+class Workbench:
+    """Hears recordings, and makes the systems that are asked for of what was heard.
+
+    Raises
+    ------
+    InvalidRequest
+        If fusion is asked for without two encoders, or a calibration is of none of the encoders.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        settings: Settings,
+        load: LoadEncoder,
+        *,
+        cache: HeardCache | None,
+        progress: Progress,
+    ) -> None:
+        self.wanted = wanted
+        self._cache = cache
+        self._progress = progress
+        names = wanted.encoders or (None,)
+        self._encoders = list({encoder.id: encoder for encoder in map(load, names)}.values())
+        if wanted.fusion and len(self._encoders) != 2:
+            raise InvalidRequest(f"--fusion joins two encoders, {len(self._encoders)} given: name two with --encoder")
+        self._product: Hearing = ProductHearing(self._encoders, settings)
+        self._plain: Hearing | None = WholeFile(load(None), settings) if wanted.baseline else None
+        used = [tuple(encoder.id for encoder in group) for group in self._groups()]
+        for calibration in wanted.calibrations:
+            if calibration.encoder_ids not in used:
+                raise InvalidRequest(
+                    f"calibration {calibration.name} is of {', '.join(calibration.encoder_ids)}, evaluated are "
+                    f"{'; '.join(', '.join(ids) for ids in used)}: name its encoders with --encoder, in its order"
+                )
+
+    def hear(self, files: Sequence[Path]) -> "Heard":
+        """Hear recordings in every way that a system needs."""
+        plain = None
+        if self._plain is not None:
+            with self._progress("baseline", len(files)) as advance:
+                plain = hear_files(self._plain, files, self._cache, advance)
+        with self._progress("recordings", len(files)) as advance:
+            product = hear_files(self._product, files, self._cache, advance)
+        return Heard(product, plain)
+
+    def systems(self, heard: "Heard") -> list[System]:
+        """Return what is put side by side, the baseline first."""
+        systems = []
+        if self._plain is not None and heard.plain is not None:
+            (plain,) = self._plain.encoders
+            systems.append(System(f"baseline {plain.name}", heard.plain, (plain.id,)))
+        for group in self._groups():
+            ids = tuple(encoder.id for encoder in group)
+            name = "+".join(encoder.name for encoder in group)
+            systems.append(System(name, heard.product, ids))
+            calibration = self._calibration(ids)
+            if calibration is not None:
+                systems.append(System(f"{name} calibrated", heard.product, ids, calibration))
+        return systems
+
+    def _groups(self) -> "list[list[Encoder]]":
+        return [[encoder] for encoder in self._encoders] + ([self._encoders] if self.wanted.fusion else [])
+
+    def _calibration(self, ids: tuple[EncoderId, ...]) -> Calibration | None:
+        if not self.wanted.calibrated:
+            return None
+        given = (calibration for calibration in self.wanted.calibrations if calibration.encoder_ids == ids)
+        return next(given, None) or default_calibration(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The recordings of an evaluation, as the product and as the baseline hear them."""
+
+    product: list[HeardRecording]
+    plain: list[HeardRecording] | None
