@@ -14,15 +14,21 @@ from indexer.types import GalleryId
 
 if TYPE_CHECKING:  # What these load takes a second or more; each is imported where it is first needed.
     from api.catalog import Catalog
+    from api.encoder_side import EncoderSide
     from api.indexes import Indexes
     from api.live import LiveGalleries
     from api.voices import Comparison, Voices
+    from indexer.db.rows import GalleryHead
     from indexer.db.session import Database
+    from indexer.embedding.encoder import Encoder
     from indexer.embedding.encoder_set import EncoderSet
+    from indexer.embedding.registry import EncoderSpec
     from indexer.encoders_in_use import EncodersInUse
     from indexer.ingest import Ingest
     from indexer.jobs.bulk import BulkIngest
+    from indexer.listening import Listening
     from worker.client import CeleryQueue
+    from worker.clustering import Clusterings
     from worker.local_queue import LocalQueue
 
 
@@ -110,6 +116,14 @@ class Services:
         return EncodersInUse(self.registry, self.settings.embedding)
 
     @made_once
+    def listening(self) -> "Listening":
+        """How recordings are listened to, unless somebody asks otherwise."""
+        from indexer.audio.speech import make_detector
+        from search.listening import make_listening
+
+        return make_listening(self.settings.speech, make_detector(self.settings.speech))
+
+    @made_once
     def queue(self) -> "CeleryQueue | LocalQueue":
         """What carries jobs to whoever works on them: the broker where one is set, else a thread of this process."""
         if self.settings.broker.url is not None:
@@ -144,12 +158,21 @@ class Services:
             stopping=self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False,
         )
 
+    @made_once
+    def clusterings(self) -> "Clusterings":
+        """The use cases of unknown voices."""
+        from worker.clustering import Clusterings
+        from worker.local_queue import LocalQueue
+
+        stopping = self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False
+        return Clusterings(self.database, self.settings, queue=self.queue, stopping=stopping)
+
     def work_on_jobs(self) -> None:
         """Work through jobs in a thread of this process, unfinished ones first; where a broker is set, workers do."""
         from worker.local_queue import LocalQueue
 
         if isinstance(self.queue, LocalQueue):
-            self.queue.start(self.bulk)
+            self.queue.start(self.bulk, self.clusterings)
 
     def share_with(self, live: "LiveGalleries") -> None:
         """Let jobs and erasures use the encoders and indexes that requests are answered by; closed with the rest."""
@@ -181,13 +204,17 @@ class Services:
             media=MediaStore(self.settings.media_path),
         )
 
-    def create_gallery(self, name: str, encoder: str | None, **rules: Any) -> None:
+    def create_gallery(
+        self, name: str, encoder: str | None, *, second_encoder: str | None = None, **rules: Any
+    ) -> None:
         """Make a gallery for an encoder, which is loaded for its id and downloaded where it is not here.
 
         Parameters
         ----------
         encoder
             A name; None means the setting.
+        second_encoder
+            The name of one to embed everything by as well, whose scores are fused with those of the first.
         rules
             Columns of the gallery's operating point and rules.
 
@@ -197,19 +224,26 @@ class Services:
             If no encoder has that name: a path is for the command line, not for whoever asks over the network.
         AlreadyExists
             If the gallery's name is taken.
+        EncoderMismatch
+            If both encoders are the same, or an encoder's vectors do not fit a gallery.
         """
         from indexer.db.repositories import Encoders, Galleries
         from indexer.encoders_in_use import as_row
 
         known = {spec.name for spec in self.registry.list()}
-        if encoder is not None and encoder not in known:
-            raise NotFound(f"no encoder is called {encoder!r}; there are: {', '.join(sorted(known))}")
+        for one in (encoder, second_encoder):
+            if one is not None and one not in known:
+                raise NotFound(f"no encoder is called {one!r}; there are: {', '.join(sorted(known))}")
         with self.database.read_scope() as session:
             if Galleries(session).find(name) is not None:
                 raise AlreadyExists(f"gallery {name!r} is there already; change it, or choose another name")
         row = as_row(*self.encoders.load(encoder))
+        second = None if second_encoder is None else as_row(*self.encoders.load(second_encoder))
         with self.database.session_scope() as session:
-            Galleries(session).create(name, Encoders(session).register(row), **rules)
+            encoders = Encoders(session)
+            Galleries(session).create(
+                name, encoders.register(row), None if second is None else encoders.register(second), **rules
+            )
 
     def ingest(self, gallery: str, encoder: str | None) -> "Ingest":
         """Prepare to write into a gallery, which is made if new.
@@ -256,32 +290,43 @@ class Services:
         EncoderMismatch
             If the gallery's encoder cannot be had any more: another one would compare what must not be compared.
         """
-        from api.enrolled import EnrolledGallery
-        from api.filtered import FilteredGallery
         from api.voices import Voices
         from indexer.db.repositories import Galleries
 
         with self.record().read_scope() as session:
-            gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
-        loaded, spec = self.encoders.of_gallery_id(self.database, gallery_id)
-        index = self.indexes.open(gallery)
+            head = Galleries(session).head(gallery)
+        loaded = [self.encoders.of_gallery_id(self.database, head.id)]
+        loaded += [self.encoders.of_record(self.database, other) for other in head.encoder_ids[1:]]
         voices = Voices(
-            loaded,
-            spec,
+            [self._side(head, *one) for one in loaded],
             self.settings,
+            listening=lambda: self.listening,
             database=self.database,
             gallery=gallery,
-            gallery_id=gallery_id,
-            index=index,
-            enrolled=EnrolledGallery(self.database, gallery_id, loaded.id, index, self.settings.index),
-            filtered=FilteredGallery(self.database, gallery_id, loaded.id),
+            gallery_id=head.id,
         )
         self._voices.append(voices)
         return voices
 
+    def _side(self, head: "GalleryHead", encoder: "Encoder", spec: "EncoderSpec") -> "EncoderSide":
+        """Open what a gallery is under one encoder."""
+        from api.encoder_side import EncoderSide
+        from api.enrolled import EnrolledGallery
+        from api.filtered import FilteredGallery
+
+        index = self.indexes.open(head.name, encoder.id)
+        return EncoderSide(
+            encoder,
+            spec,
+            index,
+            EnrolledGallery(self.database, head.id, encoder.id, index, self.settings.index),
+            FilteredGallery(self.database, head.id, encoder.id),
+        )
+
     def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":
         """Prepare to embed and compare without a gallery."""
         from api.voices import Comparison
+        from indexer.embedding.encoder_set import EncoderSet
 
         loaded, spec = self.encoders.load(encoder, front_end)
-        return Comparison(loaded, spec, self.settings)
+        return Comparison(EncoderSet(loaded), spec, self.settings, lambda: self.listening)

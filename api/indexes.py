@@ -17,34 +17,42 @@ from indexer.types import EncoderId, GalleryId
 
 
 class Indexes:
-    """Opens, checks, rebuilds and erases the index of a gallery; files are below the home folder."""
+    """Opens, checks, rebuilds and erases the index of a gallery; files are below the home folder.
+
+    A gallery has one under each encoder that it is searched under; where none is named, that of its own is meant.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
 
-    def open(self, gallery: str) -> VectorIndex:
+    def encoders(self, gallery: str) -> tuple[EncoderId, ...]:
+        """Return the encoders that a gallery is searched under, its own first."""
+        return self._head(gallery).encoder_ids
+
+    def open(self, gallery: str, encoder_id: EncoderId | None = None) -> VectorIndex:
         """Load the index of a gallery and bring it into step with the record."""
         head = self._head(gallery)
-        return self._of(head).open(head.encoder_id)
+        return self._of(head).open(encoder_id or head.encoder_id)
 
     def bring_into_step(self, gallery: str) -> None:
-        """Do the same now, and keep it, so that the first question does not wait for it."""
-        self.open(gallery).close()
+        """Do the same now under every encoder, and keep it, so that the first question does not wait for it."""
+        for encoder_id in self.encoders(gallery):
+            self.open(gallery, encoder_id).close()
 
-    def info(self, gallery: str) -> dict[str, Any]:
+    def info(self, gallery: str, encoder_id: EncoderId | None = None) -> dict[str, Any]:
         """Say what the index of a gallery is, what it costs and how well it finds."""
-        return _info_of(self.open(gallery))
+        return _info_of(self.open(gallery, encoder_id))
 
-    def check(self, gallery: str) -> CheckReport:
+    def check(self, gallery: str, encoder_id: EncoderId | None = None) -> CheckReport:
         """Compare every id and vector of the index that is kept with the record; heals nothing."""
         head = self._head(gallery)
-        return self._of(head).check(head.encoder_id)
+        return self._of(head).check(encoder_id or head.encoder_id)
 
-    def rebuild(self, gallery: str) -> dict[str, Any]:
+    def rebuild(self, gallery: str, encoder_id: EncoderId | None = None) -> dict[str, Any]:
         """Build the index anew from the record, put it in place of the one that answers, and say what it is."""
         head = self._head(gallery)
-        return _info_of(self._of(head).rebuild(head.encoder_id))
+        return _info_of(self._of(head).rebuild(encoder_id or head.encoder_id))
 
     def migrate(self, gallery: str, to: Engine, *, leave_collections: bool = False) -> Migrated:
         """Have another engine search a gallery; see `indexer.index.migration.migrate`."""

@@ -9,16 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from api.dependencies import Services
-from api.enrolled import EnrolledGallery
-from api.filtered import FilteredGallery
 from api.live_encoders import LiveEncoders
+from api.live_side import each, open_sides
 from api.voices import Comparison, Voices
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import NotFound, Unavailable, VoxdexError
 from indexer.index import stores
-from indexer.index.followed import FollowedIndex
 from indexer.index.follower import POLL_S, FeedWatch
 from indexer.index.gallery_index import GalleryIndex
 from indexer.types import GalleryId
@@ -36,7 +34,7 @@ class GalleryLag:
     gallery_id: GalleryId
     gallery: str
     vectors: int
-    """Vectors in the index."""
+    """Vectors in the index, under the gallery's own encoder."""
     changes_behind: int
     """Committed transactions whose vectors are not in the index yet."""
     lag_s: float
@@ -48,22 +46,17 @@ class GalleryLag:
 
 
 class LiveGallery:
-    """One open gallery: its index, its enrolled speakers, and how far behind the record they are.
+    """One open gallery: index and enrolled speakers under each of its encoders, and how far behind the record they are.
 
     Once left it takes no more questions, and what it holds is given back with the end of the last that it has.
     """
 
     def __init__(self, services: Services, head: GalleryHead, *, on_gone: Callable[["LiveGallery"], None]) -> None:
         started = time.monotonic()
-        database = services.database
         self.gallery_id = head.id
-        self.encoder_id = head.encoder_id
+        self.encoder_ids = head.encoder_ids
         self.engine = head.engine
-        kept = GalleryIndex(database, services.settings, head.id, head.engine)
-        self.indexed = FollowedIndex(kept, head.encoder_id)
-        self.enrolled = EnrolledGallery(database, head.id, head.encoder_id, self.indexed.index, services.settings.index)
-        self.enrolled.load()
-        self.filtered = FilteredGallery(database, head.id, head.encoder_id)
+        self.sides = open_sides(services, head)
         self.gone = False
         self.deleted = False
         self._tickets = itertools.count()
@@ -75,8 +68,8 @@ class LiveGallery:
         self._in_step_at = started
 
     def answers(self, head: GalleryHead) -> bool:
-        """Tell whether this is of the gallery's encoder and engine as they are now."""
-        return (head.encoder_id, head.engine) == (self.encoder_id, self.engine)
+        """Tell whether this is of the gallery's encoders and engine as they are now."""
+        return (head.encoder_ids, head.engine) == (self.encoder_ids, self.engine)
 
     def look(self, head: GalleryHead) -> bool:
         """Take note of where the record is, and tell whether the index is not there yet."""
@@ -87,7 +80,7 @@ class LiveGallery:
             return False
         asked = time.monotonic()
         self._head = head
-        if self.indexed.position != head.position.vectors:
+        if any(side.indexed.position != head.position.vectors for side in self.sides):
             return True
         self._in_step_at = asked
         return False
@@ -96,38 +89,38 @@ class LiveGallery:
         """Apply what was committed until now."""
         asked = time.monotonic()
         if self.look(head):
-            self.indexed.follow()
+            each(self.sides, lambda side: side.indexed.follow())
             self._in_step_at = asked
 
     def outdated(self) -> bool:
         """Tell whether it is time to load again who is enrolled."""
-        return not self.gone and self.enrolled.outdated(self._head)
+        return not self.gone and any(side.enrolled.outdated(self._head) for side in self.sides)
 
     def refresh(self) -> None:
         """Load who is enrolled again, if that has changed."""
         if not self.gone:
-            self.enrolled.refresh()
+            each(self.sides, lambda side: side.enrolled.refresh())
 
     def catch_up(self, head: GalleryHead) -> None:
         """Come into step with the record in every respect before returning."""
         self.follow(head)
-        self.enrolled.require(head)
+        each(self.sides, lambda side: side.enrolled.require(head))
 
     def untidy(self) -> bool:
         """Tell at once whether there may be something to do for `keep`."""
-        return not self.gone and self.indexed.untidy()
+        return not self.gone and any(side.indexed.untidy() for side in self.sides)
 
     def check(self) -> None:
         """Compare some vectors of the index with the record, and repair what differs."""
         if not self.gone:
-            self.indexed.check()
+            each(self.sides, lambda side: side.indexed.check())
 
     def keep(self, *, closing: bool = False) -> None:
         """Write index files if it is time to, or change over to newer ones."""
         if self.gone:
             return
         try:
-            self.indexed.keep(closing=closing)
+            each(self.sides, lambda side: side.indexed.keep(closing=closing))
         finally:
             self._resign_if_gone()
         if self.deleted:  # Meanwhile: what was written came too late to be deleted.
@@ -136,7 +129,10 @@ class LiveGallery:
     def _resign_if_gone(self) -> None:
         """Leave the files to another keeper, where this was left while it wrote and became the keeper again."""
         if self.gone:
-            self.indexed.resign()
+            self._resign()
+
+    def _resign(self) -> None:
+        each(self.sides, lambda side: side.indexed.resign())
 
     def lend(self, voices: Voices) -> bool:
         """Stay open for as long as somebody holds `voices`; tell whether it is not too late for that."""
@@ -152,7 +148,7 @@ class LiveGallery:
         """Take no more questions: the next opens what is there then."""
         self.gone = True
         self._on_gone(self)
-        self.indexed.resign()
+        self._resign()
         self._close_if_idle()
 
     def forsake(self) -> None:
@@ -165,8 +161,7 @@ class LiveGallery:
         """Give back memory and files; calls under way finish first."""
         self.gone = True
         self._closing.acquire(blocking=False)
-        self.indexed.close()
-        self.enrolled.close()
+        each(self.sides, lambda side: side.close())
 
     def _answered(self, ticket: int) -> None:
         # Whatever thread drops the last reference runs this, whatever locks it holds: so nothing here waits for one.
@@ -181,17 +176,18 @@ class LiveGallery:
 
     def lag(self) -> GalleryLag:
         """Say how far behind the record this is."""
-        behind = max(0, self._head.position.vectors - self.indexed.position)
+        first = self.sides[0].indexed
+        behind = max(0, self._head.position.vectors - min(side.indexed.position for side in self.sides))
         since = time.monotonic() - self._in_step_at
         late = behind > 0 or since > _OVERDUE_S
         return GalleryLag(
             self.gallery_id,
             self._head.name,
-            self.indexed.index.count,
+            first.index.count,
             behind,
             since if late else 0.0,
-            self.indexed.drifted,
-            self.indexed.damaged,
+            sum(side.indexed.drifted for side in self.sides),
+            sum(side.indexed.damaged for side in self.sides),
         )
 
 
@@ -227,23 +223,20 @@ class LiveGalleries:
         with self._services.record().read_scope() as session:
             head = Galleries(session).head(gallery)
         live, head = self._live(head)
-        encoder, spec = self._encoders.of_gallery(head)
         voices = Voices(
-            encoder,
-            spec,
+            [side.asked_with(*self._encoders.of_gallery(head, side.encoder_id)) for side in live.sides],
             self._services.settings,
+            listening=lambda: self._services.listening,
             database=self._services.database,
             gallery=head.name,
             gallery_id=head.id,
-            index=live.indexed.index,
-            enrolled=live.enrolled,
-            filtered=live.filtered,
         )
         return voices, live
 
     def comparison(self, encoder: str | None = None) -> Comparison:
         """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""
-        return Comparison(*self._encoders.named(encoder), self._services.settings)
+        loaded, spec = self._encoders.named(encoder)
+        return Comparison(EncoderSet(loaded), spec, self._services.settings, lambda: self._services.listening)
 
     def encoders_for(self, gallery_id: GalleryId) -> EncoderSet:
         """Return a gallery's encoders for ingest, whose work waits while probes wait.
@@ -255,8 +248,9 @@ class LiveGalleries:
         EncoderMismatch
             If an encoder of the gallery cannot be had any more.
         """
-        encoder, _ = self._encoders.of_gallery(self._head(gallery_id))
-        return EncoderSet(self._encoders.background(encoder))
+        head = self._head(gallery_id)
+        found = (self._encoders.of_gallery(head, encoder_id)[0] for encoder_id in head.encoder_ids)
+        return EncoderSet(*(self._encoders.background(encoder) for encoder in found))
 
     def catch_up(self, gallery_id: GalleryId) -> None:
         """Bring a gallery into step now, so that a caller finds what this process has just committed.

@@ -34,8 +34,8 @@ class LiveEncoders:
         with self._guard:
             return sum(encoder.waiting for encoder, _ in self._batching.values())
 
-    def of_gallery(self, head: GalleryHead) -> tuple[Encoder, EncoderSpec]:
-        """Return the encoder of a gallery.
+    def of_gallery(self, head: GalleryHead, encoder_id: EncoderId) -> tuple[Encoder, EncoderSpec]:
+        """Return one of the encoders of a gallery.
 
         Raises
         ------
@@ -43,13 +43,17 @@ class LiveEncoders:
             If another encoder is found under its name.
         """
         with self._guard:
-            known = self._batching.get(head.encoder_id)
+            known = self._batching.get(encoder_id)
         if known is not None:
             return known
+        encoders, database = self._services.encoders, self._services.database
         if self._settings.probes.where == "process":
-            return self._local(*self._services.encoders.of_gallery_id(self._services.database, head.id))
-        with self._services.database.read_scope() as session:
-            row = Encoders(session).get(head.encoder_id)
+            own = encoder_id == head.encoder_id
+            return self._local(
+                *(encoders.of_gallery_id(database, head.id) if own else encoders.of_record(database, encoder_id))
+            )
+        with database.read_scope() as session:
+            row = Encoders(session).get(encoder_id)
         return self._elsewhere(row.name, front_end_of(row.family, row.id), row.id)
 
     def named(self, name: str | None) -> tuple[Encoder, EncoderSpec]:

@@ -1,7 +1,7 @@
 """`voxdex index`: the projection of the record that answers searches."""
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,36 +15,44 @@ _Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Gallery whose in
 
 @index.command("info")
 def info(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False) -> None:
-    """Show what the index of a gallery holds; brings it into step with the record first."""
+    """Show what the index of a gallery holds under each of its encoders; brings it into step with the record first."""
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        document = services.indexes.info(gallery)
+        documents = [services.indexes.info(gallery, one) for one in services.indexes.encoders(gallery)]
     if as_json:
-        print_json({"gallery": gallery, **document})
+        print_json({"gallery": gallery, **_beside(documents)})
         return
-    for key, value in {**document, **document["details"]}.items():
-        if key != "details":
-            print_line(f"{key:16} {value}")
+    for document in documents:
+        for key, value in {**document, **document["details"]}.items():
+            if key != "details":
+                print_line(f"{key:16} {value}")
 
 
 @index.command("check")
 def check(
     gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None, as_json: options.Json = False
 ) -> None:
-    """Compare every id and vector of the index that is kept with the record; exit status 1 says that they differ."""
+    """Compare every id and vector of the index that is kept with the record; exit status 1 says that they differ.
+
+    Of a gallery that is searched under two encoders both indexes are compared.
+    """
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        report = services.indexes.check(gallery)
+        reports = {one: services.indexes.check(gallery, one) for one in services.indexes.encoders(gallery)}
+    in_step = all(report.in_step for report in reports.values())
     if as_json:
-        print_json({"gallery": gallery, "in_step": report.in_step, **asdict(report)})
+        documents = [{"in_step": report.in_step, **asdict(report)} for report in reports.values()]
+        print_json({"gallery": gallery, **_beside(documents), "in_step": in_step})
     else:
-        print_line(f"gallery {gallery}: {report.describe()}")
-        for kind, ids in report.differences.items():
-            for number in ids:
-                print_line(f"{kind:8} {number}")
-    if not report.in_step:
+        for encoder_id, report in reports.items():
+            under = f", encoder {encoder_id}" if len(reports) > 1 else ""
+            print_line(f"gallery {gallery}{under}: {report.describe()}")
+            for kind, ids in report.differences.items():
+                for number in ids:
+                    print_line(f"{kind:8} {number}")
+    if not in_step:
         raise typer.Exit(1)
 
 
@@ -56,11 +64,13 @@ def rebuild(
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        document = services.indexes.rebuild(gallery)
+        documents = [services.indexes.rebuild(gallery, one) for one in services.indexes.encoders(gallery)]
     if as_json:
-        print_json({"gallery": gallery, **document})
-    else:
-        print_line(f"gallery {gallery}: rebuilt with {document['count']} vectors")
+        print_json({"gallery": gallery, **_beside(documents)})
+        return
+    for document in documents:
+        under = f" under {document['encoder_id']}" if len(documents) > 1 else ""
+        print_line(f"gallery {gallery}: rebuilt with {document['count']} vectors{under}")
 
 
 @index.command("migrate")
@@ -88,3 +98,8 @@ def migrate(
         print_line(f"gallery {gallery}: {done.count} vectors are searched by {to} now, after {done.seconds:.1f} s")
     else:
         print_line(f"gallery {gallery}: {to} searches it already, with {done.count} vectors")
+
+
+def _beside(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lay out what is said of the index of a gallery's own encoder, with that of its second one below."""
+    return documents[0] if len(documents) == 1 else {**documents[0], "second": documents[1]}

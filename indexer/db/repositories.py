@@ -159,6 +159,14 @@ class Encoders:
         return list(self._session.scalars(select(Encoder).order_by(Encoder.created_at, Encoder.id)))
 
 
+def _require_dim(encoder: Encoder) -> None:
+    if encoder.dim != EMBEDDING_DIM:
+        raise EncoderMismatch(
+            f"encoder {encoder.id} makes vectors of dimension {encoder.dim} and galleries keep {EMBEDDING_DIM}: "
+            "choose another encoder (`voxdex embed` still runs this one)"
+        )
+
+
 class Galleries:
     """Galleries by name and id."""
 
@@ -200,11 +208,13 @@ class Galleries:
             )
         return row
 
-    def create(self, name: str, encoder: Encoder, **rules: Any) -> Gallery:
+    def create(self, name: str, encoder: Encoder, second: Encoder | None = None, **rules: Any) -> Gallery:
         """Make a gallery that was not there.
 
         Parameters
         ----------
+        second
+            Encoder whose scores are fused with those of the first.
         rules
             Columns of its operating point and rules.
 
@@ -213,21 +223,21 @@ class Galleries:
         AlreadyExists
             If the name is taken.
         EncoderMismatch
-            If the encoder's vectors have a dimension that no gallery keeps.
+            If an encoder's vectors have a dimension that no gallery keeps, or both encoders are the same.
         """
+        if second is not None and second.id == encoder.id:
+            raise EncoderMismatch(f"encoder {encoder.id} twice: name two different ones, or one alone")
+        if second is not None:
+            _require_dim(second)
         if not self._insert(name, encoder):
             raise AlreadyExists(f"gallery {name!r} is there already; change it, or choose another name")
         row = self.by_name(name)
-        self.change(GalleryId(row.id), **rules)
+        self.change(GalleryId(row.id), second_encoder_id=second.id if second is not None else None, **rules)
         return row
 
     def _insert(self, name: str, encoder: Encoder) -> bool:
         """Add a gallery; return False where the name is taken."""
-        if encoder.dim != EMBEDDING_DIM:
-            raise EncoderMismatch(
-                f"encoder {encoder.id} makes vectors of dimension {encoder.dim} and galleries keep {EMBEDDING_DIM}: "
-                "choose another encoder (`voxdex embed` still runs this one)"
-            )
+        _require_dim(encoder)
         statement = insert_if_absent(self._session, Gallery).returning(Gallery.id)
         values = {"name": require_name("gallery", name), "encoder_id": encoder.id, "dim": encoder.dim}
         return self._session.scalars(statement, values).one_or_none() is not None

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +144,11 @@ class GalleryHead:
     target_p_fa: float | None = None
     score_normalization: bool = False
 
+    @property
+    def encoder_ids(self) -> tuple[EncoderId, ...]:
+        """Encoders that the gallery is searched under, its own first."""
+        return (self.encoder_id,) if self.second_encoder_id is None else (self.encoder_id, self.second_encoder_id)
+
 
 @dataclass(frozen=True)
 class SpeakerSummary:
@@ -238,10 +244,21 @@ class Stretch:
     start_s: float
     end_s: float
     speakers: tuple[str, ...]
+    quality: Quality | None = None
 
 
-def quality_of(row: Utterance) -> Quality | None:
-    """Return the quality that an utterance was recorded with; None where nobody looked."""
+QUALITY = (
+    Utterance.net_speech_s,
+    Utterance.snr_db,
+    Utterance.clipped_share,
+    Utterance.bandwidth_hz,
+    Utterance.level_dbfs,
+)
+"""Columns that `quality_of` reads."""
+
+
+def quality_of(row: Any) -> Quality | None:
+    """Return the quality that an utterance, or a row with `QUALITY`, was recorded with; None where nobody looked."""
     if row.net_speech_s is None:
         return None
     return Quality(
