@@ -14,29 +14,44 @@ from numpy.typing import NDArray
 
 import indexer
 from indexer.audio.channels import ChannelPolicy
-from indexer.audio.decode import AudioSource, open_audio
-from indexer.audio.quality import measure_quality
+from indexer.audio.decode import AudioSource
 from indexer.audio.speech import make_detector
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidAudio
-from indexer.probes import embed_probes
+from indexer.probes import embed_probes, hear_voices
 from indexer.settings import Settings
-from indexer.types import SAMPLE_RATE_HZ, EncoderId
+from indexer.types import EncoderId
+from search.listening import make_listening
 
 _PLAIN = (
-    "audio/channels.py",
-    "audio/decode.py",
-    "audio/levels.py",
-    "audio/resample.py",
-    "audio/segmentation.py",
-    "embedding/aggregation.py",
-    "embedding/features.py",
-    "embedding/ecapa.py",
-    "embedding/campplus.py",
+    "indexer/audio/channels.py",
+    "indexer/audio/decode.py",
+    "indexer/audio/levels.py",
+    "indexer/audio/resample.py",
+    "indexer/audio/segmentation.py",
+    "indexer/embedding/aggregation.py",
+    "indexer/embedding/campplus.py",
+    "indexer/embedding/ecapa.py",
+    "indexer/embedding/features.py",
 )
 """Code that decides what a vector is; what only reads files and moves data between devices is left out."""
 
-_PRODUCT = (*_PLAIN, "audio/quality.py", "audio/silero.py", "audio/speech.py", "listening.py", "probes.py")
+_PRODUCT = (
+    *_PLAIN,
+    "indexer/audio/quality.py",
+    "indexer/audio/silero.py",
+    "indexer/audio/speech.py",
+    "indexer/audio/utterances.py",
+    "indexer/hearing.py",
+    "indexer/listening.py",
+    "indexer/probes.py",
+    "search/diarization.py",
+    "search/listening.py",
+    "search/resegmentation.py",
+    "search/screening.py",
+    "search/voice_groups.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +116,15 @@ class WholeFile:
 
 
 class ProductHearing:
-    """What the product hears: speech found, its quality measured, its voice embedded by each encoder."""
+    """What the product hears: the voices of a recording by their speech alone, of which the dominant one is kept.
+
+    Of several encoders, voices are told apart by the first.
+    """
 
     def __init__(self, encoders: Sequence[Encoder], settings: Settings) -> None:
         self.encoders = encoders
         self._settings = settings
-        self._detector = make_detector(settings.speech)
+        self._listening = make_listening(settings.speech, make_detector(settings.speech))
         heard_by = [settings.audio.model_dump(mode="json"), settings.speech.model_dump(mode="json")]
         self.id = _fingerprint("product", _PRODUCT, heard_by)
 
@@ -115,16 +133,26 @@ class ProductHearing:
         return refused_or(lambda: self._hear(source, name))
 
     def _hear(self, source: AudioSource, name: str) -> HeardRecording:
-        policy = ChannelPolicy.parse(self._settings.audio.channels)
-        limits = self._settings.audio
-        with open_audio(source, channels=policy, limits=limits, name=name) as reader:
-            waveform = np.concatenate([block[0] for block in reader.blocks()])
-        quality = measure_quality(waveform, self._detector.regions(waveform))
-        vectors = {
-            encoder.id: embed_probes(encoder, source, channels=policy, limits=limits, name=name)[0].vector
-            for encoder in self.encoders
-        }
-        return HeardRecording(vectors, len(waveform) / SAMPLE_RATE_HZ, quality.net_speech_s, quality.snr_db)
+        pairs = [EncoderSet(*self.encoders[first : first + 2]) for first in range(0, len(self.encoders), 2)]
+        heard = [
+            hear_voices(
+                encoders,
+                source,
+                self._listening,
+                channels=ChannelPolicy.parse(self._settings.audio.channels),
+                limits=self._settings.audio,
+                name=name,
+            )
+            for encoders in pairs
+        ]
+        voice = heard[0][0]
+        return HeardRecording(
+            vectors={encoder: vector for voices in heard for encoder, vector in voices[0].vectors.items()},
+            duration_s=voice.recording.duration_s,
+            net_speech_s=voice.quality.net_speech_s,
+            snr_db=voice.quality.snr_db,
+            voices=len(heard[0]),
+        )
 
 
 def refused_or(hear: Callable[[], HeardRecording]) -> HeardRecording:
@@ -146,7 +174,7 @@ def _code_hash(sources: tuple[str, ...]) -> str:
 
     Comments and layout do not matter.
     """
-    root = Path(indexer.__file__).parent
+    root = Path(indexer.__file__).parent.parent
     digest = hashlib.sha256()
     for source in sources:
         digest.update(f"{source}\n{ast.dump(ast.parse((root / source).read_bytes()))}\n".encode())
