@@ -19,7 +19,8 @@ from indexer.audio.regions import Region, SpeechStream, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, cut_stretches
 from indexer.audio.speech_files import turn_regions
-from indexer.errors import NoSpeech, NotFound
+from indexer.audio.utterances import PlacedUtterance, place_utterances
+from indexer.errors import NoSpeech, NotEnoughSpeech, NotFound
 from indexer.listening import Listening, Speakers, VoiceTurn
 from indexer.settings import AudioSettings
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
@@ -82,6 +83,11 @@ class Take:
     ----------
     watched
         What every reading goes through: whoever counts, or stops, does it there.
+
+    Attributes
+    ----------
+    info
+        What the recording is, once it could be opened.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Take:
         self._watched = watched
         self._kept: list[NDArray[np.float32]] | None = None
         self._facts: RecordingFacts | None = None
+        self.info: AudioInfo | None = None
 
     @property
     def facts(self) -> RecordingFacts:
@@ -122,6 +129,7 @@ class Take:
         kept: list[NDArray[np.float32]] | None = [] if self._facts is None else None
         held = 0
         with open_audio(self._source, channels=self._channels, limits=self._limits, name=self._name) as reader:
+            self.info = reader.info
             for block in self._watched(reader.blocks()):
                 held += block.size
                 if kept is not None:
@@ -196,6 +204,34 @@ def hear_tracks(take: Take, listening: Listening, encoder: WindowEncoder, *, nam
     else:
         _tell_voices(take, tracks, listening, encoder)
     return _numbered(tracks, listening.speakers)
+
+
+def place_tracks(
+    tracks: Sequence[HeardTrack], take: Take, *, utterance_s: float, min_samples: int
+) -> dict[Stretch, PlacedUtterance]:
+    """Lay utterances over the turns of all tracks of a recording that was read.
+
+    Raises
+    ------
+    NotEnoughSpeech
+        If none of them has `min_samples`, which is what the encoder needs.
+    """
+    placed = {
+        Stretch(track.track, utterance.start_s, utterance.end_s): utterance
+        for track in tracks
+        for utterance in place_utterances(track.turns, duration_s=take.duration_s, utterance_s=utterance_s)
+        if utterance.samples >= min_samples
+    }
+    if not placed:
+        spoken_s = sum(turn.end_s - turn.start_s for track in tracks for turn in track.turns)
+        needed_s = min_samples / SAMPLE_RATE_HZ
+        error = NotEnoughSpeech(
+            f"{take.facts.info.name}: {spoken_s:.2g} s of speech in {take.duration_s:.3g} s, and the encoder needs "
+            f"{needed_s:g} s of one voice: give a longer recording"
+        )
+        error.speech_s, error.needed_s = spoken_s, needed_s
+        raise error
+    return placed
 
 
 def _marked(listening: Listening, name: str) -> Sequence[RttmTurn] | None:

@@ -12,12 +12,12 @@ from indexer.audio.levels import is_silent
 from indexer.audio.quality import Quality, measure_quality, pooled_quality
 from indexer.audio.regions import Region, bridged
 from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
-from indexer.audio.utterances import PlacedUtterance, place_utterances
+from indexer.audio.utterances import PlacedUtterance
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.errors import NotEnoughSpeech, TooLittleSpeech, VoxdexError, about
-from indexer.hearing import Blocks, RecordingFacts, Take, hear_tracks
+from indexer.errors import TooLittleSpeech, VoxdexError, about
+from indexer.hearing import Blocks, RecordingFacts, Take, hear_tracks, place_tracks
 from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
@@ -182,11 +182,7 @@ def hear_voices(
     label = name or (str(source) if isinstance(source, Path) else "<bytes>")
     take = Take(source, channels=listening.channels(channels), limits=limits, name=name, watched=_counted)
     tracks = hear_tracks(take, listening, encoders.first, name=label)
-    placed = {
-        Stretch(track.track, utterance.start_s, utterance.end_s): utterance
-        for track in tracks
-        for utterance in place_utterances(track.turns, duration_s=take.duration_s, utterance_s=limits.utterance_s)
-    }
+    placed = place_tracks(tracks, take, utterance_s=limits.utterance_s, min_samples=encoders.min_samples)
     speech: dict[tuple[int, int], _VoiceSpeech] = {}
     for audio in cut_stretches(take.blocks(), list(placed)):
         utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
@@ -202,16 +198,7 @@ def hear_voices(
             recording=take.facts,
         )
         for (track, voice), of_voice in speech.items()
-        if of_voice.is_enough
     ]
-    if not heard:
-        needed_s = encoders.min_samples / SAMPLE_RATE_HZ
-        error = NotEnoughSpeech(
-            f"{label}: {take.duration_s:.3g} s of audio, and no speech in it is as long as the encoder needs "
-            f"({needed_s:g} s): give a longer recording"
-        )
-        error.needed_s = needed_s
-        raise error
     return sorted(heard, key=lambda voice: -voice.quality.net_speech_s)
 
 
@@ -229,10 +216,11 @@ class _VoiceSpeech:
 
     def add(self, audio: UtteranceAudio, placed: PlacedUtterance) -> None:
         """Take the next utterance."""
-        spoken = [Region(start_s - placed.start_s, end_s - placed.start_s) for start_s, end_s in placed.speech]
-        self.qualities.append(measure_quality(audio.waveform, spoken))
+        self.qualities.append(measure_quality(audio.waveform, placed.spoken))
         self._turns += placed.speech
-        self._held.append(_without_pauses(audio.waveform, spoken))
+        speech = _without_pauses(audio.waveform, placed.spoken)
+        # Of very few sounds, all that was cut: what the encoder embeds at least.
+        self._held.append(speech if len(speech) >= self._encoders.min_samples else audio.waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
 
@@ -240,11 +228,6 @@ class _VoiceSpeech:
     def turns(self) -> tuple[Region, ...]:
         """When it speaks."""
         return tuple(bridged(self._turns, 0.0))
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether it can be embedded at all."""
-        return bool(self._durations_s) or self._samples_held >= self._encoders.min_samples
 
     def vectors(self) -> dict[EncoderId, NDArray[np.float32]]:
         """Return its unit vector under each encoder."""

@@ -43,6 +43,11 @@ class PlacedUtterance:
         """How long it is."""
         return round(self.end_s * SAMPLE_RATE_HZ) - round(self.start_s * SAMPLE_RATE_HZ)
 
+    @property
+    def spoken(self) -> list[Region]:
+        """Where in it somebody speaks, on its own time axis."""
+        return [Region(start_s - self.start_s, end_s - self.start_s) for start_s, end_s in self.speech]
+
 
 @dataclass(slots=True)
 class _Run:
