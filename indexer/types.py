@@ -18,6 +18,7 @@ UtteranceId = NewType("UtteranceId", int)
 EmbeddingId = NewType("EmbeddingId", int)
 JobId = NewType("JobId", int)
 ShardId = NewType("ShardId", int)
+UnknownVoiceId = NewType("UnknownVoiceId", int)
 EncoderId = NewType("EncoderId", str)
 """Weights hash and front end: vectors are comparable only when these are equal."""
 

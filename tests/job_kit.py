@@ -27,12 +27,16 @@ class ListQueue:
     def __init__(self) -> None:
         self.plans: list[JobId] = []
         self.shards: list[ShardId] = []
+        self.clusterings: list[JobId] = []
 
     def send_planning(self, job_id: JobId) -> None:
         self.plans.append(job_id)
 
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         self.shards += shard_ids
+
+    def send_clustering(self, job_id: JobId) -> None:
+        self.clusterings.append(job_id)
 
     def waiting(self) -> int:
         return len(self.plans) + len(self.shards)

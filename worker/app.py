@@ -13,6 +13,7 @@ from indexer.settings import Settings
 
 PLAN_JOB: Final = "voxdex.plan_job"
 INGEST_SHARD: Final = "voxdex.ingest_shard"
+CLUSTER_VOICES: Final = "voxdex.cluster_voices"
 SWEEP: Final = "voxdex.sweep"
 EMBED_PROBES: Final = "voxdex.embed_probes"
 
@@ -79,6 +80,8 @@ def make_app(settings: Settings) -> Celery:
         task_default_queue=INGEST,
         task_routes={
             PLAN_JOB: {"queue": PLANNING},
+            # Beside the plans, for a sweep that finds it lying sends a plan, which hands it on.
+            CLUSTER_VOICES: {"queue": PLANNING},
             SWEEP: {"queue": MAINTENANCE},
             INGEST_SHARD: {"queue": INGEST},
             EMBED_PROBES: {"queue": PROBES},

@@ -12,7 +12,17 @@ from redis.exceptions import RedisError
 from indexer.errors import Unavailable, one_line
 from indexer.settings import Settings
 from indexer.types import JobId, ShardId
-from worker.app import CONNECT_S, INGEST, INGEST_SHARD, PLAN_JOB, PLANNING, SOCKET_S, broker_url, make_app
+from worker.app import (
+    CLUSTER_VOICES,
+    CONNECT_S,
+    INGEST,
+    INGEST_SHARD,
+    PLAN_JOB,
+    PLANNING,
+    SOCKET_S,
+    broker_url,
+    make_app,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +41,10 @@ class CeleryQueue:
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         """Have workers work through these shards."""
         self._send(INGEST_SHARD, shard_ids)
+
+    def send_clustering(self, job_id: JobId) -> None:
+        """Have a worker find the unknown voices that this job is about."""
+        self._send(CLUSTER_VOICES, [job_id])
 
     def waiting(self) -> int | None:
         """Count the jobs and shards that no worker has taken yet; None while the broker cannot be asked."""

@@ -16,6 +16,7 @@ from indexer.jobs.bulk import BulkIngest
 from indexer.observability import log_context
 from indexer.settings import Settings
 from worker.client import CeleryQueue
+from worker.clustering import Clusterings
 from worker.probes import ProbeDesk
 from worker.stopping import Periodically, StopFlag
 from worker.sweeping import SharedTurn
@@ -80,6 +81,11 @@ class WorkerServices:
             stopping=self.stopping.is_set,
             when_stuck=lambda: end_process(STUCK, "a file holds up the work"),
         )
+
+    @cached_property
+    def clusterings(self) -> Clusterings:
+        """The use cases of unknown voices."""
+        return Clusterings(self.database, self.settings, queue=self.queue, stopping=self.stopping.is_set)
 
     def perform(self, task_id: str | None, call: Callable[[], object]) -> None:
         """Do a task's work; what fails is logged here, and found again by the sweep.

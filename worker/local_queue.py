@@ -29,6 +29,13 @@ class JobWork(Protocol):
         """Look for work that nobody holds."""
 
 
+class ClusteringWork(Protocol):
+    """What the thread calls beside: `worker.clustering.Clusterings`."""
+
+    def perform(self, job_id: JobId) -> None:
+        """Find the unknown voices of a gallery."""
+
+
 class LocalQueue:
     """The `JobQueue` of one process, which works through it in a thread of its own once it is started.
 
@@ -40,6 +47,7 @@ class LocalQueue:
         self._sweep_s = settings.sweep_s
         self._plans: deque[JobId] = deque()
         self._shards: deque[ShardId] = deque()
+        self._clusterings: deque[JobId] = deque()
         self._changed = threading.Condition()
         self._planned_last = False
         self._stopping = threading.Event()
@@ -58,13 +66,19 @@ class LocalQueue:
             self._shards.extend(shard_ids)
             self._changed.notify()
 
+    def send_clustering(self, job_id: JobId) -> None:
+        """Have the unknown voices of this job found, once nothing else waits: it may take long, and is in no hurry."""
+        with self._changed:
+            self._clusterings.append(job_id)
+            self._changed.notify()
+
     def waiting(self) -> int | None:
         """Count what the thread has not taken up yet."""
-        return len(self._plans) + len(self._shards)
+        return len(self._plans) + len(self._shards) + len(self._clusterings)
 
     def waiting_plans(self) -> int | None:
-        """Count the jobs that wait to be planned."""
-        return len(self._plans)
+        """Count the jobs that wait to be planned, or for their unknown voices."""
+        return len(self._plans) + len(self._clusterings)
 
     def waiting_shards(self) -> int | None:
         """Count the shards that wait."""
@@ -74,9 +88,9 @@ class LocalQueue:
         """Tell whether `close` was called; work then gives back soon what it has not begun."""
         return self._stopping.is_set()
 
-    def start(self, bulk: JobWork) -> None:
+    def start(self, bulk: JobWork, clusterings: ClusteringWork) -> None:
         """Begin to work, with a sweep: jobs of an earlier run are taken up again."""
-        self._worker = threading.Thread(target=self._run, args=[bulk], name="jobs", daemon=True)
+        self._worker = threading.Thread(target=self._run, args=[bulk, clusterings], name="jobs", daemon=True)
         self._sweeper = Periodically(lambda: _perform(bulk.sweep), self._sweep_s, name="jobs-sweep")
         self._worker.start()
         self._sweeper.start()
@@ -91,20 +105,22 @@ class LocalQueue:
         if self._worker is not None:
             self._worker.join()
 
-    def _run(self, bulk: JobWork) -> None:
-        while (call := self._next(bulk)) is not None:
+    def _run(self, bulk: JobWork, clusterings: ClusteringWork) -> None:
+        while (call := self._next(bulk, clusterings)) is not None:
             _perform(call)
 
-    def _next(self, bulk: JobWork) -> Callable[[], object] | None:
+    def _next(self, bulk: JobWork, clusterings: ClusteringWork) -> Callable[[], object] | None:
         """Wait for the next call; None says that it is time to stop.
 
         Planning and shards take turns: neither do shards wait until the last file of a huge job is listed, nor does
         the planning of one job wait for the shards of another.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping.is_set() or self._plans or self._shards)
+            self._changed.wait_for(lambda: self._stopping.is_set() or self.waiting())
             if self._stopping.is_set():
                 return None
+            if not self._plans and not self._shards:
+                return partial(clusterings.perform, self._clusterings.popleft())
             self._planned_last = bool(self._plans) and not (self._planned_last and self._shards)
             if self._planned_last:
                 return partial(bulk.plan, self._plans.popleft())

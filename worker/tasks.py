@@ -5,7 +5,7 @@ from typing import Any
 from celery import shared_task
 
 from indexer.types import JobId, ShardId
-from worker.app import EMBED_PROBES, INGEST_SHARD, PLAN_JOB, SWEEP
+from worker.app import CLUSTER_VOICES, EMBED_PROBES, INGEST_SHARD, PLAN_JOB, SWEEP
 from worker.lifecycle import services
 
 
@@ -21,6 +21,13 @@ def ingest_shard(task: Any, shard_id: int) -> None:
     """Work through a shard; returns at once where it is done, canceled, or in another worker's hands."""
     parts = services()
     parts.perform(task.request.id, lambda: parts.bulk.work(ShardId(shard_id)))
+
+
+@shared_task(name=CLUSTER_VOICES, bind=True)
+def cluster_voices(task: Any, job_id: int) -> None:
+    """Find the unknown voices of a gallery; returns at once where another worker does."""
+    parts = services()
+    parts.perform(task.request.id, lambda: parts.clusterings.perform(JobId(job_id)))
 
 
 @shared_task(name=SWEEP, bind=True)

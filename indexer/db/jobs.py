@@ -18,6 +18,9 @@ from indexer.types import GalleryId, JobId, RecordingId
 IN_PROCESS = "ingest"
 """Kind of the jobs that one process works through by itself; no planner, worker or sweep may touch them."""
 
+CLUSTER = "cluster"
+"""Kind of the jobs that group unnamed utterances into unknown voices: they have no files, and count voices instead."""
+
 NOT_DONE = (ShardState.QUEUED, ShardState.RUNNING)
 """Named one by one, so that an index finds the few shards that are left among the many that are done."""
 
@@ -139,6 +142,7 @@ class Jobs:
             Job.gallery_id == gallery_id,
             Job.finished_at.is_not(None),
             Job.found > 0,
+            Job.kind != CLUSTER,
             ~exists().where(JobItem.job_id == Job.id),
         )
         self._session.execute(delete(Job).where(*emptied))

@@ -198,6 +198,10 @@ class Plans:
             found.update((uri, speaker) for uri, speaker in self._session.execute(query))
         return found
 
+    def count(self, found: int, done: int) -> bool:
+        """Say how far work is that has no files; False where the lease was lost."""
+        return self._update(state=JobState.RUNNING, found=found, done=done)
+
     def pause(self) -> bool:
         """Give the lease back, for planning to be sent again; False where it was lost."""
         return self._update(lease_token=None, lease_until=None, sent_at=clock(self._session))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.db.jobs import Jobs
+from indexer.db.jobs import CLUSTER, Jobs
 from indexer.db.models import Job, OnDuplicate
 from indexer.db.repositories import Galleries
 from indexer.db.retries import Retries
@@ -34,6 +34,8 @@ class BulkIngest:
         Told after each commit what there is to do.
     encoders_for
         Gives the encoders of a gallery; asked by `work` only.
+    listening
+        What `work` finds speech with and tells voices apart by; None: all that sounds is embedded.
     stopping
         Tells whether this process is to end; `work` then gives back soon what it has not begun.
     when_stuck
@@ -47,6 +49,7 @@ class BulkIngest:
         *,
         queue: JobQueue,
         encoders_for: Callable[[GalleryId], "EncoderSet"],
+        listening: "Listening | None" = None,
         stopping: Callable[[], bool] = lambda: False,
         when_stuck: Callable[[], None] = lambda: None,
     ) -> None:
@@ -54,6 +57,7 @@ class BulkIngest:
         self._settings = settings
         self._queue = queue
         self._encoders_for = encoders_for
+        self._listening = listening
         self._stopping = stopping
         self._when_stuck = when_stuck
         self._sweeper = Sweeper(database, settings, queue)
@@ -100,7 +104,13 @@ class BulkIngest:
         return job_id
 
     def plan(self, job_id: JobId) -> None:
-        """Cut the next part of a job into shards: see `Planner.plan`."""
+        """Cut the next part of a job into shards: see `Planner.plan`. One without files is handed on to who does it."""
+        with self._database.read_scope() as session:
+            job = session.get(Job, job_id)
+            has_no_files = job is not None and job.kind == CLUSTER
+        if has_no_files:
+            send(lambda: self._queue.send_clustering(job_id))
+            return
         Planner(self._database, self._settings.jobs, self._queue, self._source_of).plan(job_id)
 
     def work(self, shard_id: ShardId) -> None:
@@ -113,6 +123,7 @@ class BulkIngest:
             settings=self._settings,
             queue=self._queue,
             encoders_for=self._encoders_for,
+            listening=self._listening,
             stopping=self._stopping,
             when_stuck=self._when_stuck,
         )

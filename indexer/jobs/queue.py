@@ -19,6 +19,9 @@ class JobQueue(Protocol):
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         """Have `BulkIngest.work` called with each of these shards."""
 
+    def send_clustering(self, job_id: JobId) -> None:
+        """Have the unknown voices of this job's gallery found."""
+
     def waiting_plans(self) -> int | None:
         """Count the messages about planning that no worker has taken yet; None where that cannot be told."""
 

@@ -14,6 +14,7 @@ from indexer.settings import Settings
 from indexer.types import Vectors, Waveform
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import counts, job_of, make_gallery, shards_of, submit, wait_for, write_archive
+from worker.clustering import Clusterings
 from worker.local_queue import LocalQueue
 
 pytestmark = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
@@ -31,6 +32,10 @@ def bulk_over(database: Database, settings: Settings, queue: LocalQueue, encoder
     return BulkIngest(
         database, settings, queue=queue, encoders_for=lambda _: EncoderSet(encoder), stopping=queue.is_stopping
     )
+
+
+def clusterings_over(database: Database, settings: Settings, queue: LocalQueue) -> Clusterings:
+    return Clusterings(database, settings, queue=queue, stopping=queue.is_stopping)
 
 
 class GatedEncoder(SpectrumEncoder):
@@ -53,7 +58,7 @@ def test_a_job_runs_to_its_end_in_the_process_itself(tmp_path: Path, database: D
     write_archive(tmp_path / "in", FILES)
     queue = LocalQueue(settings.jobs)
     bulk = bulk_over(database, settings, queue, encoder)
-    queue.start(bulk)
+    queue.start(bulk, clusterings_over(database, settings, queue))
     try:
         job_id = submit(bulk, tmp_path / "in")
         wait_for(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
@@ -72,7 +77,7 @@ def test_closing_gives_the_shard_back_and_the_next_start_takes_the_job_up_again(
     write_archive(tmp_path / "in", FILES)
     first = LocalQueue(settings.jobs)
     bulk = bulk_over(database, settings, first, encoder)
-    first.start(bulk)
+    first.start(bulk, clusterings_over(database, settings, first))
     job_id = submit(bulk, tmp_path / "in")
     assert encoder.reached.wait(30)
     closing = threading.Thread(target=first.close)
@@ -86,7 +91,7 @@ def test_closing_gives_the_shard_back_and_the_next_start_takes_the_job_up_again(
     assert counts(database)["recordings"] < FILES
 
     second = LocalQueue(settings.jobs)
-    second.start(bulk_over(database, settings, second, encoder))
+    second.start(bulk_over(database, settings, second, encoder), clusterings_over(database, settings, second))
     try:
         wait_for(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
     finally:
@@ -98,7 +103,7 @@ def test_a_failure_does_not_end_the_thread(settings: Settings) -> None:
     work = FailingWork()
     queue = LocalQueue(settings.jobs)
     queue.send_shards([1, 2])  # type: ignore[list-item]
-    queue.start(work)
+    queue.start(work, work)
     wait_for(lambda: work.seen == [1, 2])
     queue.close()
     assert work.sweeps >= 1
@@ -117,6 +122,9 @@ class FailingWork:
     def work(self, shard_id: int) -> None:
         self.seen.append(shard_id)
         raise ValueError("a defect")
+
+    def perform(self, job_id: int) -> None:
+        raise AssertionError("no voices are looked for here")
 
     def sweep(self) -> None:
         self.sweeps += 1

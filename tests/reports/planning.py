@@ -64,6 +64,9 @@ class CountingQueue:
     def send_shards(self, shard_ids: Sequence[ShardId]) -> None:
         self.shards += len(shard_ids)
 
+    def send_clustering(self, job_id: JobId) -> None:
+        self.calls += 1
+
     def waiting_plans(self) -> int | None:
         return None
 
