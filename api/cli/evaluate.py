@@ -13,6 +13,7 @@ from api.cli.output import print_json, print_line, print_table
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from api.evaluation.identification import IdentificationFigures
     from api.evaluation.verification import SystemFigures
     from api.evaluation.workbench import Workbench
     from search.trials import LabeledRecording, TrialList
@@ -133,6 +134,140 @@ def verification(
         print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
         _print_verification(listed, figures)
+
+
+@evaluate.command("identification")
+def identification(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with path and speaker, and role (enroll or probe).", show_default=False, readable=False
+        ),
+    ],
+    enroll_sets: Annotated[
+        str | None,
+        typer.Option(
+            "--enroll-sets", help="Enroll speakers of these sets only, with commas between.", show_default=False
+        ),
+    ] = None,
+    enroll_per_speaker: Annotated[
+        int | None,
+        typer.Option(
+            "--enroll-per-speaker",
+            help="Enroll the first so many recordings of each speaker, look all others up (default: by role).",
+            show_default=False,
+        ),
+    ] = None,
+    gallery_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--gallery-sizes",
+            help="Draw galleries of these sizes, with commas between, each speaker once in and once out of one "
+            "(default: everybody enrolled is one gallery).",
+            show_default=False,
+        ),
+    ] = None,
+    gallery_draws: Annotated[
+        int, typer.Option("--gallery-draws", help="Galleries drawn of each size.", min=1, max=1000)
+    ] = 3,
+    override_gates: Annotated[
+        bool, typer.Option("--override-gates", help="Decide about probes with too little speech as well.")
+    ] = False,
+    audio_root: AudioRoot = None,
+    encoder: Encoders = None,
+    fusion: Fusion = False,
+    baseline: Baseline = False,
+    calibration: Calibrations = None,
+    uncalibrated: Uncalibrated = False,
+    sets: Sets = None,
+    part: Part = None,
+    bootstrap: Draws = 200,
+    seed: Seed = 20260101,
+    no_cache: NoCache = False,
+    report: Report = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure who is found, who is missed and which strangers are named, by gallery size and net speech."""
+    from api.evaluation.identification import evaluate_identification
+    from api.evaluation.protocols import by_count, by_roles, drawn_galleries, fixed_gallery
+    from api.evaluation.recordings import require_files
+    from search.bootstrap import Resampling
+
+    recordings = _recordings(manifest, sets, part)
+    if enroll_per_speaker is None:
+        protocol = by_roles(recordings)
+    else:
+        protocol = by_count(recordings, set(enroll_sets.split(",")) if enroll_sets else None, enroll_per_speaker)
+    if gallery_sizes is None:
+        galleries = [[fixed_gallery(protocol)]]
+    else:
+        galleries = [list(drawn_galleries(protocol, size, gallery_draws, seed)) for size in _sizes(gallery_sizes)]
+    files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
+    with _workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
+        systems = bench.systems(bench.hear(files))
+        least_speech_s = 0.0 if override_gates else bench.least_speech_s
+    labels = [recording.speaker or recording.path for recording in recordings]
+    resampling = Resampling(draws=bootstrap, seed=seed)
+    figures = [
+        evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s)
+        for drawn in galleries
+        for system in systems
+    ]
+    if as_json:
+        print_json({"seed": seed, "bootstrap": bootstrap, "least_speech_s": least_speech_s, "systems": figures})
+    else:
+        _print_identification(figures)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InvalidRequest(f"--gallery-sizes {text!r}: give numbers with commas between, as in 50,200") from error
+
+
+def _print_identification(systems: "list[IdentificationFigures]") -> None:
+    names = ("top_1", "top_5", "fnir_at_fpir_0.1", "fnir_at_fpir_0.01", "fnir_at_fpir_0.001")
+    asked = ("asked_fpir_0.1", "asked_fpir_0.01", "asked_fpir_0.001")
+    print_table(
+        ["enrolled", "system", "probes", "strangers", "top 1 %", "top 5 %"]
+        + [f"FNIR % at FPIR {rate} %" for rate in ("10", "1", "0.1")]
+        + [f"asked {rate} % measured" for rate in ("10", "1", "0.1")],
+        [
+            [
+                one.gallery_size,
+                one.system,
+                one.mated,
+                one.unknown,
+                *(_percent(one.figures.get(name)) for name in (*names, *asked)),
+            ]
+            for one in systems
+        ],
+    )
+    print_table(
+        [
+            "enrolled",
+            "system",
+            "right",
+            "wrong name",
+            "unknown",
+            "too little speech",
+            "stranger named",
+            "not named",
+            "too little speech",
+        ],
+        [[one.gallery_size, one.system, *one.decisions.values()] for one in systems],
+        title="decisions at FPIR 1 % (asked for where calibrated)",
+    )
+    print_table(
+        ["enrolled", "system", "net speech", "probes", "FNIR % at FPIR 1 %"],
+        [
+            [one.gallery_size, one.system, band, count, f"{100 * fnir:.1f}"]
+            for one in systems
+            for band, (fnir, count) in one.by_speech.items()
+        ],
+    )
 
 
 def _print_verification(trials: "TrialList", systems: "list[SystemFigures]") -> None:

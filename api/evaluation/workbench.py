@@ -70,6 +70,8 @@ class Workbench:
         self.wanted = wanted
         self._cache = cache
         self._progress = progress
+        self.least_speech_s = settings.speech.min_identify_s
+        """Net speech below which the product answers that it is not enough."""
         names = wanted.encoders or (None,)
         self._encoders = list({encoder.id: encoder for encoder in map(load, names)}.values())
         if wanted.fusion and len(self._encoders) != 2:
