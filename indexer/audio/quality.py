@@ -159,7 +159,7 @@ def _bandwidth_hz(speech: NDArray[np.float32]) -> float:
     spectrum = speech.mean(axis=0, dtype=np.float64)
     smooth = np.convolve(spectrum, np.ones(5) / 5, mode="same")
     above = np.flatnonzero(smooth >= smooth.max() * 10 ** (_BAND_FLOOR_DB / 10))
-    return float((above[-1] + 1) * _HZ_PER_BIN) if smooth.max() > 0 else 0.0
+    return min(float((above[-1] + 1) * _HZ_PER_BIN), SAMPLE_RATE_HZ / 2) if smooth.max() > 0 else 0.0
 
 
 def _level_dbfs(samples: Waveform) -> float:

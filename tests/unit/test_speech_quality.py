@@ -1,0 +1,147 @@
+"""How good an utterance is: measures with known answers, on made sounds and on real speech."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.audio.decode import ChannelPolicy, open_audio
+from indexer.audio.gates import SpeechGate
+from indexer.audio.quality import LEAST_LEVEL_DBFS, MOST_SNR_DB, Quality, measure_quality
+from indexer.audio.regions import Region
+from indexer.audio.resample import BlockResampler
+from indexer.audio.speech import SileroDetector
+from indexer.errors import NotEnoughSpeech, TooNoisy
+from indexer.settings import AudioSettings, SpeechSettings
+from indexer.types import SAMPLE_RATE_HZ, Waveform
+
+GOOD = Quality(net_speech_s=8.0, snr_db=25.0, clipped_share=0.0, bandwidth_hz=7900.0, level_dbfs=-24.0)
+
+
+def noise(seconds: float, dbfs: float, seed: int = 1) -> Waveform:
+    drawn = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE_HZ))
+    return (drawn * 10 ** (dbfs / 20)).astype(np.float32)
+
+
+def bursts(snr_db: float) -> tuple[Waveform, list[Region]]:
+    """Return noise of -50 dBFS in which louder noise, the speech, is heard twice for a second."""
+    regions = [Region(1.0, 2.0), Region(3.0, 4.0)]
+    sound = noise(5.0, -50.0)
+    for region in regions:
+        sound[round(region.start_s * 16_000) : round(region.end_s * 16_000)] += noise(1.0, -50.0 + snr_db, seed=2)
+    return sound, regions
+
+
+def read(path: Path) -> Waveform:
+    with open_audio(path, channels=ChannelPolicy.parse("mix"), limits=AudioSettings()) as reader:
+        return np.concatenate(list(reader.blocks()), axis=1)[0].astype(np.float32)
+
+
+def test_net_speech_is_what_the_regions_cover_of_the_utterance() -> None:
+    regions = [Region(0.5, 1.0), Region(1.5, 9.0)]
+    assert measure_quality(noise(2.0, -20), regions).net_speech_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 5.0, 10.0, 20.0, 40.0])
+def test_noise_around_the_speech_gives_its_ratio(snr_db: float) -> None:
+    sound, regions = bursts(snr_db)
+    assert measure_quality(sound, regions).snr_db == pytest.approx(snr_db, abs=1.0)
+
+
+def test_speech_between_digital_silence_has_the_highest_ratio() -> None:
+    sound = np.concatenate((np.zeros(16_000, np.float32), noise(1.0, -20), np.zeros(16_000, np.float32)))
+    assert measure_quality(sound, [Region(1.0, 2.0)]).snr_db == MOST_SNR_DB
+
+
+@pytest.mark.parametrize("dbfs", [-60.0, -20.0])
+def test_level_is_that_of_the_speech_whatever_the_offset(dbfs: float) -> None:
+    sound = np.concatenate((np.zeros(16_000, np.float32), noise(1.0, dbfs))) + np.float32(0.1)
+    assert measure_quality(sound, [Region(1.0, 2.0)]).level_dbfs == pytest.approx(dbfs, abs=0.2)
+
+
+def test_clipping_is_the_share_of_samples_at_full_scale() -> None:
+    sound = noise(1.0, -30)
+    sound[:1600] = 1.0
+    assert measure_quality(sound, [Region(0.0, 1.0)]).clipped_share == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("rate_hz", "telephone"), [(8_000, True), (11_025, False), (16_000, False)])
+def test_bandwidth_is_where_the_spectrum_ends(rate_hz: int, telephone: bool) -> None:
+    resampler = BlockResampler(rate_hz, 1)
+    first = resampler.push(noise(2.0, -20)[: 2 * rate_hz, None].astype(np.float64))
+    sound = np.concatenate((first, resampler.finish()))[:, 0].astype(np.float32)
+    quality = measure_quality(sound, [Region(0.0, 2.0)])
+    assert quality.bandwidth_hz == pytest.approx(rate_hz / 2, rel=0.06)
+    assert quality.is_telephone is telephone
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100, 511, 513])
+@pytest.mark.parametrize("regions", [[], [Region(0.0, 9.0)]])
+def test_next_to_nothing_is_measured_too(samples: int, regions: Sequence[Region]) -> None:
+    quality = measure_quality(np.zeros(samples, dtype=np.float32), regions)
+    assert quality.level_dbfs == LEAST_LEVEL_DBFS
+    assert quality.clipped_share == 0.0
+    assert quality.net_speech_s == (samples / SAMPLE_RATE_HZ if regions else 0.0)
+    assert not quality.is_telephone
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    samples=st.integers(0, 20_000),
+    places=st.lists(st.tuples(st.floats(0, 2), st.floats(0, 1)), max_size=3),
+    dbfs=st.floats(-90, 20),
+    seed=st.integers(0, 100),
+)
+def test_measures_stay_in_their_range(samples: int, places: list[tuple[float, float]], dbfs: float, seed: int) -> None:
+    regions = [Region(start_s, start_s + length_s) for start_s, length_s in places]
+    quality = measure_quality(noise(2.0, dbfs, seed)[:samples], regions)
+    assert 0 <= quality.net_speech_s <= samples / SAMPLE_RATE_HZ
+    assert quality.snr_db is None or -10 <= quality.snr_db <= 60
+    assert 0 <= quality.clipped_share <= 1
+    assert 0 <= quality.bandwidth_hz <= 8000
+    assert LEAST_LEVEL_DBFS <= quality.level_dbfs <= 40
+
+
+def test_real_recordings_are_told_from_telephone_ones(speech_dir: Path) -> None:
+    detector = SileroDetector(SpeechSettings())
+    found = {
+        folder: [
+            measure_quality(sound, detector.regions(sound)).is_telephone
+            for sound in map(read, sorted((speech_dir / folder).rglob("*.flac"))[1:60:10])
+        ]
+        for folder in ("telephony_8k", "an4", "librispeech_testother")
+    }
+    assert [sum(telephone) / len(telephone) for telephone in found.values()] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("added_db", [5.0, 10.0])
+def test_noise_added_to_real_speech_is_found_again(speech_dir: Path, added_db: float) -> None:
+    speech = read(speech_dir / "librispeech_multi" / "LS4088" / "4088-158077-0085.flac")
+    rain = read(speech_dir / "noise" / "002_-_Rain.flac")
+    regions = SileroDetector(SpeechSettings()).regions(speech)
+    inside = np.concatenate([speech[round(one.start_s * 16_000) : round(one.end_s * 16_000)] for one in regions])
+    behind = np.resize(rain, len(speech))
+    behind *= np.sqrt(np.mean(inside**2) / np.mean(behind**2)) * 10 ** (-added_db / 20)
+    for marked in (regions, [Region(0.0, len(speech) / 16_000)]):
+        assert measure_quality(speech + behind, marked).snr_db == pytest.approx(added_db, abs=3.0)
+
+
+def test_too_little_speech_says_how_much_there_was_and_how_much_is_needed() -> None:
+    gate = SpeechGate(needed_s=3.0, setting="VOXDEX_SPEECH__MIN_ENROLL_S")
+    with pytest.raises(NotEnoughSpeech, match=r"^a\.wav: 1\.2 s of speech, needed are 3 s") as refused:
+        gate.require(Quality(1.234, 20.0, 0.0, 8000.0, -20.0), "a.wav")
+    assert (refused.value.speech_s, refused.value.needed_s, refused.value.code) == (1.234, 3.0, "not-enough-speech")
+    assert gate.require(GOOD, "a.wav") == ()
+
+
+def test_noise_is_warned_about_or_refused_as_set() -> None:
+    noisy = Quality(8.0, 4.0, 0.02, 8000.0, -20.0)
+    gate = SpeechGate(needed_s=1.0, setting="x", min_snr_db=10.0)
+    heard = gate.require(noisy, "a.wav")
+    assert [words.split(" ")[0] for words in heard] == ["speech", "2.0%"]
+    with pytest.raises(TooNoisy, match="4 dB above the noise, asked for are 10 dB"):
+        SpeechGate(needed_s=1.0, setting="x", min_snr_db=10.0, refuses_noise=True).require(noisy, "a.wav")
+    assert SpeechGate(needed_s=1.0, setting="x").require(GOOD, "a.wav") == ()
