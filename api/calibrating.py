@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from api.evaluation.cache import HeardCache
 from api.evaluation.hearing import HeardRecording, ProductHearing
 from api.evaluation.recordings import hear_files, require_files
+from api.evaluation.remembering import RememberingEncoder
 from api.evaluation.workbench import Progress
 from indexer.errors import InvalidRequest
 from indexer.settings import Settings
@@ -81,8 +82,9 @@ def calibrate(
         )
     recordings = labeled.recordings if isinstance(labeled, TrialList) else labeled
     files = require_files(root, [recording.path for recording in recordings])
+    embedding = encoders if cache is None else [RememberingEncoder(encoder, cache) for encoder in encoders]
     with progress("recordings", len(files)) as advance:
-        heard = hear_files(ProductHearing(encoders, settings), files, cache, advance)
+        heard = hear_files(ProductHearing(embedding, settings), files, cache, advance)
     usable = np.array([all(encoder.id in one.vectors for encoder in encoders) for one in heard])
     voices = _voices(
         [one for one, fine in zip(heard, usable, strict=True) if fine],

@@ -13,6 +13,7 @@ from api.cli.output import print_json, print_line, print_table
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from api.evaluation.diarization import DiarizationFigures
     from api.evaluation.identification import IdentificationFigures
     from api.evaluation.verification import SystemFigures
     from api.evaluation.workbench import Workbench
@@ -267,6 +268,96 @@ def _print_identification(systems: "list[IdentificationFigures]") -> None:
             for one in systems
             for band, (fnir, count) in one.by_speech.items()
         ],
+    )
+
+
+class Speech(Enum):
+    """Where speech is known from."""
+
+    given = "given"
+    auto = "auto"
+
+
+class SpeakerCount(Enum):
+    """Where the number of speakers is known from."""
+
+    known = "known"
+    auto = "auto"
+
+
+@evaluate.command("diarization")
+def diarization(
+    reference: Annotated[
+        Path, typer.Argument(help="RTTM file, or a folder of them.", show_default=False, readable=False)
+    ],
+    speech: Annotated[
+        Speech, typer.Option("--speech", help="given: the reference tells where anybody speaks; auto: it is found.")
+    ] = Speech.auto,
+    speakers: Annotated[
+        SpeakerCount, typer.Option("--speakers", help="known: the reference tells how many speak; auto: it is found.")
+    ] = SpeakerCount.auto,
+    collar_s: Annotated[
+        float,
+        typer.Option("--collar-s", help="Seconds on either side of a true boundary that are not scored.", min=0, max=5),
+    ] = 0.0,
+    skip_overlap: Annotated[
+        bool, typer.Option("--skip-overlap", help="Leave out where several people speak at once.")
+    ] = False,
+    audio_root: AudioRoot = None,
+    encoder: Encoders = None,
+    bootstrap: Draws = 200,
+    seed: Seed = 20260101,
+    no_cache: NoCache = False,
+    report: Report = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the diarization error rate with its parts, and how often the number of voices is right."""
+    from api.cli.progress import work_progress
+    from api.evaluation.diarization import Conditions, evaluate_diarization, find_references
+    from indexer.audio.speech_files import read_speech_files
+    from search.bootstrap import Resampling
+
+    root = audio_root or (reference if reference.is_dir() else reference.parent)
+    references = find_references(read_speech_files(reference), root)
+    conditions = Conditions(speech is Speech.given, speakers is SpeakerCount.known, collar_s, skip_overlap)
+    with _workbench(encoder, False, False, None, True, no_cache, home, quiet=as_json) as bench:
+        figures = []
+        for one in bench.encoders:
+            with work_progress(one.name, len(references), quiet=as_json) as advance:
+                figures.append(
+                    evaluate_diarization(
+                        references,
+                        one,
+                        bench.listening,
+                        conditions,
+                        bench.settings.audio,
+                        Resampling(draws=bootstrap, seed=seed),
+                        advance,
+                    )
+                )
+    if as_json:
+        print_json({"seed": seed, "bootstrap": bootstrap, "systems": figures})
+    else:
+        _print_diarization(figures, len(references))
+
+
+def _print_diarization(figures: "list[DiarizationFigures]", recordings: int) -> None:
+    conditions = figures[0].conditions
+    shown = ("der", "miss", "false_alarm", "confusion", "count_right")
+    print_table(
+        ["encoder", "DER %", "miss %", "false alarm %", "confusion %", "voices right %"],
+        [[one.encoder, *(_percent(one.figures[name]) for name in shown)] for one in figures],
+    )
+    print_table(
+        ["encoder", "speakers", "voices found", "recordings"],
+        [[one.encoder, *pair.split(">"), count] for one in figures for pair, count in one.counts.items()],
+    )
+    print_line(
+        f"{recordings} recordings, {figures[0].speech_s:.0f} s of speech; speech "
+        f"{'given' if conditions.given_speech else 'found'}, number of speakers "
+        f"{'given' if conditions.known_speakers else 'found'}; collar {conditions.collar_s:g} s on either side, "
+        f"overlap {'left out' if conditions.skip_overlap else 'scored'}"
     )
 
 

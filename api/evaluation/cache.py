@@ -14,20 +14,27 @@ from indexer.errors import Unavailable
 from indexer.types import EncoderId
 
 _FILE = "heard-1.sqlite3"
-"""The number is of the table below: another layout is another file."""
+"""The number is of the tables below: another layout is another file."""
 
 _WAIT_S = 60.0
 
-_TABLE = """
-CREATE TABLE IF NOT EXISTS heard (
-    content TEXT NOT NULL, hearing TEXT NOT NULL, encoder TEXT NOT NULL, document TEXT NOT NULL, vector BLOB,
-    PRIMARY KEY (content, hearing, encoder)
-) WITHOUT ROWID
-"""
+_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS heard (
+        content TEXT NOT NULL, hearing TEXT NOT NULL, encoder TEXT NOT NULL, document TEXT NOT NULL, vector BLOB,
+        PRIMARY KEY (content, hearing, encoder)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS vectors (
+        waveform TEXT NOT NULL, encoder TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (waveform, encoder)
+    ) WITHOUT ROWID
+    """,
+)
 
 
 class HeardCache:
-    """Keeps what was heard, by SHA-256 of the content, way of hearing and encoder; several processes may share it.
+    """Keeps what was heard, by content, way of hearing and encoder, and vectors by waveform; processes may share it.
 
     Parameters
     ----------
@@ -47,7 +54,8 @@ class HeardCache:
             self._database = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_TABLE)
+            for table in _TABLES:
+                self._database.execute(table)
         except (OSError, sqlite3.Error) as error:
             raise self._unavailable(error) from error
 
@@ -81,6 +89,27 @@ class HeardCache:
         rows = [(content, hearing, encoder, document, _blob(heard.vectors, encoder)) for encoder in encoders]
         try:
             self._database.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
+    def vectors(self, waveforms: Sequence[str], encoder: str) -> dict[str, NDArray[np.float32]]:
+        """Return the unit vectors that are known of waveforms, by their SHA-256."""
+        query = "SELECT vector FROM vectors WHERE waveform = ? AND encoder = ?"
+        found = {}
+        try:
+            for waveform in waveforms:
+                with closing(self._database.execute(query, (waveform, encoder))) as rows:
+                    if (row := rows.fetchone()) is not None:
+                        found[waveform] = _unit(row[0])
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        return found
+
+    def keep_vectors(self, vectors: Mapping[str, NDArray[np.float32]], encoder: str) -> None:
+        """Remember vectors of waveforms."""
+        rows = [(waveform, encoder, vector.astype("<f4").tobytes()) for waveform, vector in vectors.items()]
+        try:
+            self._database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
 

@@ -24,16 +24,20 @@ from indexer.settings import Settings
 from indexer.types import EncoderId
 from search.listening import make_listening
 
+_ENCODER = (
+    "indexer/embedding/aggregation.py",
+    "indexer/embedding/campplus.py",
+    "indexer/embedding/ecapa.py",
+    "indexer/embedding/features.py",
+)
+
 _PLAIN = (
+    *_ENCODER,
     "indexer/audio/channels.py",
     "indexer/audio/decode.py",
     "indexer/audio/levels.py",
     "indexer/audio/resample.py",
     "indexer/audio/segmentation.py",
-    "indexer/embedding/aggregation.py",
-    "indexer/embedding/campplus.py",
-    "indexer/embedding/ecapa.py",
-    "indexer/embedding/features.py",
 )
 """Code that decides what a vector is; what only reads files and moves data between devices is left out."""
 
@@ -161,6 +165,11 @@ def refused_or(hear: Callable[[], HeardRecording]) -> HeardRecording:
         return hear()
     except InvalidAudio as error:
         return HeardRecording({}, 0.0, 0.0, refusal=error.code, voices=0)
+
+
+def encoder_code() -> str:
+    """Return a hash of the code that makes a vector of a waveform."""
+    return _code_hash(_ENCODER)[:16]
 
 
 def _fingerprint(kind: str, sources: Sequence[str], settings: Sequence[object]) -> str:

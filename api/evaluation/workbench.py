@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from api.evaluation.cache import HeardCache
 from api.evaluation.hearing import HeardRecording, Hearing, ProductHearing, WholeFile
 from api.evaluation.recordings import Advance, hear_files
+from api.evaluation.remembering import RememberingEncoder
 from api.evaluation.systems import System
+from indexer.audio.speech import make_detector
 from indexer.errors import InvalidRequest
+from indexer.listening import Listening
 from indexer.settings import Settings
 from indexer.types import EncoderId
 from search.calibration import Calibration, default_calibration
+from search.listening import make_listening
 
 if TYPE_CHECKING:  # Loads torch.
     from indexer.embedding.encoder import Encoder
@@ -70,14 +74,19 @@ class Workbench:
         self.wanted = wanted
         self._cache = cache
         self._progress = progress
+        self.settings = settings
         self.least_speech_s = settings.speech.min_identify_s
         """Net speech below which the product answers that it is not enough."""
+
+        def ready(name: str | None) -> "Encoder":
+            return load(name) if cache is None else RememberingEncoder(load(name), cache)
+
         names = wanted.encoders or (None,)
-        self._encoders = list({encoder.id: encoder for encoder in map(load, names)}.values())
+        self._encoders = list({encoder.id: encoder for encoder in map(ready, names)}.values())
         if wanted.fusion and len(self._encoders) != 2:
             raise InvalidRequest(f"--fusion joins two encoders, {len(self._encoders)} given: name two with --encoder")
         self._product: Hearing = ProductHearing(self._encoders, settings)
-        self._plain: Hearing | None = WholeFile(load(None), settings) if wanted.baseline else None
+        self._plain: Hearing | None = WholeFile(ready(None), settings) if wanted.baseline else None
         used = [tuple(encoder.id for encoder in group) for group in self._groups()]
         for calibration in wanted.calibrations:
             if calibration.encoder_ids not in used:
@@ -95,6 +104,16 @@ class Workbench:
         with self._progress("recordings", len(files)) as advance:
             product = hear_files(self._product, files, self._cache, advance)
         return Heard(product, plain)
+
+    @property
+    def listening(self) -> Listening:
+        """How the product listens to recordings."""
+        return make_listening(self.settings.speech, make_detector(self.settings.speech))
+
+    @property
+    def encoders(self) -> "Sequence[Encoder]":
+        """The encoders that are put side by side."""
+        return self._encoders
 
     def systems(self, heard: "Heard") -> list[System]:
         """Return what is put side by side, the baseline first."""
