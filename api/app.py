@@ -14,7 +14,7 @@ from api.body_limit import BodyLimit
 from api.middleware import RequestRecords
 from api.parameters import only_known
 from api.paths import WholeSegments
-from api.routes import enrollments, galleries, health, jobs, keys, recordings, service, speakers, voices
+from api.routes import enrollments, galleries, health, jobs, keys, recordings, service, speakers, unknown_voices, voices
 from api.runtime import Runtime
 from indexer.settings import Settings
 
@@ -24,6 +24,7 @@ V1: tuple[APIRouter, ...] = (
     enrollments.router,
     voices.router,
     recordings.router,
+    unknown_voices.router,
     jobs.router,
     keys.router,
     service.router,

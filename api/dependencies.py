@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # What these load takes a second or more; each is imported wh
     from api.encoder_side import EncoderSide
     from api.indexes import Indexes
     from api.live import LiveGalleries
+    from api.unknown_voices import UnknownCatalog
     from api.voices import Comparison, Voices
     from indexer.db.rows import GalleryHead
     from indexer.db.session import Database
@@ -155,6 +156,7 @@ class Services:
             self.settings,
             queue=self.queue,
             encoders_for=self.job_encoders,
+            listening=self.listening,
             stopping=self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False,
         )
 
@@ -166,6 +168,13 @@ class Services:
 
         stopping = self.queue.is_stopping if isinstance(self.queue, LocalQueue) else lambda: False
         return Clusterings(self.database, self.settings, queue=self.queue, stopping=stopping)
+
+    @made_once
+    def unknown(self) -> "UnknownCatalog":
+        """Who is heard again and again without a name."""
+        from api.unknown_voices import UnknownCatalog
+
+        return UnknownCatalog(self.record())
 
     def work_on_jobs(self) -> None:
         """Work through jobs in a thread of this process, unfinished ones first; where a broker is set, workers do."""
@@ -245,13 +254,17 @@ class Services:
                 name, encoders.register(row), None if second is None else encoders.register(second), **rules
             )
 
-    def ingest(self, gallery: str, encoder: str | None) -> "Ingest":
+    def ingest(
+        self, gallery: str, encoder: str | None, *, speakers: str | None = None, speech: str | None = None
+    ) -> "Ingest":
         """Prepare to write into a gallery, which is made if new.
 
         Parameters
         ----------
         encoder
             Name or path; None means the gallery's own, or for a new gallery the setting.
+        speakers, speech
+            See `indexer.hearing.listening_as_asked`, also for its errors; None means the setting.
 
         Raises
         ------
@@ -260,6 +273,7 @@ class Services:
         """
         from indexer.db.repositories import Encoders, Galleries
         from indexer.encoders_in_use import as_row
+        from indexer.hearing import listening_as_asked
         from indexer.ingest import Ingest
 
         loaded, spec = self.encoders.of_gallery(self.database, gallery, encoder)
@@ -278,6 +292,7 @@ class Services:
             limits=self.settings.audio,
             channels=self._channels,
             decode_threads=self.settings.ingest.decode_threads,
+            listening=listening_as_asked(self.listening, self.settings.speech, speakers=speakers, speech=speech),
         )
 
     def voices(self, gallery: str) -> "Voices":

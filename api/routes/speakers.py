@@ -1,5 +1,6 @@
 """Speakers: added, listed, changed, found to be one person, erased."""
 
+import datetime as dt
 from typing import Annotated
 from urllib.parse import quote
 
@@ -32,9 +33,11 @@ def create_speaker(
 
     def work() -> Answer:
         made = parts.services.catalog.add_speaker(
-            gallery, body.name, labels=body.labels, consent=_consent(body.consent_reference, body)
+            gallery, body.name, labels=body.labels, consent=consent_given(body.consent_reference, body.consented_at)
         )
-        return Answer(_view(made), location=f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(body.name, '')}")
+        return Answer(
+            speaker_view(made), location=f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(body.name, '')}"
+        )
 
     return once(principal, body, work)
 
@@ -52,13 +55,13 @@ def list_speakers(
     found = parts.services.catalog.speakers(
         gallery, after=after_of(cursor, "speakers", gallery), limit=limit + 1, labels=label or ()
     )
-    return page_of(found, limit, _view, "speakers", gallery)
+    return page_of(found, limit, speaker_view, "speakers", gallery)
 
 
 @router.get("/{speaker}", responses=problems(404))
 def get_speaker(gallery: GalleryName, speaker: SpeakerName, principal: Reader, parts: Parts) -> Speaker:
     """Show a speaker and how much of their voice is enrolled."""
-    return _view(parts.services.catalog.speaker_summary(gallery, speaker))
+    return speaker_view(parts.services.catalog.speaker_summary(gallery, speaker))
 
 
 @router.patch("/{speaker}", responses=problems(404, 409, 413))
@@ -71,11 +74,11 @@ def change_speaker(
         name=body.name if "name" in given else None,
         labels=body.labels if "labels" in given else None,
         changes_consent=bool(given & {"consent_reference", "consented_at"}),
-        consent=_consent(body.consent_reference, body),
+        consent=consent_given(body.consent_reference, body.consented_at),
     )
     changed = parts.services.catalog.change_speaker(gallery, speaker, change)
     parts.catch_up(gallery)
-    return _view(changed)
+    return speaker_view(changed)
 
 
 @router.post("/{speaker}/merge", response_model=Speaker, responses=problems(404, 409, 413))
@@ -87,7 +90,7 @@ def merge_speaker(
     def work() -> Answer:
         merged = parts.services.catalog.merge_speakers(gallery, speaker, body.into)
         parts.catch_up(gallery)
-        return Answer(_view(merged), 200)
+        return Answer(speaker_view(merged), 200)
 
     return once(principal, body, work)
 
@@ -108,15 +111,17 @@ def delete_speaker(
     return Erased.model_validate(erased)
 
 
-def _consent(reference: str | None, body: NewSpeaker | SpeakerChange) -> Consent | None:
+def consent_given(reference: str | None, given_at: dt.datetime | None) -> Consent | None:
+    """Return the consent that a request gives; None where it gives none."""
     if reference is not None:
-        return Consent(reference, body.consented_at)
-    if body.consented_at is not None:
+        return Consent(reference, given_at)
+    if given_at is not None:
         raise InvalidRequest("consented_at without a consent_reference; say where the consent is kept")
     return None
 
 
-def _view(row: SpeakerSummary) -> Speaker:
+def speaker_view(row: SpeakerSummary) -> Speaker:
+    """Show a speaker."""
     return Speaker(
         name=row.name,
         labels=list(row.labels),

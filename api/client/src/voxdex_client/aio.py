@@ -55,6 +55,20 @@ class AsyncRecordings(AsyncResource):
     delete = acalls(routes.delete_recording)
 
 
+class AsyncUnknownVoices(AsyncResource):
+    """Who is heard again and again without a name."""
+
+    find = acalls(routes.find_unknown_voices)
+    list = alists(routes.list_unknown_voices)
+    get = acalls(routes.get_unknown_voice)
+    utterances = alists(routes.list_unknown_utterances)
+    promote = acalls(routes.promote_unknown_voice)
+    merge = acalls(routes.merge_unknown_voice)
+    split = acalls(routes.split_unknown_voice)
+    remove = acalls(routes.remove_unknown_utterance)
+    delete = acalls(routes.delete_unknown_voice)
+
+
 class AsyncJobs(AsyncResource):
     """Bulk ingest."""
 
@@ -139,6 +153,7 @@ class AsyncClient(AsyncResource):
         self.speakers = AsyncSpeakers(self._connection)
         self.enrollments = AsyncEnrollments(self._connection)
         self.recordings = AsyncRecordings(self._connection)
+        self.unknown_voices = AsyncUnknownVoices(self._connection)
         self.jobs = AsyncJobs(self._connection)
         self.keys = AsyncKeys(self._connection)
 

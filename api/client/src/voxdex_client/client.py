@@ -54,6 +54,20 @@ class Recordings(Resource):
     delete = calls(routes.delete_recording)
 
 
+class UnknownVoices(Resource):
+    """Who is heard again and again without a name."""
+
+    find = calls(routes.find_unknown_voices)
+    list = lists(routes.list_unknown_voices)
+    get = calls(routes.get_unknown_voice)
+    utterances = lists(routes.list_unknown_utterances)
+    promote = calls(routes.promote_unknown_voice)
+    merge = calls(routes.merge_unknown_voice)
+    split = calls(routes.split_unknown_voice)
+    remove = calls(routes.remove_unknown_utterance)
+    delete = calls(routes.delete_unknown_voice)
+
+
 class Jobs(Resource):
     """Bulk ingest."""
 
@@ -138,6 +152,7 @@ class Client(Resource):
         self.speakers = Speakers(self._connection)
         self.enrollments = Enrollments(self._connection)
         self.recordings = Recordings(self._connection)
+        self.unknown_voices = UnknownVoices(self._connection)
         self.jobs = Jobs(self._connection)
         self.keys = Keys(self._connection)
 
