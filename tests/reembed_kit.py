@@ -41,11 +41,12 @@ def ingest_files(
     *,
     channels: str = "mix",
     speaker_from: str = "none",
+    second: Encoder | None = None,
 ) -> IngestReport:
     ingest = Ingest(
         database=database,
         gallery_id=gallery_id,
-        encoders_for=lambda _: EncoderSet(encoder),
+        encoders_for=lambda _: EncoderSet(encoder, second),
         limits=settings.audio,
         channels=ChannelPolicy.parse(channels),
         decode_threads=1,  # so that ids are in the order of the paths

@@ -99,8 +99,10 @@ class GalleryEncoders:
         if gallery.encoder_id == encoder_id:
             raise Conflict(f"gallery {gallery.name} is of encoder {encoder_id} already: name another one to go beside")
         if gallery.second_encoder_id != encoder_id:
-            if encoder_id is not None:
-                self.begin(encoder_id)
+            # Also of the one that leaves: what is noted here is what is found again, or dropped, later.
+            for noted in (gallery.second_encoder_id, encoder_id):
+                if noted is not None:
+                    self.begin(noted)
             Galleries(self._session).change(self._gallery_id, second_encoder_id=encoder_id, calibration_id=None)
 
     def previous(self) -> EncoderId | None:

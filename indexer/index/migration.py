@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,6 +13,7 @@ from indexer.db.session import Database
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound
 from indexer.index import stores
 from indexer.index.adjustment import unheard
+from indexer.index.base import VectorIndex
 from indexer.index.feed import CHANGES_AT_ONCE, IndexFeed
 from indexer.index.follower import POLL_S
 from indexer.settings import Settings
@@ -37,7 +39,7 @@ class Migrated:
 
     engine: Engine
     count: int
-    """Vectors in the index."""
+    """Vectors in the index, under the gallery's own encoder."""
     switched: bool
     """False where this engine searched the gallery already."""
     seconds: float
@@ -92,18 +94,20 @@ def migrate(
             "voices that are erased later included: set VOXDEX_INDEX__MILVUS__URI, or leave them with "
             "--leave-collections"
         )
-    store = stores.open_store(settings, gallery_id, head.encoder_id, to)
-    feed = IndexFeed(database, store, gallery_id, head.encoder_id)
-    opened = feed.open() if before is to else feed.build()
-    try:
-        if before is not to:
-            feed.follow(opened.index, unheard)
-            feed.save(opened.index, keep_previous=False)
-        while not _switched(database, head, feed, to):
-            feed.follow(opened.index, unheard)
-        count = opened.index.count
-    finally:
-        opened.index.close()
+    with ExitStack() as opened:
+        built: list[tuple[IndexFeed, VectorIndex]] = []
+        for encoder_id in head.encoder_ids:
+            feed = IndexFeed(database, stores.open_store(settings, gallery_id, encoder_id, to), gallery_id, encoder_id)
+            index = (feed.open() if before is to else feed.build()).index
+            opened.callback(index.close)
+            built.append((feed, index))
+            if before is not to:
+                feed.follow(index, unheard)
+                feed.save(index, keep_previous=False)
+        while not _switched(database, head, min(feed.position for feed, _ in built), to):
+            for feed, index in built:
+                feed.follow(index, unheard)
+        count = built[0][1].count
     logger.info("gallery %d: searched by %s from now on, with %d vectors", gallery_id, to.value, count)
     if before is not to:
         time.sleep(change_over_s)
@@ -114,10 +118,10 @@ def migrate(
     return Migrated(to, count, before is not to, time.monotonic() - started)
 
 
-def _switched(database: Database, head: GalleryHead, feed: IndexFeed, to: Engine) -> bool:
-    """Switch if the index is as good as in step: whoever opens it applies what is left before the first answer."""
+def _switched(database: Database, head: GalleryHead, position: int, to: Engine) -> bool:
+    """Switch if what was built is as good as in step: whoever opens it applies the rest before the first answer."""
     with database.session_scope() as session:
-        if Changes(session).position(head.id).vectors - feed.position > CHANGES_AT_ONCE:
+        if Changes(session).position(head.id).vectors - position > CHANGES_AT_ONCE:
             return False
         if not Galleries(session).set_engine(head.id, head.encoder_id, to.value):
             raise EncoderMismatch(
