@@ -13,8 +13,8 @@ from indexer.audio.regions import Region
 from indexer.errors import InvalidRequest
 from indexer.listening import VoiceTurn
 from indexer.types import EncoderId, Vectors
-from search.resegmentation import Coverage, FrameGrid, Labels, edges_of
-from search.voice_groups import DiarizationTuning, settle_voices
+from search.resegmentation import Coverage, FrameGrid, Labels, edges_of, sharpen_changes
+from search.voice_groups import DiarizationTuning, mean_directions, settle_voices
 
 TUNINGS: Mapping[EncoderId, DiarizationTuning] = {}
 """Of encoders whose vectors lie closer together, or further apart, than the default one's."""
@@ -89,12 +89,16 @@ class ClusteringDiarizer:
         grid = FrameGrid.over(regions, _STEP_S)
         coverage = Coverage(windows, grid)
         starts, ends = edges_of(windows)
+        durations_s = ends - starts
         rows = vectors.astype(np.float64)
         if speakers == 1:
-            labels = np.zeros(len(grid), dtype=np.int64)
-        else:
-            labels = settle_voices(rows, ends - starts, grid, coverage, self._tuning, speakers)
-        return _as_turns(labels, grid)
+            return _as_turns(np.zeros(len(grid), dtype=np.int64), grid)
+        labels = settle_voices(rows, durations_s, grid, coverage, self._tuning, speakers)
+        _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+        labels = np.argsort(np.argsort(first))[labels]  # numbered by first appearance
+        means = mean_directions(rows, durations_s, coverage.pure_labels(labels), len(first))
+        short = np.flatnonzero(durations_s <= self._tuning.window_s[-1] + 1e-3)
+        return sharpen_changes(_as_turns(labels, grid), [windows[row] for row in short.tolist()], rows[short], means)
 
 
 def bridged(regions: Sequence[Region], pause_s: float) -> list[Region]:
@@ -110,6 +114,8 @@ def bridged(regions: Sequence[Region], pause_s: float) -> list[Region]:
 
 def _windows_over(start_s: float, end_s: float, size_s: float, hop_s: float) -> list[Region]:
     length_s = end_s - start_s
+    if length_s < _SHORTEST_S / 2:
+        return []
     if length_s < size_s:
         cut_s = max(np.floor(length_s / 0.25) * 0.25, min(length_s, _SHORTEST_S))
         return [Region(round(start_s + (length_s - cut_s) / 2, 3), round(start_s + (length_s + cut_s) / 2, 3))]
@@ -121,8 +127,7 @@ def _windows_over(start_s: float, end_s: float, size_s: float, hop_s: float) -> 
 def _as_turns(labels: Labels, grid: FrameGrid) -> list[VoiceTurn]:
     first = np.flatnonzero(np.concatenate(([True], (labels[1:] != labels[:-1]) | (grid.pause_s[1:] > 0))))
     last = np.concatenate((first[1:], [len(labels)])) - 1
-    numbers: dict[int, int] = {}
     return [
-        VoiceTurn(numbers.setdefault(int(labels[a]), len(numbers)), float(grid.start_s[a]), float(grid.end_s[b]))
+        VoiceTurn(int(labels[a]), float(grid.start_s[a]), float(grid.end_s[b]))
         for a, b in zip(first, last, strict=True)
     ]

@@ -20,7 +20,9 @@ class DiarizationTuning:
     Attributes
     ----------
     same_voice : float
-        Cosine of the means of two groups from which on they are one voice.
+        `likeness` of two groups from which on they are one voice.
+    own_share : float
+        Share of the variance of a long window's vector that is the voice's own.
     fine : float
         Mean cosine down to which windows are grouped at first; high, for groups should be pure.
     window_s, hop_s : tuple of float
@@ -31,11 +33,12 @@ class DiarizationTuning:
         A voice that is heard for less than this in all is not told from the others.
     """
 
-    same_voice: float = 0.45
+    same_voice: float = 0.55
+    own_share: float = 0.4
     fine: float = 0.4
     window_s: tuple[float, ...] = (1.5, 0.75)
     hop_s: tuple[float, ...] = (0.5, 0.25)
-    switch_cost: float = 0.5
+    switch_cost: float = 0.25
     min_voice_s: float = 1.0
 
 
@@ -48,13 +51,14 @@ def group_alike(vectors: Floats, least: float) -> Labels:
     while True:
         blocks = [_link(vectors[first : first + _BLOCK], least) for first in range(0, len(vectors), _BLOCK)]
         offsets = np.cumsum([0] + [int(block.max()) + 1 for block in blocks])
-        labels = np.concatenate([block + offset for block, offset in zip(blocks, offsets, strict=False)])
+        labels: Labels = np.concatenate([block + offset for block, offset in zip(blocks, offsets, strict=False)])
         if len(blocks) == 1:
             return labels
         means = mean_directions(vectors, np.ones(len(vectors)), labels, int(offsets[-1]))
         if len(means) > _BLOCK and len(means) > len(vectors) // 2:
             least -= 0.1  # Hardly anything was alike: look less closely, or this would not end.
-        return group_alike(means, least)[labels]
+        joined: Labels = group_alike(means, least)[labels]
+        return joined
 
 
 def _link(vectors: Floats, least: float) -> Labels:
@@ -75,7 +79,8 @@ def mean_directions(vectors: Floats, weights: Floats, labels: Labels, groups: in
     used = labels >= 0
     np.add.at(sums, labels[used], vectors[used] * weights[used, None])
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    means: Floats = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    return means
 
 
 def settle_voices(
@@ -120,7 +125,7 @@ def settle_voices(
             break
         labels = path
         pure = coverage.pure_labels(labels)
-        spoken_s = np.bincount(labels, weights=grid.duration_s)
+        spoken_s = np.bincount(labels, weights=grid.duration_s).astype(np.float64)
         means = mean_directions(vectors, durations_s, pure, len(spoken_s))
         kept = _join(means, spoken_s, tuning, speakers)
         if kept.max() < 0:
@@ -130,22 +135,43 @@ def settle_voices(
     return labels
 
 
+def likeness(cosines: Floats, a_s: Floats, b_s: Floats, tuning: DiarizationTuning) -> Floats:
+    """Correct cosines of two mean directions for how little they are means of: about 1 for one voice, 0 for two.
+
+    Parameters
+    ----------
+    a_s, b_s
+        Seconds of speech of either side. A window's vector is the voice's own, with a share `own_share` of the
+        variance, and what differs from window to window; the mean of n windows keeps 1/n of the latter.
+    """
+    own = tuning.own_share
+    lengths = [np.sqrt(own + (1.0 - own) * tuning.window_s[0] / np.maximum(side_s, 1e-3)) for side_s in (a_s, b_s)]
+    corrected: Floats = cosines * lengths[0] * lengths[1] / own
+    return corrected
+
+
 def _join(means: Floats, spoken_s: Floats, tuning: DiarizationTuning, speakers: int | None) -> Labels:
     """Say which voice each group becomes, numbered without gaps; -1 for those too weak to be a voice."""
     kept = np.arange(len(means))
     heard: NDArray[np.bool_] = np.linalg.norm(means, axis=1) > 0
     kept[~heard] = -1
+    least = speakers or 1
     weak = np.flatnonzero(heard & (spoken_s < tuning.min_voice_s))
-    spare = int(heard.sum()) - (speakers or 1)
+    spare = int(heard.sum()) - least
     kept[weak[np.argsort(spoken_s[weak])][: max(spare, 0)]] = -1
     sums, sizes = means * spoken_s[:, None], spoken_s.copy()
-    while (alive := np.unique(kept[kept >= 0])).size > (speakers or 1):
+    while (alive := np.unique(kept[kept >= 0])).size > least:
         unit = sums[alive] / np.linalg.norm(sums[alive], axis=1, keepdims=True)
-        scores = unit @ unit.T
-        np.fill_diagonal(scores, -2.0)
-        a, b = np.unravel_index(int(scores.argmax()), scores.shape)
-        if speakers is None and scores[a, b] < tuning.same_voice:
-            break
+        a_s, b_s = sizes[alive][:, None], sizes[alive][None, :]
+        alike = likeness(unit @ unit.T, a_s, b_s, tuning)
+        np.fill_diagonal(alike, -np.inf)
+        if alike.max() < tuning.same_voice:
+            if speakers is None:
+                break
+            # There are fewer than are unlike: what costs least to take for one, by Ward's criterion.
+            alike = -(a_s * b_s / (a_s + b_s)) * (1.0 - alike)
+            np.fill_diagonal(alike, -np.inf)
+        a, b = np.unravel_index(int(alike.argmax()), alike.shape)
         into, gone = alive[min(a, b)], alive[max(a, b)]
         sums[into] += sums[gone]
         sizes[into] += sizes[gone]
