@@ -117,28 +117,26 @@ def outliers(vectors: Vectors, net_speech_s: Sequence[float], threshold: float) 
         Least cosine of two aggregates of one voice.
     """
     weights = np.minimum(np.asarray(net_speech_s, dtype=np.float64), np.median(net_speech_s) if len(vectors) else 0.0)
-    kept = list(range(len(vectors)))
-    while len(kept) > 1:
-        cosines = [_with_others(vectors, weights, row, kept) for row in kept]
-        if min(cosines) >= threshold:
+    kept = np.ones(len(vectors), dtype=np.bool_)
+    while kept.sum() > 1:
+        cosines = np.where(kept, _with_others(vectors, weights, kept), np.inf)
+        if cosines.min() >= threshold:
             break
-        kept = [] if len(kept) == 2 else [row for row in kept if row != kept[int(np.argmin(cosines))]]
-    inliers = set(kept)
-    compared_with = kept or list(range(len(vectors)))
-    return [
-        Likeness(
-            _with_others(vectors, weights, row, compared_with) if len(vectors) > 1 else None,
-            len(vectors) > 1 and row not in inliers,
-        )
-        for row in range(len(vectors))
-    ]
+        if kept.sum() == 2:
+            kept[:] = False
+        else:
+            kept[np.argmin(cosines)] = False
+    if len(vectors) < 2:
+        return [Likeness(None, False) for _ in vectors]
+    cosines = _with_others(vectors, weights, kept if kept.any() else np.ones_like(kept))
+    return [Likeness(float(cosine), not is_kept) for cosine, is_kept in zip(cosines, kept, strict=True)]
 
 
-def _with_others(vectors: Vectors, weights: NDArray[np.float64], row: int, kept: Sequence[int]) -> float:
-    """Return the cosine of a row with the weighted mean of others; 0 where that has no direction."""
-    others = [other for other in kept if other != row]
-    mean = weights[others] @ vectors[others].astype(np.float64)
-    norm = float(np.linalg.norm(mean))
-    if norm < LEAST_NORM * float(weights[others].sum()):
-        return 0.0
-    return float(np.clip(mean @ vectors[row] / norm, -1.0, 1.0))
+def _with_others(vectors: Vectors, weights: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the cosine of each row with the weighted mean of those that are kept, itself left out; 0 where none is."""
+    weighted = np.where(kept, weights, 0.0)[:, None] * vectors.astype(np.float64)
+    means = weighted.sum(axis=0) - weighted
+    norms = np.linalg.norm(means, axis=1)
+    sound = norms >= LEAST_NORM * weights.sum()
+    products = np.einsum("nd,nd->n", means, vectors.astype(np.float64))
+    return np.where(sound, np.clip(products / np.where(sound, norms, 1.0), -1.0, 1.0), 0.0)
