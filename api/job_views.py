@@ -20,6 +20,8 @@ def job_view(session: Session, row: models.Job) -> Job:
         source=row.source,
         speaker_from=row.options.get("speaker_from", "none"),
         channels=row.options.get("channels"),
+        speakers=row.options.get("speakers"),
+        speech=row.options.get("speech"),
         on_duplicate=row.on_duplicate,
         error=row.error,
         created_at=row.created_at,

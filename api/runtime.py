@@ -92,6 +92,7 @@ class Runtime:
             self.settings,
             media=self.media,
             encoders_for=self.live.encoders_for,
+            listening=self.services.listening,
             committed=self.live.catch_up,
         )
 

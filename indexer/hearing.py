@@ -6,7 +6,7 @@ another.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -18,11 +18,12 @@ from indexer.audio.meter import Levels
 from indexer.audio.regions import Region, SpeechStream, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, cut_stretches
-from indexer.audio.speech_files import turn_regions
+from indexer.audio.speech import SoundDetector, make_detector
+from indexer.audio.speech_files import read_speech_files, turn_regions
 from indexer.audio.utterances import PlacedUtterance, place_utterances
-from indexer.errors import NoSpeech, NotEnoughSpeech, NotFound
-from indexer.listening import Listening, Speakers, VoiceTurn
-from indexer.settings import AudioSettings
+from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, NotFound
+from indexer.listening import Listening, Speakers, VoiceTurn, parse_speakers
+from indexer.settings import AudioSettings, SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 Blocks = Iterator[NDArray[np.float32]]
@@ -166,6 +167,42 @@ class _Track:
     turns: list[VoiceTurn] = field(default_factory=list)
     several: bool = False
     """Whether there may be several voices."""
+
+
+def listening_as_asked(
+    listening: Listening, settings: SpeechSettings, *, speakers: str | None = None, speech: str | None = None
+) -> Listening:
+    """Return how recordings are listened to where somebody asks for it to be otherwise than set.
+
+    Parameters
+    ----------
+    speakers
+        As `parse_speakers` reads it; None: as it is.
+    speech
+        `auto` finds speech, `off` takes all that sounds for it, `given:PATH` reads where it is from a file or folder;
+        None: as it is.
+
+    Raises
+    ------
+    InvalidRequest
+        If a word is none of these.
+    NotFound, CorruptArtifact, UnsupportedFormat
+        If marked speech cannot be read.
+    """
+    if speakers is not None:
+        listening = replace(listening, speakers=parse_speakers(speakers))
+    if speech is None:
+        return listening
+    kind, _, path = speech.partition(":")
+    if kind == "given" and path:
+        return replace(listening, given=read_speech_files(Path(path)))
+    if speech == "off":
+        return replace(listening, detector=SoundDetector())
+    if speech == "auto":
+        if not isinstance(listening.detector, SoundDetector):
+            return listening
+        return replace(listening, detector=make_detector(settings.model_copy(update={"detector": "silero"})))
+    raise InvalidRequest(f"speech = {speech!r}: give auto, off, or given:PATH with a file or folder of marked speech")
 
 
 def hear_tracks(take: Take, listening: Listening, encoder: WindowEncoder, *, name: str) -> list[HeardTrack]:

@@ -23,6 +23,7 @@ from indexer.errors import EncoderChanged, VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.recorder import Naming, Outcome, Recorder
+from indexer.listening import Listening
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.settings import AudioSettings
 from indexer.types import GalleryId, JobId
@@ -42,6 +43,7 @@ class Tally:
     utterances: int = 0
     enrolled: int = 0
     audio_s: float = 0.0
+    speech_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
     elapsed_s: float = 0.0
 
@@ -88,6 +90,8 @@ class Ingest:
     ----------
     encoders_for
         The gallery's encoders of now; asked again where the gallery goes to others while files are ingested.
+    listening
+        Finds speech and tells voices apart; None: all that sounds is embedded, and nobody asks whose it is.
     """
 
     database: Database
@@ -96,6 +100,7 @@ class Ingest:
     limits: AudioSettings
     channels: ChannelPolicy
     decode_threads: int
+    listening: Listening | None = None
 
     def run(
         self,
@@ -162,8 +167,9 @@ class Ingest:
             database=self.database,
             gallery_id=self.gallery_id,
             encoder_ids=encoders.ids,
-            channels=self.channels,
+            channels=self.channels if self.listening is None else self.listening.channels(self.channels),
             naming=naming,
+            one_voice=self.listening is not None and self.listening.speakers == "one",
         )
         pipeline = EmbeddingPipeline(
             encoders,
@@ -171,6 +177,7 @@ class Ingest:
             limits=self.limits,
             decode_threads=self.decode_threads,
             is_known=recorder.is_known,
+            listening=self.listening,
         )
         with closing(pipeline.run(list(undone.values()))) as results:
             for result in results:
@@ -249,3 +256,4 @@ class _Run:
             tally.partial += bool(result.issues)
             tally.utterances += len(result.utterances)
             tally.audio_s += result.duration_s
+            tally.speech_s += result.speech_s

@@ -1,26 +1,32 @@
 """The use case behind an upload: one recording, kept with its audio and found from now on, or refused and gone."""
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.gates import SpeechGate
 from indexer.audio.meter import Levels
+from indexer.audio.quality import LEAST_LEVEL_DBFS, Quality, pooled_quality
 from indexer.db.models import JobItemState, RecordingState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Speakers, require_name
+from indexer.db.rows import UtteranceSummary
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, SpeakerRecords
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.errors import Conflict, EncoderChanged, InvalidRequest, SilentAudio, VoxdexError
-from indexer.jobs.recorder import Outcome, Recorder
+from indexer.errors import Conflict, EncoderChanged, InvalidAudio, InvalidRequest, SilentAudio, VoxdexError
+from indexer.hearing import listening_as_asked
+from indexer.jobs.recorder import Outcome, Recorder, is_of_main_voice
+from indexer.listening import Listening, speech_by_voice
 from indexer.media import MediaStore
-from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
+from indexer.pipeline import EmbeddedFile, EmbeddedUtterance, EmbeddingPipeline
 from indexer.settings import Settings
 from indexer.types import GalleryId, RecordingId
 
@@ -66,6 +72,8 @@ class Taken:
     ----------
     created
         False where the gallery had this content already.
+    warnings
+        What a person should know of it, as that several voices were heard.
     levels
         How loud it is; None where it was not decoded, because it was known.
     """
@@ -74,6 +82,18 @@ class Taken:
     created: bool
     enrolled: int
     levels: Levels | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How a recording is to be taken in."""
+
+    channels: ChannelPolicy
+    asked_channels: ChannelPolicy | None
+    """None where nobody asked for any."""
+    listening: Listening | None
+    gate: SpeechGate
 
 
 class _Refused(Exception):
@@ -96,6 +116,8 @@ class Intake:
         Keeps their audio.
     encoders_for
         The encoders of a gallery.
+    listening
+        Finds speech and tells voices apart, unless somebody asks otherwise; None: all that sounds is embedded.
     committed
         Called with a gallery after something was written into it.
     """
@@ -107,15 +129,26 @@ class Intake:
         *,
         media: MediaStore,
         encoders_for: Callable[[GalleryId], EncoderSet],
+        listening: Listening | None = None,
         committed: Callable[[GalleryId], None],
     ) -> None:
         self._database = database
         self._settings = settings
         self._media = media
         self._encoders_for = encoders_for
+        self._listening = listening
         self._committed = committed
 
-    def take(self, gallery_id: GalleryId, sent: Sent, *, channels: str | None = None) -> Taken:
+    def take(
+        self,
+        gallery_id: GalleryId,
+        sent: Sent,
+        *,
+        channels: str | None = None,
+        speakers: str | None = None,
+        speech: Literal["auto", "off"] | None = None,
+        min_speech_s: float | None = None,
+    ) -> Taken:
         """Embed a recording, keep its audio, and enroll it as its speaker where one is named.
 
         Nothing is left of one that cannot be used: whoever sent it is told why, and can send another.
@@ -124,6 +157,10 @@ class Intake:
         ----------
         channels
             Channel policy; None means the setting's, or for what the gallery has already the one it is kept with.
+        speakers, speech
+            See `indexer.hearing.listening_as_asked`; None means the setting's.
+        min_speech_s
+            Least net speech that a voice is enrolled with; None means the setting's.
 
         Raises
         ------
@@ -141,28 +178,41 @@ class Intake:
         if sent.consent is not None and sent.speaker is None:
             raise InvalidRequest("consent_reference without a speaker; say whose consent it is")
         policy = ChannelPolicy.parse(channels or self._settings.audio.channels)
+        listening = self._listening
+        if listening is not None:
+            listening = listening_as_asked(listening, self._settings.speech, speakers=speakers, speech=speech)
+            policy = listening.channels(policy)
+        needed_s = self._settings.decision.min_enrollment_s if min_speech_s is None else min_speech_s
+        setting = "VOXDEX_DECISION__MIN_ENROLLMENT_S" if min_speech_s is None else "min_speech_s"
+        gate = SpeechGate(needed_s, setting, self._settings.speech.min_snr_db, refuses_noise=True)
+        wanted = _Wanted(policy, policy if channels else None, listening, gate)
         if sent.speaker is not None:
             self._require_consent(gallery_id, require_name("speaker", sent.speaker), sent.consent)
         try:
-            taken = self._take(gallery_id, sent, policy, policy if channels else None)
+            taken = self._take(gallery_id, sent, wanted)
         except EncoderChanged:  # Right now; it will not be once more.
-            taken = self._take(gallery_id, sent, policy, policy if channels else None)
+            taken = self._take(gallery_id, sent, wanted)
         self._committed(gallery_id)
         return taken
 
-    def _take(self, gallery_id: GalleryId, sent: Sent, policy: ChannelPolicy, asked: ChannelPolicy | None) -> Taken:
+    def _take(self, gallery_id: GalleryId, sent: Sent, wanted: _Wanted) -> Taken:
         """Embed it under the gallery's encoders of now, and keep it."""
         encoders = self._encoders_for(gallery_id)
         recorder = Recorder(
-            database=self._database, gallery_id=gallery_id, encoder_ids=encoders.ids, channels=policy, naming="must"
+            database=self._database,
+            gallery_id=gallery_id,
+            encoder_ids=encoders.ids,
+            channels=wanted.channels,
+            naming="must",
+            one_voice=wanted.listening is not None and wanted.listening.speakers == "one",
         )
-        result = self._embedded(encoders, policy, recorder, sent)
-        outcome = self._keep(recorder, result, sent, asked)
+        result = self._embedded(encoders, wanted, recorder, sent)
+        outcome = self._keep(recorder, result, sent, wanted)
         assert outcome.recording_id is not None
         created = outcome.state == JobItemState.DONE
-        return Taken(outcome.recording_id, created, outcome.enrolled, result.levels)
+        return Taken(outcome.recording_id, created, outcome.enrolled, result.levels, outcome.notices)
 
-    def _embedded(self, encoders: EncoderSet, policy: ChannelPolicy, recorder: Recorder, sent: Sent) -> EmbeddedFile:
+    def _embedded(self, encoders: EncoderSet, wanted: _Wanted, recorder: Recorder, sent: Sent) -> EmbeddedFile:
         file = ArchiveFile(
             sent.path,
             sent.speaker,
@@ -173,7 +223,12 @@ class Intake:
             labels=tuple(sent.labels),
         )
         pipeline = EmbeddingPipeline(
-            encoders, channels=policy, limits=self._settings.audio, decode_threads=1, is_known=recorder.is_known
+            encoders,
+            channels=wanted.channels,
+            limits=self._settings.audio,
+            decode_threads=1,
+            is_known=recorder.is_known,
+            listening=wanted.listening,
         )
         with closing(pipeline.run([file])) as results:
             result = next(results)
@@ -181,33 +236,23 @@ class Intake:
             raise result.error
         if not result.known and not result.utterances:
             raise SilentAudio(f"{sent.uri}: no stretch of it holds sound; check the recording's level")
-        voices = {utterance.track for utterance in result.utterances}
-        if sent.speaker is not None and policy.kind == "each" and len(voices) > 1:
+        tracks = {utterance.track for utterance in result.utterances}
+        if sent.speaker is not None and wanted.channels.kind == "each" and len(tracks) > 1:
             raise InvalidRequest(
-                f"{sent.uri}: {len(voices)} channels hold sound and channels = each keeps them apart; one speaker is "
+                f"{sent.uri}: {len(tracks)} channels hold sound and channels = each keeps them apart; one speaker is "
                 "enrolled from one of them: name it (channels=0, channels=1, ...), or mix them (channels=mix)"
             )
         if sent.speaker is not None and not result.known:
-            self._require_speech(result.speech_s, sent)
+            wanted.gate.require(_main_quality(result.utterances, result.voices_s), sent.uri)
         return result
 
-    def _require_speech(self, speech_s: float, sent: Sent) -> None:
-        needed_s = self._settings.decision.min_enrollment_s
-        if speech_s < needed_s:
-            error = SilentAudio(
-                f"{sent.uri}: {speech_s:.3g} s of speech, and a voice is enrolled with {needed_s:g} s or more "
-                "(VOXDEX_DECISION__MIN_ENROLLMENT_S); send a longer recording, best 10 s or more"
-            )
-            error.speech_s, error.needed_s = speech_s, needed_s
-            raise error
-
-    def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, asked: ChannelPolicy | None) -> Outcome:
+    def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, wanted: _Wanted) -> Outcome:
         """Write it, with its audio in its place before the commit and gone again where there was none."""
         key = None if result.known else self._media.keep(sent.path, recorder.gallery_id)
         kept = False
         try:
             placed = replace(result, file=replace(result.file, media_key=key))
-            outcome = self._write(recorder, placed, sent, asked)
+            outcome = self._write(recorder, placed, sent, wanted)
             kept = outcome.state == JobItemState.DONE
             return outcome
         except EncoderChanged:
@@ -219,10 +264,10 @@ class Intake:
             if key is not None and not kept:
                 self._media.delete([key])
 
-    def _write(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, asked: ChannelPolicy | None) -> Outcome:
+    def _write(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, wanted: _Wanted) -> Outcome:
         def before(session: Session) -> None:
             if result.content_sha256 is not None:
-                self._compare_with_stored(session, recorder.gallery_id, result.content_sha256, sent, asked)
+                self._compare_with_stored(session, recorder.gallery_id, result.content_sha256, sent, wanted)
             if sent.consent is not None and sent.speaker is not None:
                 speaker_id = Speakers(session).get_or_create(recorder.gallery_id, [sent.speaker])[sent.speaker]
                 SpeakerRecords(session, recorder.gallery_id).set_consent(speaker_id, sent.consent)
@@ -237,7 +282,7 @@ class Intake:
             raise refused.reason from None
 
     def _compare_with_stored(
-        self, session: Session, gallery_id: GalleryId, content_sha256: str, sent: Sent, asked: ChannelPolicy | None
+        self, session: Session, gallery_id: GalleryId, content_sha256: str, sent: Sent, wanted: _Wanted
     ) -> None:
         """Refuse what a recording that is there already cannot be: one voice, of other channels, long enough."""
         recordings = Recordings(session)
@@ -245,7 +290,9 @@ class Intake:
         if row is None or row.state == RecordingState.FAILED:
             return
         number = RecordingId(row.id)
-        stored = {utterance.channel for utterance in recordings.utterances(number)}
+        utterances = recordings.utterances(number)
+        stored = {utterance.channel for utterance in utterances}
+        asked = wanted.asked_channels
         if asked is not None and stored and row.channels != 1 and not _is_kept_as(asked, stored):
             raise _Refused(
                 Conflict(
@@ -263,15 +310,26 @@ class Intake:
                 )
             )
         if sent.speaker not in recordings.speakers_of([number]).get(number, ()):
+            voices_s = speech_by_voice((utterance.voice, utterance.speech_s) for utterance in utterances)
             try:
-                self._require_speech(row.speech_s or 0.0, sent)
-            except SilentAudio as error:
+                wanted.gate.require(_main_quality(utterances, voices_s), sent.uri)
+            except InvalidAudio as error:
                 raise _Refused(error) from None
 
     def _require_consent(self, gallery_id: GalleryId, speaker: str, consent: Consent | None) -> None:
         with self._database.read_scope() as session:
             given = consent.reference if consent is not None else None
             SpeakerRecords(session, gallery_id).require_consent(speaker, given)
+
+
+def _main_quality(utterances: Sequence[EmbeddedUtterance | UtteranceSummary], voices_s: Mapping[int, float]) -> Quality:
+    """Return the quality of what is enrolled of a recording; where nobody looked, only how much it is."""
+    main = [utterance for utterance in utterances if is_of_main_voice(utterance.voice, voices_s)]
+    known = [utterance.quality for utterance in main if utterance.quality is not None]
+    if known and len(known) == len(main):
+        return pooled_quality(known)
+    speech_s = sum(utterance.speech_s for utterance in main)
+    return Quality(speech_s, snr_db=None, clipped_share=0.0, bandwidth_hz=0.0, level_dbfs=LEAST_LEVEL_DBFS)
 
 
 def _is_kept_as(policy: ChannelPolicy, stored: set[int | None]) -> bool:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, cast
 
@@ -77,6 +77,15 @@ class Screen(Protocol):
 
     def is_one_voice(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
         """Tell whether (W, D) unit vectors of those windows are all of one voice."""
+
+
+def speech_by_voice(heard: Iterable[tuple[int | None, float]]) -> dict[int, float]:
+    """Add up the seconds of each voice, most first; what is nobody's is left out."""
+    seconds: dict[int, float] = {}
+    for voice, speech_s in heard:
+        if voice is not None:
+            seconds[voice] = seconds.get(voice, 0.0) + speech_s
+    return dict(sorted(seconds.items(), key=lambda voice: (-voice[1], voice[0])))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from indexer.audio.speech import SoundDetector
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
 from indexer.hearing import Blocks, Take, hear_tracks, place_tracks
-from indexer.listening import Listening
+from indexer.listening import Listening, speech_by_voice
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
 from indexer.types import EncoderId, Vectors, Waveform
@@ -89,11 +89,7 @@ class EmbeddedFile:
     @property
     def voices_s(self) -> dict[int, float]:
         """Seconds of speech of each voice, most first; empty where nobody looked for voices."""
-        heard: dict[int, float] = {}
-        for utterance in self.utterances:
-            if utterance.voice is not None:
-                heard[utterance.voice] = heard.get(utterance.voice, 0.0) + utterance.speech_s
-        return dict(sorted(heard.items(), key=lambda voice: (-voice[1], voice[0])))
+        return speech_by_voice((utterance.voice, utterance.speech_s) for utterance in self.utterances)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ WINDOW_S = 3.0
 _LEAST_S = 1.0
 _BRIDGED_S = 0.5
 
-_ALIKE = 0.5
+_ALIKE = 0.55
 
 
 class OneVoiceScreen:

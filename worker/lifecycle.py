@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NoReturn
 
+from indexer.audio.speech import make_detector
 from indexer.db.session import Database, open_database
 from indexer.embedding.registry import make_registry
 from indexer.encoders_in_use import EncodersInUse
@@ -15,6 +16,7 @@ from indexer.errors import LeaseLost, Unavailable, UnsafeFork, VoxdexError, one_
 from indexer.jobs.bulk import BulkIngest
 from indexer.observability import log_context
 from indexer.settings import Settings
+from search.listening import make_listening
 from worker.client import CeleryQueue
 from worker.clustering import Clusterings
 from worker.probes import ProbeDesk
@@ -78,6 +80,7 @@ class WorkerServices:
             self.settings,
             queue=self.queue,
             encoders_for=lambda gallery_id: self.encoders.all_of_gallery(self.database, gallery_id),
+            listening=make_listening(self.settings.speech, make_detector(self.settings.speech)),
             stopping=self.stopping.is_set,
             when_stuck=lambda: end_process(STUCK, "a file holds up the work"),
         )

@@ -38,6 +38,8 @@ def ingest(
         ),
     ] = None,
     channels: options.Channels = None,
+    speakers: options.Speakers = None,
+    speech: options.Speech = None,
     encoder: options.Encoder = None,
     remote: Annotated[
         bool, typer.Option("--remote", help="Have a running service do it (--url), as a job for each of PATHS.")
@@ -59,9 +61,16 @@ def ingest(
     if remote:
         from api.cli.remote_ingest import RemoteIngest
 
-        RemoteIngest(url, key, gallery=gallery, encoder=encoder, speaker_from=speaker_from, channels=channels).run(
-            paths, detach=detach, as_json=as_json
-        )
+        RemoteIngest(
+            url,
+            key,
+            gallery=gallery,
+            encoder=encoder,
+            speaker_from=speaker_from,
+            channels=channels,
+            speakers=speakers,
+            speech=speech,
+        ).run(paths, detach=detach, as_json=as_json)
         return
     if detach:
         raise InvalidRequest("--detach is for --remote: without a service, nobody would go on")
@@ -70,6 +79,8 @@ def ingest(
         gallery=gallery,
         speaker_from=speaker_from,
         channels=channels,
+        speakers=speakers,
+        speech=speech,
         encoder=encoder,
         home=home,
         as_json=as_json,
@@ -82,6 +93,8 @@ def _ingest_here(
     gallery: str,
     speaker_from: str | None,
     channels: str | None,
+    speakers: str | None,
+    speech: str | None,
     encoder: str | None,
     home: Path | None,
     as_json: bool,
@@ -104,7 +117,7 @@ def _ingest_here(
         for folder in listing.unreadable:
             print_notice(folder)
         with _Progress(len(listing.files) + len(listing.refused), quiet=as_json) as progress:
-            report = services.ingest(gallery, encoder).run(
+            report = services.ingest(gallery, encoder, speakers=speakers, speech=speech).run(
                 listing.files, source=source, refused=listing.refused, on_file=progress.update
             )
         services.indexes.bring_into_step(gallery)
@@ -176,6 +189,7 @@ def _document(report: "IngestReport") -> dict[str, Any]:
         "utterances": tally.utterances,
         "enrolled": tally.enrolled,
         "audio_s": round(tally.audio_s, 3),
+        "speech_s": round(tally.speech_s, 3),
         "elapsed_s": round(tally.elapsed_s, 3),
         "files_per_s": round(tally.files_per_s, 3),
         "times_real_time": round(tally.times_real_time, 2),
@@ -202,6 +216,6 @@ def _print_summary(gallery: str, ignored: int, report: "IngestReport") -> None:
     if tally.ingested:
         print_line(
             f"{counted(tally.utterances, 'utterance')} ({tally.enrolled} enrolled), "
-            f"{tally.audio_s / 60:.1f} min of audio in {tally.elapsed_s:.1f} s: "
-            f"{tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f} times real time"
+            f"{tally.speech_s / 60:.1f} min of speech in {tally.audio_s / 60:.1f} min of audio, "
+            f"in {tally.elapsed_s:.1f} s: {tally.files_per_s:.1f} files/s, {tally.times_real_time:.1f} times real time"
         )

@@ -24,6 +24,23 @@ Channels = Annotated[
     str | None,
     typer.Option("--channels", help="mix, left, right, a channel number from 0, or each.", show_default=False),
 ]
+Speakers = Annotated[
+    str | None,
+    typer.Option(
+        "--speakers",
+        help="Voices of each recording: auto, one, channels (one a channel), or how many (default: the setting, auto).",
+        show_default=False,
+    ),
+]
+Speech = Annotated[
+    str | None,
+    typer.Option(
+        "--speech",
+        help="auto: speech is found; off: all that sounds is taken for it; given:PATH: a file or folder says where it "
+        "is, as RTTM or labels (default: the setting, auto).",
+        show_default=False,
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option("--threshold", help="Accept at this cosine or above (default: the encoder's).", show_default=False),

@@ -26,6 +26,8 @@ class RemoteIngest:
     encoder: str | None
     speaker_from: str | None
     channels: str | None
+    speakers: str | None
+    speech: str | None
 
     def run(self, sources: Sequence[str], *, detach: bool, as_json: bool) -> None:
         """Post a job for each source, watch them one after the other, and leave with status 1 where a file failed.
@@ -70,7 +72,12 @@ class RemoteIngest:
 
     def _post(self, client: "Client", source: str) -> "Job":
         return client.jobs.create(
-            self.gallery, source, speaker_from=self.speaker_from or "none", channels=self.channels
+            self.gallery,
+            source,
+            speaker_from=self.speaker_from or "none",
+            channels=self.channels,
+            speakers=self.speakers,
+            speech=self.speech,
         )
 
     def _say_posted(self, jobs: Sequence["Job"], *, as_json: bool) -> None:

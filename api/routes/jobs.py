@@ -71,7 +71,9 @@ def post_job(gallery: GalleryName, body: NewJob, principal: Writer, parts: Parts
         job_id = parts.bulk.submit(
             gallery,
             body.source,
-            options=JobOptions(body.kind or guess_kind(body.source), body.speaker_from, body.channels),
+            options=JobOptions(
+                body.kind or guess_kind(body.source), body.speaker_from, body.channels, body.speakers, body.speech
+            ),
             on_duplicate=body.on_duplicate,
             webhook_url=body.webhook_url,
             trusted=principal.may("admin"),

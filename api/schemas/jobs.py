@@ -42,6 +42,16 @@ class NewJob(Body):
     channels: Text | None = Field(
         default=None, max_length=16, description="mix, left, right, a channel number from 0, or each."
     )
+    speakers: Text | None = Field(
+        default=None,
+        max_length=16,
+        description="Voices of each recording: auto (found), one, channels (one a channel), or how many. Left out: the "
+        "workers' setting.",
+    )
+    speech: Literal["auto", "off"] | None = Field(
+        default=None,
+        description="auto: speech is found; off: all that sounds is taken for it. Left out: the workers' setting.",
+    )
     on_duplicate: OnDuplicate = Field(
         default=OnDuplicate.SKIP, description="What is done with a recording that the gallery has already."
     )
@@ -60,7 +70,7 @@ class JobProgress(View):
     duplicate: int
     failed: int
     audio_s: float = Field(description="Audio of the files that are done.")
-    speech_s: float = Field(description="Audio of the files that are done that was embedded.")
+    speech_s: float = Field(description="Speech in the files that are done.")
     elapsed_s: float = Field(description="Since work began, until the end or now; without pauses before a retry.")
     times_real_time: float = Field(description="Seconds of audio done in a second.")
     eta_s: float | None = Field(description="Seconds until the end at this pace; null where that cannot be told.")
@@ -79,6 +89,8 @@ class Job(JobProgress):
                     "source": "/archive/2026",
                     "speaker_from": "parent:1",
                     "channels": None,
+                    "speakers": None,
+                    "speech": None,
                     "on_duplicate": "skip",
                     "error": None,
                     "created_at": "2026-01-31T09:00:00Z",
@@ -106,6 +118,8 @@ class Job(JobProgress):
     source: Shown = Field(description="Where it reads from; a web address without its query.")
     speaker_from: str
     channels: str | None
+    speakers: str | None
+    speech: str | None
     on_duplicate: OnDuplicate
     error: Shown | None = Field(description="Why the job as a whole ended before its time.")
     created_at: dt.datetime

@@ -231,6 +231,11 @@ class UtteranceSummary:
     voice: int | None = None
     quality: Quality | None = None
 
+    @property
+    def speech_s(self) -> float:
+        """Seconds of speech in it; its length where nobody looked."""
+        return self.end_s - self.start_s if self.quality is None else self.quality.net_speech_s
+
 
 @dataclass(frozen=True)
 class Stretch:

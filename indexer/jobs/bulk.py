@@ -20,6 +20,7 @@ from indexer.types import GalleryId, JobId, ShardId
 
 if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
     from indexer.embedding.encoder_set import EncoderSet
+    from indexer.listening import Listening
 
 
 class BulkIngest:

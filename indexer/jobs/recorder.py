@@ -3,7 +3,7 @@
 The in-process ingest writes a file a transaction, a shard of a job a batch; both come through here.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +27,7 @@ from indexer.errors import (
     VoxdexError,
     one_line,
 )
+from indexer.listening import speech_by_voice
 from indexer.observability import AUDIO_SECONDS, COMMIT_SECONDS, FILES, SPEECH_SECONDS, counting_seconds
 from indexer.pipeline import EmbeddedFile
 from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId
@@ -77,6 +78,8 @@ class Recorder:
     channels: ChannelPolicy
     on_duplicate: OnDuplicate = OnDuplicate.SKIP
     naming: Naming = "may"
+    one_voice: bool = False
+    """Whether somebody says that recordings hold one voice, whatever was heard in them before."""
 
     def is_known(self, content_sha256: str) -> bool:
         """Tell whether a recording with this content is in the gallery and usable; safe to call from any thread."""
@@ -258,8 +261,11 @@ class _Batch:
         if error is not None:
             return Outcome(result, JobItemState.FAILED, written.get(content) or usable.get(content), error)
         if content in written:
-            enrolled = len(result.utterances) if result.file.speaker is not None else 0
+            enrolled = 0
             notices = tuple(f"partial: {issue}" for issue in result.issues)
+            if result.file.speaker is not None:
+                enrolled = sum(is_of_main_voice(one.voice, result.voices_s) for one in result.utterances)
+                notices += several_voices(result.voices_s, result.file.speaker)
             return Outcome(result, JobItemState.DONE, written[content], notices=notices, enrolled=enrolled)
         return self._recognize(result, usable[content], owners.get(usable[content], ()), speakers)
 
@@ -272,11 +278,14 @@ class _Batch:
         enrolled = 0
         wanted = result.file.speaker
         if wanted is not None and self._enrolls(result, owners):
-            utterances = self._recordings.utterance_ids(recording_id)
+            stored = self._recordings.utterances(recording_id)
+            voices_s = {} if self._recorder.one_voice else speech_by_voice((one.voice, one.speech_s) for one in stored)
             if owners:
-                self._speakers.withdraw(self._recorder.gallery_id, utterances)
+                self._speakers.withdraw(self._recorder.gallery_id, [one.utterance_id for one in stored])
                 notices = (f"recording {recording_id} was enrolled as {', '.join(owners)} and is now {wanted}",)
+            utterances = [one.utterance_id for one in stored if is_of_main_voice(one.voice, voices_s)]
             self._speakers.enroll(speakers[wanted], utterances)
+            notices += several_voices(voices_s, wanted)
             enrolled = len(utterances)
         elif wanted is not None and wanted not in owners:
             message = (
@@ -318,6 +327,7 @@ class _Batch:
             labels=file.labels if keeps else (),
             speech_s=None if error else result.speech_s,
             media_key=file.media_key,
+            voices=len(result.voices_s) or None,
             utterances=() if error else self._utterances(result, speakers),
         )
 
@@ -335,11 +345,32 @@ class _Batch:
                 end_s=utterance.end_s,
                 vector=utterance.vectors[first_id],
                 beside={second_id: utterance.vectors[second_id] for second_id in second_ids},
-                speaker_id=speakers[result.file.speaker] if result.file.speaker is not None else None,
+                speaker_id=speakers[result.file.speaker]
+                if result.file.speaker is not None and is_of_main_voice(utterance.voice, result.voices_s)
+                else None,
+                voice=utterance.voice,
+                quality=utterance.quality,
             )
             # Decoding threads of one file never overtake each other, but channels of a block do.
             for utterance in sorted(result.utterances, key=lambda u: (u.track, u.start_s))
         ]
+
+
+def is_of_main_voice(voice: int | None, voices_s: Mapping[int, float]) -> bool:
+    """Tell whether speech is of the voice that a recording holds most of; of several, no other is enrolled."""
+    return len(voices_s) < 2 or voice == next(iter(voices_s))
+
+
+def several_voices(voices_s: Mapping[int, float], speaker: str) -> tuple[str, ...]:
+    """Warn that a recording that is said to be of one speaker holds several voices; nothing where it does not."""
+    if len(voices_s) < 2:
+        return ()
+    total_s = sum(voices_s.values())
+    shares = [f"{seconds / total_s:.0%}" for seconds in voices_s.values()] if total_s else []
+    return (
+        f"{len(voices_s)} voices were heard ({', '.join(shares)} of {total_s:.3g} s of speech): only the first of them "
+        f"is enrolled as {speaker}; where all are one person, delete the recording and take it in with speakers = one",
+    )
 
 
 def _impossible(result: EmbeddedFile) -> InvalidRequest | None:

@@ -28,6 +28,7 @@ from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, LeaseLost, Unavailable, VoxdexError, one_line
+from indexer.hearing import listening_as_asked
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
@@ -35,6 +36,7 @@ from indexer.jobs.recorder import Outcome, Recorder
 from indexer.jobs.remote import FETCH_PAUSES_S, fetched, opened_patiently
 from indexer.jobs.source import JobOptions
 from indexer.jobs.webhooks import deliver_due
+from indexer.listening import Listening
 from indexer.observability import log_context
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings
@@ -68,6 +70,7 @@ def work_shard(
     settings: Settings,
     queue: JobQueue,
     encoders_for: Callable[[GalleryId], EncoderSet],
+    listening: Listening | None = None,
     stopping: Callable[[], bool],
     when_stuck: Callable[[], None] = _nothing,
     fetch_pauses_s: Sequence[float] = FETCH_PAUSES_S,
@@ -76,6 +79,9 @@ def work_shard(
 
     Parameters
     ----------
+    listening
+        Finds speech and tells voices apart, unless the job asks otherwise; None: all that sounds is embedded.
+
     stopping
         Asked several times a second: once it says so, the shard is given back, but for what is done by then.
 
@@ -104,7 +110,7 @@ def work_shard(
     if shard is None:
         return
     with log_context(job_id=shard.job_id):
-        _Worker(shard, database, settings, queue, encoders_for, stopping, when_stuck, fetch_pauses_s).run()
+        _Worker(shard, database, settings, queue, encoders_for, listening, stopping, when_stuck, fetch_pauses_s).run()
 
 
 @dataclass
@@ -116,6 +122,7 @@ class _Worker:
     settings: Settings
     queue: JobQueue
     encoders_for: Callable[[GalleryId], EncoderSet]
+    listening: Listening | None
     asked_to_stop: Callable[[], bool]
     when_stuck: Callable[[], None]
     fetch_pauses_s: Sequence[float]
@@ -166,13 +173,19 @@ class _Worker:
         if not items:
             return
         encoders = self.encoders_for(shard.gallery_id)
-        channels = ChannelPolicy.parse(JobOptions.from_document(shard.options).channels or settings.audio.channels)
+        options = JobOptions.from_document(shard.options)
+        channels = ChannelPolicy.parse(options.channels or settings.audio.channels)
+        listening = self.listening
+        if listening is not None:
+            listening = listening_as_asked(listening, settings.speech, speakers=options.speakers, speech=options.speech)
+            channels = listening.channels(channels)
         recorder = Recorder(
             database=self.database,
             gallery_id=shard.gallery_id,
             encoder_ids=encoders.ids,
             channels=channels,
             on_duplicate=shard.on_duplicate,
+            one_voice=listening is not None and listening.speakers == "one",
         )
         pipeline = EmbeddingPipeline(
             encoders,
@@ -181,6 +194,7 @@ class _Worker:
             decode_threads=settings.ingest.decode_threads,
             is_known=lambda content: self._patiently(lambda: recorder.is_known(content)),
             fetch=self._fetched,
+            listening=listening,
             stopping=self._stops,
             progressed=self._progressed,
             abandoning=self.stuck.is_set,

@@ -12,6 +12,7 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.errors import AccessDenied, InvalidRequest, VoxdexError
 from indexer.http_download import is_loopback
 from indexer.jobs.uris import local_path, normal_uri, resolved, scheme_of
+from indexer.listening import parse_speakers
 from indexer.manifests import MANIFEST_SUFFIXES, suffix_of
 from indexer.settings import JobSettings
 
@@ -42,6 +43,10 @@ class JobOptions:
         `none`, `parent`, `parent:N` or `regex:PATTERN`: see `indexer.archive.parse_speaker_rule`.
     channels
         A channel policy for this job; None: the setting's.
+    speakers
+        How many voices its recordings hold, as `indexer.listening.parse_speakers` reads it; None: the setting's.
+    speech
+        `auto`: speech is found; `off`: all that sounds is taken for it; None: the setting's.
 
     Raises
     ------
@@ -52,6 +57,8 @@ class JobOptions:
     kind: SourceKind
     speaker_from: str = "none"
     channels: str | None = None
+    speakers: str | None = None
+    speech: Literal["auto", "off"] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -67,15 +74,31 @@ class JobOptions:
         parse_speaker_rule(self.speaker_from)
         if self.channels is not None:
             ChannelPolicy.parse(self.channels)
+        if self.speakers is not None:
+            parse_speakers(self.speakers)
+        if self.speech not in (None, "auto", "off"):
+            raise InvalidRequest(f"speech = {self.speech!r}: give auto or off; marked speech is for files at hand")
 
     def as_document(self) -> dict[str, Any]:
         """Return what `from_document` reads."""
-        return {"kind": self.kind, "speaker_from": self.speaker_from, "channels": self.channels}
+        return {
+            "kind": self.kind,
+            "speaker_from": self.speaker_from,
+            "channels": self.channels,
+            "speakers": self.speakers,
+            "speech": self.speech,
+        }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read what `as_document` wrote; further keys are somebody else's."""
-        return cls(document["kind"], document.get("speaker_from", "none"), document.get("channels"))
+        return cls(
+            document["kind"],
+            document.get("speaker_from", "none"),
+            document.get("channels"),
+            document.get("speakers"),
+            document.get("speech"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
