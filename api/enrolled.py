@@ -8,7 +8,7 @@ that nobody who was deleted is named and no voiceprint is made of an erased voic
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,15 @@ from sqlalchemy.orm import Session
 
 from api.voiceprints import VoiceprintMaker
 from indexer.db.changes import Changes, FeedPosition
+from indexer.db.embeddings import Embeddings
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index.base import Ids, VectorIndex
 from indexer.index.faiss_index import FaissIndex
 from indexer.settings import IndexSettings
-from indexer.types import EncoderId, GalleryId, SpeakerId
+from indexer.types import EmbeddingId, EncoderId, GalleryId, SpeakerId
 from search.identification import ScoredSpeaker
+from search.scoring import cosine_scores
 from search.voiceprints import Voiceprint, VoiceprintIndex, VoiceprintTable, best
 
 CHANGES_AT_ONCE = 1000
@@ -155,6 +157,21 @@ class EnrolledGallery:
         with self._database.read_scope() as session:
             return self._maker.of(session, _speakers(speaker_ids))
 
+    def best_enrollments(
+        self, session: Session, probe: NDArray[np.float32], speaker_ids: Collection[SpeakerId], most: int
+    ) -> dict[SpeakerId, list[tuple[EmbeddingId, float]]]:
+        """Return the enrolled vectors of each of these speakers that the probe resembles most, best first."""
+        rows = Embeddings(session).enrolled(self._gallery_id, self._encoder_id, sorted(speaker_ids))
+        found, vectors = self._maker.held(session, rows.embedding_ids)
+        owners, numbers = rows.speaker_ids[found], rows.embedding_ids[found]
+        scores = cosine_scores(probe, vectors)
+        best: dict[SpeakerId, list[tuple[EmbeddingId, float]]] = {}
+        for place in np.lexsort((numbers, -scores)).tolist():
+            own = best.setdefault(SpeakerId(int(owners[place])), [])
+            if len(own) < most:
+                own.append((EmbeddingId(int(numbers[place])), float(scores[place])))
+        return best
+
     def _empty(self) -> FaissIndex:
         return FaissIndex(self._encoder_id, settings=self._settings)
 
@@ -192,6 +209,17 @@ class EnrolledView:
         else:
             unchanged = voiceprints.nearest(probe, k, labels=self._labels, without=changed)
         return best([*unchanged, *self._gallery.now(changed).scored(probe, self._labels)], k)
+
+    def count(self) -> int:
+        """Count the speakers who may be named; where memory is behind, as it knows them."""
+        return (self._gallery.loaded or self._gallery.load()).count(self._labels)
+
+    def scored(self, probe: NDArray[np.float32], speaker_ids: Collection[SpeakerId]) -> list[ScoredSpeaker]:
+        """Score the probe against those of these speakers who are enrolled, whatever their labels."""
+        loaded = self._gallery.loaded
+        if loaded is not None and self._gallery.is_as_new(loaded, self._position):
+            return loaded.scored(probe, speaker_ids)
+        return self._gallery.now(np.array(sorted(speaker_ids), dtype=np.int64)).scored(probe, ())
 
     def voiceprint(self, speaker_id: SpeakerId) -> Voiceprint | None:
         """Return a speaker's voiceprint as the record has it, whatever their labels; None where there is none."""

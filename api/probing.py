@@ -1,70 +1,126 @@
-"""The voice of a request: decoded and embedded under the limits of a probe.
+"""The voices of a request: heard under the limits of a probe, and whether there is enough of each to decide.
 
 A recording that decodes and holds too little speech is an answer ("not enough speech: this much, that much is needed")
 and not an error; a decision about it would be a guess.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from indexer.audio.channels import ChannelPolicy
-from indexer.embedding.encoder import Encoder
-from indexer.errors import InvalidRequest, TooLittleSpeech, one_line
-from indexer.probes import Probe, embed_probes
-from indexer.settings import Settings
+from indexer.audio.quality import Quality
+from indexer.errors import TooLittleSpeech, one_line
+from indexer.listening import parse_speakers
+from indexer.probes import HeardVoice
+from indexer.settings import SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from api.voices import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class HearingAsked:
+    """How a request has its recording listened to; None: as the settings say.
+
+    Attributes
+    ----------
+    channels
+        Channel policy.
+    speakers
+        auto, one, channels, or how many voices there are.
+    allow_poor
+        Whether a decision is wanted however little or noisy the speech is, as long as the encoder embeds it.
+    """
+
+    channels: str | None = None
+    speakers: str | None = None
+    allow_poor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of a recording: one voice, or too little of it.
+    """What was heard of a recording.
 
     Attributes
     ----------
-    probe
-        The voice; None where there was not enough speech.
+    voices
+        Whoever speaks most comes first; empty where there was not enough speech of anybody.
+    refused
+        For each voice why no decision is made about it; None where one is.
     speech_s, needed_s
-        Seconds that were, or could have been, embedded; the fewest that the encoder embeds.
+        Seconds of speech of the first voice, or of all that sounds where there is none; the fewest for a decision.
     issues
-        Why the recording was read in part only, or not at all.
+        Why the recording was read in part only, or no decision is made about its first voice.
     """
 
-    probe: Probe | None
+    voices: tuple[HeardVoice, ...]
+    refused: tuple[str | None, ...]
     speech_s: float
     needed_s: float
     issues: tuple[str, ...]
 
+    @property
+    def dominant(self) -> HeardVoice | None:
+        """The voice that an answer is about; None where no decision is made about it."""
+        return self.voices[0] if self.voices and self.refused[0] is None else None
 
-def hear(encoder: Encoder, recording: Path, *, name: str, channels: str | None, settings: Settings) -> Heard:
-    """Embed the one voice of a recording.
+    @property
+    def quality(self) -> Quality | None:
+        """How good the first voice was heard; None where nobody was."""
+        return self.voices[0].quality if self.voices else None
+
+
+def hear(
+    comparison: "Comparison",
+    recording: Path,
+    *,
+    name: str,
+    asked: HearingAsked,
+    speech: SpeechSettings,
+    request: bool = True,
+) -> Heard:
+    """Embed the voices of a recording, and judge each.
 
     Parameters
     ----------
     name
         What messages call the recording.
-    channels
-        Channel policy; None means the setting's.
+    request
+        Whether the limits of requests hold, rather than those of recordings.
 
     Raises
     ------
     InvalidAudio
-        If the recording cannot be decoded, or exceeds a limit of probes.
+        If the recording cannot be decoded, or exceeds a limit.
     InvalidRequest
-        If the policy is unknown, or keeps several channels of it apart: a decision is about one voice, and "any of
-        these" would accept too much.
+        If a policy is unknown, or two contradict each other.
     """
-    policy = ChannelPolicy.parse(channels or settings.audio.channels)
-    needed_s = encoder.min_samples / SAMPLE_RATE_HZ
+    listening = comparison.listening()
+    if asked.speakers is not None:
+        listening = replace(listening, speakers=parse_speakers(asked.speakers))
+    needed_s = comparison.encoders.min_samples / SAMPLE_RATE_HZ
+    if not asked.allow_poor:
+        needed_s = max(needed_s, speech.min_identify_s)
     try:
-        probes = embed_probes(encoder, recording, channels=policy, limits=settings.probe_audio, name=name)
+        voices = comparison.hear(recording, channels=asked.channels, listening=listening, name=name, request=request)
     except TooLittleSpeech as error:
-        return Heard(None, error.speech_s, needed_s, (one_line(error),))
-    if len(probes) > 1:
-        raise InvalidRequest(
-            f"{name}: {len(probes)} channels hold sound and channels = {policy} keeps them apart; a decision is about "
-            "one voice: ask for each with channels=0, channels=1, ..., or for channels=mix"
+        return Heard((), (), error.speech_s, max(needed_s, error.needed_s or 0.0), (one_line(error),))
+    refused = tuple(None if asked.allow_poor else _refusal(voice, needed_s, speech.min_snr_db) for voice in voices)
+    issues = voices[0].recording.issues if refused[0] is None else (*voices[0].recording.issues, refused[0])
+    return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needed_s, issues)
+
+
+def _refusal(voice: HeardVoice, needed_s: float, min_snr_db: float | None) -> str | None:
+    quality = voice.quality
+    if quality.net_speech_s < needed_s:
+        return (
+            f"{voice.name}: {quality.net_speech_s:.2f} s of speech, and {needed_s:g} s are needed for a decision: give "
+            "a longer recording, or allow poor ones"
         )
-    if not probes:  # Sound only as a jump between stretches of silence: no stretch of it can be embedded.
-        return Heard(None, 0.0, needed_s, (f"{name}: no stretch of it holds sound",))
-    probe = probes[0]
-    return Heard(probe, probe.duration_s, needed_s, probe.issues)
+    if min_snr_db is not None and quality.snr_db is not None and quality.snr_db < min_snr_db:
+        return (
+            f"{voice.name}: the speech is {quality.snr_db:.0f} dB above the noise, and {min_snr_db:g} dB are needed "
+            "for a decision: give a cleaner recording, or allow poor ones"
+        )
+    return None

@@ -59,17 +59,23 @@ class VoiceprintMaker:
         speaker_ids, counts = np.unique(rows.speaker_ids, return_counts=True)
         voices: list[Vectors] = [np.empty((0, EMBEDDING_DIM), dtype=np.float32)]
         enrollments = np.zeros(len(speaker_ids), dtype=np.int64)
+        speech_s = np.zeros(len(speaker_ids))
+        snr_db = np.full(len(speaker_ids), np.nan)
         have = np.zeros(len(speaker_ids), dtype=bool)
         for some in _blocks(counts):
             ends = np.cumsum(counts[: some.stop])
             part = slice(int(ends[some.start] - counts[some.start]), int(ends[-1]))
-            found, vectors = self._held(session, rows.embedding_ids[part])
+            found, vectors = self.held(session, rows.embedding_ids[part])
             sizes = np.add.reduceat(found.astype(np.int64), ends[some] - counts[some] - part.start)
             heard = sizes > 0
             made, sound = aggregate_voices(vectors, rows.durations_s[part][found], sizes[heard])
             places = np.arange(some.start, some.stop)[heard][sound]
             have[places] = True
             enrollments[places] = sizes[heard][sound]
+            voice = np.repeat(np.arange(len(sizes)), sizes)
+            spoken = rows.durations_s[part][found]
+            speech_s[places] = np.bincount(voice, spoken, len(sizes))[heard][sound]
+            snr_db[places] = _mean_snr(voice, spoken, rows.snr_db[part][found], len(sizes))[heard][sound]
             voices.append(made[sound])
         if not have.all():
             logger.error(
@@ -79,9 +85,17 @@ class VoiceprintMaker:
                 int((~have).sum()),
                 speaker_ids[~have][:20].tolist(),
             )
-        return VoiceprintTable(speaker_ids[have], np.concatenate(voices), enrollments[have], names, labels)
+        return VoiceprintTable(
+            speaker_ids[have],
+            np.concatenate(voices),
+            enrollments[have],
+            speech_s[have],
+            snr_db[have],
+            names,
+            labels,
+        )
 
-    def _held(self, session: Session, embedding_ids: Ids) -> tuple[NDArray[np.bool_], Vectors]:
+    def held(self, session: Session, embedding_ids: Ids) -> tuple[NDArray[np.bool_], Vectors]:
         """Return which of these embeddings there are, and the vectors of those."""
         rising, back = np.unique(embedding_ids, return_inverse=True)
         vectors = np.empty((len(rising), EMBEDDING_DIM), dtype=np.float32)
@@ -103,6 +117,17 @@ class VoiceprintMaker:
                 )
         found = held[back]
         return found, vectors[back[found]]
+
+
+def _mean_snr(
+    voice: NDArray[np.int64], speech_s: NDArray[np.float64], snr_db: NDArray[np.float64], voices: int
+) -> NDArray[np.float64]:
+    """Return the mean signal-to-noise ratio of each voice's speech, NaN where none of it was measured."""
+    known = ~np.isnan(snr_db)
+    weights = np.bincount(voice[known], speech_s[known], voices)
+    sums = np.bincount(voice[known], (speech_s * snr_db)[known], voices)
+    means: NDArray[np.float64] = np.divide(sums, weights, out=np.full(voices, np.nan), where=weights > 0)
+    return means
 
 
 def _blocks(counts: NDArray[np.int64]) -> Iterator[slice]:

@@ -1,106 +1,169 @@
 """Questions about voices, answered from the record, the index and the encoder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy.orm import Session
 
-from api.enrolled import EnrolledGallery
-from api.filtered import FilteredGallery
+from api.deciding import NOTHING, Asked, Deciding, calibration_of
+from api.encoder_side import EncoderSide
+from api.probe_warnings import band_warnings, pair_warnings, quality_warnings
+from api.probing import Heard
+from api.speaker_ranking import SpeakerRanking
+from api.voice_search import Occurrences, VoiceSearch
 from indexer.audio.decode import ChannelPolicy
 from indexer.db.embeddings import Embeddings
 from indexer.db.filters import RowFilter
 from indexer.db.repositories import Galleries, Speakers
-from indexer.db.rows import GalleryHead
+from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderSpec
-from indexer.errors import EncoderChanged, InvalidRequest, NotFound
-from indexer.index.base import Hit, IdSet, VectorIndex
-from indexer.probes import Probe, embed_probes
+from indexer.errors import EncoderChanged, NotFound
+from indexer.listening import Listening
+from indexer.probes import HeardVoice, Probe, embed_probes, hear_voices
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId, SpeakerId
-from search.identification import MAX_TOP_K, Identification, identify
-from search.occurrences import Occurrence, ScoredUtterance, group_occurrences
-from search.operating_point import OperatingPoint, choose_operating_point
+from search.calibration import Calibration
+from search.exclusive import assign_speakers
+from search.identification import (
+    Identification,
+    ProbeQuality,
+    Rules,
+    ScoredSpeaker,
+    identify,
+    proposals,
+    speaker_llrs,
+)
+from search.operating_point import OperatingPoint, identification_point, verification_point
+from search.scoring import speaker_score
 from search.verification import Verification, verify
 
-MOST_HITS = 10_000
-"""Utterances that one search looks up; a threshold below what strangers score would otherwise give a whole gallery."""
+BEST_ENROLLMENTS = 3
+"""Enrollments shown of each candidate unless a request says otherwise."""
 
-
-class Comparison:
-    """What an encoder can answer without a gallery."""
-
-    def __init__(self, encoder: Encoder, spec: EncoderSpec, settings: Settings) -> None:
-        self.encoder = encoder
-        self._spec = spec
-        self._settings = settings
-
-    def probe(self, file: Path, *, raw: bool = False) -> list[Probe]:
-        """Embed a recording, once for each track of the channel policy; see `embed_probes` for the errors."""
-        channels = ChannelPolicy.parse(self._settings.audio.channels)
-        return embed_probes(self.encoder, file, channels=channels, limits=self._settings.audio, raw=raw)
-
-    def compare(self, first: Probe, second: Probe, *, threshold: float | None) -> Verification:
-        """Tell whether two recordings are of the same voice."""
-        return verify(first.vector, second.vector, operating_point=self.verification_point(threshold))
-
-    def verification_point(self, threshold: float | None) -> OperatingPoint:
-        """Threshold of a 1:1 decision."""
-        return self._verification_point(threshold, gallery=None)
-
-    def identification_point(self, threshold: float | None) -> OperatingPoint:
-        """Threshold of a decision against a whole gallery."""
-        return self._identification_point(threshold, gallery=None)
-
-    def _verification_point(self, threshold: float | None, *, gallery: float | None) -> OperatingPoint:
-        setting = self._settings.decision.verification_threshold
-        return self._point(threshold, gallery, setting, self._spec.verification_threshold)
-
-    def _identification_point(self, threshold: float | None, *, gallery: float | None) -> OperatingPoint:
-        setting = self._settings.decision.identification_threshold
-        return self._point(threshold, gallery, setting, self._spec.identification_threshold)
-
-    def _point(
-        self, requested: float | None, gallery: float | None, setting: float | None, default: float | None
-    ) -> OperatingPoint:
-        return choose_operating_point(
-            requested=requested,
-            gallery=gallery,
-            setting=setting,
-            encoder_default=default,
-            encoder=self._spec.name,
-            default_source="family" if self._spec.local_path else "encoder",
-        )
+SHOWN_WITH_ENROLLMENTS = 20
+"""Candidates whose best enrollments are looked up; further ones are seldom listened to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Occurrences:
-    """Where a voice occurs.
+class BestEnrollment:
+    """An enrolled stretch that a probe resembles, for a person to listen to; `score` is the cosine with it."""
+
+    utterance_id: int
+    recording_id: int
+    uri: str
+    channel: int | None
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedVoice:
+    """Who one voice of a recording is.
 
     Attributes
     ----------
-    recordings
-        Best first. Of a search for the `top_k` utterances, some may be below the threshold.
-    truncated
-        Whether more utterances reach the threshold than were looked at: the best `MOST_HITS`, or `top_k`. They are in
-        no recording here.
-    eligible
-        Utterances that the filter leaves; None where there was none.
+    best_enrollments
+        Of the candidates, by speaker; empty where they were not asked for.
+    warnings
+        What makes the answer less sure than it looks, in plain words.
     """
 
-    recordings: list[Occurrence]
-    operating_point: OperatingPoint
-    truncated: bool
-    eligible: int | None = None
+    heard: HeardVoice
+    answer: Identification
+    best_enrollments: dict[SpeakerId, list[BestEnrollment]]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedVoice:
+    """Whether one voice is whom it claims to be; attributes as in `IdentifiedVoice`."""
+
+    answer: Verification
+    best_enrollments: list[BestEnrollment]
+    warnings: tuple[str, ...]
+
+
+class Comparison:
+    """What encoders can answer without a gallery."""
+
+    def __init__(
+        self, encoders: EncoderSet, spec: EncoderSpec, settings: Settings, listening: Callable[[], Listening]
+    ) -> None:
+        self.encoders = encoders
+        self._spec = spec
+        self._settings = settings
+        self._listening = listening
+        self._deciding = Deciding(settings, spec, encoders.ids)
 
     @property
-    def found(self) -> int:
-        """Recordings in which the voice occurs: those that reach the threshold."""
-        least = self.operating_point.score_threshold
-        return sum(recording.score >= least for recording in self.recordings)
+    def encoder(self) -> Encoder:
+        """The first encoder, whose cosines are the scores."""
+        return self.encoders.first
+
+    def probe(self, file: Path, *, raw: bool = False) -> list[Probe]:
+        """Embed a recording whole, once for each track of the channel policy; see `embed_probes` for the errors."""
+        channels = ChannelPolicy.parse(self._settings.audio.channels)
+        return embed_probes(self.encoder, file, channels=channels, limits=self._settings.audio, raw=raw)
+
+    def hear(
+        self,
+        file: Path,
+        *,
+        channels: str | None = None,
+        listening: Listening | None = None,
+        name: str | None = None,
+        request: bool = False,
+    ) -> list[HeardVoice]:
+        """Embed each voice of a recording; see `hear_voices` for the errors.
+
+        Parameters
+        ----------
+        channels, listening
+            None: as the settings say.
+        request
+            Whether the limits of requests hold, rather than those of recordings.
+        """
+        return hear_voices(
+            self.encoders,
+            file,
+            listening or self._listening(),
+            channels=ChannelPolicy.parse(channels or self._settings.audio.channels),
+            limits=self._settings.probe_audio if request else self._settings.audio,
+            name=name,
+        )
+
+    def listening(self) -> Listening:
+        """Return how recordings are listened to, unless a request says otherwise."""
+        return self._listening()
+
+    def compare(self, first: HeardVoice, second: HeardVoice, asked: Asked = NOTHING) -> VerifiedVoice:
+        """Tell whether two voices are the same."""
+        rules, notes = self._deciding.verification(asked)
+        scores = [speaker_score(first.vectors[number], second.vectors[number]) for number in self.encoders.ids]
+        quality = second.quality
+        other = ScoredSpeaker(
+            SpeakerId(0),
+            second.name,
+            scores[0],
+            enrollments=1,
+            speech_s=quality.net_speech_s,
+            snr_db=quality.snr_db,
+            second_score=scores[1] if len(scores) > 1 else None,
+        )
+        answer = verify(other, quality=_quality(first), rules=rules)
+        warned = (*notes, *pair_warnings(first, second))
+        return VerifiedVoice(answer, [], warned)
+
+    def verification_point(self, asked: Asked = NOTHING) -> OperatingPoint:
+        """Operating point of a claim."""
+        rules, _ = self._deciding.verification(asked)
+        return verification_point(rules.calibration, rules.layers, encoder=rules.encoder)
 
 
 class Voices(Comparison):
@@ -111,83 +174,143 @@ class Voices(Comparison):
 
     Parameters
     ----------
+    sides : sequence of EncoderSide
+        The gallery under each of its encoders, its own first; whoever made them keeps them in step.
     gallery : str
         Its name, for messages.
-    index : VectorIndex
-        The gallery's vectors; whoever made this keeps it in step.
-    enrolled : EnrolledGallery
-        The gallery's speakers.
-    filtered : FilteredGallery
-        What each filter leaves of the gallery.
 
     Raises
     ------
     EncoderChanged
-        If encoder and index are not of one encoder, as while the gallery goes to another one; every question raises it
-        once the gallery has gone.
+        If the gallery is not of these encoders any more; every question raises it once the gallery has gone.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
-        spec: EncoderSpec,
+        sides: Sequence[EncoderSide],
         settings: Settings,
         *,
+        listening: Callable[[], Listening],
         database: Database,
         gallery: str,
         gallery_id: GalleryId,
-        index: VectorIndex,
-        enrolled: EnrolledGallery,
-        filtered: FilteredGallery,
     ) -> None:
-        super().__init__(encoder, spec, settings)
-        self._require_encoder(gallery, index.encoder_id)
+        encoders = EncoderSet(sides[0].encoder, sides[1].encoder if len(sides) > 1 else None)
+        super().__init__(encoders, sides[0].spec, settings, listening)
+        self._search = VoiceSearch(sides[0], database, utterance_s=settings.audio.utterance_s)
+        for side in sides:
+            if side.index.encoder_id != side.encoder.id:
+                raise _encoder_changed(gallery, (side.index.encoder_id,), (side.encoder.id,))
+        self._sides = sides
         self._database = database
         self._gallery = gallery
         self._gallery_id = gallery_id
-        self._index = index
-        self._enrolled = enrolled
-        self._filtered = filtered
 
     @property
     def gallery_id(self) -> GalleryId:
         """The gallery that is asked."""
         return self._gallery_id
 
-    def verification_point(self, threshold: float | None) -> OperatingPoint:
-        """Threshold of a 1:1 decision in this gallery."""
-        return self._verification_point(threshold, gallery=self._head().verification_threshold)
+    def verification_point(self, asked: Asked = NOTHING) -> OperatingPoint:
+        """Operating point of a claim in this gallery."""
+        head = self._head()
+        rules, _ = self._deciding.verification(asked, head, calibration_of(self._database, head))
+        return verification_point(rules.calibration, rules.layers, encoder=rules.encoder)
 
-    def identification_point(self, threshold: float | None) -> OperatingPoint:
-        """Threshold of a decision against this whole gallery."""
-        return self._identification_point(threshold, gallery=self._head().identification_threshold)
+    def identification_point(self, asked: Asked = NOTHING, labels: Sequence[str] | None = None) -> OperatingPoint:
+        """Operating point of the best speaker of this gallery, as far as it is known without a probe."""
+        head = self._head()
+        rules, _ = self._deciding.identification(asked, head, calibration_of(self._database, head))
+        size = self._ranking(head, labels).count()
+        return identification_point(
+            rules.calibration, rules.layers, gallery_size=max(1, size), rivals=[], encoder=rules.encoder
+        )
 
     def identify(
-        self, probe: Probe, *, top_k: int, threshold: float | None, labels: Sequence[str] | None = None
-    ) -> Identification:
-        """Tell who this is among the enrolled, or that it is nobody of them.
+        self,
+        heard: Sequence[HeardVoice],
+        *,
+        top_k: int,
+        asked: Asked = NOTHING,
+        labels: Sequence[str] | None = None,
+        exclusive: bool = False,
+        best_enrollments: int = BEST_ENROLLMENTS,
+    ) -> list[IdentifiedVoice]:
+        """Tell for each voice of a recording who it is among the enrolled, or that it is nobody of them.
 
         Parameters
         ----------
         labels
             Only speakers with every one of these labels are considered; None or none: all of them.
+        exclusive
+            Whether no two voices may be the same person: each speaker is then given to one voice at most, so that
+            together they are likeliest.
+        best_enrollments
+            Most enrollments that are shown of a candidate; 0: none are looked up.
 
         Raises
         ------
         NotFound
             If the gallery is gone.
         InvalidRequest
-            If `top_k` or the threshold is out of range.
+            If `top_k`, a threshold or a rate is out of range, or cannot be had.
         """
         head = self._head()
-        return identify(
-            probe.vector,
-            enrolled=self._enrolled.as_of(head, labels),
-            top_k=top_k,
-            operating_point=self._identification_point(threshold, gallery=head.identification_threshold),
-        )
+        rules, notes = self._deciding.identification(asked, head, calibration_of(self._database, head))
+        ranking = self._ranking(head, labels)
+        size = ranking.count()
+        looked_at = proposals(top_k)
+        found = [ranking.nearest(voice.vectors, looked_at) for voice in heard]
 
-    def verify(self, probe: Probe, speaker: str, *, threshold: float | None) -> Verification:
+        def answer(voice: HeardVoice, speakers: Sequence[ScoredSpeaker]) -> Identification:
+            return identify(speakers, top_k=top_k, gallery_size=size, quality=_quality(voice), rules=rules)
+
+        answers = [answer(voice, speakers) for voice, speakers in zip(heard, found, strict=True)]
+        if exclusive and len(heard) > 1:
+            left = _exclusive(found, answers, heard, rules)
+            answers = [answer(voice, speakers) for voice, speakers in zip(heard, left, strict=True)]
+        named = []
+        for voice, decided in zip(heard, answers, strict=True):
+            shown = [candidate.speaker_id for candidate in decided.candidates[:SHOWN_WITH_ENROLLMENTS]]
+            stretches = self._best_enrollments(voice, shown, best_enrollments)
+            best = stretches.get(shown[0], []) if shown and decided.outcome != "unknown" else []
+            bands = band_warnings(voice.quality, [stretch.quality for stretch, _ in best])
+            warned = (*notes, *quality_warnings(voice.quality), *bands)
+            named.append(IdentifiedVoice(voice, decided, _shown(stretches), warned))
+        return named
+
+    def identify_each(
+        self,
+        heard: Heard,
+        *,
+        top_k: int,
+        asked: Asked = NOTHING,
+        labels: Sequence[str] | None = None,
+        exclusive: bool = False,
+        best_enrollments: int = BEST_ENROLLMENTS,
+    ) -> list[IdentifiedVoice | None]:
+        """Identify the voices of a recording that were heard well enough, None for each other; see `identify`."""
+        enough = [voice for voice, refused in zip(heard.voices, heard.refused, strict=True) if refused is None]
+        answers = iter(
+            self.identify(
+                enough,
+                top_k=top_k,
+                asked=asked,
+                labels=labels,
+                exclusive=exclusive,
+                best_enrollments=best_enrollments,
+            )
+        )
+        return [next(answers) if refused is None else None for refused in heard.refused]
+
+    def verify(
+        self,
+        heard: HeardVoice,
+        speaker: str,
+        *,
+        asked: Asked = NOTHING,
+        best_enrollments: int = BEST_ENROLLMENTS,
+    ) -> VerifiedVoice:
         """Tell whether this is the enrolled speaker of that name.
 
         Raises
@@ -203,17 +326,22 @@ class Voices(Comparison):
                 f"no speaker {speaker!r} in gallery {self._gallery}; "
                 f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
             )
-        voiceprint = self._enrolled.as_of(head).voiceprint(SpeakerId(row.id))
-        if voiceprint is None:
+        number = SpeakerId(row.id)
+        claimed = self._ranking(head).of(heard.vectors, number)
+        if claimed is None:
             raise NotFound(f"speaker {speaker!r} has no enrollment; add one: `voxdex enroll {speaker!r} FILE`")
-        point = self._verification_point(threshold, gallery=head.verification_threshold)
-        return verify(probe.vector, voiceprint.vector, operating_point=point)
+        rules, notes = self._deciding.verification(asked, head, calibration_of(self._database, head))
+        answer = verify(claimed, quality=_quality(heard), rules=rules)
+        stretches = self._best_enrollments(heard, [number], max(1, best_enrollments)).get(number, [])
+        bands = band_warnings(heard.quality, [stretch.quality for stretch, _ in stretches])
+        warned = (*notes, *quality_warnings(heard.quality), *bands)
+        return VerifiedVoice(answer, _shown({number: stretches[:best_enrollments]}).get(number, []), warned)
 
     def search(
         self,
-        probe: Probe,
+        heard: HeardVoice,
         *,
-        threshold: float | None = None,
+        asked: Asked = NOTHING,
         filter: RowFilter | None = None,
         top_k: int | None = None,
     ) -> Occurrences:
@@ -221,8 +349,6 @@ class Voices(Comparison):
 
         Parameters
         ----------
-        threshold
-            None: the gallery's, the setting's or the encoder's.
         filter
             What an utterance must be to be found. It acts inside the scan: what it leaves out takes no place.
         top_k
@@ -236,63 +362,53 @@ class Voices(Comparison):
         InvalidRequest
             If `top_k` or the threshold is out of range, or the index's engine cannot apply the filter.
         """
-        if top_k is not None and not 1 <= top_k <= MAX_TOP_K:
-            raise InvalidRequest(f"top_k {top_k} is out of range: ask for 1 to {MAX_TOP_K} utterances")
         head = self._head()
-        point = self._identification_point(threshold, gallery=head.identification_threshold)
-        allowed = self._filtered.rows(filter, head) if filter else None
-        most = MOST_HITS if top_k is None else top_k
-        least = point.score_threshold if top_k is None or threshold is not None else None
-        # One more than is used tells that there are more.
-        best = self._best(probe, most + 1, least, allowed)
-        return Occurrences(
-            group_occurrences(best[:most]),
-            point,
-            truncated=len(best) > most and best[most].score >= point.score_threshold,
-            eligible=len(allowed) if allowed is not None else None,
+        rules, notes = self._deciding.identification(asked, head, self._single(head), encoders=1)
+        found = self._search.search(
+            heard.vectors[self.encoder.id],
+            _quality(heard),
+            rules=rules,
+            head=head,
+            filter=filter,
+            top_k=top_k,
+            above=asked.wanted.decides,
         )
+        return replace(found, warnings=(*notes, *quality_warnings(heard.quality)))
 
-    def eligible(self, wanted: RowFilter) -> int | None:
-        """Count the utterances that a filter leaves; None where it asks for nothing. Errors as in `search`."""
-        return len(self._filtered.rows(wanted, self._head())) if wanted else None
-
-    def _best(self, probe: Probe, most: int, least: float | None, allowed: IdSet | None) -> list[ScoredUtterance]:
-        """Look up the best utterances, best first, those that score `least` or more; all of them if None."""
-        asked = most
-        while True:
-            hits = self._nearest(probe, asked, least, allowed)
-            with self._database.read_scope() as session:
-                stretches = Embeddings(session).stretches([hit.embedding_id for hit in hits])
-            # A hit whose row is gone is never shown.
-            present = [(hit, stretches[hit.embedding_id]) for hit in hits if hit.embedding_id in stretches]
-            if len(present) >= most or len(hits) < asked:
-                break
-            # Nor does it take the place of another, in the second before the index hears of it.
-            asked += 4 * (most - len(present))
-        return [
-            ScoredUtterance(
-                embedding_id=hit.embedding_id,
-                recording_id=stretch.recording_id,
-                uri=stretch.uri,
-                channel=stretch.channel,
-                start_s=stretch.start_s,
-                end_s=stretch.end_s,
-                score=hit.score,
-                speakers=stretch.speakers,
-            )
-            for hit, stretch in present[:most]
-        ]
-
-    def _nearest(self, probe: Probe, most: int, least: float | None, allowed: IdSet | None) -> list[Hit]:
-        rows = probe.vector[None, :]
-        if least is None:
-            return self._index.search(rows, most, allowed=allowed)[0]
-        return self._index.search_above(rows, least, allowed=allowed, limit=most)[0]
+    def search_point(self, asked: Asked, filter: RowFilter | None) -> tuple[OperatingPoint, int | None]:
+        """Return the operating point of a search without a probe, and how many utterances a filter leaves."""
+        head = self._head()
+        rules, _ = self._deciding.identification(asked, head, self._single(head), encoders=1)
+        count = self._search.count(filter, head)
+        return self._search.operating_point(rules, count), count if filter else None
 
     def close(self) -> None:
-        """Close the index and who is enrolled, where nobody else uses them."""
-        self._index.close()
-        self._enrolled.close()
+        """Close the indexes and who is enrolled, where nobody else uses them."""
+        for side in self._sides:
+            side.close()
+
+    def _single(self, head: GalleryHead) -> Calibration | None:
+        """Return the gallery's calibration, where it is of its first encoder alone."""
+        own = calibration_of(self._database, head)
+        return own if own is not None and len(own.encoder_ids) == 1 else None
+
+    def _ranking(self, head: GalleryHead, labels: Sequence[str] | None = None) -> SpeakerRanking:
+        return SpeakerRanking([(side.encoder.id, side.enrolled.as_of(head, labels)) for side in self._sides])
+
+    def _best_enrollments(
+        self, heard: HeardVoice, speaker_ids: Collection[SpeakerId], most: int
+    ) -> dict[SpeakerId, list[tuple[Stretch, float]]]:
+        """Return which enrolled stretches of these speakers a voice resembles most, best first."""
+        if not speaker_ids or not most:
+            return {}
+        side = self._sides[0]
+        with self._database.read_scope() as session:
+            best = side.enrolled.best_enrollments(session, heard.vectors[side.encoder.id], speaker_ids, most)
+            stretches = Embeddings(session).stretches([number for own in best.values() for number, _ in own])
+        return {
+            speaker_id: [(stretches[number], score) for number, score in own if number in stretches]
+            for speaker_id, own in best.items()
+        }
 
     def _head(self) -> GalleryHead:
         with self._database.read_scope() as session:
@@ -302,12 +418,59 @@ class Voices(Comparison):
         head = Galleries(session).heads([self._gallery_id]).get(self._gallery_id)
         if head is None:
             raise NotFound(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
-        self._require_encoder(head.name, head.encoder_id)
+        if head.encoder_ids != self.encoders.ids:
+            raise _encoder_changed(head.name, head.encoder_ids, self.encoders.ids)
         return head
 
-    def _require_encoder(self, gallery: str, encoder_id: EncoderId) -> None:
-        """Never compare a probe with vectors, or with thresholds, of another encoder."""
-        if encoder_id != self.encoder.id:
-            raise EncoderChanged(
-                f"gallery {gallery} went to encoder {encoder_id} while it was asked under {self.encoder.id}: ask again"
+
+def _encoder_changed(gallery: str, now: Sequence[EncoderId], asked: Sequence[EncoderId]) -> EncoderChanged:
+    """Never compare a probe with vectors, or with thresholds, of another encoder."""
+    return EncoderChanged(
+        f"gallery {gallery} went to encoder {' and '.join(now)} while it was asked under {' and '.join(asked)}: ask "
+        "again"
+    )
+
+
+def _quality(heard: HeardVoice) -> ProbeQuality:
+    return ProbeQuality(heard.quality.net_speech_s, heard.quality.snr_db)
+
+
+def _exclusive(
+    found: Sequence[Sequence[ScoredSpeaker]],
+    answers: Sequence[Identification],
+    heard: Sequence[HeardVoice],
+    rules: Rules,
+) -> list[list[ScoredSpeaker]]:
+    """Leave each voice the speakers whom no other voice was given."""
+    worth = []
+    for speakers, answer, voice in zip(found, answers, heard, strict=True):
+        edge = answer.operating_point.lowest_edge
+        decides = speaker_llrs(speakers, _quality(voice), rules.calibration)
+        if decides is None or answer.operating_point.llr_threshold is None:
+            decides = np.array([speaker.score for speaker in speakers])
+        worth.append({one.speaker_id: value - edge for one, value in zip(speakers, decides.tolist(), strict=True)})
+    given = assign_speakers(worth)
+    return [
+        [one for one in speakers if one.speaker_id == own or one.speaker_id not in given]
+        for speakers, own in zip(found, given, strict=True)
+    ]
+
+
+def _shown(
+    stretches: Mapping[SpeakerId, Sequence[tuple[Stretch, float]]],
+) -> dict[SpeakerId, list[BestEnrollment]]:
+    return {
+        speaker_id: [
+            BestEnrollment(
+                utterance_id=stretch.utterance_id,
+                recording_id=stretch.recording_id,
+                uri=stretch.uri,
+                channel=stretch.channel,
+                start_s=stretch.start_s,
+                end_s=stretch.end_s,
+                score=score,
             )
+            for stretch, score in own
+        ]
+        for speaker_id, own in stretches.items()
+    }

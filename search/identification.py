@@ -1,69 +1,130 @@
 """1:N: who a voice is, among the enrolled; the answer may be nobody."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import InvalidRequest
 from indexer.types import SpeakerId
-from search.operating_point import OperatingPoint
+from search.calibration import Calibration
+from search.evidence import EVEN, posteriors_of_speakers
+from search.open_set import RIVALS
+from search.operating_point import Band, Layers, OperatingPoint, identification_point
 
 MAX_TOP_K = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredSpeaker:
-    """A speaker and the cosine of the probe and their voiceprint."""
+    """A speaker and the cosine of the probe and their voiceprint.
+
+    Attributes
+    ----------
+    score
+        Under the gallery's encoder.
+    speech_s, snr_db
+        Net speech that is enrolled, and its signal-to-noise ratio; None where nobody measured it.
+    second_score
+        Under the gallery's second encoder; None where it has none.
+    """
 
     speaker_id: SpeakerId
     speaker: str
     score: float
     enrollments: int
+    speech_s: float
+    snr_db: float | None = None
+    second_score: float | None = None
 
 
-class EnrolledSpeakers(Protocol):
-    """The enrolled speakers of a gallery that may be named in an answer."""
+@dataclass(frozen=True, slots=True)
+class ProbeQuality:
+    """What limits how well a probe tells its voice: net speech, and the noise behind it where that was measured."""
 
-    def nearest(self, probe: NDArray[np.float32], k: int) -> Sequence[ScoredSpeaker]:
-        """Return the k speakers whose voiceprints score highest, or all there are, best first; ties by rising id."""
-        ...
+    speech_s: float
+    snr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a decision of scores.
+
+    Attributes
+    ----------
+    calibration
+        Of the encoder or encoders that scored; None: decisions are by the cosine.
+    layers
+        Who asks for what, most specific first.
+    encoder
+        Its name, for messages.
+    prior
+        How likely it is beforehand that the voice is one of the enrolled (identification), or that the claim is true
+        (verification); posteriors assume it, decisions do not.
+    """
+
+    calibration: Calibration | None
+    layers: Layers
+    encoder: str
+    prior: float = EVEN
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A ranked speaker: `score` is the cosine of the probe and the speaker's voiceprint."""
+    """A ranked speaker.
+
+    Attributes
+    ----------
+    score
+        Cosine of the probe and the speaker's voiceprint.
+    llr, posterior
+        None where uncalibrated.
+    margin, llr_margin
+        How far score and llr are above those of the next speaker, shown or not; None for the last of a gallery.
+    """
 
     rank: int
     speaker_id: SpeakerId
     speaker: str
     score: float
     enrollments: int
+    llr: float | None = None
+    posterior: float | None = None
+    margin: float | None = None
+    llr_margin: float | None = None
+    second_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """A decision and the candidates it was made on, best first."""
+    """A decision and the candidates it was made on, best first.
 
-    outcome: Literal["identified", "unknown"]
+    Attributes
+    ----------
+    outcome
+        Which band the best candidate is in.
+    speaker
+        Who it is; None unless identified.
+    gallery_size
+        Speakers that were compared.
+    score_at_threshold
+        The cosine that has the operating point's llr for this probe and the best candidate; None where the cosine
+        decides, where two encoders do, or where no cosine has it.
+    """
+
+    outcome: Band
     speaker: str | None
     operating_point: OperatingPoint
     candidates: tuple[Candidate, ...]
+    gallery_size: int
+    prior: float = EVEN
+    score_at_threshold: float | None = None
 
 
-def identify(
-    probe: NDArray[np.float32], *, enrolled: EnrolledSpeakers, top_k: int, operating_point: OperatingPoint
-) -> Identification:
-    """Rank the enrolled speakers by voiceprint score and accept the best one at the threshold.
-
-    Parameters
-    ----------
-    probe : (D,) float32 array
-        Unit vector.
-    top_k
-        Most candidates returned, 1 to 1000.
+def proposals(top_k: int) -> int:
+    """Return how many speakers to look at for `top_k` candidates: those, and the rivals that a threshold depends on.
 
     Raises
     ------
@@ -72,14 +133,113 @@ def identify(
     """
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidRequest(f"top_k {top_k} is out of range: ask for 1 to {MAX_TOP_K} candidates")
-    ranked = tuple(
-        Candidate(rank, found.speaker_id, found.speaker, found.score, found.enrollments)
-        for rank, found in enumerate(enrolled.nearest(probe, top_k), start=1)
+    return 1 + max(top_k, RIVALS)
+
+
+def identify(
+    found: Sequence[ScoredSpeaker], *, top_k: int, gallery_size: int, quality: ProbeQuality, rules: Rules
+) -> Identification:
+    """Rank speakers by what decides, the llr or the cosine, and tell which band the best one is in.
+
+    Parameters
+    ----------
+    found
+        The speakers that score highest, `proposals(top_k)` of them or all there are.
+    gallery_size
+        Speakers that were compared, after filters.
+
+    Raises
+    ------
+    InvalidRequest
+        If `top_k`, a threshold or a rate is out of range, or is asked for and cannot be had.
+    """
+    proposals(top_k)
+    size = max(gallery_size, len(found), 1)
+    llrs = speaker_llrs(found, quality, rules.calibration)
+    rivals = np.sort(llrs)[::-1][1 : RIVALS + 1] if llrs is not None else np.empty(0)
+    point = identification_point(
+        rules.calibration, rules.layers, gallery_size=size, rivals=rivals, encoder=rules.encoder
     )
-    accepted = bool(ranked) and ranked[0].score >= operating_point.score_threshold
+    ranked = _ranked(found, llrs, by_llr=point.llr_threshold is not None)
+    posteriors = posteriors_of_speakers(llrs, gallery_size=size, prior=rules.prior) if llrs is not None else None
+    candidates = tuple(_candidate(place, ranked, found, llrs, posteriors) for place in range(min(top_k, len(ranked))))
+    best = candidates[0] if candidates else None
+    outcome: Band = point.band(best.score, best.llr) if best else "unknown"
     return Identification(
-        outcome="identified" if accepted else "unknown",
-        speaker=ranked[0].speaker if accepted else None,
-        operating_point=operating_point,
-        candidates=ranked,
+        outcome=outcome,
+        speaker=best.speaker if best and outcome == "identified" else None,
+        operating_point=point,
+        candidates=candidates,
+        gallery_size=gallery_size,
+        prior=rules.prior,
+        score_at_threshold=score_at_threshold(point, rules.calibration, found[ranked[0]], quality) if ranked else None,
+    )
+
+
+def speaker_llrs(
+    found: Sequence[ScoredSpeaker], quality: ProbeQuality, calibration: Calibration | None
+) -> NDArray[np.float64] | None:
+    """Return the llr of each speaker; None where uncalibrated."""
+    if calibration is None:
+        return None
+    columns = [[speaker.score for speaker in found]]
+    if len(calibration.encoder_ids) == 2:
+        columns.append([math.nan if speaker.second_score is None else speaker.second_score for speaker in found])
+    return calibration.llr(
+        np.array(columns, dtype=np.float64).T.reshape(len(found), len(columns)),
+        enrolled_speech_s=np.array([speaker.speech_s for speaker in found]),
+        probe_speech_s=quality.speech_s,
+        snr_db=noisier_db([speaker.snr_db for speaker in found], quality.snr_db),
+    )
+
+
+def noisier_db(enrolled: Sequence[float | None], probe: float | None) -> NDArray[np.float64]:
+    """Return the signal-to-noise ratio of the noisier side, as far as it is known; NaN where it is of neither."""
+    sides = np.array([math.nan if snr is None else snr for snr in enrolled], dtype=np.float64)
+    return np.fmin(sides, math.nan if probe is None else probe)
+
+
+def score_at_threshold(
+    point: OperatingPoint, calibration: Calibration | None, speaker: ScoredSpeaker, quality: ProbeQuality
+) -> float | None:
+    """Return the cosine with this speaker that has the point's llr; None where there is no such cosine."""
+    if calibration is None or point.llr_threshold is None or len(calibration.encoder_ids) != 1:
+        return None
+    snr_db = float(noisier_db([speaker.snr_db], quality.snr_db)[0])
+    score = calibration.score_at(
+        point.llr_threshold,
+        enrolled_speech_s=speaker.speech_s,
+        probe_speech_s=quality.speech_s,
+        snr_db=None if math.isnan(snr_db) else snr_db,
+    )
+    return score if -1.0 <= score <= 1.0 else None
+
+
+def _ranked(found: Sequence[ScoredSpeaker], llrs: NDArray[np.float64] | None, *, by_llr: bool) -> list[int]:
+    """Order speakers by what decides; ties go to the older one, so that an answer does not depend on row order."""
+    decides = llrs.tolist() if by_llr and llrs is not None else [speaker.score for speaker in found]
+    return sorted(range(len(found)), key=lambda place: (-decides[place], found[place].speaker_id))
+
+
+def _candidate(
+    rank: int,
+    ranked: Sequence[int],
+    found: Sequence[ScoredSpeaker],
+    llrs: NDArray[np.float64] | None,
+    posteriors: NDArray[np.float64] | None,
+) -> Candidate:
+    place = ranked[rank]
+    speaker = found[place]
+    after = ranked[rank + 1] if rank + 1 < len(ranked) else None
+    return Candidate(
+        rank=rank + 1,
+        speaker_id=speaker.speaker_id,
+        speaker=speaker.speaker,
+        score=speaker.score,
+        enrollments=speaker.enrollments,
+        llr=float(llrs[place]) if llrs is not None else None,
+        posterior=float(posteriors[place]) if posteriors is not None else None,
+        margin=speaker.score - found[after].score if after is not None else None,
+        llr_margin=float(llrs[place] - llrs[after]) if llrs is not None and after is not None else None,
+        second_score=speaker.second_score,
     )

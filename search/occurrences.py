@@ -24,6 +24,7 @@ class ScoredUtterance:
     end_s: float
     score: float
     speakers: tuple[str, ...] = ()
+    llr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Occurrence:
 
     Attributes
     ----------
+    llr
+        Highest of its utterances; None where uncalibrated.
     truncated
         Whether it has more stretches than these, the best `MOST_STRETCHES`.
     """
@@ -53,6 +56,7 @@ class Occurrence:
     speakers: tuple[str, ...]
     stretches: tuple[Stretch, ...]
     truncated: bool = False
+    llr: float | None = None
 
 
 def group_occurrences(utterances: Iterable[ScoredUtterance]) -> list[Occurrence]:
@@ -74,6 +78,7 @@ def _occurrence(recording_id: RecordingId, found: Sequence[ScoredUtterance]) -> 
         speakers=tuple(sorted({speaker for utterance in found for speaker in utterance.speakers})),
         stretches=tuple(stretches[place] for place in sorted(best)),
         truncated=len(stretches) > MOST_STRETCHES,
+        llr=max((utterance.llr for utterance in found if utterance.llr is not None), default=None),
     )
 
 

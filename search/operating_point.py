@@ -46,6 +46,16 @@ class OperatingPoint:
     calibration_id: str | None = None
     asked: str = ""
 
+    @property
+    def lowest_edge(self) -> float:
+        """The llr, or the cosine, from which on a candidate is named or possible."""
+        edges = (
+            (self.llr_threshold, self.possible_llr_threshold)
+            if self.llr_threshold is not None
+            else (self.score_threshold, self.possible_score_threshold)
+        )
+        return min(edge for edge in edges if edge is not None)
+
     def band(self, score: float | None, llr: float | None = None) -> Band:
         """Tell on which side of the edges a candidate is.
 
@@ -98,6 +108,11 @@ class Wanted:
     possible_score: float | None = None
     possible_llr: float | None = None
     possible_rate: float | None = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether it gives a threshold, by whatever means."""
+        return self.score is not None or self.needs_calibration
 
     @property
     def needs_calibration(self) -> bool:

@@ -25,3 +25,17 @@ def cosine_scores(probe: NDArray[np.float32], vectors: Vectors) -> NDArray[np.fl
     # Summed row by row rather than by a matrix product, whose rounding depends on the row's place in it.
     scores: NDArray[np.float64] = (vectors.astype(np.float64) * probe.astype(np.float64)).sum(axis=1)
     return np.clip(scores, -1.0, 1.0)
+
+
+def speaker_score(probe: NDArray[np.float32], voiceprint: NDArray[np.float32]) -> float:
+    """Score a probe against a speaker: the cosine with their voiceprint.
+
+    The best or the mean of the cosines with a speaker's enrollments, alone or combined with this one, was never better
+    on labeled recordings; see docs/decisions/0011-voiceprint-scores.md.
+
+    Parameters
+    ----------
+    probe, voiceprint : (D,) float32 arrays
+        Unit vectors of the same encoder.
+    """
+    return float(cosine_scores(probe, voiceprint[None, :])[0])

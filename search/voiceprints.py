@@ -1,9 +1,11 @@
 """The voiceprints of a gallery in memory: one vector a speaker, searched like the embeddings themselves."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from indexer.index.base import Ids, IdSet, IndexInfo, VectorIndex
 from indexer.index.locks import ReadWriteLock
 from indexer.types import SpeakerId, Vectors
 from search.identification import ScoredSpeaker
-from search.scoring import cosine_scores
+from search.scoring import cosine_scores, speaker_score
 
 LABEL_FILTERS_KEPT = 64
 """Combinations of labels whose speakers are kept ready."""
@@ -27,6 +29,22 @@ class Voiceprint:
     speaker: str
     vector: NDArray[np.float32]
     enrollments: int
+    speech_s: float
+    snr_db: float | None
+
+    def scored(self, probe: NDArray[np.float32]) -> ScoredSpeaker:
+        """Score a probe against it."""
+        score = speaker_score(probe, self.vector)
+        return ScoredSpeaker(self.speaker_id, self.speaker, score, self.enrollments, self.speech_s, self.snr_db)
+
+
+class _Known(NamedTuple):
+    """What is known of a speaker beside their vector."""
+
+    speaker: str
+    enrollments: int
+    speech_s: float
+    snr_db: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +57,10 @@ class VoiceprintTable:
     """(n, D) unit rows."""
     enrollments: NDArray[np.int64]
     """(n,) how many enrolled embeddings each is made of."""
+    speech_s: NDArray[np.float64]
+    """(n,) net speech in those."""
+    snr_db: NDArray[np.float64]
+    """(n,) signal-to-noise ratio of those, NaN where nobody measured it."""
     names: Mapping[SpeakerId, str]
     """At least of those."""
     labels: Mapping[SpeakerId, Collection[str]]
@@ -52,16 +74,26 @@ class VoiceprintTable:
         place = int(np.searchsorted(self.speaker_ids, speaker_id))
         if place == len(self) or self.speaker_ids[place] != speaker_id:
             return None
-        return Voiceprint(speaker_id, self.names[speaker_id], self.vectors[place], int(self.enrollments[place]))
+        return Voiceprint(speaker_id, vector=self.vectors[place], **self.known(place)._asdict())
+
+    def known(self, place: int) -> _Known:
+        """Return what is known of the speaker in a row."""
+        snr_db = float(self.snr_db[place])
+        return _Known(
+            self.names[SpeakerId(int(self.speaker_ids[place]))],
+            int(self.enrollments[place]),
+            float(self.speech_s[place]),
+            None if math.isnan(snr_db) else snr_db,
+        )
 
     def scored(self, probe: NDArray[np.float32], labels: Collection[str]) -> list[ScoredSpeaker]:
         """Score the probe against everybody here who has every one of these labels."""
         wanted = set(labels)
         scores = cosine_scores(probe, self.vectors).tolist()
-        rows = zip(map(SpeakerId, self.speaker_ids.tolist()), scores, self.enrollments.tolist(), strict=True)
+        rows = enumerate(zip(map(SpeakerId, self.speaker_ids.tolist()), scores, strict=True))
         return [
-            ScoredSpeaker(number, self.names[number], score, enrollments)
-            for number, score, enrollments in rows
+            _scored(number, score, self.known(place))
+            for place, (number, score) in rows
             if wanted <= set(self.labels.get(number, ()))
         ]
 
@@ -88,6 +120,7 @@ class VoiceprintIndex:
         self._lock = ReadWriteLock()
         self._guard = threading.Lock()
         self._labeled: OrderedDict[tuple[str, ...], IdSet] = OrderedDict()
+        self._counts: dict[tuple[str, ...], int] = {}
         self._closed = False
         self._index = index
         self._fill(index, seq, table)
@@ -130,6 +163,7 @@ class VoiceprintIndex:
                 self._labels.pop(number, None)
             self._known.update(known)
             self._labels.update(labels)
+            self._counts.clear()
             if relabeled:
                 self._labeled.clear()
             self._seq = seq
@@ -153,12 +187,31 @@ class VoiceprintIndex:
                 return []
             hits = self._index.search(probe[None, :], k + len(out), allowed=self._having(labels))[0]
             found = [hit for hit in hits if hit.embedding_id not in out][:k]
-            return [
-                ScoredSpeaker(
-                    number := SpeakerId(hit.embedding_id), self._known[number][0], hit.score, self._known[number][1]
-                )
-                for hit in found
-            ]
+            return [_scored(number := SpeakerId(hit.embedding_id), hit.score, self._known[number]) for hit in found]
+
+    def scored(self, probe: NDArray[np.float32], speaker_ids: Collection[SpeakerId]) -> list[ScoredSpeaker]:
+        """Score the probe against those of these speakers who have a voiceprint, by rising id."""
+        with self._lock.reading():
+            self._require_open()
+            numbers = sorted(number for number in set(speaker_ids) if number in self._known)
+            if not numbers:
+                return []
+            vectors = self._index.reconstruct(np.array(numbers, dtype=np.int64))
+            scores = cosine_scores(probe, vectors).tolist()
+            return [_scored(number, score, self._known[number]) for number, score in zip(numbers, scores, strict=True)]
+
+    def count(self, labels: tuple[str, ...] = ()) -> int:
+        """Count the speakers who have a voiceprint and every one of these labels."""
+        with self._lock.reading():
+            self._require_open()
+            having = self._having(labels)
+            if having is None:
+                return self._index.count
+            if labels not in self._counts:
+                if len(self._counts) >= LABEL_FILTERS_KEPT:
+                    self._counts.clear()
+                self._counts[labels] = sum(number in self._known for number in map(SpeakerId, having.ids.tolist()))
+            return self._counts[labels]
 
     def row(self, speaker_id: SpeakerId) -> Voiceprint | None:
         """Return a speaker's voiceprint, where there is one."""
@@ -168,7 +221,7 @@ class VoiceprintIndex:
             if known is None:
                 return None
             vector = self._index.reconstruct(np.array([speaker_id], dtype=np.int64))[0]
-        return Voiceprint(speaker_id, known[0], vector, known[1])
+        return Voiceprint(speaker_id, vector=vector, **known._asdict())
 
     def info(self) -> IndexInfo:
         """Say what the index of voiceprints is and what it costs."""
@@ -193,6 +246,7 @@ class VoiceprintIndex:
                 self._require_open()
                 before, self._index = self._index, index
                 self._known, self._labels, self._seq = known, labels, seq
+                self._counts.clear()
                 self._labeled.clear()
         except BaseException:
             index.close()
@@ -220,9 +274,9 @@ class VoiceprintIndex:
             raise Unavailable("the gallery was closed meanwhile: try again")
 
 
-def _known(table: VoiceprintTable) -> dict[SpeakerId, tuple[str, int]]:
-    numbers = map(SpeakerId, table.speaker_ids.tolist())
-    return {
-        number: (table.names[number], enrollments)
-        for number, enrollments in zip(numbers, table.enrollments.tolist(), strict=True)
-    }
+def _known(table: VoiceprintTable) -> dict[SpeakerId, _Known]:
+    return {SpeakerId(number): table.known(place) for place, number in enumerate(table.speaker_ids.tolist())}
+
+
+def _scored(number: SpeakerId, score: float, known: _Known) -> ScoredSpeaker:
+    return ScoredSpeaker(number, known.speaker, score, known.enrollments, known.speech_s, known.snr_db)

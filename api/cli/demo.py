@@ -8,6 +8,7 @@ from api.cli.demo_sets import MIN_SPEECH_S, DemoProbe, DemoSet, labeled_recordin
 from api.cli.output import outcome_text, print_line, print_table
 from api.cli.progress import transfer_progress
 from indexer.archive import everybody, list_archive, nobody
+from search.evidence import llr_in_words
 
 if TYPE_CHECKING:
     from api.dependencies import Services
@@ -67,19 +68,20 @@ class _Report:
         self._trials: list[dict[str, Any]] = []
         self._archive_hits: list[dict[str, Any]] = []
         for probe in demo.probes:
-            (vector,) = voices.probe(probe.path)
-            answer = voices.identify(vector, top_k=5, threshold=None)
+            voice = voices.hear(probe.path)[0]
+            (identified,) = voices.identify([voice], top_k=5, best_enrollments=0)
+            answer = identified.answer
             truth = probe.speaker if probe.enrolled else None
             self._identified.append({"probe": probe, "answer": answer, "right": answer.speaker == truth})
             for speaker in demo.enrollments:
-                decision = voices.verify(vector, speaker, threshold=None)
+                decision = voices.verify(voice, speaker, best_enrollments=0).answer
                 target = speaker == probe.speaker
                 right = (decision.outcome == "accept") == target
                 self._trials.append(
                     {"probe": probe, "claimed": speaker, "target": target, "decision": decision, "right": right}
                 )
             if demo.archive:
-                occurrences = voices.search(vector, threshold=None).recordings
+                occurrences = voices.search(voice).recordings
                 names = [Path(found.uri).name for found in occurrences if Path(found.uri) in set(demo.archive)]
                 self._archive_hits.append({"probe": probe, "recordings": names})
 
@@ -98,15 +100,15 @@ class _Report:
                     probe.speaker if probe.enrolled else f"{probe.speaker} (not enrolled)",
                     outcome_text(answer.speaker or "unknown", good=answer.outcome == "identified"),
                     f"{own[0].score:.3f}" if own else "",
+                    llr_in_words(candidates[0].llr) if candidates and candidates[0].llr is not None else "",
                     f"{others[0].score:.3f} {others[0].speaker}" if others else "",
                     "right" if found["right"] else "WRONG",
                 ]
             )
-        columns = ["probe", "who it is", "who voxdex says", "own score", "best other", ""]
+        columns = ["probe", "who it is", "who voxdex says", "own score", "best candidate", "best other", ""]
         print_table(columns, rows, title="\nIdentification: who is this voice?")
         right = sum(found["right"] for found in self._identified)
-        threshold = self._identified[0]["answer"].operating_point.score_threshold
-        print_line(f"{right} of {len(self._identified)} right (identified when the best score >= {threshold:.2f})")
+        print_line(f"{right} of {len(self._identified)} right ({self._identified[0]['answer'].operating_point.asked})")
 
         targets = [trial for trial in self._trials if trial["target"]]
         others = [trial for trial in self._trials if not trial["target"]]
@@ -124,9 +126,8 @@ class _Report:
         ]
         columns = ["the voice is", "trials", "accepted", "lowest score", "highest score", "wrong"]
         print_table(columns, rows, title="\nVerification: is this the person they claim to be?")
-        threshold = self._trials[0]["decision"].operating_point.score_threshold
         right = sum(trial["right"] for trial in self._trials)
-        print_line(f"{right} of {len(self._trials)} right (accepted when the score >= {threshold:.2f})")
+        print_line(f"{right} of {len(self._trials)} right ({self._trials[0]['decision'].operating_point.asked})")
         if self._archive_hits:
             rows = [
                 [hit["probe"].path.name, ", ".join(sorted(hit["recordings"])), ", ".join(hit["probe"].speaks_in)]
@@ -147,9 +148,9 @@ class _Report:
                     "path": str(found["probe"].path),
                     "speaker": found["probe"].speaker,
                     "enrolled": found["probe"].enrolled,
-                    "outcome": found["answer"].outcome,
+                    "decision": found["answer"].outcome,
                     "answer": found["answer"].speaker,
-                    "threshold": found["answer"].operating_point.score_threshold,
+                    "operating_point": found["answer"].operating_point,
                     "candidates": found["answer"].candidates,
                     "right": found["right"],
                 }
@@ -160,9 +161,10 @@ class _Report:
                     "path": str(trial["probe"].path),
                     "speaker": trial["probe"].speaker,
                     "claimed": trial["claimed"],
-                    "outcome": trial["decision"].outcome,
+                    "decision": trial["decision"].outcome,
                     "score": trial["decision"].score,
-                    "threshold": trial["decision"].operating_point.score_threshold,
+                    "llr": trial["decision"].llr,
+                    "operating_point": trial["decision"].operating_point,
                     "right": trial["right"],
                 }
                 for trial in self._trials

@@ -1,17 +1,13 @@
 """The command `voxdex search`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from api.cli import filters, options
-from api.cli.output import counted, print_json, print_line, print_table
-from api.cli.voices import probe_document
-
-if TYPE_CHECKING:
-    from api.voices import Occurrences
-    from search.occurrences import Occurrence
+from api.cli import filters, options, voice_options
+from api.cli.output import print_json
+from api.cli.voices import document_of
 
 
 def search(
@@ -19,7 +15,16 @@ def search(
         Path, typer.Argument(help="Recording of the voice to look for.", show_default=False, readable=False)
     ],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
-    threshold: options.Threshold = None,
+    threshold: voice_options.Threshold = None,
+    llr_threshold: voice_options.LlrThreshold = None,
+    fpir: Annotated[
+        float | None,
+        typer.Option(
+            "--fpir",
+            help="Decide by an error rate: share of absent voices that is found anywhere, as 0.01.",
+            show_default=False,
+        ),
+    ] = None,
     top_k: Annotated[
         int | None,
         typer.Option(
@@ -50,12 +55,20 @@ def search(
     min_speech_s: filters.MinSpeech = None,
     min_sample_rate_hz: filters.MinSampleRate = None,
     max_sample_rate_hz: filters.MaxSampleRate = None,
+    heard_speakers: voice_options.Speakers = None,
+    force: voice_options.Force = False,
     channels: options.Channels = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Find the recordings of the archive in which a voice occurs, and the stretches where it does."""
+    """Find the recordings of the archive in which a voice occurs, and the stretches where it does.
+
+    Where several voices speak in FILE, whoever speaks most is looked for.
+    """
+    from api import voice_answers
+    from api.cli.voice_tables import print_occurrences
     from api.dependencies import open_services
+    from api.probing import hear
 
     wanted = filters.row_filter(
         labels=label,
@@ -68,51 +81,17 @@ def search(
         min_sample_rate_hz=min_sample_rate_hz,
         max_sample_rate_hz=max_sample_rate_hz,
     )
-    shown = limit or (20 if top_k is None else top_k)
-    results: list[dict[str, Any]] = []
+    asked = voice_options.asked(threshold=threshold, llr_threshold=llr_threshold, rate=fpir)
+    hearing = voice_options.hearing(channels, heard_speakers, force)
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
-        for probe in voices.probe(file):
-            found = voices.search(probe, threshold=threshold, filter=wanted, top_k=top_k)
-            results.append(
-                {
-                    **probe_document(file, probe),
-                    "threshold": found.operating_point.score_threshold,
-                    "threshold_source": found.operating_point.source,
-                    "found": found.found,
-                    "truncated": found.truncated,
-                    "eligible": found.eligible,
-                    "recordings": found.recordings[:shown],
-                }
-            )
-            if not as_json:
-                _print_occurrences(found.recordings[:shown])
-                _print_found(found, gallery, probe.channel)
+        heard = hear(voices, file, name=str(file), asked=hearing, speech=services.settings.speech, request=False)
+        if heard.dominant is None:
+            answer = voice_answers.not_searched(voices, heard, *voices.search_point(asked, wanted))
+        else:
+            found = voices.search(heard.dominant, asked=asked, filter=wanted, top_k=top_k)
+            answer = voice_answers.found(voices, heard, found, limit or (20 if top_k is None else top_k))
     if as_json:
-        print_json({"gallery": gallery, "results": results})
-
-
-def _print_occurrences(occurrences: "list[Occurrence]") -> None:
-    rows = []
-    for occurrence in occurrences:
-        stretches = ", ".join(f"{stretch.start_s:.1f}-{stretch.end_s:.1f}" for stretch in occurrence.stretches)
-        stretches += ", ..." if occurrence.truncated else ""
-        speakers = ", ".join(occurrence.speakers)
-        rows.append([occurrence.recording_id, occurrence.uri, occurrence.score, stretches, speakers])
-    if rows:
-        print_table(["id", "recording", "score", "stretches (s)", "known as"], rows)
-
-
-def _print_found(found: "Occurrences", gallery: str, channel: int | None) -> None:
-    voice = "this voice" if channel is None else f"the voice of channel {channel}"
-    point = found.operating_point
-    print_line(
-        f"{counted(found.found, 'recording')} with {voice} in gallery {gallery} "
-        f"(score >= {point.score_threshold:.3f}, from the {point.source})"
-    )
-    if found.found < len(found.recordings):
-        print_line("recordings below that are merely the nearest there are")
-    if found.eligible is not None:
-        print_line(f"the filter leaves {counted(found.eligible, 'utterance')}")
-    if found.truncated:
-        print_line("there are more: only the best utterances were looked at; raise --threshold or --top-k")
+        print_json({"gallery": gallery, "results": [document_of(file, answer)]})
+    else:
+        print_occurrences(str(file), gallery, answer)

@@ -2,30 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli import options
-from api.cli.output import (
-    EXIT_SOME_FAILED,
-    counted,
-    outcome_text,
-    print_error,
-    print_json,
-    print_line,
-    print_notice,
-    print_table,
-)
-from indexer.errors import InvalidAudio, NotFound, one_line
+from api.cli import options, voice_options
+from api.cli.output import EXIT_SOME_FAILED, counted, print_error, print_json, print_line, print_notice
+from indexer.errors import InvalidAudio, NotFound, VoxdexError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from api.dependencies import Services
+    from api.probing import Heard, HearingAsked
+    from api.schemas.common import View
+    from api.voices import Voices
     from indexer.probes import Probe
-    from search.verification import Verification
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False, readable=False)]
 
@@ -42,13 +37,30 @@ class _Attempts:
             try:
                 probes = probes_of(file)
             except (InvalidAudio, NotFound) as error:
-                self.failed.append({"path": str(file), "code": error.code, "message": one_line(error)})
-                print_error(error, as_json=False)
+                self._report(file, error)
                 continue
             for probe in probes:
                 for issue in probe.issues:
                     print_notice(f"{file}: partial: {issue}")
                 yield file, probe
+
+    def heard(
+        self, files: Iterable[Path], voices: "Voices", asked: "HearingAsked", services: "Services"
+    ) -> "Iterable[tuple[Path, Heard]]":
+        """Yield what is heard in every usable file; report the others and go on."""
+        from api.probing import hear
+
+        for file in files:
+            try:
+                heard = hear(voices, file, name=str(file), asked=asked, speech=services.settings.speech, request=False)
+            except (InvalidAudio, NotFound) as error:
+                self._report(file, error)
+                continue
+            yield file, heard
+
+    def _report(self, file: Path, error: VoxdexError) -> None:
+        self.failed.append({"path": str(file), "code": error.code, "message": one_line(error)})
+        print_error(error, as_json=False)
 
     def finish(self) -> None:
         """Leave with status 1 when an input failed."""
@@ -95,48 +107,86 @@ def identify(
     files: Files,
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Most candidates shown.")] = 5,
-    threshold: options.Threshold = None,
+    threshold: voice_options.Threshold = None,
+    llr_threshold: voice_options.LlrThreshold = None,
+    fpir: voice_options.Fpir = None,
+    p_target: voice_options.PTarget = None,
+    c_miss: voice_options.CMiss = None,
+    c_fa: voice_options.CFa = None,
+    possible_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--possible-threshold",
+            help="Lower edge of the band `possible`, where the score decides.",
+            show_default=False,
+        ),
+    ] = None,
+    possible_llr_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--possible-llr-threshold",
+            help="Lower edge of the band `possible`, where the llr decides.",
+            show_default=False,
+        ),
+    ] = None,
+    possible_fpir: Annotated[
+        float | None,
+        typer.Option(
+            "--possible-fpir",
+            help="The same as a share of unknown voices that may be named or called possible.",
+            show_default=False,
+        ),
+    ] = None,
+    prior: voice_options.Prior = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="Only speakers with this label; repeat it for several.", show_default=False),
+    ] = None,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="No two voices of a recording may be the same person.")
+    ] = False,
+    best_enrollments: voice_options.BestEnrollments = 3,
+    speakers: voice_options.Speakers = None,
+    force: voice_options.Force = False,
     channels: options.Channels = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell who speaks in each recording, among the enrolled speakers; the answer may be nobody."""
+    """Tell who speaks in each recording, among the enrolled speakers; the answer may be nobody.
+
+    Where several voices speak in a recording, each has an answer of its own.
+    """
+    from api import voice_answers
+    from api.cli.voice_tables import print_identifications
     from api.dependencies import open_services
 
-    attempts, results, rows = _Attempts(), [], []
+    asked = voice_options.asked(
+        threshold=threshold,
+        llr_threshold=llr_threshold,
+        rate=fpir,
+        p_target=p_target,
+        c_miss=c_miss,
+        c_fa=c_fa,
+        prior=prior,
+        possible_threshold=possible_threshold,
+        possible_llr_threshold=possible_llr_threshold,
+        possible_rate=possible_fpir,
+    )
+    attempts, answers = _Attempts(), []
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
-        for file, probe in attempts.each(files, voices.probe):
-            answer = voices.identify(probe, top_k=top_k, threshold=threshold)
-            results.append(
-                {
-                    **probe_document(file, probe),
-                    "outcome": answer.outcome,
-                    "speaker": answer.speaker,
-                    "threshold": answer.operating_point.score_threshold,
-                    "threshold_source": answer.operating_point.source,
-                    "candidates": answer.candidates,
-                }
+        for file, heard in attempts.heard(files, voices, voice_options.hearing(channels, speakers, force), services):
+            found = voices.identify_each(
+                heard, top_k=top_k, asked=asked, labels=label, exclusive=exclusive, best_enrollments=best_enrollments
             )
-            best = outcome_text(answer.speaker or "unknown", good=answer.outcome == "identified")
-            for candidate in answer.candidates or (None,):
-                first = candidate is None or candidate.rank == 1
-                rows.append(
-                    [
-                        _label(file, probe) if first else "",
-                        best if first else "",
-                        candidate.speaker if candidate else "(nobody is enrolled)",
-                        candidate.score if candidate else None,
-                        candidate.enrollments if candidate else None,
-                    ]
-                )
+            point = partial(voices.identification_point, asked, label)
+            answers.append((file, voice_answers.identified(voices, heard, found, point)))
         encoder_id = voices.encoder.id
     if as_json:
+        results = [document_of(file, answer) for file, answer in answers]
         print_json({"gallery": gallery, "encoder_id": encoder_id, "results": results, "failed": attempts.failed})
-    elif results:
-        print_table(["recording", "decision", "candidate", "score", "enrollments"], rows)
-        point = results[0]
-        print_line(f"identified when the best score >= {point['threshold']:.3f} (from the {point['threshold_source']})")
+    elif answers:
+        print_identifications(answers)
     attempts.finish()
 
 
@@ -144,44 +194,102 @@ def verify(
     file: Annotated[Path, typer.Argument(help="Recording of the person.", show_default=False, readable=False)],
     speaker: Annotated[str, typer.Option("--speaker", "-s", help="Who they claim to be.", show_default=False)],
     gallery: options.Gallery = options.DEFAULT_GALLERY,
-    threshold: options.Threshold = None,
+    threshold: voice_options.Threshold = None,
+    llr_threshold: voice_options.LlrThreshold = None,
+    p_fa: voice_options.PFa = None,
+    p_target: voice_options.PTarget = None,
+    c_miss: voice_options.CMiss = None,
+    c_fa: voice_options.CFa = None,
+    prior: voice_options.Prior = None,
+    best_enrollments: voice_options.BestEnrollments = 3,
+    speakers: voice_options.Speakers = None,
+    force: voice_options.Force = False,
     channels: options.Channels = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell whether a recording is of the enrolled speaker it claims to be."""
-    from api.dependencies import open_services
+    """Tell whether a recording is of the enrolled speaker it claims to be.
 
+    Where several voices speak, whoever speaks most is compared.
+    """
+    from api import voice_answers
+    from api.cli.voice_tables import print_verification
+    from api.dependencies import open_services
+    from api.probing import hear
+
+    asked = voice_options.asked(
+        threshold=threshold,
+        llr_threshold=llr_threshold,
+        rate=p_fa,
+        p_target=p_target,
+        c_miss=c_miss,
+        c_fa=c_fa,
+        prior=prior,
+    )
+    listening = voice_options.hearing(channels, speakers, force)
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
-        results = []
-        for probe in voices.probe(file):
-            answer = voices.verify(probe, speaker, threshold=threshold)
-            results.append({**probe_document(file, probe), "claimed": speaker, **_verification_document(answer)})
-    _print_verifications(results, as_json=as_json, gallery=gallery, against=speaker)
+        heard = hear(voices, file, name=str(file), asked=listening, speech=services.settings.speech, request=False)
+        found = None
+        if heard.dominant is not None:
+            found = voices.verify(heard.dominant, speaker, asked=asked, best_enrollments=best_enrollments)
+        answer = voice_answers.verified(voices, heard, speaker, found, partial(voices.verification_point, asked))
+    if as_json:
+        print_json({"gallery": gallery, "results": [document_of(file, answer)]})
+    else:
+        print_verification(str(file), speaker, answer)
 
 
 def compare(
     a: Annotated[Path, typer.Argument(help="A recording.", show_default=False, readable=False)],
     b: Annotated[Path, typer.Argument(help="Another recording.", show_default=False, readable=False)],
-    threshold: options.Threshold = None,
+    threshold: voice_options.Threshold = None,
+    llr_threshold: voice_options.LlrThreshold = None,
+    p_fa: voice_options.PFa = None,
+    p_target: voice_options.PTarget = None,
+    c_miss: voice_options.CMiss = None,
+    c_fa: voice_options.CFa = None,
+    prior: voice_options.Prior = None,
     encoder: options.Encoder = None,
+    speakers: voice_options.Speakers = None,
+    force: voice_options.Force = False,
     channels: options.Channels = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell whether two recordings are of the same voice; needs no gallery."""
-    from api.dependencies import open_services
+    """Tell whether two recordings are of the same voice; needs no gallery.
 
+    Where several voices speak in a recording, whoever speaks most is compared.
+    """
+    from api import voice_answers
+    from api.cli.voice_tables import print_verification
+    from api.dependencies import open_services
+    from api.probing import hear
+
+    asked = voice_options.asked(
+        threshold=threshold,
+        llr_threshold=llr_threshold,
+        rate=p_fa,
+        p_target=p_target,
+        c_miss=c_miss,
+        c_fa=c_fa,
+        prior=prior,
+    )
+    listening = voice_options.hearing(channels, speakers, force)
     with open_services(home=home, channels=channels) as services:
         comparison = services.comparison(encoder)
-        results = [
-            {**probe_document(a, first), "other": probe_document(b, second), **_verification_document(answer)}
-            for first in comparison.probe(a)
-            for second in comparison.probe(b)
-            for answer in [comparison.compare(first, second, threshold=threshold)]
-        ]
-    _print_verifications(results, as_json=as_json, gallery=None, against=str(b))
+        first, second = (
+            hear(comparison, file, name=str(file), asked=listening, speech=services.settings.speech, request=False)
+            for file in (a, b)
+        )
+        found = None
+        if first.dominant is not None and second.dominant is not None:
+            found = comparison.compare(first.dominant, second.dominant, asked)
+        answer = voice_answers.compared(comparison, first, second, found, partial(comparison.verification_point, asked))
+    if as_json:
+        print_json({"results": [{**document_of(a, answer), "other": str(b)}]})
+    else:
+        print_verification(str(a), str(b), answer)
 
 
 def embed(
@@ -229,40 +337,6 @@ def embed(
     attempts.finish()
 
 
-def _label(file: Path, probe: "Probe") -> str:
-    return str(file) if probe.channel is None else f"{file} (channel {probe.channel})"
-
-
-def probe_document(file: Path, probe: "Probe") -> dict[str, Any]:
-    """Say which recording was asked about, as the first part of an answer in JSON."""
-    return {
-        "path": str(file),
-        "channel": probe.channel,
-        "duration_s": round(probe.duration_s, 3),
-        "issues": list(probe.issues),
-    }
-
-
-def _verification_document(answer: "Verification") -> dict[str, Any]:
-    return {
-        "outcome": answer.outcome,
-        "score": answer.score,
-        "threshold": answer.operating_point.score_threshold,
-        "threshold_source": answer.operating_point.source,
-    }
-
-
-def _print_verifications(results: list[dict[str, Any]], *, as_json: bool, gallery: str | None, against: str) -> None:
-    if as_json:
-        print_json({**({"gallery": gallery} if gallery else {}), "results": results})
-        return
-    for result in results:
-        for issue in result["issues"]:
-            print_notice(f"{result['path']}: partial: {issue}")
-        channel = "" if result["channel"] is None else f" (channel {result['channel']})"
-        comparison = ">=" if result["outcome"] == "accept" else "<"
-        print_line(
-            f"{result['outcome']}: {result['path']}{channel} against {against}: "
-            f"score {result['score']:.3f} {comparison} threshold {result['threshold']:.3f} "
-            f"(from the {result['threshold_source']})"
-        )
+def document_of(file: Path, answer: "View") -> dict[str, Any]:
+    """Return an answer as JSON, as over HTTP, beginning with the recording that it is about."""
+    return {"path": str(file), **answer.model_dump(mode="json")}

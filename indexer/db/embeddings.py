@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
 from indexer.db.repositories import batches
-from indexer.db.rows import EnrolledRows, Stretch
+from indexer.db.rows import QUALITY, EnrolledRows, Stretch, quality_of
 from indexer.errors import CorruptArtifact, NotFound
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId, Vectors
 from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint
@@ -21,6 +21,9 @@ Ids = NDArray[np.int64]
 
 STREAM_ROWS = 4096
 """Rows held in memory while a gallery streams by: 3 MiB of vectors."""
+
+_NO_SNR_DB = -1000.0
+"""Stands for a ratio that nobody measured where numbers are read in bulk."""
 
 _ENROLLED_AT_ONCE = 10_000
 """Rows of enrollments taken from the database at a time."""
@@ -192,7 +195,9 @@ class Embeddings:
             select(
                 Enrollment.speaker_id,
                 Embedding.id,
-                func.coalesce(Utterance.net_speech_s, Utterance.end_s - Utterance.start_s),
+                # What somebody enrolled though no speech was found in it counts by its length, for a weight must be.
+                func.coalesce(func.nullif(Utterance.net_speech_s, 0.0), Utterance.end_s - Utterance.start_s),
+                func.coalesce(Utterance.snr_db, _NO_SNR_DB),
             )
             .join(Speaker, Speaker.id == Enrollment.speaker_id)
             .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
@@ -203,17 +208,22 @@ class Embeddings:
         queries = [query]
         if speaker_ids is not None:
             queries = [query.where(Speaker.id.in_(some)) for some in batches(speaker_ids)]
-        blocks = [np.empty((0, 3))]
+        blocks = [np.empty((0, 4))]
         for one in queries:
             # By the connection: through the session, which looks for objects in each row, a million take twice as long.
             for block in self._session.connection().execute(one).partitions():
                 # Ids stay below 2**53, up to where float64 counts every integer.
-                flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=3 * len(block))
-                blocks.append(flat.reshape(-1, 3))
+                flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=4 * len(block))
+                blocks.append(flat.reshape(-1, 4))
         table = np.concatenate(blocks)
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         speakers, embeddings = table[:, :2].astype(np.int64).T
-        return EnrolledRows(np.ascontiguousarray(speakers), np.ascontiguousarray(embeddings), table[:, 2].copy())
+        return EnrolledRows(
+            speaker_ids=np.ascontiguousarray(speakers),
+            embedding_ids=np.ascontiguousarray(embeddings),
+            durations_s=table[:, 2].copy(),
+            snr_db=np.where(table[:, 3] == _NO_SNR_DB, np.nan, table[:, 3]),
+        )
 
     def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
         """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown."""
@@ -222,12 +232,13 @@ class Embeddings:
             query = (
                 select(
                     Embedding.id,
-                    Utterance.id,
+                    Utterance.id.label("utterance_id"),
                     Utterance.recording_id,
                     Recording.uri,
                     Utterance.channel,
                     Utterance.start_s,
                     Utterance.end_s,
+                    *QUALITY,
                 )
                 .join(Utterance, Utterance.id == Embedding.utterance_id)
                 .join(Recording, Recording.id == Utterance.recording_id)
@@ -235,17 +246,18 @@ class Embeddings:
                 .order_by(Embedding.id)
             )
             rows: Sequence[Any] = self._session.execute(query).all()
-            speakers = self._speakers_of([row[1] for row in rows])
-            for number, utterance_id, recording_id, uri, channel, start_s, end_s in rows:
-                found[EmbeddingId(number)] = Stretch(
-                    EmbeddingId(number),
-                    UtteranceId(utterance_id),
-                    RecordingId(recording_id),
-                    uri,
-                    channel,
-                    start_s,
-                    end_s,
-                    speakers.get(utterance_id, ()),
+            speakers = self._speakers_of([row.utterance_id for row in rows])
+            for row in rows:
+                found[EmbeddingId(row.id)] = Stretch(
+                    EmbeddingId(row.id),
+                    UtteranceId(row.utterance_id),
+                    RecordingId(row.recording_id),
+                    row.uri,
+                    row.channel,
+                    row.start_s,
+                    row.end_s,
+                    speakers.get(row.utterance_id, ()),
+                    quality_of(row),
                 )
         return found
 

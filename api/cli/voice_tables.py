@@ -1,0 +1,134 @@
+"""Answers about voices as a person reads them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from api.cli.output import counted, outcome_text, print_line, print_notice, print_table
+from api.schemas.voices import (
+    Candidate,
+    CompareAnswer,
+    IdentifyAnswer,
+    OperatingPoint,
+    ProbeHeard,
+    SearchAnswer,
+    VerifyAnswer,
+    VoiceIdentified,
+)
+from search.evidence import llr_in_words
+
+_UNCALIBRATED = "uncalibrated"
+_TURNS_SHOWN = 3
+
+
+def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> None:
+    """Print a table of who speaks where, what makes it less sure, and where the decisions were made."""
+    rows: list[list[Any]] = []
+    for file, answer in answers:
+        _print_notices(str(file), answer, answer.warnings)
+        if not answer.voices:
+            rows.append([str(file), outcome_text("not enough speech", good=False), "", None, "", None, None])
+        for voice in answer.voices:
+            rows += _rows_of(_label(file, answer, voice), voice)
+    print_table(["recording", "decision", "candidate", "score", "how likely", "margin", "enrollments"], rows)
+    for point in dict.fromkeys(point_in_words(answer.operating_point) for _, answer in answers if answer.voices):
+        print_line(f"identified at {point}")
+
+
+def print_verification(file: str, against: str, answer: VerifyAnswer | CompareAnswer) -> None:
+    """Print a decision about a claim on one line, with what makes it less sure."""
+    if isinstance(answer, VerifyAnswer):
+        _print_notices(file, answer, answer.warnings)
+    else:
+        _print_notices(file, answer.first, answer.warnings)
+        _print_notices(against, answer.second, ())
+    if answer.score is None:
+        print_line(f"not enough speech: {file} against {against}")
+        return
+    worth = llr_in_words(answer.llr) if answer.llr is not None else _UNCALIBRATED
+    print_line(f"{answer.decision}: {file} against {against}: score {answer.score:.3f}, {worth}")
+    print_line(f"accepted at {point_in_words(answer.operating_point)}")
+
+
+def print_occurrences(file: str, gallery: str, answer: SearchAnswer) -> None:
+    """Print the recordings in which a voice occurs, and how they were told."""
+    _print_notices(file, answer, answer.warnings)
+    rows = []
+    for recording in answer.recordings:
+        stretches = ", ".join(f"{stretch.start_s:.1f}-{stretch.end_s:.1f}" for stretch in recording.stretches)
+        stretches += ", ..." if recording.truncated else ""
+        worth = _UNCALIBRATED if recording.llr is None else llr_in_words(recording.llr)
+        known = ", ".join(recording.speakers)
+        rows.append([recording.recording_id, recording.uri, recording.score, worth, stretches, known])
+    if rows:
+        print_table(["id", "recording", "score", "how likely", "stretches (s)", "known as"], rows)
+    if answer.decision == "not_enough_speech":
+        print_line("not enough speech to search with")
+        return
+    print_line(
+        f"{counted(answer.found, 'recording')} with this voice in gallery {gallery}, found at "
+        f"{point_in_words(answer.operating_point)}"
+    )
+    if answer.found < len(answer.recordings):
+        print_line("recordings below that are merely the nearest there are")
+    if answer.eligible is not None:
+        print_line(f"the filter leaves {counted(answer.eligible, 'utterance')}")
+    if answer.truncated:
+        print_line("there are more: only the best utterances were looked at; raise --threshold or --top-k")
+
+
+def point_in_words(point: OperatingPoint) -> str:
+    """Say where decisions are made and on whose word: "llr 5.10 or more (at most 1 % ...; from the setting)"."""
+    if point.llr_threshold is not None:
+        edge = f"llr {point.llr_threshold:.2f} or more"
+        if point.score_threshold is not None:
+            edge += f", here a score of {point.score_threshold:.3f}"
+    else:
+        edge = f"a score of {point.score_threshold:.3f} or more"
+    if point.possible_llr_threshold is not None:
+        edge += f"; possible from llr {point.possible_llr_threshold:.2f} on"
+    elif point.llr_threshold is None and point.possible_score_threshold is not None:
+        edge += f"; possible from {point.possible_score_threshold:.3f} on"
+    promise = f"{point.asked}; " if point.llr_threshold is not None else ""
+    return f"{edge} ({promise}from the {point.source}{'' if point.calibration_id else '; ' + _UNCALIBRATED})"
+
+
+def _rows_of(label: str, voice: VoiceIdentified) -> list[list[Any]]:
+    decided = voice.speaker or voice.decision.replace("_", " ")
+    shown = outcome_text(decided, good=voice.decision == "identified")
+    if not voice.candidates:
+        nobody = "" if voice.decision == "not_enough_speech" else "(nobody is enrolled)"
+        return [[label, shown, nobody, None, "", None, None]]
+    return [
+        [
+            label if candidate.rank == 1 else "",
+            shown if candidate.rank == 1 else "",
+            candidate.speaker,
+            candidate.score,
+            _worth(candidate),
+            candidate.margin,
+            candidate.enrollments,
+        ]
+        for candidate in voice.candidates
+    ]
+
+
+def _worth(candidate: Candidate) -> str:
+    return _UNCALIBRATED if candidate.llr is None else llr_in_words(candidate.llr)
+
+
+def _label(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> str:
+    """Name a recording, and the voice in it where there are several."""
+    if len(answer.voices) == 1:
+        return str(file) if voice.channel is None else f"{file} (channel {voice.channel})"
+    turns = [f"{turn.start_s:.1f}-{turn.end_s:.1f}" for turn in voice.turns[:_TURNS_SHOWN]]
+    more = ", ..." if len(voice.turns) > _TURNS_SHOWN else ""
+    channel = "" if voice.channel is None else f" of channel {voice.channel}"
+    return f"{file}: voice {voice.voice}{channel}, {voice.quality.net_speech_s:.1f} s ({', '.join(turns)}{more} s)"
+
+
+def _print_notices(file: str, heard: ProbeHeard, warnings: Sequence[str]) -> None:
+    for issue in heard.issues:
+        print_notice(issue if issue.startswith(file) else f"{file}: partial: {issue}")
+    for warning in warnings:
+        print_notice(f"{file}: {warning}")
