@@ -13,11 +13,12 @@ from api.cli.output import print_json, print_line, print_table
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from api.evaluation.copies import CopyMaker
     from api.evaluation.diarization import DiarizationFigures
     from api.evaluation.identification import IdentificationFigures
-    from api.evaluation.verification import SystemFigures
+    from api.evaluation.verification import SliceFigures, SystemFigures
     from api.evaluation.workbench import Workbench
-    from search.trials import LabeledRecording, TrialList
+    from search.trials import LabeledRecording
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure error rates on recordings whose speakers are known.")
 
@@ -61,6 +62,24 @@ Report = Annotated[
 ]
 
 
+ConditionNames = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        help="Measure copies of the probes too: noise10, noise5 (dB), reverb, telephone, crop2s, with commas between.",
+        show_default=False,
+    ),
+]
+Noise = Annotated[
+    Path | None,
+    typer.Option("--noise", readable=False, help="Folder of background sounds for copies.", show_default=False),
+]
+Rir = Annotated[
+    Path | None,
+    typer.Option("--rir", readable=False, help="Folder of room impulse responses for copies.", show_default=False),
+]
+
+
 class Pairs(Enum):
     """Which pairs of a manifest are trials."""
 
@@ -101,6 +120,9 @@ def verification(
     uncalibrated: Uncalibrated = False,
     sets: Sets = None,
     part: Part = None,
+    conditions: ConditionNames = None,
+    noise: Noise = None,
+    rir: Rir = None,
     bootstrap: Draws = 200,
     seed: Seed = 20260101,
     no_cache: NoCache = False,
@@ -110,7 +132,7 @@ def verification(
 ) -> None:
     """Measure EER, detection costs and Cllr on pairs of recordings, overall, by set and by net speech."""
     from api.evaluation.recordings import require_files
-    from api.evaluation.verification import evaluate_verification, slices_of
+    from api.evaluation.verification import evaluate_verification, slices_of, under_conditions
     from search.bootstrap import Resampling
     from search.trials import all_pairs, read_trials
 
@@ -126,15 +148,19 @@ def verification(
     root = audio_root or (trials or manifest or Path()).parent
     files = require_files(root, (recording.path for recording in listed.recordings))
     with _workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
-        heard = bench.hear(files)
-        systems = bench.systems(heard)
+        maker = _copy_maker(conditions, noise, rir, seed, bench)
+        systems = bench.systems(bench.hear(files, maker))
     resampling = Resampling(draws=bootstrap, seed=seed)
-    slices = slices_of(listed, systems[-1].net_speech_s)
-    figures = [evaluate_verification(system, listed, system.score(listed), slices, resampling) for system in systems]
+    conditioned = under_conditions(listed, maker.conditions if maker else ())
+    slices = slices_of(conditioned, systems[-1].net_speech_s)
+    scored = [(system, system.score(conditioned.trials)) for system in systems]
+    figures = [
+        evaluate_verification(system, conditioned.trials, scores, slices, resampling) for system, scores in scored
+    ]
     if as_json:
         print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
-        _print_verification(listed, figures)
+        _print_verification(figures)
 
 
 @evaluate.command("identification")
@@ -182,6 +208,9 @@ def identification(
     uncalibrated: Uncalibrated = False,
     sets: Sets = None,
     part: Part = None,
+    conditions: ConditionNames = None,
+    noise: Noise = None,
+    rir: Rir = None,
     bootstrap: Draws = 200,
     seed: Seed = 20260101,
     no_cache: NoCache = False,
@@ -206,13 +235,17 @@ def identification(
         galleries = [list(drawn_galleries(protocol, size, gallery_draws, seed)) for size in _sizes(gallery_sizes)]
     files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
     with _workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
-        systems = bench.systems(bench.hear(files))
+        maker = _copy_maker(conditions, noise, rir, seed, bench)
+        systems = bench.systems(bench.hear(files, maker))
         least_speech_s = 0.0 if override_gates else bench.least_speech_s
-    labels = [recording.speaker or recording.path for recording in recordings]
+    names = ("", *(maker.conditions if maker else ()))
+    labels = [recording.speaker or recording.path for recording in recordings] * len(names)
+    places = [(name, number * len(recordings)) for number, name in enumerate(names)]
     resampling = Resampling(draws=bootstrap, seed=seed)
     figures = [
-        evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s)
+        evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition)
         for drawn in galleries
+        for condition in places
         for system in systems
     ]
     if as_json:
@@ -232,12 +265,13 @@ def _print_identification(systems: "list[IdentificationFigures]") -> None:
     names = ("top_1", "top_5", "fnir_at_fpir_0.1", "fnir_at_fpir_0.01", "fnir_at_fpir_0.001")
     asked = ("asked_fpir_0.1", "asked_fpir_0.01", "asked_fpir_0.001")
     print_table(
-        ["enrolled", "system", "probes", "strangers", "top 1 %", "top 5 %"]
+        ["enrolled", "condition", "system", "probes", "strangers", "top 1 %", "top 5 %"]
         + [f"FNIR % at FPIR {rate} %" for rate in ("10", "1", "0.1")]
         + [f"asked {rate} % measured" for rate in ("10", "1", "0.1")],
         [
             [
                 one.gallery_size,
+                one.condition,
                 one.system,
                 one.mated,
                 one.unknown,
@@ -249,6 +283,7 @@ def _print_identification(systems: "list[IdentificationFigures]") -> None:
     print_table(
         [
             "enrolled",
+            "condition",
             "system",
             "right",
             "wrong name",
@@ -258,7 +293,7 @@ def _print_identification(systems: "list[IdentificationFigures]") -> None:
             "not named",
             "too little speech",
         ],
-        [[one.gallery_size, one.system, *one.decisions.values()] for one in systems],
+        [[one.gallery_size, one.condition, one.system, *one.decisions.values()] for one in systems],
         title="decisions at FPIR 1 % (asked for where calibrated)",
     )
     print_table(
@@ -266,6 +301,7 @@ def _print_identification(systems: "list[IdentificationFigures]") -> None:
         [
             [one.gallery_size, one.system, band, count, f"{100 * fnir:.1f}"]
             for one in systems
+            if not one.condition
             for band, (fnir, count) in one.by_speech.items()
         ],
     )
@@ -361,7 +397,7 @@ def _print_diarization(figures: "list[DiarizationFigures]", recordings: int) -> 
     )
 
 
-def _print_verification(trials: "TrialList", systems: "list[SystemFigures]") -> None:
+def _print_verification(systems: "list[SystemFigures]") -> None:
     rows: list[list[Any]] = []
     for first in systems[0].slices:
         for system in systems:
@@ -371,9 +407,7 @@ def _print_verification(trials: "TrialList", systems: "list[SystemFigures]") -> 
             figures = one.figures
             rows.append(
                 [
-                    (first.name if first.by != "net speech" else f"speech {first.name}")
-                    if system is systems[0]
-                    else "",
+                    _slice_name(first) if system is systems[0] else "",
                     system.system,
                     f"{one.targets}/{one.nontargets}",
                     one.refused_targets + one.refused_nontargets,
@@ -390,6 +424,10 @@ def _print_verification(trials: "TrialList", systems: "list[SystemFigures]") -> 
     )
     for system in systems:
         print_line(f"{system.system}: {system.scoring}")
+
+
+def _slice_name(one: "SliceFigures") -> str:
+    return f"speech {one.name}" if one.by == "net speech" else one.name
 
 
 def _percent(estimate: Any) -> str:
@@ -420,6 +458,17 @@ def _recordings(manifest: Path, sets: str | None, part: str | None) -> "list[Lab
             raise InvalidRequest(f"--part {part!r}: give it as 1/2")
         recordings = part_of(recordings, int(first), int(second))
     return recordings
+
+
+def _copy_maker(
+    conditions: str | None, noise: Path | None, rir: Path | None, seed: int, bench: "Workbench"
+) -> "CopyMaker | None":
+    from api.evaluation.copies import CopyMaker
+
+    if conditions is None:
+        return None
+    names = [name.strip() for name in conditions.split(",")]
+    return CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=bench.settings.audio)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class IdentificationFigures:
     system: str
     scoring: str
     calibration_id: str | None
+    condition: str
     gallery_size: int
     mated: int
     unknown: int
@@ -200,6 +201,7 @@ def evaluate_identification(
     labels: Sequence[str],
     resampling: Resampling,
     least_speech_s: float,
+    condition: tuple[str, int] = ("", 0),
 ) -> IdentificationFigures:
     """Measure a system in galleries of one size.
 
@@ -211,6 +213,8 @@ def evaluate_identification(
         Who speaks in each recording.
     least_speech_s
         Net speech below which the product answers that it is not enough; 0: it always answers.
+    condition
+        Its name, and how far behind a recording its copy under that condition is; copies are looked up, not enrolled.
 
     Raises
     ------
@@ -221,7 +225,7 @@ def evaluate_identification(
 
     def outcomes(probes: Numbers, own: Numbers | None, galleries: Numbers) -> Outcomes:
         who = [labels[number] for number in probes]
-        return look_up(system, gallery, probes, own, galleries, who, least_speech_s)
+        return look_up(system, gallery, probes + condition[1], own, galleries, who, least_speech_s)
 
     mated = _pooled([outcomes(one.mated, one.mated_own, one.mated_galleries) for one in drawn])
     unknown = _pooled([outcomes(one.unknown, None, one.unknown_galleries) for one in drawn])
@@ -253,6 +257,7 @@ def evaluate_identification(
         system.name,
         system.scoring,
         system.calibration.id if system.calibration else None,
+        condition[0],
         size,
         count,
         len(unknown.probes),

@@ -2,11 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from api.evaluation.cache import HeardCache
-from api.evaluation.hearing import HeardRecording, Hearing
+from api.evaluation.hearing import HeardRecording, Hearing, refused_or
 from indexer.errors import NotFound
+
+if TYPE_CHECKING:
+    from api.evaluation.copies import CopyMaker
 
 _BLOCK_BYTES = 1 << 20
 
@@ -37,9 +42,31 @@ def hear_files(
     """Hear recordings, in their order; what the cache knows is not heard again."""
     heard = []
     for file in files:
-        heard.append(_hear(hearing, file, cache))
+        content = content_hash(file) if cache is not None else ""
+        heard.append(_known(hearing, content, cache, partial(hearing.hear, file, str(file))))
         advance()
     return heard
+
+
+def hear_copies(
+    hearing: Hearing,
+    files: Sequence[Path],
+    condition: str,
+    maker: "CopyMaker",
+    cache: HeardCache | None,
+    advance: Advance,
+) -> list[HeardRecording]:
+    """Hear a copy of each recording under a condition; what the cache knows is neither made nor heard again."""
+    heard = []
+    for file in files:
+        key = maker.key(content_hash(file), condition)
+        heard.append(_known(hearing, key, cache, partial(_hear_copy, hearing, file, condition, maker)))
+        advance()
+    return heard
+
+
+def _hear_copy(hearing: Hearing, file: Path, condition: str, maker: "CopyMaker") -> HeardRecording:
+    return refused_or(lambda: hearing.hear(maker.make(file, condition), f"{file} ({condition})"))
 
 
 def content_hash(file: Path) -> str:
@@ -51,13 +78,14 @@ def content_hash(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _hear(hearing: Hearing, file: Path, cache: HeardCache | None) -> HeardRecording:
+def _known(
+    hearing: Hearing, content: str, cache: HeardCache | None, hear: Callable[[], HeardRecording]
+) -> HeardRecording:
     if cache is None:
-        return hearing.hear(file, str(file))
+        return hear()
     encoders = [encoder.id for encoder in hearing.encoders]
-    content = content_hash(file)
     known = cache.find(content, hearing.id, encoders)
     if known is None:
-        known = hearing.hear(file, str(file))
+        known = hear()
         cache.keep(content, hearing.id, encoders, known)
     return known

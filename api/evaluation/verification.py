@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,17 +61,63 @@ class SystemFigures:
     slices: tuple[SliceFigures, ...]
 
 
-def slices_of(trials: TrialList, speech_s: Floats) -> list[Slice]:
-    """Return overall, each set where there are several, and each band of the shorter side's net speech."""
-    slices = [Slice("overall", "all", np.ones(len(trials), dtype=bool))]
+@dataclass(frozen=True, slots=True)
+class ConditionedTrials:
+    """Trials, and the same trials again with copies of the probes under each condition.
+
+    Attributes
+    ----------
+    trials
+        Of the recordings, and behind them their copies under each condition in turn.
+    condition : (n,) array
+        "" where the probe is as it was.
+    """
+
+    trials: TrialList
+    condition: NDArray[np.str_]
+
+
+def under_conditions(trials: TrialList, conditions: Sequence[str]) -> ConditionedTrials:
+    """Repeat trials with copies of the probes; what is enrolled stays as it was."""
+    count = len(trials.recordings)
+    copies = [
+        replace(recording, path=f"{recording.path} ({condition})")
+        for condition in conditions
+        for recording in trials.recordings
+    ]
+    times = 1 + len(conditions)
+    shift = np.repeat(np.arange(times), len(trials)) * count
+    return ConditionedTrials(
+        TrialList(
+            (*trials.recordings, *copies),
+            np.tile(trials.enroll, times),
+            np.tile(trials.probe, times) + shift,
+            np.tile(trials.is_target, times),
+        ),
+        np.repeat(np.array(["", *conditions], dtype=np.str_), len(trials)),
+    )
+
+
+def slices_of(conditioned: ConditionedTrials, speech_s: Floats) -> list[Slice]:
+    """Return overall, each set where there are several, each band of the shorter side's net speech, each condition.
+
+    All but the last are of recordings as they are.
+    """
+    trials = conditioned.trials
+    clean = conditioned.condition == ""
+    slices = [Slice("overall", "all", clean)]
     sets = trials.sets
     names = list(dict.fromkeys(sets.tolist()))
     if len(names) > 1:
-        slices += [Slice("set", name or "(none)", sets == name) for name in names]
+        slices += [Slice("set", name or "(none)", clean & (sets == name)) for name in names]
     shorter = np.minimum(speech_s[trials.enroll], speech_s[trials.probe])
     for low, high in itertools.pairwise(BANDS_S):
         name = f"{low:g} to {high:g} s" if np.isfinite(high) else f"{low:g} s and more"
-        slices.append(Slice("net speech", name, (shorter >= low) & (shorter < high)))
+        slices.append(Slice("net speech", name, clean & (shorter >= low) & (shorter < high)))
+    conditions = [name for name in dict.fromkeys(conditioned.condition.tolist()) if name]
+    slices += [Slice("condition", name, conditioned.condition == name) for name in conditions]
+    if len(conditions) > 1:
+        slices.append(Slice("condition", "all conditions", ~clean))
     return slices
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.evaluation.cache import HeardCache
+from api.evaluation.copies import CopyMaker
 from api.evaluation.hearing import HeardRecording, Hearing, ProductHearing, WholeFile
-from api.evaluation.recordings import Advance, hear_files
+from api.evaluation.recordings import Advance, hear_copies, hear_files
 from api.evaluation.remembering import RememberingEncoder
 from api.evaluation.systems import System
 from indexer.audio.speech import make_detector
@@ -95,15 +96,21 @@ class Workbench:
                     f"{'; '.join(', '.join(ids) for ids in used)}: name its encoders with --encoder, in its order"
                 )
 
-    def hear(self, files: Sequence[Path]) -> "Heard":
-        """Hear recordings in every way that a system needs."""
-        plain = None
-        if self._plain is not None:
-            with self._progress("baseline", len(files)) as advance:
-                plain = hear_files(self._plain, files, self._cache, advance)
-        with self._progress("recordings", len(files)) as advance:
-            product = hear_files(self._product, files, self._cache, advance)
-        return Heard(product, plain)
+    def hear(self, files: Sequence[Path], maker: CopyMaker | None = None) -> "Heard":
+        """Hear recordings in every way that a system needs; behind them, a copy of each under each condition."""
+        plain = None if self._plain is None else self._hear("baseline", self._plain, files, maker)
+        return Heard(self._hear("recordings", self._product, files, maker), plain)
+
+    def _hear(
+        self, label: str, hearing: Hearing, files: Sequence[Path], maker: CopyMaker | None
+    ) -> list[HeardRecording]:
+        with self._progress(label, len(files)) as advance:
+            heard = hear_files(hearing, files, self._cache, advance)
+        for condition in maker.conditions if maker is not None else ():
+            assert maker is not None
+            with self._progress(f"{label} {condition}", len(files)) as advance:
+                heard += hear_copies(hearing, files, condition, maker, self._cache, advance)
+        return heard
 
     @property
     def listening(self) -> Listening:
@@ -142,7 +149,7 @@ class Workbench:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The recordings of an evaluation, as the product and as the baseline hear them."""
+    """The recordings of an evaluation and their copies, as the product and as the baseline hear them."""
 
     product: list[HeardRecording]
     plain: list[HeardRecording] | None
