@@ -28,10 +28,10 @@ from indexer.embedding.registry import make_registry
 from indexer.errors import LeaseLost, NotFound
 from indexer.index.faiss_index import FaissIndex
 from indexer.index.feed import settle
-from indexer.settings import Settings
+from indexer.settings import IndexSettings, Settings
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, JobId, UnknownVoiceId, Vectors
 from search.calibration import Calibration, default_calibration
-from search.clustering import cluster, neighbor_graph
+from search.clustering import NeighborGraph, cluster, neighbor_graph
 from search.unknown_voices import (
     ClusterPoint,
     ClusterRule,
@@ -147,16 +147,13 @@ class ClusterRun:
             encoder_threshold=threshold,
         )
         units = nodes.unit()
-        self._count(0, len(nodes))
-        with closing(FaissIndex(encoder_id, settings=self._settings.index)) as index:
-            for start in range(0, len(units), _ADDED_AT_ONCE):
-                self._look()
-                some = units[start : start + _ADDED_AT_ONCE]
-                index.add(np.arange(start + 1, start + 1 + len(some)), some)
-            settle(index)
-            graph = neighbor_graph(
-                index, units, at_least=point.edge_cosine, progress=lambda done: self._count(done, len(nodes))
-            )
+        graph = near_voices(
+            units,
+            encoder_id,
+            self._settings.index,
+            at_least=point.edge_cosine,
+            progress=lambda done: self._count(done, len(nodes)),
+        )
         clusters = cluster(nodes, graph, threshold=point.threshold, evidence=point.evidence)
         self._look()
         labels = clusters[node_of]
@@ -191,7 +188,9 @@ class ClusterRun:
 
     def _write(self, rows: UnnamedRows, known: KnownVoices, heard: Heard, found: _Found, encoder_id: EncoderId) -> None:
         before = _places(known.utterance_ids, known.voice_ids, rows.utterance_ids)
-        names = keep_names(found.labels, before, heard.pinned, {int(voice): number for voice, number in known.numbers.items()})
+        names = keep_names(
+            found.labels, before, heard.pinned, {int(voice): number for voice, number in known.numbers.items()}
+        )
         kept = np.full(int(found.labels.max(initial=-1)) + 2, -1, dtype=np.int64)  # the last is for -1
         for label, voice in names.items():
             kept[label] = voice
@@ -251,6 +250,27 @@ class ClusterRun:
             work(session)
 
         in_transaction(self._database, locked)
+
+
+def near_voices(
+    units: Vectors,
+    encoder_id: EncoderId,
+    settings: IndexSettings,
+    *,
+    at_least: float,
+    progress: Callable[[int], None],
+) -> NeighborGraph:
+    """Look up the neighbors of (m, D) unit vectors among themselves, in an index made for it; see `neighbor_graph`.
+
+    What `progress` raises ends it; it is told of 0 while the index is being made.
+    """
+    with closing(FaissIndex(encoder_id, settings=settings)) as index:
+        for start in range(0, len(units), _ADDED_AT_ONCE):
+            progress(0)
+            some = units[start : start + _ADDED_AT_ONCE]
+            index.add(np.arange(start + 1, start + 1 + len(some)), some)
+        settle(index)
+        return neighbor_graph(index, units, at_least=at_least, progress=progress)
 
 
 def _calibration_of(session: Session, gallery: Gallery) -> Calibration | None:

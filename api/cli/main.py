@@ -11,6 +11,7 @@ from api.cli import (
     bench,
     calibrations,
     catalog,
+    diarize,
     encoders,
     evaluate,
     indexes,
@@ -22,6 +23,7 @@ from api.cli import (
     serve,
     service,
     system,
+    unknown,
     voices,
 )
 from api.cli.output import EXIT_SOME_FAILED, exit_code, print_error
@@ -46,10 +48,12 @@ for command in (
     voices.identify,
     voices.verify,
     voices.compare,
+    diarize.diarize,
     search.search,
     voices.embed,
     calibrations.calibrate,
     reembed.reembed,
+    unknown.cluster,
     service.worker,
     service.beat,
     service.up_local,
@@ -65,6 +69,7 @@ app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(catalog.speakers, name="speakers")
 app.add_typer(catalog.recordings, name="recordings")
 app.add_typer(catalog.galleries, name="galleries")
+app.add_typer(unknown.unknown, name="unknown")
 app.add_typer(indexes.index, name="index")
 app.add_typer(encoders.encoder, name="encoder")
 app.add_typer(keys.key, name="key")

@@ -47,6 +47,21 @@ def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
 @contextmanager
 def work_progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
     """Show a bar with the time that is left; what is yielded is called after each of the `total` steps."""
+    done = 0
+    with share_progress(label, quiet=quiet) as told:
+        told(0, total)
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            told(done, total)
+
+        yield advance
+
+
+@contextmanager
+def share_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time that is left; what is yielded is called with how much is done, of how much."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -62,6 +77,6 @@ def work_progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Ca
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    task = bars.add_task(label, total=total)
+    task = bars.add_task(label, total=None)
     with bars:
-        yield lambda: bars.advance(task)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
