@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecord
 from indexer.db.traces import Traces
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from indexer.likeness import enrollment_likeness
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
 
@@ -148,10 +149,13 @@ class Catalog:
         return in_transaction(self._database, merge, refusals=True)
 
     def enrollments(self, gallery: str, name: str, *, after: int, limit: int) -> list[EnrolledRecording]:
-        """List the recordings that a speaker is enrolled with, those with an id above `after`."""
+        """List the recordings that a speaker is enrolled with, those with an id above `after`, and what is wrong."""
         with self._database.read_scope() as session:
             gallery_id, speaker_id = _speaker(session, gallery, name)
-            return SpeakerRecords(session, gallery_id).enrollments(speaker_id, after, limit)
+            found = SpeakerRecords(session, gallery_id).enrollments(speaker_id, after, limit)
+            encoder_id = Galleries(session).summary(gallery_id).encoder_id
+            likeness = enrollment_likeness(session, gallery_id, encoder_id, speaker_id) if found else {}
+            return [replace(row, likeness=likeness.get(row.id)) for row in found]
 
     def delete_enrollment(self, gallery: str, name: str, recording_id: int, *, erase: bool) -> ErasedCounts:
         """Take back that a recording is a speaker's voice; with `erase`, the recording goes too.

@@ -1,7 +1,7 @@
 """The commands about what is stored: speakers, recordings, galleries."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,12 +9,18 @@ from api.cli import options
 from api.cli.output import counted, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from indexer.audio.quality import Quality
+
 speakers = typer.Typer(help="List, show and erase speakers.", no_args_is_help=True)
 recordings = typer.Typer(help="List, show and erase recordings.", no_args_is_help=True)
-galleries = typer.Typer(help="List, show and erase galleries.", no_args_is_help=True)
+galleries = typer.Typer(help="Make, list, show and erase galleries.", no_args_is_help=True)
 
 _Limit = Annotated[int, typer.Option("--limit", help="Most rows shown.", min=1, max=100_000)]
 _After = Annotated[int, typer.Option("--after", help="Go on after this id.", min=0, max=2**63 - 1)]
+_RECORDINGS_SHOWN = 10_000
+"""Recordings of one speaker that are looked through for strange ones."""
+
 _Name = Annotated[str, typer.Argument(help="Name.", show_default=False)]
 _RecordingId = Annotated[
     int, typer.Argument(help="Id, as `recordings list` shows it.", show_default=False, min=1, max=2**63 - 1)
@@ -51,14 +57,44 @@ def show_speaker(
 
     with open_services(home=home) as services:
         speaker, enrollments = services.catalog.speaker(gallery, name)
+        found = services.catalog.enrollments(gallery, name, after=0, limit=_RECORDINGS_SHOWN)
     if as_json:
-        print_json({**asdict(speaker), "enrolled": [asdict(row) for row in enrollments]})
+        rows = [asdict(row) for row in found]
+        print_json({**asdict(speaker), "enrolled": [asdict(row) for row in enrollments], "enrollments": rows})
         return
     print_line(f"{speaker.name}: {speaker.enrollments} enrolled utterances, {speaker.enrolled_s:.1f} s in all")
     print_table(
         ["recording", "uri", "channel", "start (s)", "end (s)"],
         [[row.recording_id, row.uri, row.channel, row.start_s, row.end_s] for row in enrollments],
     )
+    for row in found:
+        if row.likeness is not None and row.likeness.is_outlier:
+            print_notice(
+                f"recording {row.id} does not sound like the others: cosine {row.likeness.cosine:.2f}; listen to it, "
+                f"and take it back with `voxdex speakers withdraw` {name!r} {row.id} if it is somebody else"
+            )
+
+
+@speakers.command("withdraw")
+def withdraw_enrollment(
+    name: _Name,
+    recording_id: _RecordingId,
+    gallery: options.Gallery = options.DEFAULT_GALLERY,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Erase the recording too: its row, utterances and vectors.")
+    ] = False,
+    yes: options.Yes = False,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take back that a recording is a speaker's voice; the speaker's other enrollments stay."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        if erase:
+            confirm(f"Erase recording {recording_id} of speaker {name} from gallery {gallery}?", yes=yes)
+        erased = services.catalog.delete_enrollment(gallery, name, recording_id, erase=erase)
+    _print_erased(erased, as_json=as_json, what=f"enrollment {recording_id} of {name}")
 
 
 @speakers.command("delete")
@@ -110,7 +146,7 @@ def show_recording(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a recording with its utterances and who they are enrolled to."""
+    """Show a recording with its utterances: whose voice, how good, and whom they are enrolled as."""
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
@@ -122,9 +158,27 @@ def show_recording(
         if value is not None:
             print_line(f"{key:16} {value}")
     print_table(
-        ["utterance", "channel", "start (s)", "end (s)", "speaker"],
-        [[row.utterance_id, row.channel, row.start_s, row.end_s, ", ".join(row.speakers)] for row in utterances],
+        ["utterance", "channel", "voice", "start (s)", "end (s)", "speech (s)", "SNR (dB)", "band (Hz)", "speaker"],
+        [
+            [
+                row.utterance_id,
+                row.channel,
+                row.voice,
+                f"{row.start_s:.2f}",
+                f"{row.end_s:.2f}",
+                *_quality_cells(row.quality),
+                ", ".join(row.speakers),
+            ]
+            for row in utterances
+        ],
     )
+
+
+def _quality_cells(quality: "Quality | None") -> list[str]:
+    if quality is None:
+        return ["", "", ""]
+    snr = "" if quality.snr_db is None else f"{quality.snr_db:.0f}"
+    return [f"{quality.net_speech_s:.2f}", snr, f"{quality.bandwidth_hz:.0f}"]
 
 
 @recordings.command("delete")
@@ -143,6 +197,37 @@ def delete_recording(
         confirm(f"Erase recording {recording_id} ({recording.uri}) from gallery {gallery}?", yes=yes)
         erased = services.catalog.delete_recording(gallery, recording_id)
     _print_erased(erased, as_json=as_json, what=f"recording {recording_id}")
+
+
+@galleries.command("create")
+def create_gallery(
+    name: _Name,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Encoder that it is of, by name (default: the setting's).", show_default=False),
+    ] = None,
+    second_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--second-encoder",
+            help="Another one to embed everything by as well: the scores of both are fused.",
+            show_default=False,
+        ),
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make an empty gallery; ingest and enroll make one of a single encoder by themselves."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        services.create_gallery(name, encoder, second_encoder=second_encoder)
+        gallery = services.catalog.gallery(name)
+    if as_json:
+        print_json(gallery)
+        return
+    beside = f" and {gallery.second_encoder_id}" if gallery.second_encoder_id else ""
+    print_line(f"gallery {gallery.name} is searched under encoder {gallery.encoder_id}{beside}")
 
 
 @galleries.command("list")

@@ -130,6 +130,10 @@ def _view(row: EnrolledRecording) -> Enrollment:
         utterances=row.utterances,
         enrolled_s=row.enrolled_s,
         created_at=row.created_at,
+        net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
+        cosine_to_others=row.likeness.cosine if row.likeness else None,
+        is_outlier=row.likeness is not None and row.likeness.is_outlier,
     )
 
 

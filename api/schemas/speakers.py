@@ -118,6 +118,10 @@ class Enrollment(View):
                     "utterances": 3,
                     "enrolled_s": 28.1,
                     "created_at": "2026-01-31T09:00:00Z",
+                    "net_speech_s": 26.4,
+                    "snr_db": 24.8,
+                    "cosine_to_others": 0.71,
+                    "is_outlier": False,
                 }
             ]
         }
@@ -128,6 +132,17 @@ class Enrollment(View):
     utterances: int = Field(description="Stretches of it that are enrolled as the speaker.")
     enrolled_s: float
     created_at: dt.datetime
+    net_speech_s: float | None = Field(default=None, description="Speech in them; null where nobody looked.")
+    snr_db: float | None = Field(default=None, description="Their speech above the noise behind it, in the mean.")
+    cosine_to_others: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="With the speaker's other enrollments together; null where there is no other.",
+    )
+    is_outlier: bool = Field(
+        default=False, description="Whether it does not sound like the others; delete it if it is somebody else."
+    )
 
 
 class NewEnrollment(Enrollment):
@@ -142,6 +157,10 @@ class NewEnrollment(Enrollment):
                     "utterances": 3,
                     "enrolled_s": 28.1,
                     "created_at": "2026-01-31T09:00:00Z",
+                    "net_speech_s": 26.4,
+                    "snr_db": 24.8,
+                    "cosine_to_others": 0.71,
+                    "is_outlier": False,
                     "quality": {
                         "duration_s": 28.1,
                         "speech_s": 28.1,

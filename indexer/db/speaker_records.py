@@ -11,6 +11,7 @@ from indexer.db.changes import Changes
 from indexer.db.models import Enrollment, Gallery, Speaker, SpeakerLabel, Utterance, utc_now
 from indexer.db.repositories import Speakers, batches, insert_if_absent, require_name, require_text
 from indexer.db.rows import PAGE_LIMIT
+from indexer.embedding.aggregation import Likeness
 from indexer.errors import AlreadyExists, ConsentRequired, InvalidRequest, NotFound
 from indexer.types import GalleryId, RecordingId, SpeakerId
 
@@ -37,6 +38,12 @@ class EnrolledRecording:
     """Stretches of it that are enrolled as the speaker."""
     enrolled_s: float
     created_at: dt.datetime
+    net_speech_s: float | None = None
+    """Speech in those; None where nobody looked."""
+    snr_db: float | None = None
+    """Mean of theirs."""
+    likeness: Likeness | None = None
+    """How much it sounds like the others, where that was asked for and can be told."""
 
 
 class SpeakerRecords:
@@ -184,6 +191,8 @@ class SpeakerRecords:
                 func.count(Utterance.id),
                 func.sum(Utterance.end_s - Utterance.start_s),
                 func.min(Enrollment.created_at),
+                func.sum(Utterance.net_speech_s),
+                func.avg(Utterance.snr_db),
             )
             .join(Enrollment, Enrollment.utterance_id == Utterance.id)
             .where(Enrollment.speaker_id == speaker_id, Utterance.recording_id > after)
@@ -192,8 +201,8 @@ class SpeakerRecords:
             .limit(limit)
         )
         return [
-            EnrolledRecording(RecordingId(number), utterances, float(enrolled_s), created_at)
-            for number, utterances, enrolled_s, created_at in self._session.execute(query)
+            EnrolledRecording(RecordingId(number), utterances, float(enrolled_s), created_at, net_speech_s, snr_db)
+            for number, utterances, enrolled_s, created_at, net_speech_s, snr_db in self._session.execute(query)
         ]
 
     def _is_enrolled(self, speaker_id: SpeakerId) -> bool:

@@ -99,7 +99,9 @@ class Likeness:
     is_outlier: bool
 
 
-def outliers(vectors: Vectors, net_speech_s: Sequence[float], threshold: float) -> list[Likeness]:
+def outliers(
+    vectors: Vectors, net_speech_s: Sequence[float], *, threshold: float, least_judged_s: float
+) -> list[Likeness]:
     """Tell which of a speaker's enrollments do not sound like the others.
 
     Each is compared with the aggregate of the others. While the one that is least like them scores below the
@@ -115,19 +117,24 @@ def outliers(vectors: Vectors, net_speech_s: Sequence[float], threshold: float) 
         Speech in each, above 0.
     threshold
         Least cosine of two aggregates of one voice.
+    least_judged_s
+        An enrollment with less speech is no outlier, nor is one of which the others together have less.
     """
-    weights = np.minimum(np.asarray(net_speech_s, dtype=np.float64), np.median(net_speech_s) if len(vectors) else 0.0)
+    seconds = np.asarray(net_speech_s, dtype=np.float64)
+    if len(vectors) < 2:
+        return [Likeness(None, False) for _ in vectors]
+    weights = np.minimum(seconds, np.median(seconds))
     kept = np.ones(len(vectors), dtype=np.bool_)
     while kept.sum() > 1:
-        cosines = np.where(kept, _with_others(vectors, weights, kept), np.inf)
+        others_s = seconds[kept].sum() - seconds
+        judged = kept & (seconds >= least_judged_s) & (others_s >= least_judged_s)
+        cosines = np.where(judged, _with_others(vectors, weights, kept), np.inf)
         if cosines.min() >= threshold:
             break
         if kept.sum() == 2:
             kept[:] = False
         else:
             kept[np.argmin(cosines)] = False
-    if len(vectors) < 2:
-        return [Likeness(None, False) for _ in vectors]
     cosines = _with_others(vectors, weights, kept if kept.any() else np.ones_like(kept))
     return [Likeness(float(cosine), not is_kept) for cosine, is_kept in zip(cosines, kept, strict=True)]
 

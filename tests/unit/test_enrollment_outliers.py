@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from indexer.embedding.aggregation import Likeness, outliers
+from indexer.embedding import aggregation
+from indexer.embedding.aggregation import Likeness
 from indexer.types import Vectors
 
 
@@ -22,6 +23,10 @@ def near(center: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 def rows(*vectors: NDArray[np.float64]) -> Vectors:
     return np.stack(vectors).astype(np.float32)
+
+
+def outliers(vectors: Vectors, seconds: list[float], threshold: float, least_judged_s: float = 0.0) -> list[Likeness]:
+    return aggregation.outliers(vectors, seconds, threshold=threshold, least_judged_s=least_judged_s)
 
 
 def flags(found: list[Likeness]) -> list[bool]:
@@ -56,6 +61,15 @@ def test_one_strange_recording_does_not_make_the_others_strange_however_long_it_
 def test_two_strange_recordings_among_five_are_found() -> None:
     vectors = rows(near(ANN, 11), near(BO, 12), near(ANN, 13), near(voice(3), 14), near(ANN, 15))
     assert flags(outliers(vectors, [4.0] * 5, 0.35)) == [False, True, False, True, False]
+
+
+def test_too_little_speech_is_neither_an_outlier_nor_makes_others_outliers() -> None:
+    vectors = rows(near(ANN, 11), near(BO, 12))
+    assert flags(outliers(vectors, [9.0, 1.0], 0.35, least_judged_s=2.0)) == [False, False]
+    assert flags(outliers(vectors, [9.0, 2.0], 0.35, least_judged_s=2.0)) == [True, True]
+    three = rows(near(ANN, 11), near(BO, 12), near(ANN, 13))
+    assert flags(outliers(three, [9.0, 1.0, 9.0], 0.35, least_judged_s=2.0)) == [False, False, False]
+    assert flags(outliers(three, [9.0, 3.0, 9.0], 0.35, least_judged_s=2.0)) == [False, True, False]
 
 
 def test_vectors_that_cancel_out_give_no_cosine_above_zero() -> None:

@@ -42,6 +42,8 @@ class Gallery(Model):
     encoder: str
     encoder_id: str
     """Weights and front end; vectors are comparable only where these are equal."""
+    second_encoder_id: str | None
+    """Whose scores are fused with those of the first; None: of none."""
     created_at: dt.datetime
     identification_threshold: float | None
     verification_threshold: float | None
@@ -100,6 +102,13 @@ class Enrollment(Model):
     utterances: int
     enrolled_s: float
     created_at: dt.datetime
+    net_speech_s: float | None = None
+    """Speech in them; None where nobody looked."""
+    snr_db: float | None = None
+    cosine_to_others: float | None = None
+    """With the speaker's other enrollments together; None where there is no other."""
+    is_outlier: bool = False
+    """Whether it does not sound like the others."""
 
 
 class NewEnrollment(Enrollment):
@@ -225,6 +234,10 @@ class Encoder(Model):
     published_eer: str
     identification_threshold: float | None
     verification_threshold: float | None
+    measured_eer: dict[str, float]
+    """Equal error rate in percent, by kind of speech."""
+    times_real_time: float | None
+    """Seconds of audio that one CPU core embeds in a second."""
     default: bool
     """Whether new galleries get it."""
     here: bool
