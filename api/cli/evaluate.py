@@ -1,22 +1,20 @@
 """`voxdex evaluate`: error rates on recordings whose speakers are known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli import options
-from api.cli.output import print_json, print_line, print_table
+from api.cli.output import print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from api.evaluation.copies import CopyMaker
-    from api.evaluation.diarization import DiarizationFigures
-    from api.evaluation.identification import IdentificationFigures
-    from api.evaluation.verification import SliceFigures, SystemFigures
+    from api.evaluation.html_report import Page, Table
     from api.evaluation.workbench import Workbench
     from search.trials import LabeledRecording
 
@@ -132,6 +130,7 @@ def verification(
 ) -> None:
     """Measure EER, detection costs and Cllr on pairs of recordings, overall, by set and by net speech."""
     from api.evaluation.recordings import require_files
+    from api.evaluation.tables import verification_tables
     from api.evaluation.verification import evaluate_verification, slices_of, under_conditions
     from search.bootstrap import Resampling
     from search.trials import all_pairs, read_trials
@@ -160,7 +159,11 @@ def verification(
     if as_json:
         print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
-        _print_verification(figures)
+        _print(verification_tables(figures), [f"{one.system}: {one.scoring}" for one in figures])
+    if report is not None:
+        from api.evaluation.pages import verification_page
+
+        _write(report, verification_page(figures, scored, conditioned.trials, slices[0]))
 
 
 @evaluate.command("identification")
@@ -222,6 +225,7 @@ def identification(
     from api.evaluation.identification import evaluate_identification
     from api.evaluation.protocols import by_count, by_roles, drawn_galleries, fixed_gallery
     from api.evaluation.recordings import require_files
+    from api.evaluation.tables import identification_tables
     from search.bootstrap import Resampling
 
     recordings = _recordings(manifest, sets, part)
@@ -251,7 +255,12 @@ def identification(
     if as_json:
         print_json({"seed": seed, "bootstrap": bootstrap, "least_speech_s": least_speech_s, "systems": figures})
     else:
-        _print_identification(figures)
+        scorings = {one.system: one.scoring for one in figures}
+        _print(identification_tables(figures), [f"{system}: {scoring}" for system, scoring in scorings.items()])
+    if report is not None:
+        from api.evaluation.pages import identification_page
+
+        _write(report, identification_page(figures))
 
 
 def _sizes(text: str) -> list[int]:
@@ -259,52 +268,6 @@ def _sizes(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
         raise InvalidRequest(f"--gallery-sizes {text!r}: give numbers with commas between, as in 50,200") from error
-
-
-def _print_identification(systems: "list[IdentificationFigures]") -> None:
-    names = ("top_1", "top_5", "fnir_at_fpir_0.1", "fnir_at_fpir_0.01", "fnir_at_fpir_0.001")
-    asked = ("asked_fpir_0.1", "asked_fpir_0.01", "asked_fpir_0.001")
-    print_table(
-        ["enrolled", "condition", "system", "probes", "strangers", "top 1 %", "top 5 %"]
-        + [f"FNIR % at FPIR {rate} %" for rate in ("10", "1", "0.1")]
-        + [f"asked {rate} % measured" for rate in ("10", "1", "0.1")],
-        [
-            [
-                one.gallery_size,
-                one.condition,
-                one.system,
-                one.mated,
-                one.unknown,
-                *(_percent(one.figures.get(name)) for name in (*names, *asked)),
-            ]
-            for one in systems
-        ],
-    )
-    print_table(
-        [
-            "enrolled",
-            "condition",
-            "system",
-            "right",
-            "wrong name",
-            "unknown",
-            "too little speech",
-            "stranger named",
-            "not named",
-            "too little speech",
-        ],
-        [[one.gallery_size, one.condition, one.system, *one.decisions.values()] for one in systems],
-        title="decisions at FPIR 1 % (asked for where calibrated)",
-    )
-    print_table(
-        ["enrolled", "system", "net speech", "probes", "FNIR % at FPIR 1 %"],
-        [
-            [one.gallery_size, one.system, band, count, f"{100 * fnir:.1f}"]
-            for one in systems
-            if not one.condition
-            for band, (fnir, count) in one.by_speech.items()
-        ],
-    )
 
 
 class Speech(Enum):
@@ -351,6 +314,8 @@ def diarization(
     """Measure the diarization error rate with its parts, and how often the number of voices is right."""
     from api.cli.progress import work_progress
     from api.evaluation.diarization import Conditions, evaluate_diarization, find_references
+    from api.evaluation.pages import conditions_text, diarization_page
+    from api.evaluation.tables import diarization_tables
     from indexer.audio.speech_files import read_speech_files
     from search.bootstrap import Resampling
 
@@ -375,71 +340,63 @@ def diarization(
     if as_json:
         print_json({"seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
-        _print_diarization(figures, len(references))
+        _print(diarization_tables(figures), [conditions_text(figures[0], len(references))])
+    if report is not None:
+        _write(report, diarization_page(figures, len(references)))
 
 
-def _print_diarization(figures: "list[DiarizationFigures]", recordings: int) -> None:
-    conditions = figures[0].conditions
-    shown = ("der", "miss", "false_alarm", "confusion", "count_right")
-    print_table(
-        ["encoder", "DER %", "miss %", "false alarm %", "confusion %", "voices right %"],
-        [[one.encoder, *(_percent(one.figures[name]) for name in shown)] for one in figures],
-    )
-    print_table(
-        ["encoder", "speakers", "voices found", "recordings"],
-        [[one.encoder, *pair.split(">"), count] for one in figures for pair, count in one.counts.items()],
-    )
-    print_line(
-        f"{recordings} recordings, {figures[0].speech_s:.0f} s of speech; speech "
-        f"{'given' if conditions.given_speech else 'found'}, number of speakers "
-        f"{'given' if conditions.known_speakers else 'found'}; collar {conditions.collar_s:g} s on either side, "
-        f"overlap {'left out' if conditions.skip_overlap else 'scored'}"
-    )
+@evaluate.command("copies")
+def copies(
+    manifest: Annotated[Path, typer.Argument(help="CSV with path and speaker.", show_default=False, readable=False)],
+    conditions: Annotated[
+        str,
+        typer.Option(
+            "--conditions",
+            help="noise10, noise5 (dB), reverb, telephone, crop2s, with commas between.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, help="New folder for WAV files.", show_default=False)
+    ],
+    noise: Noise = None,
+    rir: Rir = None,
+    audio_root: AudioRoot = None,
+    sets: Sets = None,
+    seed: Seed = 20260101,
+    as_json: options.Json = False,
+) -> None:
+    """Write the copies that `--conditions` measures, with a manifest of them: to listen to, or to calibrate with."""
+    from api.cli.progress import work_progress
+    from api.evaluation.copies import CopyMaker
+    from api.evaluation.recordings import require_files, write_copies
+    from indexer.settings import load_settings
+
+    recordings = _recordings(manifest, sets, None)
+    files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
+    names = [name.strip() for name in conditions.split(",")]
+    maker = CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=load_settings().audio)
+    with work_progress("copies", len(names) * len(files), quiet=as_json) as advance:
+        listed, refused = write_copies(output, recordings, files, maker, advance)
+    if as_json:
+        print_json({"manifest": listed, "seed": seed, "refused": refused})
+    else:
+        print_line(f"{len(names) * len(files) - len(refused)} copies, listed in {listed}")
+        for problem in refused:
+            print_notice(f"left out: {problem}")
 
 
-def _print_verification(systems: "list[SystemFigures]") -> None:
-    rows: list[list[Any]] = []
-    for first in systems[0].slices:
-        for system in systems:
-            one = next((one for one in system.slices if (one.by, one.name) == (first.by, first.name)), None)
-            if one is None:
-                continue
-            figures = one.figures
-            rows.append(
-                [
-                    _slice_name(first) if system is systems[0] else "",
-                    system.system,
-                    f"{one.targets}/{one.nontargets}",
-                    one.refused_targets + one.refused_nontargets,
-                    _percent(figures.get("eer")),
-                    *(
-                        _decimal(figures.get(name))
-                        for name in ("min_dcf_0.01", "act_dcf_0.01", "min_dcf_0.001", "cllr", "min_cllr")
-                    ),
-                ]
-            )
-    print_table(
-        ["trials", "system", "tar/non", "refused", "EER %", "minDCF .01", "actDCF .01", "minDCF .001", "Cllr", "min"],
-        rows,
-    )
-    for system in systems:
-        print_line(f"{system.system}: {system.scoring}")
+def _print(tables: "Sequence[Table]", notes: "Sequence[str]") -> None:
+    for table in tables:
+        print_table(table.columns, table.rows, title=table.caption)
+    for note in notes:
+        print_line(note)
 
 
-def _slice_name(one: "SliceFigures") -> str:
-    return f"speech {one.name}" if one.by == "net speech" else one.name
+def _write(folder: Path, page: "Page") -> None:
+    from api.evaluation.html_report import write_report
 
-
-def _percent(estimate: Any) -> str:
-    if estimate is None:
-        return ""
-    if estimate.low is None:
-        return f"{100 * estimate.value:.2f}"
-    return f"{100 * estimate.value:.2f} ({100 * estimate.low:.2f}-{100 * estimate.high:.2f})"
-
-
-def _decimal(estimate: Any) -> str:
-    return "" if estimate is None else f"{estimate.value:.3f}"
+    print_notice(f"report: {write_report(folder, page)}")
 
 
 def _recordings(manifest: Path, sets: str | None, part: str | None) -> "list[LabeledRecording]":

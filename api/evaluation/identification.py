@@ -69,6 +69,8 @@ class IdentificationFigures:
     decisions
         At 1 %, asked for where calibrated: how many probes of enrolled people were named right, named wrong, not
         named, and not heard enough of; and of strangers named, not named, not heard enough of.
+    curve
+        (FPIR, FNIR) by rising FPIR.
     """
 
     system: str
@@ -81,6 +83,7 @@ class IdentificationFigures:
     figures: Mapping[str, Estimate]
     by_speech: Mapping[str, tuple[float, int]]
     decisions: Mapping[str, int]
+    curve: tuple[tuple[float, float], ...]
 
 
 class Gallery:
@@ -264,6 +267,7 @@ def evaluate_identification(
         resampling.estimate(measure, resampling.speaker_weights(everybody)),
         _by_speech(mated, threshold_at_fpir(unknown.decides, 0.01)),
         _decisions(mated, unknown),
+        _curve(mated, unknown),
     )
 
 
@@ -276,6 +280,13 @@ def _pooled(parts: Sequence[Outcomes]) -> Outcomes:
         np.concatenate([part.decides for part in parts]),
         np.concatenate([part.ranks for part in parts]),
         {fpir: np.concatenate([one[fpir] for one in flags]) for fpir in FPIRS} if flags else None,
+    )
+
+
+def _curve(mated: Outcomes, unknown: Outcomes, points: int = 60) -> tuple[tuple[float, float], ...]:
+    rates = np.geomspace(1 / len(unknown.probes), 1.0, points).tolist()
+    return tuple(
+        (fpir, fnir_at(mated.decides, mated.ranks, threshold_at_fpir(unknown.decides, fpir))) for fpir in rates
     )
 
 

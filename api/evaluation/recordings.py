@@ -1,5 +1,6 @@
 """The recordings of an evaluation, heard one after the other, each once ever."""
 
+import csv
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from api.evaluation.cache import HeardCache
 from api.evaluation.hearing import HeardRecording, Hearing, refused_or
-from indexer.errors import NotFound
+from indexer.errors import AlreadyExists, InvalidAudio, InvalidRequest, NotFound, one_line
+from search.trials import LabeledRecording
 
 if TYPE_CHECKING:
     from api.evaluation.copies import CopyMaker
@@ -67,6 +69,54 @@ def hear_copies(
 
 def _hear_copy(hearing: Hearing, file: Path, condition: str, maker: "CopyMaker") -> HeardRecording:
     return refused_or(lambda: hearing.hear(maker.make(file, condition), f"{file} ({condition})"))
+
+
+def write_copies(
+    folder: Path,
+    recordings: Sequence[LabeledRecording],
+    files: Sequence[Path],
+    maker: "CopyMaker",
+    advance: Advance,
+) -> tuple[Path, list[str]]:
+    """Write a copy of each recording under each condition, and a manifest of them.
+
+    Returns
+    -------
+    Path, list of str
+        The manifest, and why which recordings were left out.
+
+    Raises
+    ------
+    AlreadyExists
+        If the folder holds anything already.
+    InvalidRequest
+        If a recording's path leads out of the audio root, and its copy would out of the folder.
+    """
+    for recording in recordings:
+        if Path(recording.path).is_absolute() or ".." in Path(recording.path).parts:
+            raise InvalidRequest(f"{recording.path} is not below the audio root: write paths from --audio-root down")
+    if folder.exists() and any(folder.iterdir()):
+        raise AlreadyExists(f"{folder} is not empty; name a new folder for the copies")
+    folder.mkdir(parents=True, exist_ok=True)
+    refused: list[str] = []
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", encoding="utf-8", newline="") as opened:
+        rows = csv.writer(opened)
+        rows.writerow(["path", "speaker", "session", "set", "role", "condition", "original"])
+        for condition in maker.conditions:
+            for recording, file in zip(recordings, files, strict=True):
+                path = Path(condition) / f"{recording.path}.wav"
+                try:
+                    made = maker.make(file, condition)
+                except InvalidAudio as error:
+                    refused.append(one_line(error))
+                else:
+                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / path).write_bytes(made)
+                    known = [recording.speaker, recording.session, recording.set, recording.role or ""]
+                    rows.writerow([path.as_posix(), *known, condition, recording.path])
+                advance()
+    return manifest, refused
 
 
 def content_hash(file: Path) -> str:

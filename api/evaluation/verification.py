@@ -199,10 +199,12 @@ def _figures(
     return figures
 
 
-def relative_change(system: SystemFigures, baseline: SystemFigures, figure: str = "eer") -> Iterator[tuple[str, float]]:
-    """Yield each slice's name and how much a figure is above the baseline's; -0.2 is a fifth less."""
+def relative_change(
+    system: SystemFigures, baseline: SystemFigures, figure: str = "eer"
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield each slice and how much a figure is above the baseline's; -0.2 is a fifth less."""
     known = {(one.by, one.name): one.figures[figure].value for one in baseline.slices}
     for one in system.slices:
         before = known.get((one.by, one.name))
         if before:
-            yield one.name, one.figures[figure].value / before - 1.0
+            yield (one.by, one.name), one.figures[figure].value / before - 1.0
