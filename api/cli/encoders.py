@@ -16,7 +16,7 @@ _Name = Annotated[str, typer.Argument(help="Name of the encoder, or path of a .n
 
 @encoder.command("list")
 def list_encoders(home: options.Home = None, as_json: options.Json = False) -> None:
-    """List the encoders that voxdex knows, and whether their weights are here."""
+    """List the encoders that voxdex knows, what each costs and how often it errs, and whether its weights are here."""
     from api.dependencies import settings_of
     from indexer.embedding.registry import make_registry
 
@@ -27,18 +27,21 @@ def list_encoders(home: options.Home = None, as_json: options.Json = False) -> N
         print_json({"default": settings.embedding.encoder, "encoders": rows})
         return
     print_table(
-        ["encoder", "family", "published EER", "license", "here"],
+        ["encoder", "MB", "x real time", "published EER", "measured EER (%)", "license", "here"],
         [
             [
                 row["name"] + (" (default)" if row["name"] == settings.embedding.encoder else ""),
-                row["family"],
+                f"{row['size_bytes'] / 1e6:.0f}" if row["size_bytes"] else "",
+                f"{row['times_real_time']:.0f}" if row["times_real_time"] else "",
                 row["published_eer"],
+                ", ".join(f"{kind} {rate:.1f}" for kind, rate in row["measured_eer"].items()),
                 row["license"],
                 "yes" if row["cached"] else "no",
             ]
             for row in rows
         ],
     )
+    print_line("x real time: of one CPU core. measured EER: what docs/encoders.md says; measure on your own speech.")
 
 
 @encoder.command("pull")
@@ -92,7 +95,7 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
         return
     for key, value in document.items():
         if value is not None:
-            print_line(f"{key:26} {', '.join(value) if isinstance(value, list) else value}")
+            print_line(f"{key:26} {_text(value)}")
     if not path:
         print_line(f"weights are not here yet: voxdex encoder pull {spec.name}")
 
@@ -126,6 +129,12 @@ def add(
         print_json({**_document(spec), "dim": checkpoint.dim})
     else:
         print_line(f"{spec.name}: {spec.family}, {checkpoint.dim} numbers, front end {checkpoint.front_end}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{key} {one}" for key, one in value.items()]
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _document(spec: Any) -> dict[str, Any]:

@@ -22,10 +22,11 @@ Parts = Annotated[Runtime, Depends(runtime_of)]
 
 @router.post("", status_code=201, response_model=Gallery, responses=problems(404, 409, 413))
 def create_gallery(body: NewGallery, principal: Admin, parts: Parts, once: Idempotent) -> Response:
-    """Make a gallery; its encoder is loaded, and downloaded where it is not here yet."""
+    """Make a gallery; its encoders are loaded, and downloaded where they are not here yet."""
 
     def work() -> Answer:
-        parts.services.create_gallery(body.name, body.encoder, **body.model_dump(exclude={"name", "encoder"}))
+        said = body.model_dump(exclude={"name", "encoder"})
+        parts.services.create_gallery(body.name, body.encoder, **said)
         made = _view(parts.services.catalog.gallery(body.name))
         return Answer(made, location=f"/v1/galleries/{quote(body.name, '')}", gallery=body.name)
 
@@ -64,6 +65,7 @@ def _view(row: GallerySummary) -> Gallery:
         name=row.name,
         encoder=row.encoder_name,
         encoder_id=row.encoder_id,
+        second_encoder_id=row.second_encoder_id,
         created_at=row.created_at,
         identification_threshold=row.identification_threshold,
         verification_threshold=row.verification_threshold,

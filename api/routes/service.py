@@ -29,6 +29,8 @@ def list_encoders(_: Reader, parts: Parts) -> Encoders:
                 published_eer=spec.published_eer,
                 identification_threshold=spec.identification_threshold,
                 verification_threshold=spec.verification_threshold,
+                measured_eer=dict(spec.measured_eer),
+                times_real_time=spec.times_real_time,
                 default=spec.name == parts.settings.embedding.encoder,
                 here=registry.cached(spec) is not None,
             )

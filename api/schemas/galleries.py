@@ -34,6 +34,10 @@ class NewGallery(Body):
         Text | None,
         Field(max_length=200, description="Name in GET /v1/encoders; null: the service's setting. Never changes."),
     ] = None
+    second_encoder: Annotated[
+        Text | None,
+        Field(max_length=200, description="Another one, whose scores are fused with those of the first; null: none."),
+    ] = None
     identification_threshold: IdentificationThreshold = None
     verification_threshold: VerificationThreshold = None
     consent_required: ConsentRequired = False
@@ -64,6 +68,7 @@ class Gallery(View):
                     "name": "calls",
                     "encoder": "speechbrain-ecapa-voxceleb",
                     "encoder_id": "0575cb64845e6b9a-speechbrain",
+                    "second_encoder_id": None,
                     "created_at": "2026-01-31T09:00:00Z",
                     "identification_threshold": None,
                     "verification_threshold": None,
@@ -81,6 +86,9 @@ class Gallery(View):
     name: str
     encoder: str
     encoder_id: str = Field(description="Weights and front end; vectors are comparable only where these are equal.")
+    second_encoder_id: str | None = Field(
+        description="Encoder whose scores are fused with those of the first; null: it is searched under one."
+    )
     created_at: dt.datetime
     identification_threshold: float | None
     verification_threshold: float | None

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Decision = Literal["identified", "unknown", "not_enough_speech"]
 Verdict = Literal["accept", "reject", "not_enough_speech"]
@@ -115,6 +115,8 @@ class NewEnrollment(Enrollment):
     """An enrollment that was just made, and what its recording is like."""
 
     quality: Quality
+    warnings: list[str] = Field(default_factory=list)
+    """What to know of it, as that several voices were heard, of which only the one that speaks most is enrolled."""
 
 
 class Recording(Model):
@@ -127,7 +129,9 @@ class Recording(Model):
     content_sha256: str
     duration_s: float | None
     speech_s: float | None
-    """Seconds that were embedded."""
+    """Seconds of speech that were embedded."""
+    voices: int | None = None
+    """How many voices were heard; None: nobody looked."""
     sample_rate_hz: int | None
     channels: int | None
     container: str | None
@@ -145,6 +149,26 @@ class Recording(Model):
     """Whom it is enrolled as."""
 
 
+class TakenRecording(Recording):
+    """A recording that was just taken in."""
+
+    warnings: list[str] = Field(default_factory=list)
+    """What to know of it, as that several voices were heard."""
+
+
+class UtteranceQuality(Model):
+    """How good an utterance is to tell a voice by."""
+
+    net_speech_s: float
+    """Seconds in which somebody speaks."""
+    snr_db: float | None
+    """Speech above the noise behind it, estimated."""
+    clipped_share: float
+    bandwidth_hz: float
+    """Where the spectrum of the speech ends."""
+    level_dbfs: float
+
+
 class Utterance(Model):
     """A stretch of one voice."""
 
@@ -153,6 +177,10 @@ class Utterance(Model):
     """Number from 0; None: the mix of all."""
     start_s: float
     end_s: float
+    voice: int | None = None
+    """Whose it is, numbered within the recording; None: nobody looked."""
+    quality: UtteranceQuality | None = None
+    """None: nobody looked."""
     speakers: list[str]
 
 

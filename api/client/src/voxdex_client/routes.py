@@ -23,16 +23,18 @@ def create_gallery(
     name: str,
     *,
     encoder: str | None = None,
+    second_encoder: str | None = None,
     identification_threshold: float | None = None,
     verification_threshold: float | None = None,
     consent_required: bool = False,
     retention_days: int | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
-    """Make a gallery: an enrolled set that is searched under one encoder."""
+    """Make a gallery: an enrolled set that is searched under one encoder, or under two whose scores are fused."""
     fields = {
         "name": name,
         "encoder": encoder,
+        "second_encoder": second_encoder,
         "identification_threshold": identification_threshold,
         "verification_threshold": verification_threshold,
         "consent_required": consent_required,
@@ -158,10 +160,19 @@ def create_enrollment(
     *,
     consent_reference: str | None = None,
     channels: str | None = None,
+    speakers: str | None = None,
+    speech: str | None = None,
+    min_speech_s: float | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Enroll a recording of a speaker, who is made if new; `InvalidAudio` says why one cannot be used."""
-    query = {"consent_reference": consent_reference, "channels": channels}
+    query = {
+        "consent_reference": consent_reference,
+        "channels": channels,
+        "speakers": speakers,
+        "speech": speech,
+        "min_speech_s": min_speech_s,
+    }
     return _with_audio(audio, {"gallery": gallery, "speaker": speaker}, query, idempotency_key)
 
 
@@ -273,7 +284,7 @@ def search(
 # Recordings
 
 
-@route("POST", "/v1/galleries/{gallery}/recordings", models.Recording, keyed=True)
+@route("POST", "/v1/galleries/{gallery}/recordings", models.TakenRecording, keyed=True)
 def create_recording(
     gallery: str,
     audio: Audio,
@@ -284,6 +295,9 @@ def create_recording(
     recorded_at: dt.datetime | None = None,
     labels: Sequence[str] | None = None,
     channels: str | None = None,
+    speakers: str | None = None,
+    speech: str | None = None,
+    min_speech_s: float | None = None,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Put a recording into a gallery; one whose content is there already is returned as it is."""
@@ -294,6 +308,9 @@ def create_recording(
         "recorded_at": recorded_at,
         "label": labels,
         "channels": channels,
+        "speakers": speakers,
+        "speech": speech,
+        "min_speech_s": min_speech_s,
     }
     return _with_audio(audio, {"gallery": gallery}, query, idempotency_key)
 
