@@ -1,6 +1,6 @@
 """What uploads that are kept have in common: received once the gallery is known to exist, taken in, found at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ async def received_to_keep(request: Request, parts: Runtime, gallery: str) -> As
             yield uploads["file"]
 
 
-def take(parts: Runtime, gallery: str, upload: Upload, *, channels: str | None, **said: Any) -> Taken:
-    """Take an upload into a gallery; raises what `Intake.take` raises."""
+def take(parts: Runtime, gallery: str, upload: Upload, how: Mapping[str, Any], **said: Any) -> Taken:
+    """Take an upload into a gallery; `how` and what is raised are those of `Intake.take`."""
     sent = Sent(upload.path, upload.name, upload.size_bytes, upload.sha256, **said)
-    return parts.intake.take(parts.gallery_id(gallery), sent, channels=channels)
+    return parts.intake.take(parts.gallery_id(gallery), sent, **how)

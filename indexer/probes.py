@@ -1,6 +1,6 @@
 """A recording -> the vectors that the voices in it are identified or verified by."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +119,6 @@ def _combine(vectors: list[NDArray[np.float32]], durations_s: list[float], *, ra
     return aggregate_embeddings(np.stack(vectors), durations_s)
 
 
-_PAUSE_KEPT_S = 0.5
-"""Pauses up to this long are part of how somebody speaks; longer ones are left out of a probe."""
-
-
 @dataclass(frozen=True, slots=True)
 class HeardVoice:
     """One voice of a recording, as far as it was heard.
@@ -165,6 +161,9 @@ def hear_voices(
 ) -> list[HeardVoice]:
     """Embed the speech of each voice of a recording; whoever speaks most comes first.
 
+    A voice's vector is made of its utterances as an archive's are cut, with what sounds around them and without pauses
+    of more than two seconds; those of a short recording of one voice are all of it.
+
     Parameters
     ----------
     channels
@@ -182,7 +181,7 @@ def hear_voices(
     label = name or (str(source) if isinstance(source, Path) else "<bytes>")
     take = Take(source, channels=listening.channels(channels), limits=limits, name=name, watched=_counted)
     tracks = hear_tracks(take, listening, encoders.first, name=label)
-    placed = place_tracks(tracks, take, utterance_s=limits.utterance_s, min_samples=encoders.min_samples)
+    placed = place_tracks(tracks, take, utterance_s=_PIECE_S, min_samples=encoders.min_samples)
     speech: dict[tuple[int, int], _VoiceSpeech] = {}
     for audio in cut_stretches(take.blocks(), list(placed)):
         utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
@@ -218,9 +217,7 @@ class _VoiceSpeech:
         """Take the next utterance."""
         self.qualities.append(measure_quality(audio.waveform, placed.spoken))
         self._turns += placed.speech
-        speech = _without_pauses(audio.waveform, placed.spoken)
-        # Of very few sounds, all that was cut: what the encoder embeds at least.
-        self._held.append(speech if len(speech) >= self._encoders.min_samples else audio.waveform)
+        self._held.append(audio.waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
 
@@ -251,16 +248,6 @@ class _VoiceSpeech:
             self._vectors[encoder_id].append(rows[0])
         self._durations_s.append(len(speech) / SAMPLE_RATE_HZ)
         self._held = []
-
-
-def _without_pauses(waveform: Waveform, spoken: Sequence[Region]) -> Waveform:
-    """Return the speech of an utterance, from its first to its last, without long pauses."""
-    return np.concatenate(
-        [
-            waveform[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
-            for start_s, end_s in bridged(spoken, _PAUSE_KEPT_S)
-        ]
-    )
 
 
 def _counted(blocks: Blocks) -> Blocks:

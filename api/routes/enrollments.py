@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -32,7 +32,7 @@ from api.uploads import audio_body
 from indexer.audio.meter import Levels
 from indexer.db.rows import RecordingSummary
 from indexer.db.speaker_records import Consent, EnrolledRecording
-from indexer.types import RecordingId
+from indexer.intake import Taken
 
 router = APIRouter(prefix="/galleries/{gallery}/speakers/{speaker}/enrollments", tags=["enrollments"])
 
@@ -76,6 +76,27 @@ async def create_enrollment(
             "Left out: the setting; for a recording that is there already, as it is kept.",
         ),
     ] = None,
+    speakers: Annotated[
+        Text | None,
+        Query(
+            max_length=16,
+            description="Voices of the recording: auto (found), one, channels (one a channel), or how many. "
+            "Left out: the setting.",
+        ),
+    ] = None,
+    speech: Annotated[
+        Literal["auto", "off"] | None,
+        Query(description="auto: speech is found; off: all that sounds is taken for it. Left out: the setting."),
+    ] = None,
+    min_speech_s: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=3600,
+            allow_inf_nan=False,
+            description="Least speech that a voice is enrolled with. Left out: the setting.",
+        ),
+    ] = None,
     _filename: FileName = None,
 ) -> Response:
     """Enroll a recording of one speaker, who is added if new; the next request finds the voice."""
@@ -83,10 +104,11 @@ async def create_enrollment(
     async with received_to_keep(request, parts, gallery) as upload:
 
         def work() -> Answer:
-            taken = take(parts, gallery, upload, channels=channels, speaker=speaker, consent=consent)
+            how = {"channels": channels, "speakers": speakers, "speech": speech, "min_speech_s": min_speech_s}
+            taken = take(parts, gallery, upload, how, speaker=speaker, consent=consent)
             place = f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(speaker, '')}/enrollments"
             location = f"{place}/{taken.recording_id}"
-            made = _made(parts, gallery, speaker, taken.recording_id, taken.levels)
+            made = _made(parts, gallery, speaker, taken)
             return Answer(made, 201 if taken.enrolled else 200, location=location)
 
         return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))
@@ -137,12 +159,11 @@ def _view(row: EnrolledRecording) -> Enrollment:
     )
 
 
-def _made(
-    parts: Runtime, gallery: str, speaker: str, recording_id: RecordingId, levels: Levels | None
-) -> NewEnrollment:
-    (row,) = parts.services.catalog.enrollments(gallery, speaker, after=recording_id - 1, limit=1)
-    recording, _ = parts.services.catalog.recording(gallery, recording_id)
-    return NewEnrollment(**_view(row).model_dump(), quality=_quality(recording, levels))
+def _made(parts: Runtime, gallery: str, speaker: str, taken: Taken) -> NewEnrollment:
+    (row,) = parts.services.catalog.enrollments(gallery, speaker, after=taken.recording_id - 1, limit=1)
+    recording, _ = parts.services.catalog.recording(gallery, taken.recording_id)
+    quality = _quality(recording, taken.levels)
+    return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=list(taken.warnings))
 
 
 def _quality(recording: RecordingSummary, levels: Levels | None) -> Quality:

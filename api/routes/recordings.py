@@ -1,6 +1,7 @@
 """Recordings: uploaded, listed, shown, listened to, erased."""
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -25,7 +26,7 @@ from api.schemas.common import (
     Text,
 )
 from api.schemas.galleries import Erased
-from api.schemas.recordings import Recording, RecordingDetail, Utterance
+from api.schemas.recordings import Recording, RecordingDetail, TakenRecording, Utterance, UtteranceQuality
 from api.security import Reader, Writer
 from api.uploads import audio_body
 from indexer.db.models import RecordingState
@@ -37,7 +38,7 @@ router = APIRouter(prefix="/galleries/{gallery}/recordings", tags=["recordings"]
 
 Parts = Annotated[Runtime, Depends(runtime_of)]
 
-_KNOWN: dict[str, Any] = {"model": Recording, "description": "The gallery has this content already"}
+_KNOWN: dict[str, Any] = {"model": TakenRecording, "description": "The gallery has this content already"}
 _WAV: dict[str, Any] = {
     "description": "WAV: 16 kHz, 16 bits, one track",
     "content": {
@@ -53,7 +54,7 @@ _Second = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
 @router.post(
     "",
     status_code=201,
-    response_model=Recording,
+    response_model=TakenRecording,
     responses={200: _KNOWN, **problems(404, 408, 409, 413, 415)},
     openapi_extra=audio_body("file"),
 )
@@ -79,6 +80,27 @@ async def create_recording(
             "Left out: the setting; for a recording that is there already, as it is kept.",
         ),
     ] = None,
+    speakers: Annotated[
+        Text | None,
+        Query(
+            max_length=16,
+            description="Voices of the recording: auto (found), one, channels (one a channel), or how many. "
+            "Left out: the setting.",
+        ),
+    ] = None,
+    speech: Annotated[
+        Literal["auto", "off"] | None,
+        Query(description="auto: speech is found; off: all that sounds is taken for it. Left out: the setting."),
+    ] = None,
+    min_speech_s: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=3600,
+            allow_inf_nan=False,
+            description="Least speech that a voice is enrolled with. Left out: the setting.",
+        ),
+    ] = None,
     _filename: FileName = None,
 ) -> Response:
     """Take one recording in and keep its audio; for many, post a job."""
@@ -87,10 +109,12 @@ async def create_recording(
 
         def work() -> Answer:
             said = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "labels": label or ()}
-            taken = take(parts, gallery, upload, channels=channels, consent=consent, **said)
+            how = {"channels": channels, "speakers": speakers, "speech": speech, "min_speech_s": min_speech_s}
+            taken = take(parts, gallery, upload, how, consent=consent, **said)
             row, _ = parts.services.catalog.recording(gallery, taken.recording_id)
             location = f"/v1/galleries/{quote(gallery, '')}/recordings/{row.id}"
-            return Answer(Recording(**_fields(row)), 201 if taken.created else 200, location=location)
+            shown = TakenRecording(**_fields(row), warnings=list(taken.warnings))
+            return Answer(shown, 201 if taken.created else 200, location=location)
 
         return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))
 
@@ -113,11 +137,17 @@ def list_recordings(
 
 @router.get("/{recording_id}", responses=problems(404))
 def get_recording(gallery: GalleryName, recording_id: RowNumber, principal: Reader, parts: Parts) -> RecordingDetail:
-    """Show a recording with every stretch that was embedded, and whom each is enrolled as."""
+    """Show a recording with every stretch that was embedded: whose voice, how good, and whom it is enrolled as."""
     row, utterances = parts.services.catalog.recording(gallery, recording_id)
     inside = [
         Utterance(
-            id=one.utterance_id, channel=one.channel, start_s=one.start_s, end_s=one.end_s, speakers=list(one.speakers)
+            id=one.utterance_id,
+            channel=one.channel,
+            start_s=one.start_s,
+            end_s=one.end_s,
+            voice=one.voice,
+            quality=UtteranceQuality(**asdict(one.quality)) if one.quality else None,
+            speakers=list(one.speakers),
         )
         for one in utterances
     ]
@@ -179,6 +209,7 @@ def _fields(row: RecordingSummary) -> dict[str, Any]:
         "content_sha256": row.content_sha256,
         "duration_s": row.duration_s,
         "speech_s": row.speech_s,
+        "voices": row.voices,
         "sample_rate_hz": row.sample_rate_hz,
         "channels": row.channels,
         "container": row.container,

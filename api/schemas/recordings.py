@@ -14,7 +14,8 @@ _EXAMPLE: dict[str, Any] = {
     "state": "ready",
     "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "duration_s": 28.1,
-    "speech_s": 28.1,
+    "speech_s": 25.4,
+    "voices": 1,
     "sample_rate_hz": 16000,
     "channels": 1,
     "container": "flac",
@@ -41,7 +42,8 @@ class Recording(View):
     state: RecordingState
     content_sha256: str
     duration_s: float | None
-    speech_s: float | None = Field(description="Seconds that were embedded.")
+    speech_s: float | None = Field(description="Seconds of speech that were embedded.")
+    voices: int | None = Field(description="How many voices were heard; null: nobody looked.")
     sample_rate_hz: int | None
     channels: int | None
     container: str | None
@@ -57,6 +59,24 @@ class Recording(View):
     speakers: list[str] = Field(description="Whom it is enrolled as.")
 
 
+class TakenRecording(Recording):
+    """A recording that was just taken in."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "warnings": []}]})
+
+    warnings: list[str] = Field(description="What to know of it, as that several voices were heard.")
+
+
+class UtteranceQuality(View):
+    """How good an utterance is to tell a voice by."""
+
+    net_speech_s: float = Field(description="Seconds in which somebody speaks.")
+    snr_db: float | None = Field(description="Speech above the noise behind it, estimated.")
+    clipped_share: float = Field(ge=0, le=1, description="Share of samples at full scale.")
+    bandwidth_hz: float = Field(description="Where the spectrum of the speech ends; a telephone's does below 4300.")
+    level_dbfs: float = Field(description="Root mean square of the speech, below full scale.")
+
+
 class Utterance(View):
     """A stretch of one voice."""
 
@@ -64,6 +84,8 @@ class Utterance(View):
     channel: int | None = Field(description="Number from 0; null: the mix of all.")
     start_s: float
     end_s: float
+    voice: int | None = Field(description="Whose it is, numbered within the recording; null: nobody looked.")
+    quality: UtteranceQuality | None = Field(description="Null: nobody looked.")
     speakers: list[str]
 
 
@@ -75,7 +97,23 @@ class RecordingDetail(Recording):
             "examples": [
                 {
                     **_EXAMPLE,
-                    "utterances": [{"id": 7, "channel": None, "start_s": 0.0, "end_s": 10.0, "speakers": ["Ann Lee"]}],
+                    "utterances": [
+                        {
+                            "id": 7,
+                            "channel": None,
+                            "start_s": 0.0,
+                            "end_s": 10.0,
+                            "voice": 0,
+                            "quality": {
+                                "net_speech_s": 9.1,
+                                "snr_db": 24.5,
+                                "clipped_share": 0.0,
+                                "bandwidth_hz": 7900.0,
+                                "level_dbfs": -22.8,
+                            },
+                            "speakers": ["Ann Lee"],
+                        }
+                    ],
                 }
             ]
         }

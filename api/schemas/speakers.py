@@ -94,7 +94,7 @@ class Quality(View):
     """What the recording of an enrollment is like."""
 
     duration_s: float | None
-    speech_s: float | None = Field(description="Seconds that were embedded.")
+    speech_s: float | None = Field(description="Seconds of speech that were embedded.")
     sample_rate_hz: int | None
     channels: int | None
     level_dbfs: float | None = Field(
@@ -170,9 +170,14 @@ class NewEnrollment(Enrollment):
                         "clipped_share": 0.0,
                         "issues": [],
                     },
+                    "warnings": [],
                 }
             ]
         }
     )
 
     quality: Quality
+    warnings: list[str] = Field(
+        description="What to know of it, as that several voices were heard, of which only the one that speaks most is "
+        "enrolled."
+    )

@@ -1,5 +1,6 @@
 """Who speaks when -> utterances: contiguous stretches of one voice that can be cut again from their two times alone."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ PAUSE_S = 2.0
 GRID_S = 0.5
 """Lengths of utterances are multiples of it where the audio allows, so that many go through the network at once."""
 
+CONTEXT_S = 1.0
+"""What is kept of the sound around speech: short probes are told apart better with it than without."""
+
+_CONTEXT = round(CONTEXT_S * SAMPLE_RATE_HZ)
 _GRID = round(GRID_S * SAMPLE_RATE_HZ)
 _LEAST_CUT = 2 * _GRID
 """Shorter utterances give nothing away for the grid."""
@@ -51,10 +56,15 @@ class PlacedUtterance:
 
 @dataclass(slots=True)
 class _Run:
-    """Turns of one voice, between which nobody else speaks and no pause is long; in samples."""
+    """Turns of one voice, between which nobody else speaks and no pause is long; in samples.
+
+    `free_from` and `free_to` are how far it may be widened: half of the way to whoever speaks before and after.
+    """
 
     voice: int
     turns: list[tuple[int, int]] = field(default_factory=list)
+    free_from: int = 0
+    free_to: int = 0
 
     @property
     def start(self) -> int:
@@ -81,18 +91,15 @@ def place_utterances(turns: Sequence[VoiceTurn], *, duration_s: float, utterance
     Returns
     -------
     list of PlacedUtterance
-        Rising and disjoint. Each begins and ends with speech, but for what was added for the grid: silence where there
-        is some, never another voice. Where there is none, up to 0.5 s at its end are left out instead.
+        Rising and disjoint. Each holds up to `CONTEXT_S` of what sounds before and after its speech, and never another
+        voice; a track of one voice that is not much longer than that stays whole. Where there is nothing around it to
+        make its length one of the grid, up to 0.5 s at its end are left out instead.
     """
     most, last = round(utterance_s * SAMPLE_RATE_HZ), math.floor(duration_s * SAMPLE_RATE_HZ + 0.5)
-    runs = list(_runs(turns, last))
     placed: list[PlacedUtterance] = []
-    free_from = 0
-    for place, run in enumerate(runs):
-        until = runs[place + 1].start if place + 1 < len(runs) else last
-        for start, end, is_last in _pieces(run, most):
-            first, stop = _on_grid(start, end, free_from, until if is_last else end)
-            free_from = max(stop, end)
+    for run in _runs(turns, last):
+        *before, (start, end) = _pieces(run, most)
+        for first, stop in (*before, (start, end) if (start, end) == (0, last) else _on_grid(start, end, run)):
             speech = tuple(
                 Region(max(a, first) / SAMPLE_RATE_HZ, min(b, stop) / SAMPLE_RATE_HZ)
                 for a, b in run.turns
@@ -102,40 +109,47 @@ def place_utterances(turns: Sequence[VoiceTurn], *, duration_s: float, utterance
     return placed
 
 
-def _runs(turns: Iterable[VoiceTurn], last: int) -> Iterator[_Run]:
-    run: _Run | None = None
+def _runs(turns: Iterable[VoiceTurn], last: int) -> list[_Run]:
+    runs: list[_Run] = []
     for voice, start_s, end_s in turns:
         start, end = max(0, round(start_s * SAMPLE_RATE_HZ)), min(last, round(end_s * SAMPLE_RATE_HZ))
         if end <= start:
             continue
-        if run is None or run.voice != voice or start - run.end > PAUSE_S * SAMPLE_RATE_HZ:
-            if run is not None:
-                yield run
-            run = _Run(voice)
-        run.turns.append((start, end))
-    if run is not None:
-        yield run
+        if not runs or runs[-1].voice != voice or start - runs[-1].end > PAUSE_S * SAMPLE_RATE_HZ:
+            runs.append(_Run(voice))
+        runs[-1].turns.append((start, end))
+    for before, after in itertools.pairwise(runs):
+        before.free_to = after.free_from = (before.end + after.start) // 2
+    if runs:
+        runs[-1].free_to = last
+    return runs
 
 
-def _pieces(run: _Run, most: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut a run into stretches of at most `most` samples that begin and end with speech; True for the last one."""
-    start = run.start
-    while run.end - start > most:
-        left = run.end - start
+def _pieces(run: _Run, most: int) -> Iterator[tuple[int, int]]:
+    """Cut a run and what sounds around it into stretches of at most `most` samples, none of which begins in a pause."""
+    start, end = max(run.free_from, run.start - _CONTEXT), min(run.free_to, run.end + _CONTEXT)
+    while end - start > most:
+        left = end - start
         # What remains for the last two is shared between them: a scrap is no good probe of a voice.
         size = most if left >= 1.5 * most else math.ceil(left / 2 / _GRID) * _GRID
         cut = start + min(size, most)
-        yield start, max(min(cut, b) for a, b in run.turns if a < cut), False
+        yield start, cut
+        if cut >= run.end:
+            return
         start = next(max(cut, a) for a, b in run.turns if b > cut)
-    yield start, run.end, True
+    yield start, end
 
 
-def _on_grid(start: int, end: int, free_from: int, until: int) -> tuple[int, int]:
-    """Widen a stretch into what is free around it to a multiple of the grid, or shorten it to one."""
-    wanted = math.ceil((end - start) / _GRID) * _GRID
-    stop = min(max(until, end), start + wanted)
-    first = max(min(free_from, start), stop - wanted)
-    if stop - first == wanted:
-        return first, stop
-    shorter = (end - start) // _GRID * _GRID
-    return (start, start + shorter) if shorter >= _LEAST_CUT else (first, stop)
+def _on_grid(start: int, end: int, run: _Run) -> tuple[int, int]:
+    """Give a stretch a length of the grid: by what sounds around its speech, else by a little of its end."""
+    over = (end - start) % _GRID
+    after = max(0, end - run.end)  # What may go without any speech.
+    before = max(0, run.start - start)
+    if over <= after + before and end - start > over:
+        return start + max(0, over - after), end - min(over, after)
+    lacking = _GRID - over
+    later = min(lacking, run.free_to - end) if end >= run.end else 0
+    earlier = min(lacking - later, start - run.free_from) if start <= run.start else 0
+    if later + earlier == lacking:
+        return start - earlier, end + later
+    return (start, end - over) if end - start - over >= _LEAST_CUT else (start - earlier, end + later)
