@@ -81,11 +81,16 @@ def enroll(
         ),
     ] = None,
     channels: options.Channels = None,
+    speakers: options.Speakers = None,
+    speech: options.Speech = None,
     encoder: options.Encoder = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Enroll recordings of one person, who is found by `identify` and checked by `verify` from then on."""
+    """Enroll recordings of one person, who is found by `identify` and checked by `verify` from then on.
+
+    Of a recording in which several voices are heard, only the one that speaks most is enrolled, and a notice says so.
+    """
     from api.cli.ingest import print_report
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
@@ -95,7 +100,7 @@ def enroll(
     require_name("speaker", speaker)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
-        ingest = services.ingest(gallery, encoder)
+        ingest = services.ingest(gallery, encoder, speakers=speakers, speech=speech)
         if consent_reference is not None:
             services.catalog.record_consent(gallery, speaker, Consent(consent_reference))
         report = ingest.run(listing.files, source="enroll", naming="must", refused=listing.refused)
