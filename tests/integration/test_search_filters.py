@@ -12,10 +12,9 @@ from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from api import filtered
+from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
-from api.voices import Voices
-from indexer.audio.decode import AudioInfo
 from indexer.db.filters import FilteredRows, RowFilter
 from indexer.db.models import IndexChange
 from indexer.db.recordings import Recordings
@@ -25,11 +24,11 @@ from indexer.db.session import Database
 from indexer.db.speaker_records import SpeakerRecords
 from indexer.embedding.registry import EncoderRegistry
 from indexer.errors import InvalidRequest, NotFound
-from indexer.probes import Probe
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from tests.fakes import SpectrumEncoder
 from tests.vectors import ReferenceIndex, unit_vectors
+from tests.voices_kit import at, heard_voice, voices_of
 
 ENCODER = EncoderId("0123456789abcdef-spectrum")
 JANUARY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -339,20 +338,13 @@ class Archive:
         self.index = ReferenceIndex(ENCODER)
         encoder = SpectrumEncoder()
         spec = EncoderRegistry(settings.home, settings.cache, offline=True).get("speechbrain-ecapa-voxceleb")
-        self.voices = Voices(
-            encoder,
-            spec,
-            settings,
-            database=database,
-            gallery="archive",
-            gallery_id=gallery,
-            index=self.index,
-            enrolled=EnrolledGallery(database, gallery, ENCODER, lambda: self.index),
-            filtered=FilteredGallery(database, gallery, ENCODER),
-        )
+        filtered = FilteredGallery(database, gallery, ENCODER)
+        enrolled = EnrolledGallery(database, gallery, ENCODER, self.index)
+        side = EncoderSide(encoder, spec, self.index, enrolled, filtered)
+        self.voices = voices_of([side], settings, database, gallery, "archive")
         axis = np.zeros(192, np.float32)
         axis[0] = 1
-        self.probe = Probe("probe", None, axis, 3.0, AudioInfo("probe", "wav", "pcm_16", 16_000, 1, 3.0, "test"), ())
+        self.probe = heard_voice(axis, ENCODER)
         self._scores = iter(np.arange(1.0, 0.0, -0.01))
 
     def put(self, content: str, owner: str | None = None, **said: Any) -> RecordedIds:
@@ -368,9 +360,9 @@ class Archive:
         self.index.add(np.array(kept.embedding_ids), vector[None, :])
         return kept
 
-    def search(self, **asked: Any) -> list[str]:
+    def search(self, threshold: float | None = None, **how: Any) -> list[str]:
         """Search, and return what was found in order."""
-        return [one.uri for one in self.voices.search(self.probe, **asked).recordings]
+        return [one.uri for one in self.voices.search(self.probe, asked=at(threshold), **how).recordings]
 
 
 @pytest.fixture
@@ -395,14 +387,14 @@ def test_an_answer_tells_what_reaches_the_threshold_from_what_is_merely_best(arc
     for number in range(60):
         archive.put(f"r{number:02d}", labels=["night"] if number >= 45 else [])
     found = archive.voices.search(archive.probe, filter=RowFilter(labels=("night",)), top_k=10)
-    point = found.operating_point.score_threshold
+    point = found.threshold
     assert (len(found.recordings), found.eligible, found.truncated) == (10, 15, False)
     assert found.found == sum(one.score >= point for one in found.recordings)
     assert 0 < found.found < 10
     more = archive.voices.search(archive.probe, top_k=10)
     assert (more.found, more.eligible, more.truncated) == (10, None, True)
-    assert archive.voices.eligible(RowFilter(labels=("night",))) == 15
-    assert archive.voices.eligible(RowFilter()) is None
+    assert archive.voices.search_point(at(), RowFilter(labels=("night",)))[1] == 15
+    assert archive.voices.search_point(at(), RowFilter())[1] is None
 
 
 def test_a_vector_whose_row_is_gone_is_not_found_and_takes_nobodys_place(archive: Archive) -> None:
@@ -423,9 +415,10 @@ def test_a_search_is_kept_to_speakers_by_name_and_an_unknown_name_is_refused(arc
     for number, owner in enumerate(["ann", None, "bob", "ann", "cleo"]):
         archive.put(f"r{number}", owner)
     assert archive.search(filter=RowFilter(speakers=("ann", "bob")), top_k=9) == ["r0", "r2", "r3"]
-    for asked in (archive.voices.eligible, lambda wanted: archive.search(filter=wanted, top_k=1)):
+    nobody = RowFilter(speakers=("ann", "dora"))
+    for ask in (lambda: archive.voices.search_point(at(), nobody), lambda: archive.search(filter=nobody, top_k=1)):
         with pytest.raises(NotFound, match="no speaker 'dora'"):
-            asked(RowFilter(speakers=("ann", "dora")))
+            ask()
     with archive.database.session_scope() as session:
         Speakers(session).delete(speaker(session, archive.gallery, "bob"))
     with pytest.raises(NotFound, match="no speaker 'bob'"):

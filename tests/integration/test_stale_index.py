@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
 from api.voices import Voices
-from indexer.audio.decode import AudioInfo
 from indexer.db.filters import RowFilter
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries, Speakers
@@ -16,12 +16,12 @@ from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.index.base import VectorIndex
 from indexer.index.gallery_index import GalleryIndex
-from indexer.probes import Probe
 from indexer.settings import Settings
 from indexer.types import GalleryId
 from tests.fakes import SpectrumEncoder
 from tests.integration.test_live_galleries import SpectrumEncoders
 from tests.vectors import unit_vectors, voices
+from tests.voices_kit import at, heard_voice, identified, voices_of
 
 ENCODER = SpectrumEncoder().id
 SPEAKERS = ["ann", "bob", "eve"]
@@ -54,16 +54,16 @@ def deaf(
     enrolled.load()
     encoders = SpectrumEncoders()
     yield (
-        Voices(
-            encoders.encoder,
-            encoders.spec,
+        voices_of(
+            [
+                EncoderSide(
+                    encoders.encoder, encoders.spec, index, enrolled, FilteredGallery(database, gallery, ENCODER)
+                )
+            ],
             record_settings,
-            database=database,
-            gallery="archive",
-            gallery_id=gallery,
-            index=index,
-            enrolled=enrolled,
-            filtered=FilteredGallery(database, gallery, ENCODER),
+            database,
+            gallery,
+            "archive",
         ),
         index,
     )
@@ -78,15 +78,12 @@ def add(database: Database, gallery: GalleryId, vector: np.ndarray, speaker: str
         return Recordings(session).add(gallery, ENCODER, NewRecording(content, f"/{content}.wav", utterances=parts))
 
 
-def probe(vector: np.ndarray) -> Probe:
-    return Probe("probe", None, vector, 3.0, AudioInfo("probe", "wav", "pcm_16", 16000, 1, 3.0, "soundfile"), ())
+ANN = heard_voice(VECTORS[0, 0], ENCODER)
 
 
-ANN = probe(VECTORS[0, 0])
-
-
-def found(voices: Voices, **how: object) -> set[int]:
-    return {one.recording_id for one in voices.search(ANN, **how).recordings}  # type: ignore[arg-type]
+def found(voices: Voices, threshold: float | None = None, **how: object) -> set[int]:
+    occurrences = voices.search(ANN, asked=at(threshold), **how)  # type: ignore[arg-type]
+    return {one.recording_id for one in occurrences.recordings}
 
 
 def test_a_recording_that_was_deleted_is_found_by_no_search_and_takes_no_place(
@@ -111,11 +108,11 @@ def test_a_speaker_who_was_erased_is_named_by_nobody_and_found_nowhere(
     deaf: tuple[Voices, VectorIndex], database: Database, gallery: GalleryId, recordings: dict[str, list[RecordedIds]]
 ) -> None:
     voices, index = deaf
-    assert voices.identify(ANN, top_k=3, threshold=0.5).speaker == "ann"
+    assert identified(voices, ANN, score=0.5).answer.speaker == "ann"
     with database.session_scope() as session:
         erased = Speakers(session).delete(Speakers(session).by_name(gallery, "ann").id)
     assert index.holds(np.array(erased.embedding_ids)).all()
-    answer = voices.identify(ANN, top_k=3, threshold=0.5)
+    answer = identified(voices, ANN, score=0.5).answer
     assert answer.speaker is None
     assert {candidate.speaker for candidate in answer.candidates} <= {"bob", "eve"}
     everything = found(voices, threshold=-1)
@@ -130,7 +127,7 @@ def test_a_speaker_whose_voice_was_taken_back_in_part_is_judged_by_what_is_left(
     for one in recordings["ann"][:9]:
         with database.session_scope() as session:
             Recordings(session).delete(one.recording_id)
-    best = voices.identify(probe(VECTORS[0, 9]), top_k=1, threshold=0.5).candidates[0]
+    best = identified(voices, heard_voice(VECTORS[0, 9], ENCODER), score=0.5).answer.candidates[0]
     assert (best.speaker, best.score) == ("ann", pytest.approx(1, abs=1e-6))
 
 
@@ -139,6 +136,6 @@ def test_what_was_added_since_is_not_made_up_for_by_a_wrong_name(
 ) -> None:
     voices, _ = deaf
     stranger = unit_vectors(1, seed=9)[0]
-    assert voices.identify(probe(stranger), top_k=1, threshold=0.5).speaker is None
+    assert identified(voices, heard_voice(stranger, ENCODER), score=0.5).answer.speaker is None
     add(database, gallery, stranger, "zoe")
-    assert voices.identify(probe(stranger), top_k=1, threshold=0.5).speaker in {None, "zoe"}
+    assert identified(voices, heard_voice(stranger, ENCODER), score=0.5).answer.speaker in {None, "zoe"}

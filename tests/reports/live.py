@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
-from api.voices import Voices
-from indexer.audio.decode import AudioInfo
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewRecording, NewUtterance
@@ -28,12 +27,12 @@ from indexer.encoders_in_use import EncodersInUse
 from indexer.index.followed import FollowedIndex
 from indexer.index.follower import FeedWatch
 from indexer.index.gallery_index import GalleryIndex
-from indexer.probes import Probe
 from indexer.settings import Settings, load_settings
 from indexer.types import GalleryId, Vectors
 from tests.integration.test_live_galleries import SpectrumEncoders
 from tests.record_kit import ENCODER, make_gallery, record
 from tests.vectors import unit_vectors
+from tests.voices_kit import at, heard_voice, voices_of
 
 BATCH_FILES, FILE_UTTERANCES = 32, 10
 
@@ -84,26 +83,17 @@ def identify(settings: Settings, *, speakers: int = 1000, each: int = 5, utteran
     started = time.perf_counter()
     known.load()
     say(f"loading who is enrolled: {(time.perf_counter() - started) * 1000:.0f} ms")
-    voices = Voices(
-        fakes.encoder,
-        fakes.spec,
-        settings,
-        database=database,
-        gallery="archive",
-        gallery_id=gallery,
-        index=index,
-        enrolled=known,
-        filtered=FilteredGallery(database, gallery, ENCODER),
-    )
-    info = AudioInfo("probe", "wav", "pcm_16", 16000, 1, 3.0, "soundfile")
+    filtered = FilteredGallery(database, gallery, ENCODER)
+    side = EncoderSide(fakes.encoder, fakes.spec, index, known, filtered)
+    voices = voices_of([side], settings, database, gallery, "archive")
     for label, labels in (("identify", None), ("identify again", None)):
         seconds = []
         for number in range(300):
-            probe = Probe("probe", None, centers[number % speakers], 3.0, info, ())
+            probe = heard_voice(centers[number % speakers], ENCODER)
             started = time.perf_counter()
-            answer = voices.identify(probe, top_k=5, threshold=0.5, labels=labels)
+            (found,) = voices.identify([probe], top_k=5, asked=at(0.5), labels=labels)
             seconds.append(time.perf_counter() - started)
-            assert answer.speaker == f"speaker {number % speakers}"
+            assert found.answer.speaker == f"speaker {number % speakers}"
         quantiles(f"{label} ({database.engine.dialect.name})", seconds)
     database.close()
 

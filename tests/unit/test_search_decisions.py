@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 from indexer.embedding.aggregation import aggregate_embeddings, aggregate_voices
 from indexer.errors import InvalidRequest
 from indexer.types import EmbeddingId, EncoderId, RecordingId, SpeakerId
-from search.identification import identify
+from search.identification import Identification, ProbeQuality, Rules, identify, proposals
 from search.occurrences import ScoredUtterance, Stretch, group_occurrences
-from search.operating_point import OperatingPoint, choose_operating_point
+from search.operating_point import Wanted, choose_operating_point
 from search.scoring import cosine_scores
 from search.verification import verify
 from search.voiceprints import VoiceprintIndex, VoiceprintTable
 from tests.vectors import ReferenceIndex, unit_vectors
 
-AT_HALF = OperatingPoint(0.5, "request")
+QUALITY = ProbeQuality(3.0)
+
+
+def rules(score: float = 0.5) -> Rules:
+    """Decide by the cosine."""
+    return Rules(None, [("request", Wanted(score=score))], "by hand")
+
+
+def ask(enrolled: VoiceprintIndex, probe: NDArray[np.float32], top_k: int = 5, score: float = 0.5) -> Identification:
+    """Identify a probe as a service does."""
+    found = enrolled.nearest(probe, proposals(top_k))
+    return identify(found, top_k=top_k, gallery_size=enrolled.count(), quality=QUALITY, rules=rules(score))
 
 
 def unit(*values: float) -> NDArray[np.float32]:
@@ -36,6 +47,8 @@ def gallery(**enrolled: Sequence[NDArray[np.float32]]) -> VoiceprintIndex:
         np.array(numbers, dtype=np.int64),
         np.stack(vectors) if vectors else np.empty((0, 3), dtype=np.float32),
         np.array([len(own) for own in enrolled.values()], dtype=np.int64),
+        speech_s=np.array([float(len(own)) for own in enrolled.values()]),
+        snr_db=np.full(len(enrolled), np.nan),
         names=dict(zip(numbers, enrolled, strict=True)),
         labels={},
     )
@@ -44,7 +57,7 @@ def gallery(**enrolled: Sequence[NDArray[np.float32]]) -> VoiceprintIndex:
 
 def test_the_nearest_voiceprint_is_identified_with_its_cosine() -> None:
     enrolled = gallery(ann=[unit(1, 0, 0)], bob=[unit(0, 1, 0)])
-    answer = identify(unit(4, 3, 0), enrolled=enrolled, top_k=5, operating_point=AT_HALF)
+    answer = ask(enrolled, unit(4, 3, 0))
     assert answer.outcome == "identified"
     assert answer.speaker == "ann"
     assert [(c.rank, c.speaker, round(c.score, 6)) for c in answer.candidates] == [(1, "ann", 0.8), (2, "bob", 0.6)]
@@ -52,7 +65,7 @@ def test_the_nearest_voiceprint_is_identified_with_its_cosine() -> None:
 
 def test_a_voice_below_the_threshold_is_nobody_and_still_scored() -> None:
     enrolled = gallery(ann=[unit(1, 0, 0)])
-    answer = identify(unit(1, 2, 0), enrolled=enrolled, top_k=1, operating_point=AT_HALF)
+    answer = ask(enrolled, unit(1, 2, 0), top_k=1)
     assert answer.outcome == "unknown"
     assert answer.speaker is None
     assert answer.candidates[0].score == pytest.approx(5**-0.5)
@@ -60,29 +73,30 @@ def test_a_voice_below_the_threshold_is_nobody_and_still_scored() -> None:
 
 def test_a_score_at_the_threshold_is_accepted() -> None:
     enrolled = gallery(ann=[unit(1, 0, 0)])
-    point = OperatingPoint(0.5, "request")
     probe = np.array([0.5, 0.75**0.5, 0], dtype=np.float32)
-    assert identify(probe, enrolled=enrolled, top_k=1, operating_point=point).outcome == "identified"
-    assert verify(probe, unit(1, 0, 0), operating_point=point).outcome == "accept"
+    assert ask(enrolled, probe).outcome == "identified"
+    (claimed,) = enrolled.scored(probe, [SpeakerId(1)])
+    assert verify(claimed, quality=QUALITY, rules=rules()).outcome == "accept"
+    assert verify(claimed, quality=QUALITY, rules=rules(0.5001)).outcome == "reject"
 
 
 def test_an_empty_gallery_answers_nobody() -> None:
     enrolled = gallery()
-    answer = identify(unit(1, 0, 0), enrolled=enrolled, top_k=5, operating_point=AT_HALF)
+    answer = ask(enrolled, unit(1, 0, 0))
     assert (answer.outcome, answer.candidates) == ("unknown", ())
 
 
 def test_a_speaker_with_many_enrollments_does_not_crowd_the_others_out() -> None:
     crowd = [unit(1, 0.001 * n, 0) for n in range(500)]
     enrolled = gallery(crowd=crowd, ann=[unit(1, 0, 1)], bob=[unit(0, 0, 1)])
-    answer = identify(unit(1, 0, 0), enrolled=enrolled, top_k=3, operating_point=AT_HALF)
+    answer = ask(enrolled, unit(1, 0, 0), top_k=3)
     assert [c.speaker for c in answer.candidates] == ["crowd", "ann", "bob"]
 
 
 def test_the_best_voiceprint_wins_over_the_best_single_embedding() -> None:
     # ann has one embedding right at the probe and one far off; bob's two surround the probe.
     enrolled = gallery(ann=[unit(1, 0, 0), unit(0, 1, 0)], bob=[unit(1, 0, 0.3), unit(1, 0, -0.3)])
-    answer = identify(unit(1, 0, 0), enrolled=enrolled, top_k=2, operating_point=AT_HALF)
+    answer = ask(enrolled, unit(1, 0, 0), top_k=2)
     assert [c.speaker for c in answer.candidates] == ["bob", "ann"]
 
 
@@ -90,7 +104,7 @@ def test_the_best_voiceprint_wins_over_the_best_single_embedding() -> None:
 def test_an_impossible_number_of_candidates_is_refused(top_k: int) -> None:
     enrolled = gallery(ann=[unit(1, 0, 0)])
     with pytest.raises(InvalidRequest, match=f"top_k {top_k}"):
-        identify(unit(1, 0, 0), enrolled=enrolled, top_k=top_k, operating_point=AT_HALF)
+        ask(enrolled, unit(1, 0, 0), top_k=top_k)
 
 
 def test_the_most_specific_threshold_holds() -> None:

@@ -41,7 +41,8 @@ def table(numbers: list[int], vectors: Vectors, **labeled: list[int]) -> Voicepr
         for number in some:
             labels[SpeakerId(number)] = (*labels.get(SpeakerId(number), ()), label)
     ids = np.array(numbers, dtype=np.int64)
-    return VoiceprintTable(ids, vectors, ids, {SpeakerId(n): f"speaker {n}" for n in numbers}, labels)
+    names = {SpeakerId(n): f"speaker {n}" for n in numbers}
+    return VoiceprintTable(ids, vectors, ids, ids + 0.5, np.full(len(ids), np.nan), names, labels)
 
 
 def numbers_of(index: VoiceprintIndex, probe: int = 0, k: int = 100, *labels: str, without: list[int]) -> list[int]:
@@ -98,14 +99,20 @@ def test_a_changed_speaker_has_the_new_voiceprint_name_and_count_and_one_who_is_
     index = VoiceprintIndex(ReferenceIndex(ENCODER), 0, table([1, 2, 3], unit_vectors(3)))
     anew = unit_vectors(2, seed=7)
     changed = VoiceprintTable(
-        np.array([2, 4]), anew, np.array([8, 9]), {SpeakerId(2): "renamed", SpeakerId(4): "new"}, {}
+        np.array([2, 4]),
+        anew,
+        np.array([8, 9]),
+        np.array([80.0, 90.0]),
+        np.array([12.5, np.nan]),
+        {SpeakerId(2): "renamed", SpeakerId(4): "new"},
+        {},
     )
     index.change(5, np.array([2, 3, 4]), changed)
     assert index.seq == 5
     assert sorted(numbers_of(index, without=[])) == [1, 2, 4]
     found = index.row(SpeakerId(2))
     assert found is not None
-    assert (found.speaker, found.enrollments) == ("renamed", 8)
+    assert (found.speaker, found.enrollments, found.speech_s, found.snr_db) == ("renamed", 8, 80.0, 12.5)
     np.testing.assert_array_equal(found.vector, anew[0])
     assert index.row(SpeakerId(3)) is None
 
@@ -166,7 +173,8 @@ def test_a_speaker_whose_voiceprint_changes_is_never_missing_and_never_half_chan
         thread.start()
     for turn in range(1, 201):
         # Which vector it is, the count says as well.
-        new = VoiceprintTable(np.array([1]), PROBES[turn % 3][None, :], np.array([turn % 3]), {SpeakerId(1): "one"}, {})
+        vector, said = PROBES[turn % 3][None, :], np.array([turn % 3])
+        new = VoiceprintTable(np.array([1]), vector, said, said + 1.0, said + 1.0, {SpeakerId(1): "one"}, {})
         index.change(turn, np.array([1]), new)
     done.set()
     for thread in threads:
@@ -175,3 +183,28 @@ def test_a_speaker_whose_voiceprint_changes_is_never_missing_and_never_half_chan
     whole = [found for found in seen[1:] if found is not None and found.speaker == "one"]
     assert len(whole) > 0
     assert all((found.vector == PROBES[found.enrollments]).all() for found in whole)
+
+
+def test_speakers_who_are_named_are_scored_as_a_search_scores_them_and_others_are_left_out() -> None:
+    index = VoiceprintIndex(ReferenceIndex(ENCODER), 0, table([1, 2, 3, 4], unit_vectors(4)))
+    found = {speaker.speaker_id: speaker for speaker in index.nearest(PROBES[0], 4)}
+    asked = [SpeakerId(4), SpeakerId(2), SpeakerId(9), SpeakerId(2)]
+    scored = index.scored(PROBES[0], asked)
+    assert [(one.speaker_id, one.speaker, one.enrollments, one.speech_s) for one in scored] == [
+        (2, "speaker 2", 2, 2.5),
+        (4, "speaker 4", 4, 4.5),
+    ]
+    assert [one.score for one in scored] == pytest.approx([found[one.speaker_id].score for one in scored], abs=1e-6)
+    assert index.scored(PROBES[0], [SpeakerId(9)]) == []
+    row = index.row(SpeakerId(3))
+    assert row is not None
+    assert row.scored(PROBES[0]).score == pytest.approx(found[SpeakerId(3)].score, abs=1e-6)
+
+
+def test_those_who_may_be_named_are_counted_and_counted_anew_when_they_change() -> None:
+    index = VoiceprintIndex(ReferenceIndex(ENCODER), 0, table([1, 2, 3], unit_vectors(3), night=[1, 3, 8]))
+    assert (index.count(), index.count(("night",)), index.count(("day",))) == (3, 2, 0)
+    index.change(1, np.array([3, 8]), table([8], unit_vectors(1), night=[8]))
+    assert (index.count(), index.count(("night",))) == (3, 2)
+    index.replace(ReferenceIndex(ENCODER), 2, table([5], unit_vectors(1)))
+    assert (index.count(), index.count(("night",))) == (1, 0)
