@@ -21,8 +21,12 @@ FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
 """Samples before a frame that the network sees too; zeros before the first."""
 
-GROUP_FRAMES = 32
-"""Frames that share a pass, about a second. Always so many, so that no probability depends on how audio comes in."""
+GROUP_FRAMES = 128
+"""Frames that share a pass, about four seconds: half the cost of one second. Always so many, counted from the beginning
+of the track, so that no probability depends on how audio comes in."""
+
+LAST_FRAMES = 32
+"""The last group is as long as it must be, in these steps: so short words cost little, and few lengths are compiled."""
 
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
@@ -141,16 +145,17 @@ class _Frames:
 
     def finish(self) -> NDArray[np.float32]:
         """Return the probabilities of the frames that are left."""
-        left = len(self._held) - CONTEXT_SAMPLES
-        filled = np.zeros(CONTEXT_SAMPLES + _GROUP_SAMPLES, dtype=np.float32)
+        left = -(-(len(self._held) - CONTEXT_SAMPLES) // FRAME_SAMPLES)
+        steps = -(-left // LAST_FRAMES)
+        filled = np.zeros(CONTEXT_SAMPLES + steps * LAST_FRAMES * FRAME_SAMPLES, dtype=np.float32)
         filled[: len(self._held)] = self._held
-        return self._group(filled)[: -(-left // FRAME_SAMPLES)] if left else np.empty(0, dtype=np.float32)
+        return self._group(filled)[:left] if left else np.empty(0, dtype=np.float32)
 
     def _group(self, samples: Waveform) -> NDArray[np.float32]:
         group = samples[: CONTEXT_SAMPLES + _GROUP_SAMPLES]
         if is_silent(group):  # Hours of it are common in archives; the network forgets what was before.
             self._state = None
-            return np.zeros(GROUP_FRAMES, dtype=np.float32)
+            return np.zeros((len(group) - CONTEXT_SAMPLES) // FRAME_SAMPLES, dtype=np.float32)
         probabilities, self._state = self._network.probabilities(group, self._state)
         return probabilities
 
@@ -161,28 +166,19 @@ class _SileroStream:
         self._settings = settings
         self._maker = RegionMaker(settings)
         self._samples = 0
-        self._short: list[NDArray[np.float32]] = []  # probabilities, while the track is short
-        self._found = False
 
     def push(self, block: Waveform) -> list[Region]:
         self._samples += len(block)
-        return [region for group in self._frames.push(block) for region in self._hear(group)]
+        return [region for group in self._frames.push(block) for region in self._maker.push(group)]
 
     def finish(self) -> list[Region]:
         duration_s = self._samples / SAMPLE_RATE_HZ
-        regions = [*self._hear(self._frames.finish()), *self._maker.finish(duration_s)]
-        if regions or self._found or duration_s > SHORT_S:
+        last = self._frames.finish()
+        regions = [*self._maker.push(last), *self._maker.finish(duration_s)]
+        if regions or duration_s > SHORT_S:
             return regions
-        maker = RegionMaker(_lenient(self._settings))
-        again = maker.push(np.concatenate(self._short)) if self._short else []
-        return [*again, *maker.finish(duration_s)]
-
-    def _hear(self, probabilities: NDArray[np.float32]) -> list[Region]:
-        if len(self._short) * GROUP_FRAMES * FRAME_S <= SHORT_S:
-            self._short.append(probabilities)
-        regions = self._maker.push(probabilities)
-        self._found = self._found or bool(regions)
-        return regions
+        maker = RegionMaker(_lenient(self._settings))  # all of a short track is in its last group
+        return [*maker.push(last), *maker.finish(duration_s)]
 
 
 def _lenient(settings: SpeechSettings) -> SpeechSettings:

@@ -154,13 +154,13 @@ def test_every_sample_by_itself_gives_the_same(silero: SileroDetector, sentence:
     assert in_blocks(silero, waveform, list(range(0, len(waveform), 97))) == silero.regions(waveform)
 
 
-def test_a_stream_holds_no_more_than_a_second_of_audio(silero: SileroDetector, sentence: Waveform) -> None:
+def test_a_stream_holds_no_more_than_a_few_seconds_of_audio(silero: SileroDetector, sentence: Waveform) -> None:
     stream = silero.stream()
     for _ in range(5):
         stream.push(sentence)
     held = stream._frames._held  # type: ignore[attr-defined]
     assert held.base is None
-    assert len(held) < 1.1 * SAMPLE_RATE_HZ
+    assert len(held) < 4.2 * SAMPLE_RATE_HZ
 
 
 @pytest.mark.parametrize("dbfs", [-15.0, -30.0, -50.0])
