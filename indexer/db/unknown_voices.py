@@ -273,6 +273,9 @@ class UnknownVoices:
         """
         rest = self._without(voice_id, utterance_ids)
         [made] = self.make(1)
+        # What was not of the whole is not of either part.
+        said = select(UnknownVoiceApart.utterance_id).where(UnknownVoiceApart.voice_id == voice_id)
+        self._set_apart(made, list(self._session.scalars(said)))
         for some in batches(list(utterance_ids)):
             self._session.execute(
                 update(UnknownVoiceMember)
