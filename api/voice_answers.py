@@ -12,13 +12,13 @@ from api.schemas.voices import (
     IdentifyAnswer,
     OperatingPoint,
     ProbeHeard,
-    Quality,
     RecordingFound,
     SearchAnswer,
     Stretch,
     Turn,
     VerifyAnswer,
     VoiceIdentified,
+    VoiceQuality,
 )
 from api.voice_search import Occurrences
 from api.voices import Comparison, IdentifiedVoice, VerifiedVoice, Voices
@@ -132,8 +132,8 @@ def _heard(heard: Heard) -> dict[str, Any]:
     }
 
 
-def _quality(measured: Measured) -> Quality:
-    return Quality(
+def _quality(measured: Measured) -> VoiceQuality:
+    return VoiceQuality(
         net_speech_s=round(measured.net_speech_s, 3),
         snr_db=measured.snr_db,
         clipped_share=measured.clipped_share,

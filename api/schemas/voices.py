@@ -91,7 +91,7 @@ class OperatingPoint(View):
     prior: float = Field(description="How likely it was beforehand; what the posteriors assume, decisions do not.")
 
 
-class Quality(View):
+class VoiceQuality(View):
     """What limits how well a recording tells its voice."""
 
     net_speech_s: float = Field(description="Seconds in which the voice speaks.")
@@ -110,7 +110,7 @@ class ProbeHeard(View):
     issues: list[str] = Field(
         default=[], description="Why the recording was read in part only, or no decision was made; empty otherwise."
     )
-    quality: Quality | None = Field(default=None, description="Of that voice; null where none was heard.")
+    quality: VoiceQuality | None = Field(default=None, description="Of that voice; null where none was heard.")
     voices_heard: int = Field(default=1, description="How many voices speak in the recording.")
 
 
@@ -154,7 +154,7 @@ class VoiceIdentified(View):
     voice: int = Field(description="Number within the recording, from 0, by first appearance.")
     channel: int | None = Field(description="Number from 0 where channels were kept apart.")
     turns: list[Turn] = Field(description="When it speaks, in order of time.")
-    quality: Quality
+    quality: VoiceQuality
     decision: Literal["identified", "possible", "unknown", "not_enough_speech"]
     speaker: str | None = Field(description="Who it is; null unless identified.")
     operating_point: OperatingPoint

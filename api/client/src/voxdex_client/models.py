@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Decision = Literal["identified", "unknown", "not_enough_speech"]
+Decision = Literal["identified", "possible", "unknown", "not_enough_speech"]
 Verdict = Literal["accept", "reject", "not_enough_speech"]
 Scope = Literal["read", "identify", "write", "admin", "embeddings"]
 OnDuplicate = Literal["skip", "relabel", "error"]
@@ -335,23 +335,61 @@ class Readiness(Model):
     index: IndexCheck
 
 
-class Threshold(Model):
-    """Score from which on a voice is accepted, and on whose word."""
+class OperatingPoint(Model):
+    """From where on a voice is accepted, on whose word, and what that is to achieve."""
 
-    value: float
+    asked: str
+    """In words."""
+    decides_by: Literal["llr", "score"]
+    llr_threshold: float | None
+    score_threshold: float | None
+    """Where the llr decides: the score that has that llr for this recording and this speaker, as far as it is known."""
+    possible_llr_threshold: float | None
+    possible_score_threshold: float | None
     source: Literal["request", "gallery", "setting", "encoder", "family"]
     """The most specific that there is; `family`: no value is published for the encoder, so its kind's is taken."""
+    calibration_id: str | None
+    """None: uncalibrated."""
+    gallery_size: int | None
+    """Speakers (for a search: utterances) that were compared; None for a claim."""
+    prior: float
+    """What the posteriors assume."""
+
+
+class VoiceQuality(Model):
+    """What limits how well a recording tells its voice."""
+
+    net_speech_s: float
+    snr_db: float | None
+    clipped_share: float
+    bandwidth_hz: float
+    level_dbfs: float
+    telephone: bool
 
 
 class ProbeHeard(Model):
     """What was heard of the recording that was sent."""
 
     speech_s: float
-    """Seconds that were embedded."""
+    """Seconds of speech of the voice that the answer is about."""
     needed_s: float
-    """Fewest seconds that the encoder embeds."""
+    """Fewest seconds for a decision."""
     issues: list[str]
-    """Why the recording was read in part only, or not at all."""
+    """Why the recording was read in part only, or no decision was made."""
+    quality: VoiceQuality | None
+    voices_heard: int
+
+
+class BestEnrollment(Model):
+    """An enrolled stretch that the voice resembles; `stretch_audio` of its recording plays it."""
+
+    utterance_id: int
+    recording_id: int
+    uri: str
+    channel: int | None
+    start_s: float
+    end_s: float
+    score: float
 
 
 class Candidate(Model):
@@ -361,17 +399,50 @@ class Candidate(Model):
     speaker: str
     score: float
     """Cosine in [-1, 1]."""
+    llr: float | None
+    """Natural-log likelihood ratio; None: uncalibrated."""
+    posterior: float | None
+    margin: float | None
+    """Score above the next candidate's."""
+    llr_margin: float | None
+    second_score: float | None
     enrollments: int
     """Embeddings that the speaker's voiceprint is made of."""
+    best_enrollments: list[BestEnrollment]
+
+
+class Turn(Model):
+    """A stretch in which a voice speaks."""
+
+    start_s: float
+    end_s: float
+
+
+class IdentifiedVoice(Model):
+    """Who one voice of a recording is."""
+
+    voice: int
+    channel: int | None
+    turns: list[Turn]
+    quality: VoiceQuality
+    decision: Decision
+    speaker: str | None
+    operating_point: OperatingPoint
+    candidates: list[Candidate]
+    warnings: list[str]
 
 
 class Identification(ProbeHeard):
-    """Who it is among the enrolled, or that it is nobody of them."""
+    """Who it is among the enrolled, or that it is nobody of them; of several voices, whoever speaks most."""
 
     decision: Decision
     speaker: str | None
-    threshold: Threshold
+    operating_point: OperatingPoint
     candidates: list[Candidate]
+    warnings: list[str]
+    """What makes the answer less sure than it looks."""
+    voices: list[IdentifiedVoice]
+    """Every voice that is heard, whoever speaks most first."""
     encoder_id: str
     embedding: list[float] | None
 
@@ -382,7 +453,12 @@ class Verification(ProbeHeard):
     decision: Verdict
     speaker: str
     score: float | None
-    threshold: Threshold
+    llr: float | None
+    posterior: float | None
+    second_score: float | None
+    operating_point: OperatingPoint
+    warnings: list[str]
+    best_enrollments: list[BestEnrollment]
     encoder_id: str
 
 
@@ -391,7 +467,10 @@ class Comparison(Model):
 
     decision: Verdict
     score: float | None
-    threshold: Threshold
+    llr: float | None
+    posterior: float | None
+    operating_point: OperatingPoint
+    warnings: list[str]
     first: ProbeHeard
     second: ProbeHeard
     encoder_id: str
@@ -413,6 +492,7 @@ class RecordingFound(Model):
     recording_id: int
     uri: str
     score: float
+    llr: float | None
     speakers: list[str]
     stretches: list[Stretch]
     truncated: bool = False
@@ -423,7 +503,8 @@ class SearchResult(ProbeHeard):
     """Where a voice occurs."""
 
     decision: Literal["found", "not_found", "not_enough_speech"]
-    threshold: Threshold
+    operating_point: OperatingPoint
+    warnings: list[str]
     found: int
     """Recordings with the voice: those whose score reaches the threshold."""
     truncated: bool = False
