@@ -149,6 +149,9 @@ def check(calibration: Calibration) -> None:
                 f"llr falls or stays as {column} rises (slope {least:.3g} at the worst quality): the scores of one "
                 "voice and of two are not told apart by this data; give more of it"
             )
+    model = calibration.open_set
+    if model is not None and not min(model.rise, (1 - model.trust) * model.rise + model.correction_rise) > 0:
+        raise InvalidRequest("open_set: its threshold would fall as the gallery grows; fit the calibration again")
     shares, llrs = zip(*calibration.nontarget_llrs, strict=True)
     falls = all(first > second for first, second in itertools.pairwise(shares))
     rises = all(first <= second for first, second in itertools.pairwise(llrs))

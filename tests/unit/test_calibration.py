@@ -265,6 +265,13 @@ def test_a_missing_figure_is_refused_by_name(single: Calibration, missing: str) 
         Calibration.from_document(document)
 
 
+def test_thresholds_that_fall_as_a_gallery_grows_are_refused(of_voices: Calibration) -> None:
+    document = of_voices.to_document()
+    document["open_set"]["correction_rise"] = -100.0
+    with pytest.raises(CorruptArtifact, match="would fall as the gallery grows"):
+        Calibration.from_document(document)
+
+
 @pytest.mark.parametrize("document", [None, [], 3, "text", {}, {"format": "voxdex-calibration", "version": 1, 5: {6}}])
 def test_what_is_no_document_is_refused(document: object) -> None:
     with pytest.raises(CorruptArtifact):
