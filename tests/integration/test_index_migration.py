@@ -70,7 +70,7 @@ def add(database: Database, gallery: GalleryId, vectors: Vectors) -> RecordedIds
 def open_index(live: LiveGalleries, gallery: GalleryId) -> VectorIndex:
     """What requests to the gallery are answered from now."""
     live.get("archive")
-    return live._open[gallery].indexed.index
+    return live._open[gallery].sides[0].indexed.index
 
 
 def soon(happened: Callable[[], bool]) -> None:

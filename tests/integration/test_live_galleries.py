@@ -277,7 +277,7 @@ def test_files_that_were_being_written_when_their_gallery_was_deleted_go_too(
 
         def close(self) -> None: ...
 
-    vars(opened)["indexed"] = WritesSlowly()
+    vars(opened.sides[0])["indexed"] = WritesSlowly()
     opened.keep()
     assert not folder.exists()
 
@@ -386,7 +386,7 @@ def test_a_gallery_that_went_to_another_engine_is_let_go_though_nobody_asks_agai
     with pytest.raises(Unavailable):
         voiceprints.info()
     with pytest.raises(Unavailable):
-        left.indexed.index.search(ANN[None], 1)
+        left.sides[0].indexed.index.search(ANN[None], 1)
     assert named(live.get("archive"), ANN) == "ann"
     assert len(made) == 2
 
