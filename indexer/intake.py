@@ -184,7 +184,7 @@ class Intake:
             policy = listening.channels(policy)
         needed_s = self._settings.decision.min_enrollment_s if min_speech_s is None else min_speech_s
         setting = "VOXDEX_DECISION__MIN_ENROLLMENT_S" if min_speech_s is None else "min_speech_s"
-        gate = SpeechGate(needed_s, setting, self._settings.speech.min_snr_db, refuses_noise=True)
+        gate = SpeechGate(needed_s, setting, self._settings.speech.min_snr_db)
         wanted = _Wanted(policy, policy if channels else None, listening, gate)
         if sent.speaker is not None:
             self._require_consent(gallery_id, require_name("speaker", sent.speaker), sent.consent)

@@ -108,6 +108,8 @@ _AUDIO_CODES = frozenset(
         "corrupt-audio",
         "audio-too-short",
         "not-enough-speech",
+        "no-speech",
+        "too-noisy",
         "payload-too-large",
         "worker-lost",
     }
