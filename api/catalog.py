@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.gallery_rules import require_rules
 from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
@@ -81,10 +82,19 @@ class Catalog:
             return galleries.summary(GalleryId(galleries.by_name(name).id))
 
     def change_gallery(self, name: str, **rules: Any) -> GallerySummary:
-        """Set columns of a gallery's operating point and rules, and return what it is now; or raise NotFound."""
+        """Set columns of a gallery's operating point and rules, and return what it is now.
+
+        Raises
+        ------
+        NotFound
+            If there is no such gallery.
+        InvalidRequest
+            If the rules contradict each other, or those that stay; see `require_rules`.
+        """
         with self._database.session_scope() as session:
             galleries = Galleries(session)
             gallery_id = GalleryId(galleries.by_name(name).id)
+            require_rules(galleries.summary(gallery_id), rules)
             galleries.change(gallery_id, **rules)
             return galleries.summary(gallery_id)
 

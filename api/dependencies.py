@@ -235,10 +235,14 @@ class Services:
             If the gallery's name is taken.
         EncoderMismatch
             If both encoders are the same, or an encoder's vectors do not fit a gallery.
+        InvalidRequest
+            If the rules contradict each other; see `require_rules`.
         """
+        from api.gallery_rules import require_rules
         from indexer.db.repositories import Encoders, Galleries
         from indexer.encoders_in_use import as_row
 
+        require_rules(None, rules)
         known = {spec.name for spec in self.registry.list()}
         for one in (encoder, second_encoder):
             if one is not None and one not in known:

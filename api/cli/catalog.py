@@ -230,6 +230,72 @@ def create_gallery(
     print_line(f"gallery {gallery.name} is searched under encoder {gallery.encoder_id}{beside}")
 
 
+_RULE = "{} (`none` takes it back)."
+
+
+@galleries.command("change")
+def change_gallery(
+    name: _Name,
+    identification_threshold: Annotated[
+        str | None,
+        typer.Option(help=_RULE.format("Cosine from which on a voice is identified"), show_default=False),
+    ] = None,
+    verification_threshold: Annotated[
+        str | None, typer.Option(help=_RULE.format("Cosine from which on a claim is accepted"), show_default=False)
+    ] = None,
+    possible_threshold: Annotated[
+        str | None, typer.Option(help=_RULE.format("Cosine from which on a voice is possible"), show_default=False)
+    ] = None,
+    target_fpir: Annotated[
+        str | None,
+        typer.Option(help=_RULE.format("Largest share of unknown voices that is named, as 0.01"), show_default=False),
+    ] = None,
+    possible_fpir: Annotated[
+        str | None,
+        typer.Option(
+            help=_RULE.format("Largest share of unknown voices that is named or called possible"), show_default=False
+        ),
+    ] = None,
+    target_p_fa: Annotated[
+        str | None,
+        typer.Option(help=_RULE.format("Largest share of false claims that is accepted, as 0.001"), show_default=False),
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change where decisions are made in a gallery; what is not given stays. `calibrations use` sets its calibration."""
+    from api.dependencies import open_services
+
+    given = {
+        "identification_threshold": identification_threshold,
+        "verification_threshold": verification_threshold,
+        "possible_threshold": possible_threshold,
+        "target_fpir": target_fpir,
+        "possible_fpir": possible_fpir,
+        "target_p_fa": target_p_fa,
+    }
+    rules = {rule: _number_or_none(rule, value) for rule, value in given.items() if value is not None}
+    if not rules:
+        raise InvalidRequest("nothing to change: give an option, as in --target-fpir 0.01")
+    with open_services(home=home) as services:
+        gallery = services.catalog.change_gallery(name, **rules)
+    if as_json:
+        print_json(gallery)
+        return
+    for rule in rules:
+        value = getattr(gallery, rule)
+        print_line(f"{rule:24} {'none: as the settings say' if value is None else format(value, 'g')}")
+
+
+def _number_or_none(rule: str, value: str) -> float | None:
+    if value.lower() == "none":
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InvalidRequest(f"--{rule.replace('_', '-')} {value!r}: give a number, or none") from error
+
+
 @galleries.command("list")
 def list_galleries(home: options.Home = None, as_json: options.Json = False) -> None:
     """List the galleries."""

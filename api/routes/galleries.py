@@ -6,6 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from api.calibration_store import CalibrationStore
 from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
@@ -51,7 +52,16 @@ def get_gallery(gallery: GalleryName, principal: Reader, parts: Parts) -> Galler
 @router.patch("/{gallery}", responses=problems(404, 413))
 def change_gallery(gallery: GalleryName, body: GalleryChange, principal: Admin, parts: Parts) -> Gallery:
     """Change a gallery's operating point and rules; what is left out stays."""
-    return _view(parts.services.catalog.change_gallery(gallery, **body.model_dump(exclude_unset=True)))
+    rules = body.model_dump(exclude_unset=True)
+    chooses = "calibration_id" in rules
+    chosen = rules.pop("calibration_id", None)
+    store = CalibrationStore(parts.database)
+    calibration = store.find(chosen) if chosen is not None else None
+    changed = parts.services.catalog.change_gallery(gallery, **rules)
+    if chooses:
+        store.use(gallery, calibration)
+        changed = parts.services.catalog.gallery(gallery)
+    return _view(changed)
 
 
 @router.delete("/{gallery}", responses=problems(404))
@@ -69,6 +79,11 @@ def _view(row: GallerySummary) -> Gallery:
         created_at=row.created_at,
         identification_threshold=row.identification_threshold,
         verification_threshold=row.verification_threshold,
+        possible_threshold=row.possible_threshold,
+        target_fpir=row.target_fpir,
+        possible_fpir=row.possible_fpir,
+        target_p_fa=row.target_p_fa,
+        calibration_id=row.calibration_id,
         consent_required=row.consent_required,
         retention_days=row.retention_days,
         speakers=row.speakers,

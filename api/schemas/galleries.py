@@ -14,6 +14,23 @@ IdentificationThreshold = Annotated[
 VerificationThreshold = Annotated[
     Cosine | None, Field(description="Cosine from which on a claim is accepted; null: the setting's or the encoder's.")
 ]
+_Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+PossibleThreshold = Annotated[
+    Cosine | None,
+    Field(description="Cosine from which on a voice is possible, where the cosine decides; null: the setting's."),
+]
+TargetFpir = Annotated[
+    _Share | None,
+    Field(description="Largest share of unknown voices that is named; null: the setting's. Needs a calibration."),
+]
+PossibleFpir = Annotated[
+    _Share | None,
+    Field(description="Largest share of unknown voices that is named or called possible; null: the setting's."),
+]
+TargetPFa = Annotated[
+    _Share | None,
+    Field(description="Largest share of false claims that is accepted; null: the setting's. Needs a calibration."),
+]
 ConsentRequired = Annotated[
     bool, Field(description="Whether nobody may be enrolled without a reference to their consent.")
 ]
@@ -40,6 +57,10 @@ class NewGallery(Body):
     ] = None
     identification_threshold: IdentificationThreshold = None
     verification_threshold: VerificationThreshold = None
+    possible_threshold: PossibleThreshold = None
+    target_fpir: TargetFpir = None
+    possible_fpir: PossibleFpir = None
+    target_p_fa: TargetPFa = None
     consent_required: ConsentRequired = False
     retention_days: RetentionDays = None
 
@@ -47,13 +68,24 @@ class NewGallery(Body):
 class GalleryChange(Body):
     """What is to change; what is left out stays, and null takes a value back."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"identification_threshold": 0.55, "retention_days": None}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"target_fpir": 0.005, "retention_days": None}]})
 
     # Factories, because a stated default would say that leaving a field out sets it.
     identification_threshold: IdentificationThreshold = Field(default_factory=lambda: None)
     verification_threshold: VerificationThreshold = Field(default_factory=lambda: None)
+    possible_threshold: PossibleThreshold = Field(default_factory=lambda: None)
+    target_fpir: TargetFpir = Field(default_factory=lambda: None)
+    possible_fpir: PossibleFpir = Field(default_factory=lambda: None)
+    target_p_fa: TargetPFa = Field(default_factory=lambda: None)
+    calibration_id: Annotated[
+        Text | None,
+        Field(
+            min_length=4,
+            max_length=64,
+            description="Beginning of the id of the calibration to use, as `voxdex calibrations list` shows it; null: "
+            "the one that comes with voxdex.",
+        ),
+    ] = Field(default_factory=lambda: None)
     consent_required: ConsentRequired = Field(default_factory=bool)
     retention_days: RetentionDays = Field(default_factory=lambda: None)
 
@@ -72,6 +104,11 @@ class Gallery(View):
                     "created_at": "2026-01-31T09:00:00Z",
                     "identification_threshold": None,
                     "verification_threshold": None,
+                    "possible_threshold": None,
+                    "target_fpir": 0.01,
+                    "possible_fpir": None,
+                    "target_p_fa": None,
+                    "calibration_id": None,
                     "consent_required": False,
                     "retention_days": None,
                     "speakers": 12,
@@ -92,6 +129,11 @@ class Gallery(View):
     created_at: dt.datetime
     identification_threshold: float | None
     verification_threshold: float | None
+    possible_threshold: float | None
+    target_fpir: float | None
+    possible_fpir: float | None
+    target_p_fa: float | None
+    calibration_id: str | None = Field(description="Null: the one that comes with voxdex, if there is one.")
     consent_required: bool
     retention_days: int | None
     speakers: int

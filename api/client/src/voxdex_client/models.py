@@ -47,6 +47,12 @@ class Gallery(Model):
     created_at: dt.datetime
     identification_threshold: float | None
     verification_threshold: float | None
+    possible_threshold: float | None
+    target_fpir: float | None
+    possible_fpir: float | None
+    target_p_fa: float | None
+    calibration_id: str | None
+    """None: the one that comes with the service, if there is one."""
     consent_required: bool
     retention_days: int | None
     speakers: int
