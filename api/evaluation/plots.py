@@ -66,8 +66,9 @@ def calibration_plot(systems: Mapping[str, RankedTrials]) -> bytes:
     axes.plot([-limit, limit], [-limit, limit], color="#999999", linewidth=0.8, label="perfectly calibrated")
     for number, (name, ranked) in enumerate(systems.items()):
         given, borne_out = ranked.optimal_llrs()
-        shown = np.isfinite(borne_out) & np.isfinite(given)
-        axes.plot(*_thinned(np.stack([given[shown], borne_out[shown]])), label=name, **_line(number))
+        # Where one kind of trials is alone, the data bear out any llr: drawn at the edge.
+        points = np.clip(np.stack([given, borne_out]), -limit, limit)
+        axes.plot(*_thinned(points), label=name, **_line(number))
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
     return _finished(figure, axes, "llr given", "llr that the trials bear out")

@@ -128,7 +128,7 @@ def percent(estimate: Estimate | None) -> str:
         return ""
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.2f}"
-    return f"{100 * estimate.value:.2f} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
+    return f"{100 * estimate.value:.2f} ({100 * estimate.low:.2f}-{100 * estimate.high:.2f})"
 
 
 def decimal(estimate: Estimate | None) -> str:

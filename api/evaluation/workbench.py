@@ -127,7 +127,7 @@ class Workbench:
         systems = []
         if self._plain is not None and heard.plain is not None:
             (plain,) = self._plain.encoders
-            systems.append(System(f"baseline {plain.name}", heard.plain, (plain.id,)))
+            systems.append(System("baseline", heard.plain, (plain.id,)))
         for group in self._groups():
             ids = tuple(encoder.id for encoder in group)
             name = "+".join(encoder.name for encoder in group)
