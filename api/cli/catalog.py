@@ -263,7 +263,10 @@ def change_gallery(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Change where decisions are made in a gallery; what is not given stays. `calibrations use` sets its calibration."""
+    """Change where decisions are made in a gallery; what is not given stays.
+
+    `voxdex calibrations use` sets its calibration.
+    """
     from api.dependencies import open_services
 
     given = {
