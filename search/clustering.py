@@ -92,6 +92,11 @@ class NeighborGraph:
     def __len__(self) -> int:
         return len(self.first)
 
+    def between(self, nodes: NDArray[np.bool_]) -> "NeighborGraph":
+        """Return the pairs of which both are among these (m,) nodes."""
+        kept = nodes[self.first] & nodes[self.second]
+        return NeighborGraph(self.first[kept], self.second[kept])
+
 
 def nothing_told(done: int) -> None:
     """Report progress to nobody."""

@@ -13,9 +13,6 @@ from search.clustering import EDGE_MARGIN, Evidence, Nodes, cosine_itself
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-DEFAULT_FPIR = 0.01
-"""Share of voices that occur once of whom may be said that they recur, where nobody says otherwise."""
-
 _SPEECH_QUANTILES = (0.1, 0.5, 0.9)
 
 _PARTED_AT_MOST = 2000
@@ -29,11 +26,14 @@ class ClusterRule:
     Attributes
     ----------
     threshold
-        Mean cosine from which on two groups are one voice; None: what `fpir` comes to.
+        Mean cosine from which on two groups are one voice.
     fpir
-        Share of voices heard once that may be taken for another one; needs a calibration.
+        Instead: share of voices heard once that may be taken for another one; needs a calibration. With neither, the
+        calibration says from which llr on each voice has no more than one stranger that near.
     min_utterances, min_recordings
         What a voice must be heard in to be kept as recurring.
+    min_speech_s
+        Net speech below which what one voice says in a recording is left alone: a single word fits many voices.
 
     Raises
     ------
@@ -45,6 +45,7 @@ class ClusterRule:
     fpir: float | None = None
     min_utterances: int = 2
     min_recordings: int = 2
+    min_speech_s: float = 2.0
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.fpir is not None:
@@ -57,6 +58,8 @@ class ClusterRule:
             raise InvalidRequest(
                 f"min_utterances {self.min_utterances} and min_recordings {self.min_recordings}: give 1 or more"
             )
+        if not 0.0 <= self.min_speech_s < float("inf"):
+            raise InvalidRequest(f"min_speech_s {self.min_speech_s} is out of range: give seconds, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +114,8 @@ def cluster_point(
     """
     if rule.threshold is not None:
         return _by_cosine(rule.threshold, f"mean cosine of {rule.threshold:g} or more")
-    if calibration is not None and calibration.open_set is not None:
-        fpir = rule.fpir or DEFAULT_FPIR
-        llr = calibration.open_set.threshold(fpir, gallery_size=max(voices, 1), rivals=np.empty(0))
+    if calibration is not None and (rule.fpir is None or calibration.open_set is not None):
+        llr, asked = _llr_threshold(rule, calibration, max(voices, 2))
         lengths = np.quantile(speech_s, _SPEECH_QUANTILES) if len(speech_s) else np.ones(1)
         lowest = min(
             calibration.score_at(llr, enrolled_speech_s=one, probe_speech_s=other)
@@ -125,7 +127,7 @@ def cluster_point(
             _llr_of(calibration),
             lowest - EDGE_MARGIN,
             calibration.id,
-            f"at most {100 * fpir:g} % of voices heard once taken for another, {voices} compared",
+            asked,
         )
     if rule.fpir is not None:
         raise InvalidRequest(
@@ -137,6 +139,15 @@ def cluster_point(
             f"encoder {encoder} has no calibration and no default threshold: give one with --threshold"
         )
     return _by_cosine(encoder_threshold, f"mean cosine of {encoder_threshold:g} or more (uncalibrated)")
+
+
+def _llr_threshold(rule: ClusterRule, calibration: Calibration, voices: int) -> tuple[float, str]:
+    if rule.fpir is not None:
+        assert calibration.open_set is not None
+        llr = calibration.open_set.threshold(rule.fpir, gallery_size=voices, rivals=np.empty(0))
+        return llr, f"at most {100 * rule.fpir:g} % of voices heard once taken for another, {voices} compared"
+    llr = calibration.llr_at_p_fa(1.0 / voices)
+    return llr, f"mean llr of {llr:.2f} or more: a voice has at most one stranger that near, {voices} compared"
 
 
 def _by_cosine(threshold: float, asked: str) -> ClusterPoint:

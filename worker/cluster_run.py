@@ -137,12 +137,14 @@ class ClusterRun:
         calibration: Calibration | None,
     ) -> _Found:
         nodes = make_nodes(heard, node_of, sums, weights)
+        said_s = np.bincount(node_of, weights=heard.speech_s, minlength=len(nodes))
+        enough = (said_s >= self._rule.min_speech_s) | nodes.fixed
         name, threshold = self._published(encoder_id)
         point = cluster_point(
             self._rule,
             calibration,
             speech_s=heard.speech_s,
-            voices=len(nodes),
+            voices=int(enough.sum()),
             encoder=name,
             encoder_threshold=threshold,
         )
@@ -154,7 +156,7 @@ class ClusterRun:
             at_least=point.edge_cosine,
             progress=lambda done: self._count(done, len(nodes)),
         )
-        clusters = cluster(nodes, graph, threshold=point.threshold, evidence=point.evidence)
+        clusters = cluster(nodes, graph.between(enough), threshold=point.threshold, evidence=point.evidence)
         self._look()
         labels = clusters[node_of]
         often = recurring(labels, heard, self._rule)

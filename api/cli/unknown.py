@@ -36,7 +36,8 @@ def cluster(
         float | None,
         typer.Option(
             "--fpir",
-            help="Instead: share of voices heard once that may be taken for another one (default: 0.01).",
+            help="Instead: share of voices heard once that may be taken for another one (default: the calibration's "
+            "llr that at most one stranger of a voice reaches).",
             show_default=False,
         ),
     ] = None,
@@ -46,6 +47,10 @@ def cluster(
     min_recordings: Annotated[
         int, typer.Option("--min-recordings", help="Recordings that a voice must be heard in.", min=1)
     ] = 2,
+    min_speech_s: Annotated[
+        float,
+        typer.Option("--min-speech-s", help="Speech of one voice in a recording below which it is left alone.", min=0),
+    ] = 2.0,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -58,7 +63,7 @@ def cluster(
     from api.dependencies import open_services
     from search.unknown_voices import ClusterRule
 
-    rule = ClusterRule(threshold, fpir, min_utterances, min_recordings)
+    rule = ClusterRule(threshold, fpir, min_utterances, min_recordings, min_speech_s)
     with open_services(home=home) as services:
         services.record()
         job_id = services.clusterings.submit(gallery, rule, send_it=False)

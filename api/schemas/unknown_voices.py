@@ -29,17 +29,25 @@ class NewClustering(Body):
     threshold: Cosine | None = Field(
         default=None,
         gt=-1,
-        description="Mean cosine from which on two groups are one voice; left out: what `fpir` comes to.",
+        description="Mean cosine from which on two groups are one voice.",
     )
     fpir: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Share of voices heard once that may be taken for another one; needs a calibration. Left out "
-        "together with `threshold`: 0.01, or the encoder's own threshold where there is no calibration.",
+        description="Instead: share of voices heard once that may be taken for another one; needs a calibration. With "
+        "neither, the calibration says from which llr on a voice has at most one stranger that near; without one, the "
+        "encoder's own cosine decides.",
     )
     min_utterances: int = Field(default=2, ge=1, le=1_000_000, description="Utterances that a voice must have.")
     min_recordings: int = Field(default=2, ge=1, le=1_000_000, description="Recordings that it must be heard in.")
+    min_speech_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Net speech below which what one voice says in a recording is left alone.",
+    )
 
 
 class UnknownVoice(View):

@@ -68,6 +68,18 @@ def test_a_voice_of_one_recording_does_not_recur_however_much_it_says(
     assert [one.utterances for one in listed(database, gallery_id)] == [8]
 
 
+def test_what_is_too_short_to_tell_is_left_alone(database: Database, record_settings: Settings) -> None:
+    gallery_id = make_gallery(database)
+    rows = voices(1, 4)
+    [[first], [second], _, _] = record(
+        database,
+        gallery_id,
+        *[[Said(row, length_s=length)] for row, length in zip(rows, (5, 2, 1.9, 0.5), strict=True)],
+    )
+    run(database, record_settings)
+    assert members(database, gallery_id) == {"Unknown-1": {first, second}}
+
+
 def test_what_the_diarizer_called_two_voices_is_never_one_and_what_it_called_one_is_never_two(
     database: Database, record_settings: Settings
 ) -> None:

@@ -7,8 +7,19 @@ from hypothesis import strategies as st
 
 from indexer.errors import InvalidRequest
 from indexer.types import EncoderId, Vectors
+from search.calibration import default_calibrations
 from search.clustering import NeighborGraph, Nodes, cluster, neighbor_graph
-from search.unknown_voices import ClusterRule, Heard, cluster_point, group, halves, keep_names, make_nodes, recurring
+from search.unknown_voices import (
+    ClusterPoint,
+    ClusterRule,
+    Heard,
+    cluster_point,
+    group,
+    halves,
+    keep_names,
+    make_nodes,
+    recurring,
+)
 from tests.vectors import ReferenceIndex, unit_vectors, voices
 
 NONE = np.empty((0, 2), dtype=np.int64)
@@ -237,6 +248,31 @@ def test_a_voice_is_parted_by_its_vectors() -> None:
 def test_a_rule_that_has_no_meaning_is_refused(rule: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         ClusterRule(**rule)  # type: ignore[arg-type]
+
+
+def test_with_a_calibration_the_threshold_rises_with_the_number_of_voices_and_keeps_what_was_asked() -> None:
+    [calibration] = [one for one in default_calibrations() if one.encoder_ids == ("0575cb64845e6b9a-speechbrain",)]
+    lengths = np.full(3, 5.0)
+
+    def point(voices: int, **rule: float) -> ClusterPoint:
+        return cluster_point(
+            ClusterRule(**rule),  # type: ignore[arg-type]
+            calibration,
+            speech_s=lengths,
+            voices=voices,
+            encoder="ecapa",
+            encoder_threshold=0.35,
+        )
+
+    assert point(100).threshold < point(1000).threshold < point(100_000).threshold
+    assert point(100).threshold == calibration.llr_at_p_fa(0.01)
+    strict = point(100, fpir=0.001)
+    assert point(100, fpir=0.1).threshold < strict.threshold
+    assert (strict.calibration_id, strict.asked[:12]) == (calibration.id, "at most 0.1 ")
+    [at_edge] = strict.evidence(np.array([strict.edge_cosine + 0.1]), lengths[:1], lengths[:1])
+    assert at_edge == pytest.approx(strict.threshold)
+    # A cosine that is asked for goes before the calibration.
+    assert (point(100, threshold=0.5).threshold, point(100, threshold=0.5).calibration_id) == (0.5, None)
 
 
 def test_without_calibration_the_encoders_cosine_decides_and_the_answer_says_so() -> None:

@@ -473,6 +473,7 @@ def find_unknown_voices(
     fpir: float | None = None,
     min_utterances: int = 2,
     min_recordings: int = 2,
+    min_speech_s: float = 2.0,
     idempotency_key: str | None = None,
 ) -> Sent:
     """Have the utterances that are enrolled as nobody grouped by voice: a job; names that were given before stay."""
@@ -481,6 +482,7 @@ def find_unknown_voices(
         "fpir": fpir,
         "min_utterances": min_utterances,
         "min_recordings": min_recordings,
+        "min_speech_s": min_speech_s,
     }
     return Sent(path={"gallery": gallery}, json=fields, key=idempotency_key)
 
