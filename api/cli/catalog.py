@@ -52,7 +52,9 @@ def show_speaker(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a speaker with every enrolled stretch."""
+    """Show a speaker with every enrolled stretch, and point out recordings that do not sound like the others."""
+    import shlex
+
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
@@ -71,7 +73,7 @@ def show_speaker(
         if row.likeness is not None and row.likeness.is_outlier:
             print_notice(
                 f"recording {row.id} does not sound like the others: cosine {row.likeness.cosine:.2f}; listen to it, "
-                f"and take it back with `voxdex speakers withdraw` {name!r} {row.id} if it is somebody else"
+                f"and take it back with `voxdex speakers withdraw {shlex.quote(name)} {row.id}` if it is somebody else"
             )
 
 

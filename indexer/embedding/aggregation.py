@@ -100,7 +100,7 @@ class Likeness:
 
 
 def outliers(
-    vectors: Vectors, net_speech_s: Sequence[float], *, threshold: float, least_judged_s: float
+    vectors: Vectors, net_speech_s: Sequence[float], *, threshold: float, pair_threshold: float, least_judged_s: float
 ) -> list[Likeness]:
     """Tell which of a speaker's enrollments do not sound like the others.
 
@@ -116,7 +116,9 @@ def outliers(
     net_speech_s
         Speech in each, above 0.
     threshold
-        Least cosine of two aggregates of one voice.
+        Least cosine of an enrollment with two others or more.
+    pair_threshold
+        Least cosine of two enrollments that are alone.
     least_judged_s
         An enrollment with less speech is no outlier, nor is one of which the others together have less.
     """
@@ -129,7 +131,7 @@ def outliers(
         others_s = seconds[kept].sum() - seconds
         judged = kept & (seconds >= least_judged_s) & (others_s >= least_judged_s)
         cosines = np.where(judged, _with_others(vectors, weights, kept), np.inf)
-        if cosines.min() >= threshold:
+        if cosines.min() >= (threshold if kept.sum() > 2 else pair_threshold):
             break
         if kept.sum() == 2:
             kept[:] = False

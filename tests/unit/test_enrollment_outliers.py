@@ -26,7 +26,9 @@ def rows(*vectors: NDArray[np.float64]) -> Vectors:
 
 
 def outliers(vectors: Vectors, seconds: list[float], threshold: float, least_judged_s: float = 0.0) -> list[Likeness]:
-    return aggregation.outliers(vectors, seconds, threshold=threshold, least_judged_s=least_judged_s)
+    return aggregation.outliers(
+        vectors, seconds, threshold=threshold, pair_threshold=threshold, least_judged_s=least_judged_s
+    )
 
 
 def flags(found: list[Likeness]) -> list[bool]:
@@ -70,6 +72,14 @@ def test_too_little_speech_is_neither_an_outlier_nor_makes_others_outliers() -> 
     three = rows(near(ANN, 11), near(BO, 12), near(ANN, 13))
     assert flags(outliers(three, [9.0, 1.0, 9.0], 0.35, least_judged_s=2.0)) == [False, False, False]
     assert flags(outliers(three, [9.0, 3.0, 9.0], 0.35, least_judged_s=2.0)) == [False, True, False]
+
+
+def test_two_that_are_alone_may_be_less_alike_than_three() -> None:
+    vectors = rows(np.array([1.0, 0.0]), np.array([0.6, 0.8]))
+    kinds = {"threshold": 0.9, "pair_threshold": 0.5, "least_judged_s": 0.0}
+    assert flags(aggregation.outliers(vectors, [5.0] * 2, **kinds)) == [False, False]
+    three = np.concatenate((vectors, vectors[:1]))
+    assert flags(aggregation.outliers(three, [5.0] * 3, **kinds)) == [False, True, False]
 
 
 def test_vectors_that_cancel_out_give_no_cosine_above_zero() -> None:
