@@ -19,6 +19,10 @@ REPOSITORY = Path(__file__).parent.parent
 
 share_cores()  # Before any test loads torch or faiss.
 
+# Generated tones and noise are the speech of one voice, in whatever process and scope; tests about speech and voices
+# ask for `hearing`.
+os.environ |= {"VOXDEX_SPEECH__DETECTOR": "off", "VOXDEX_SPEECH__SPEAKERS": "one"}
+
 
 def unavailable(reason: str) -> NoReturn:
     """Skip the test for a stated reason, or fail where everything must run."""
@@ -82,15 +86,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("VOXDEX_HOME", str(tmp_path_factory.mktemp("home")))
 
 
-@pytest.fixture(autouse=True)
-def _sound_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take generated tones and noise for the speech of one voice; tests about speech and voices ask for `hearing`."""
-    monkeypatch.setenv("VOXDEX_SPEECH__DETECTOR", "off")
-    monkeypatch.setenv("VOXDEX_SPEECH__SPEAKERS", "one")
-
-
 @pytest.fixture
-def hearing(_sound_is_speech: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def hearing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find speech and tell voices apart, as outside of tests."""
     monkeypatch.delenv("VOXDEX_SPEECH__DETECTOR")
     monkeypatch.delenv("VOXDEX_SPEECH__SPEAKERS")
