@@ -16,8 +16,10 @@ from indexer.types import EncoderId, Vectors
 from search.resegmentation import Coverage, FrameGrid, Labels, edges_of, sharpen_changes
 from search.voice_groups import DiarizationTuning, mean_directions, settle_voices
 
-TUNINGS: Mapping[EncoderId, DiarizationTuning] = {}
-"""Of encoders whose vectors lie closer together, or further apart, than the default one's."""
+TUNINGS: Mapping[EncoderId, DiarizationTuning] = {
+    EncoderId("92f29b94e6948786-kaldi"): DiarizationTuning(own_share=0.55, same_voice=0.5),  # campplus-zh-en
+}
+"""Of encoders whose vectors of one voice lie closer together than the default one's."""
 
 _STEP_S = 0.1
 _BRIDGED_S = 0.3

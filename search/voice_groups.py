@@ -33,13 +33,13 @@ class DiarizationTuning:
         A voice that is heard for less than this in all is not told from the others.
     """
 
-    same_voice: float = 0.55
+    same_voice: float = 0.6
     own_share: float = 0.4
-    fine: float = 0.4
-    window_s: tuple[float, ...] = (1.5, 0.75)
+    fine: float = 0.5
+    window_s: tuple[float, ...] = (1.5, 0.5)
     hop_s: tuple[float, ...] = (0.5, 0.25)
     switch_cost: float = 0.25
-    min_voice_s: float = 1.0
+    min_voice_s: float = 1.5
 
 
 def group_alike(vectors: Floats, least: float) -> Labels:
