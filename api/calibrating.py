@@ -17,7 +17,7 @@ from api.evaluation.workbench import Progress
 from indexer.errors import InvalidRequest
 from indexer.settings import Settings
 from search.calibration import Calibration
-from search.calibration_fit import fit_calibration
+from search.calibration_fit import fit_calibration, likely_one_voice
 from search.calibration_trials import LabeledVoices, ScoredTrials, all_trials, score_pairs, strangers
 from search.trials import LabeledRecording, TrialList
 
@@ -42,11 +42,14 @@ class Calibrated:
     ----------
     refused
         Recordings that could not be used, counted by the code of the error.
+    likely_one_voice
+        Pairs of speakers that sound like one; thresholds of identification do without their trials.
     """
 
     calibration: Calibration
     recordings: int
     refused: Mapping[str, int]
+    likely_one_voice: Sequence[tuple[str, str]]
 
 
 def calibrate(
@@ -102,7 +105,8 @@ def calibrate(
         today=wanted.today,
     )
     refused = Counter(one.refusal or "not-heard" for one, fine in zip(heard, usable, strict=True) if not fine)
-    return Calibrated(calibration, len(voices), dict(refused))
+    doubles = likely_one_voice(calibration, trials, unknown or trials)
+    return Calibrated(calibration, len(voices), dict(refused), doubles)
 
 
 def _voices(
@@ -115,6 +119,7 @@ def _voices(
         vectors=tuple(np.stack([one.vectors[encoder.id] for one in heard]) for encoder in encoders),
         speakers=np.array([recording.speaker or recording.path for recording in recordings]),
         sessions=np.array([recording.session for recording in recordings]),
+        sets=np.array([recording.set for recording in recordings]),
         net_speech_s=np.array([one.net_speech_s for one in heard]),
         snr_db=np.array([np.nan if one.snr_db is None else one.snr_db for one in heard]),
         originals=np.array([originals.setdefault(one.original or one.path, len(originals)) for one in recordings]),

@@ -64,8 +64,34 @@ def fit_calibration(
         cllr_after=cllr(llrs, held_out),
         min_cllr=min_cllr(llrs, held_out),
         nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
-        open_set=fit_open_set(_by_probe(fitted, trials if strangers is None else strangers)),
+        open_set=fit_open_set(_by_probe(fitted, _without_one_voice(fitted, trials, strangers or trials))),
     )
+
+
+def likely_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: ScoredTrials) -> list[tuple[str, str]]:
+    """Return pairs of labels that sound like one voice: as alike, in three trials or more, as a voice is with itself.
+
+    Labels are wrong more often than voices are doubles, and a few such pairs are enough to spoil a threshold that one
+    stranger in a hundred may reach.
+    """
+    usual = float(np.quantile(_llrs(calibration, trials)[trials.is_target], 0.4))
+    unlike = strangers.take(~strangers.is_target)
+    llrs = _llrs(calibration, unlike)
+    by_pair: dict[tuple[str, str], list[float]] = {}
+    for place in np.flatnonzero(llrs >= usual / 2).tolist():
+        first, second = str(unlike.enrolled_speakers[place]), str(unlike.probe_speakers[place])
+        by_pair.setdefault((min(first, second), max(first, second)), []).append(float(llrs[place]))
+    return sorted(pair for pair, found in by_pair.items() if len(found) >= 3 and np.mean(found) >= usual)
+
+
+def _without_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: ScoredTrials) -> ScoredTrials:
+    pairs = likely_one_voice(calibration, trials, strangers)
+    alike = np.zeros(len(strangers), dtype=bool)
+    for first, second in pairs:
+        forth = (strangers.enrolled_speakers == first) & (strangers.probe_speakers == second)
+        back = (strangers.enrolled_speakers == second) & (strangers.probe_speakers == first)
+        alike |= forth | back
+    return strangers.take(~alike)
 
 
 def _require_enough(trials: ScoredTrials) -> None:

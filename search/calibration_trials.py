@@ -29,8 +29,8 @@ class LabeledVoices:
     ----------
     vectors
         (n, D) unit rows under each encoder.
-    speakers, sessions
-        (n,) labels; sessions may be empty strings.
+    speakers, sessions, sets
+        (n,) labels; sessions and sets may be empty strings.
     net_speech_s
         (n,) seconds.
     snr_db
@@ -43,6 +43,7 @@ class LabeledVoices:
     vectors: tuple[Vectors, ...]
     speakers: NDArray[np.str_]
     sessions: NDArray[np.str_]
+    sets: NDArray[np.str_]
     net_speech_s: Floats
     snr_db: Floats
     originals: NDArray[np.int64]
@@ -111,20 +112,23 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
 
 
 def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
-    """Compare every voice with every other, or as many as a fit looks at.
+    """Compare every voice with every other of its set, or as many as a fit looks at.
 
-    Copies of one recording are no trial, nor are two recordings of one session where the speaker has other sessions:
-    they resemble each other for reasons that are not the voice.
+    Strangers of two sets resemble each other less than strangers who were recorded alike: llrs fitted to them would be
+    too sure of themselves among recordings of one kind, which are the rule. Copies of one recording are no trial, nor
+    are two recordings of one session where the speaker has other sessions: they resemble each other for reasons that
+    are not the voice.
     """
     rng = np.random.default_rng(seed)
     first, second = np.triu_indices(len(voices), 1)
     same = voices.speakers[first] == voices.speakers[second]
     several = _with_several_sessions(voices)
+    apart = voices.sets[first] != voices.sets[second]
     alike = (voices.originals[first] == voices.originals[second]) | (
         same & several[first] & (voices.sessions[first] == voices.sessions[second])
     )
-    targets = _some(np.flatnonzero(same & ~alike), MOST_TARGETS, rng)
-    nontargets = _some(np.flatnonzero(~same), MOST_NONTARGETS, rng)
+    targets = _some(np.flatnonzero(same & ~alike & ~apart), MOST_TARGETS, rng)
+    nontargets = _some(np.flatnonzero(~same & ~apart), MOST_NONTARGETS, rng)
     chosen = np.sort(np.concatenate([targets, nontargets]))
     return score_pairs(voices, first[chosen], second[chosen])
 

@@ -50,6 +50,7 @@ def voices(speakers: int = 120, each: int = 3, *, encoders: int = 1, seed: int =
         vectors=tuple(vectors),
         speakers=np.repeat([f"s{number:03}" for number in range(speakers)], each),
         sessions=np.full(speakers * each, ""),
+        sets=np.full(speakers * each, ""),
         net_speech_s=net_speech_s,
         snr_db=rng.uniform(5, 40, speakers * each),
         originals=np.arange(speakers * each),

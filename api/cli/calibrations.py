@@ -115,6 +115,7 @@ def calibrate(
                 "id": made.calibration.id,
                 "recordings": made.recordings,
                 "refused": dict(made.refused),
+                "likely_one_voice": [list(pair) for pair in made.likely_one_voice],
                 "gallery": gallery,
                 "output": output,
                 "calibration": made.calibration.to_document(),
@@ -123,6 +124,8 @@ def calibrate(
         return
     for code, count in made.refused.items():
         print_notice(f"{counted(count, 'recording')} not used: {code}")
+    for first, second in made.likely_one_voice:
+        print_notice(f"speakers {first} and {second} sound like one voice: check their labels")
     _print(made.calibration)
     kept = f"written to {output}" if output else f"kept as {made.calibration.id[:12]}"
     print_line(kept + (f", and used by gallery {gallery}" if gallery else ""))

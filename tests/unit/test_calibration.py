@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from indexer.errors import CorruptArtifact, InvalidRequest
 from search.calibration import Calibration, default_calibrations, read_calibration
+from search.calibration_fit import likely_one_voice
+from search.calibration_trials import all_trials, strangers
 from search.metrics import cllr, min_cllr
 from tests.calibration_kit import CAMPLUS, ECAPA, fitted, fitted_to_voices, gaussian_trials, voices
 
@@ -302,3 +305,36 @@ def test_every_shipped_calibration_can_be_used() -> None:
         assert calibration.open_set is not None
         assert calibration.cllr_after < calibration.cllr_before
         assert calibration.data.speakers >= 300
+
+
+def test_one_voice_under_two_labels_is_found_and_spoils_no_threshold() -> None:
+    labeled = voices(each=6, seed=11)
+    wrong = labeled.speakers.copy()
+    wrong[labeled.speakers == "s007"] = ["s007", "s007", "s007", "again", "again", "again"]
+    mislabeled = replace(labeled, speakers=wrong)
+    trials, unlike = all_trials(mislabeled), strangers(mislabeled)
+    calibration = fitted_to_voices(mislabeled)
+    assert ("again", "s007") in likely_one_voice(calibration, trials, unlike)
+    right, spoiled = fitted_to_voices(labeled).open_set, calibration.open_set
+    assert right is not None
+    assert spoiled is not None
+    asked = {"gallery_size": 100, "rivals": np.linspace(0, -6, 50)}
+    assert spoiled.threshold(0.01, **asked) == pytest.approx(right.threshold(0.01, **asked), abs=1.0)
+
+
+def test_strangers_of_another_set_are_not_what_llrs_are_fitted_to() -> None:
+    labeled = voices()
+    halves = np.where(np.arange(len(labeled)) % 2 == 0, "a", "b")
+    trials = all_trials(replace(labeled, sets=halves))
+    assert len(trials) < 0.6 * len(all_trials(labeled))
+    assert len(strangers(replace(labeled, sets=halves))) == len(strangers(labeled))
+
+
+def test_sessions_and_copies_make_no_target_trials_of_what_is_the_same() -> None:
+    labeled = voices(speakers=60)
+    sessions = np.tile(["monday", "monday", "friday"], 60)
+    assert all_trials(replace(labeled, sessions=sessions)).is_target.sum() == 2 * 60
+    copies = np.arange(len(labeled)) // 3
+    assert all_trials(replace(labeled, originals=copies)).is_target.sum() == 0
+    # One session only is better than none.
+    assert all_trials(replace(labeled, sessions=np.full(180, "monday"))).is_target.sum() == 3 * 60
