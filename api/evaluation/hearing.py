@@ -24,22 +24,14 @@ from indexer.settings import Settings
 from indexer.types import EncoderId
 from search.listening import make_listening
 
-_ENCODER = (
-    "indexer/embedding/aggregation.py",
-    "indexer/embedding/campplus.py",
-    "indexer/embedding/ecapa.py",
-    "indexer/embedding/features.py",
-)
-
 _PLAIN = (
-    *_ENCODER,
     "indexer/audio/channels.py",
     "indexer/audio/decode.py",
     "indexer/audio/levels.py",
     "indexer/audio/resample.py",
     "indexer/audio/segmentation.py",
 )
-"""Code that decides what a vector is; what only reads files and moves data between devices is left out."""
+"""Code that decides what an encoder is given; what it makes of that, its id stands for."""
 
 _PRODUCT = (
     *_PLAIN,
@@ -165,11 +157,6 @@ def refused_or(hear: Callable[[], HeardRecording]) -> HeardRecording:
         return hear()
     except InvalidAudio as error:
         return HeardRecording({}, 0.0, 0.0, refusal=error.code, voices=0)
-
-
-def encoder_code() -> str:
-    """Return a hash of the code that makes a vector of a waveform."""
-    return _code_hash(_ENCODER)[:16]
 
 
 def _fingerprint(kind: str, sources: Sequence[str], settings: Sequence[object]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from api.evaluation.cache import HeardCache
-from api.evaluation.hearing import encoder_code
 from indexer.embedding.encoder import Encoder
 from indexer.types import EncoderId, Vectors, Waveform
 
@@ -17,7 +16,6 @@ class RememberingEncoder:
     def __init__(self, encoder: Encoder, cache: HeardCache) -> None:
         self._encoder = encoder
         self._cache = cache
-        self._key = f"{encoder.id} {encoder_code()}"
 
     @property
     def id(self) -> EncoderId:
@@ -42,12 +40,12 @@ class RememberingEncoder:
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as (B, D) rows of unit norm, in input order; only those that are new go to the network."""
         hashes = [hashlib.sha256(np.ascontiguousarray(waveform).tobytes()).hexdigest() for waveform in waveforms]
-        known = self._cache.vectors(hashes, self._key)
+        known = self._cache.vectors(hashes, self.id)
         new = [place for place, name in enumerate(hashes) if name not in known]
         if new:
             rows = self._encoder.embed([waveforms[place] for place in new])
             made = {hashes[place]: row for place, row in zip(new, rows, strict=True)}
-            self._cache.keep_vectors(made, self._key)
+            self._cache.keep_vectors(made, self.id)
             known |= made
         vectors: Vectors = np.array([known[name] for name in hashes], dtype=np.float32).reshape(len(hashes), self.dim)
         return vectors
