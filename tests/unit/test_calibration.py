@@ -310,11 +310,11 @@ def test_every_shipped_calibration_can_be_used() -> None:
 def test_one_voice_under_two_labels_is_found_and_spoils_no_threshold() -> None:
     labeled = voices(each=6, seed=11)
     wrong = labeled.speakers.copy()
-    wrong[labeled.speakers == "s007"] = ["s007", "s007", "s007", "again", "again", "again"]
+    wrong[labeled.speakers == "s007"] = ["s007", "s007", "s007", "anew", "anew", "anew"]
     mislabeled = replace(labeled, speakers=wrong)
     trials, unlike = all_trials(mislabeled), strangers(mislabeled)
     calibration = fitted_to_voices(mislabeled)
-    assert ("again", "s007") in likely_one_voice(calibration, trials, unlike)
+    assert ("anew", "s007") in likely_one_voice(calibration, trials, unlike)
     right, spoiled = fitted_to_voices(labeled).open_set, calibration.open_set
     assert right is not None
     assert spoiled is not None
