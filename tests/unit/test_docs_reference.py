@@ -57,6 +57,8 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
             "cpu",
             "http://milvus:19530",
             "float16",
+            "off",
+            "one",
             "4",
             "60",
             "300",
