@@ -57,7 +57,7 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
             "cpu",
             "http://milvus:19530",
             "float16",
-            "off",
+            "silero",
             "one",
             "4",
             "60",
