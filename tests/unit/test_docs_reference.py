@@ -58,6 +58,7 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
             "http://milvus:19530",
             "float16",
             "silero",
+            "0.7",
             "one",
             "4",
             "60",
