@@ -80,7 +80,12 @@ class VoiceSearch:
     def operating_point(self, rules: Rules, utterances: int) -> OperatingPoint:
         """Return the operating point of a search among so many utterances."""
         return identification_point(
-            rules.calibration, rules.layers, gallery_size=max(1, utterances), rivals=[], encoder=rules.encoder
+            rules.calibration,
+            rules.layers,
+            gallery_size=max(1, utterances),
+            rivals=[],
+            encoder=rules.encoder,
+            compared="utterances",
         )
 
     def count(self, filter: RowFilter | None, head: GalleryHead) -> int:

@@ -4,6 +4,7 @@ Whoever is most specific decides: the request, then the gallery, then the settin
 threshold on the score, for one on the llr, or for an error rate; the last two need a calibration.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,7 +79,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """How likely a voice is the claimed one beforehand, and what both errors cost."""
+    """How likely a voice is the claimed one, or one of the enrolled, beforehand, and what both errors cost."""
 
     p_target: float
     c_miss: float = 1.0
@@ -96,7 +97,7 @@ class Wanted:
     rate
         Error rate: FPIR for identification, p_fa for verification.
     costs
-        Prior and costs, for verification.
+        Prior and costs.
     possible_score, possible_llr, possible_rate
         Lower edge of the band "possible", by the same means.
     """
@@ -131,6 +132,7 @@ def identification_point(
     gallery_size: int,
     rivals: ArrayLike,
     encoder: str,
+    compared: str = "enrolled",
 ) -> OperatingPoint:
     """Choose the threshold for the best speaker of a gallery.
 
@@ -146,6 +148,8 @@ def identification_point(
         llrs of the speakers ranked below the best one, best first: `RIVALS` of them, or as many as there are.
     encoder
         Name for messages.
+    compared
+        What was compared, for words.
 
     Raises
     ------
@@ -162,7 +166,9 @@ def identification_point(
             )
         return calibration.open_set.threshold(rate, gallery_size=gallery_size, rivals=rivals)
 
-    return _point(calibration, layers, at_rate, encoder, f"of unknown voices named, {gallery_size} enrolled")
+    promise = f"of unknown voices named, {gallery_size} {compared}"
+    # As likely beforehand as all of them together is each of them only in part.
+    return _point(calibration, layers, at_rate, encoder, promise, chances=gallery_size)
 
 
 def verification_point(calibration: Calibration | None, layers: Layers, *, encoder: str) -> OperatingPoint:
@@ -181,6 +187,8 @@ def _point(
     llr_at_rate: Callable[[float], float],
     encoder: str,
     promise: str,
+    *,
+    chances: int = 1,
 ) -> OperatingPoint:
     for source, wanted in layers:
         if wanted.score is not None:
@@ -202,7 +210,7 @@ def _point(
                     "one with `voxdex calibrate`, or give a score threshold"
                 )
             continue
-        accept, asked = _llr(wanted, llr_at_rate, promise)
+        accept, asked = _llr(wanted, llr_at_rate, promise, chances)
         return OperatingPoint(
             score_threshold=None,
             source=source,
@@ -214,15 +222,16 @@ def _point(
     raise _no_threshold(encoder)
 
 
-def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str) -> tuple[float, str]:
+def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str, chances: int) -> tuple[float, str]:
     if wanted.llr is not None:
         return wanted.llr, f"llr of {wanted.llr:g} or more"
     if wanted.rate is not None:
         return llr_at_rate(wanted.rate), f"at most {100 * wanted.rate:g} % {promise}"
     assert wanted.costs is not None
     costs = wanted.costs
-    threshold = bayes_threshold(costs.p_target, c_miss=costs.c_miss, c_fa=costs.c_fa)
-    return threshold, f"least cost at p_target {costs.p_target:g}, c_miss {costs.c_miss:g}, c_fa {costs.c_fa:g}"
+    threshold = bayes_threshold(costs.p_target, c_miss=costs.c_miss, c_fa=costs.c_fa) + math.log(chances)
+    asked = f"least cost at p_target {costs.p_target:g}, c_miss {costs.c_miss:g}, c_fa {costs.c_fa:g}"
+    return threshold, asked if chances == 1 else f"{asked}, among {chances}"
 
 
 def _possible_llr(layers: Layers, accept: float, llr_at_rate: Callable[[float], float]) -> float | None:
@@ -246,31 +255,3 @@ def _no_threshold(encoder: str) -> InvalidRequest:
         "pass it with --threshold (over HTTP: ?threshold=), or set VOXDEX_DECISION__IDENTIFICATION_THRESHOLD and "
         "..._VERIFICATION_THRESHOLD"
     )
-
-
-def choose_operating_point(
-    *,
-    requested: float | None,
-    gallery: float | None = None,
-    setting: float | None,
-    encoder_default: float | None,
-    encoder: str,
-    default_source: ThresholdSource = "encoder",
-) -> OperatingPoint:
-    """Take the most specific score threshold: the request's, the gallery's, the setting's, the encoder's.
-
-    `default_source` is "family" where the default was published for another model of the encoder's family: it holds
-    for that model's scores, and for this one's only perhaps. An answer says so.
-
-    Raises
-    ------
-    InvalidRequest
-        If a threshold is not a cosine, or if nobody gives one: a decision without a threshold would be a guess.
-    """
-    layers: list[tuple[ThresholdSource, Wanted]] = [
-        ("request", Wanted(score=requested)),
-        ("gallery", Wanted(score=gallery)),
-        ("setting", Wanted(score=setting)),
-        (default_source, Wanted(score=encoder_default)),
-    ]
-    return verification_point(None, layers, encoder=encoder)

@@ -58,7 +58,9 @@ def test_the_enrolled_speaker_is_identified_before_all_others(client: ServiceCli
         enroll(client, name, seed)
     found = ask(client, "identify", wav(3, 1), top_k=2, threshold=0.99)
     assert (found["decision"], found["speaker"], found["speech_s"]) == ("identified", "Bea", 3.0)
-    assert found["threshold"] == {"value": 0.99, "source": "request"}
+    point = found["operating_point"]
+    assert (point["decides_by"], point["score_threshold"], point["source"]) == ("score", 0.99, "request")
+    assert (point["gallery_size"], point["calibration_id"], point["llr_threshold"]) == (3, None, None)
     assert found["embedding"] is None
     candidates = found["candidates"]
     assert isinstance(candidates, list)
@@ -66,6 +68,15 @@ def test_the_enrolled_speaker_is_identified_before_all_others(client: ServiceCli
     assert candidates[0]["speaker"] == "Bea"
     assert candidates[0]["score"] == pytest.approx(1, abs=1e-5)
     assert candidates[0]["score"] > candidates[1]["score"]
+    assert candidates[0]["margin"] == pytest.approx(candidates[0]["score"] - candidates[1]["score"])
+    assert candidates[1]["margin"] is not None  # above the third, who is not shown
+    (best,) = candidates[0]["best_enrollments"]
+    assert (best["start_s"], best["end_s"], best["score"]) == (0.0, 3.0, candidates[0]["score"])
+    listened = client.get(
+        f"/v1/galleries/calls/recordings/{best['recording_id']}/audio",
+        params={"start_s": best["start_s"], "end_s": best["end_s"]},
+    )
+    assert (listened.status_code, listened.headers["content-type"]) == (200, "audio/wav")
 
 
 def test_nobody_is_identified_below_the_threshold_or_in_an_empty_gallery(client: ServiceClient) -> None:
@@ -75,7 +86,7 @@ def test_nobody_is_identified_below_the_threshold_or_in_an_empty_gallery(client:
     client.patch("/v1/galleries/calls", json={"identification_threshold": 1.0})
     below = ask(client, "identify", wav(2, 7))
     assert (below["decision"], below["speaker"]) == ("unknown", None)
-    assert below["threshold"] == {"value": 1.0, "source": "gallery"}
+    assert (below["operating_point"]["score_threshold"], below["operating_point"]["source"]) == (1.0, "gallery")
     assert below["candidates"]
 
 
@@ -85,7 +96,7 @@ def test_too_little_speech_is_an_answer_that_says_how_much_there_was(client: Ser
     for question, more in (("identify", {}), ("search", {}), ("verify", {"speaker_id": "Ada"})):
         for audio, speech_s in ((short, 0.05), (silent, 0.0)):
             found = ask(client, question, audio, **more)
-            assert (found["decision"], found["speech_s"], found["needed_s"]) == ("not_enough_speech", speech_s, 0.1)
+            assert (found["decision"], found["speech_s"], found["needed_s"]) == ("not_enough_speech", speech_s, 0.3)
             issues = found["issues"]
             assert isinstance(issues, list)
             assert "recording" in issues[0]
@@ -94,19 +105,72 @@ def test_too_little_speech_is_an_answer_that_says_how_much_there_was(client: Ser
     assert (together["first"]["speech_s"], together["second"]["speech_s"]) == (0.05, 1.0)
 
 
-def test_channels_that_hold_several_voices_are_asked_for_one_by_one(client: ServiceClient) -> None:
+def test_each_channel_of_a_call_has_an_answer_of_its_own(client: ServiceClient) -> None:
     enroll(client, "Ada", 0)
     enroll(client, "Bea", 1)
-    call = both(speech_like(3, 16_000, 0), speech_like(3, 16_000, 1))
+    second = np.concatenate([speech_like(4, 16_000, 1), np.zeros(16_000, np.float32)])
+    call = both(np.concatenate([speech_like(3, 16_000, 0), np.zeros(32_000, np.float32)]), second)
     assert ask(client, "identify", call, channels="0")["speaker"] == "Ada"
     assert ask(client, "identify", call, channels="right")["speaker"] == "Bea"
-    refused = client.post("/v1/galleries/calls/identify", content=call, headers=WAV, params={"channels": "each"})
-    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
-    assert "2 channels" in refused.json()["detail"]
+    for asked in ({"channels": "each"}, {"speakers": "channels"}):
+        found = ask(client, "identify", call, threshold=0.9, **asked)
+        voices = found["voices"]
+        assert isinstance(voices, list)
+        assert {voice["channel"]: voice["speaker"] for voice in voices} == {0: "Ada", 1: "Bea"}
+        assert [found[name] for name in ("decision", "speaker", "candidates")] == [
+            voices[0][name] for name in ("decision", "speaker", "candidates")
+        ]
+        assert found["voices_heard"] == 2
+        assert "2 voices are heard" in str(found["warnings"])
+        assert all(voice["turns"][0]["start_s"] == 0.0 for voice in voices)
     # One that is silent is no voice.
     half = both(speech_like(3, 16_000, 0), np.zeros(48_000, np.float32))
     assert ask(client, "identify", half, channels="each")["speaker"] == "Ada"
     assert client.post("/v1/galleries/calls/identify?channels=middle", content=call, headers=WAV).status_code == 422
+    assert client.post("/v1/galleries/calls/identify?speakers=many", content=call, headers=WAV).status_code == 422
+    claimed = ask(client, "verify", call, speaker_id="Bea", threshold=0.9, channels="each")
+    assert "2 voices are heard" in str(claimed["warnings"])
+
+
+def test_two_voices_of_a_recording_are_not_the_same_person_where_that_is_said(client: ServiceClient) -> None:
+    for seed, name in enumerate(["Ada", "Bea"]):
+        enroll(client, name, seed)
+    same = both(speech_like(3, 16_000, 0), 0.5 * speech_like(3, 16_000, 0))
+
+    def speakers(**query: object) -> list[str | None]:
+        voices = ask(client, "identify", same, channels="each", threshold=0.5, **query)["voices"]
+        assert isinstance(voices, list)
+        return [voice["speaker"] for voice in voices]
+
+    assert speakers() == ["Ada", "Ada"]
+    assert sorted(map(str, speakers(exclusive=True))) in (["Ada", "Bea"], ["Ada", "None"])
+
+
+def test_an_operating_point_is_asked_for_in_one_way_and_needs_a_calibration_unless_by_score(
+    client: ServiceClient,
+) -> None:
+    enroll(client, "Ada", 0)
+
+    def refused(question: str, **query: object) -> str:
+        answer = client.post(f"/v1/galleries/calls/{question}", content=wav(3, 0), headers=WAV, params=query)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request"), answer.text
+        detail: str = answer.json()["detail"]
+        return detail
+
+    assert "several operating points at once" in refused("identify", threshold=0.5, fpir=0.01)
+    assert "several operating points at once" in refused("verify", speaker_id="Ada", threshold=0.5, p_target=0.1)
+    assert "no calibration" in refused("identify", fpir=0.01)
+    assert "no calibration" in refused("verify", speaker_id="Ada", c_fa=10)
+    assert "no calibration" in refused("search", llr_threshold=3)
+    band = ask(client, "identify", wav(3, 0), threshold=1.0, possible_threshold=0.5)
+    assert band["decision"] in {"possible", "identified"}
+    assert client.patch("/v1/galleries/calls", json={"target_fpir": 0.02}).status_code == 200
+    assert "no calibration" in refused("identify")
+    both_ways = client.patch("/v1/galleries/calls", json={"identification_threshold": 0.4})
+    assert (both_ways.status_code, both_ways.json()["code"]) == (422, "invalid-request")
+    assert "decide by one of them" in both_ways.json()["detail"]
+    unknown = client.patch("/v1/galleries/calls", json={"calibration_id": "0123456789"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
 
 
 def test_only_speakers_with_every_label_are_considered(client: ServiceClient) -> None:
@@ -156,7 +220,10 @@ def test_a_claim_is_accepted_or_rejected_and_an_unknown_name_is_not_found(client
 
 def test_two_recordings_are_compared_without_a_gallery(client: ServiceClient) -> None:
     same = client.post("/v1/compare", files={"first": ("a.wav", wav(2, 3)), "second": ("b.wav", wav(2, 3))}).json()
-    assert (same["decision"], same["threshold"]["source"]) == ("accept", "encoder")
+    assert (same["decision"], same["operating_point"]["source"]) == ("accept", "encoder")
+    assert (same["llr"], same["operating_point"]["calibration_id"]) == (None, None)
+    assert same["warnings"][0] == "uncalibrated: no calibration is known for encoder speechbrain-ecapa-voxceleb"
+    assert same["warnings"][1] == "a.wav: short: 2.0 s of speech, and scores are steady from 3 s on"
     assert same["score"] == pytest.approx(1, abs=1e-5)
     one = client.post("/v1/compare", files={"first": ("a.wav", wav(2, 3))})
     assert (one.status_code, one.json()["code"]) == (422, "invalid-request")

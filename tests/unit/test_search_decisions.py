@@ -14,7 +14,7 @@ from indexer.errors import InvalidRequest
 from indexer.types import EmbeddingId, EncoderId, RecordingId, SpeakerId
 from search.identification import Identification, ProbeQuality, Rules, identify, proposals
 from search.occurrences import ScoredUtterance, Stretch, group_occurrences
-from search.operating_point import Wanted, choose_operating_point
+from search.operating_point import Layers, Wanted, verification_point
 from search.scoring import cosine_scores
 from search.verification import verify
 from search.voiceprints import VoiceprintIndex, VoiceprintTable
@@ -109,7 +109,12 @@ def test_an_impossible_number_of_candidates_is_refused(top_k: int) -> None:
 
 def test_the_most_specific_threshold_holds() -> None:
     def choose(requested: float | None, setting: float | None, default: float | None) -> tuple[float | None, str]:
-        point = choose_operating_point(requested=requested, setting=setting, encoder_default=default, encoder="E")
+        layers: Layers = [
+            ("request", Wanted(score=requested)),
+            ("setting", Wanted(score=setting)),
+            ("encoder", Wanted(score=default)),
+        ]
+        point = verification_point(None, layers, encoder="E")
         return point.score_threshold, point.source
 
     assert choose(0.1, 0.2, 0.3) == (0.1, "request")
