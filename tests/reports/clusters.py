@@ -26,10 +26,9 @@ from indexer.db.session import open_database
 from indexer.settings import IndexSettings, load_settings
 from indexer.types import EncoderId, Vectors
 from search.calibration import default_calibration
-from search.clustering import NeighborGraph, Nodes, cluster, neighbor_graph
+from search.clustering import NeighborGraph, Nodes, cluster, nothing_told
 from search.unknown_voices import ClusterPoint, ClusterRule, cluster_point
 from tests.cluster_kit import ENCODER, Said, listed, make_gallery, members, record, run
-from tests.vectors import ReferenceIndex
 from worker.cluster_run import near_voices
 
 Numbers = NDArray[np.int64]
@@ -77,12 +76,14 @@ def on_speech(embeddings: Path, manifest: Path, encoder_id: EncoderId | None) ->
     sets = np.array([row["set"] for row in listed_rows])
     calibration = None if encoder_id is None else default_calibration((encoder_id,))
     say(f"{len(vectors)} recordings of {speakers.max() + 1} speakers; calibration: {calibration and calibration.id}")
-    for name in ["all", *dict.fromkeys(sets.tolist())]:
-        inside = np.ones(len(sets), dtype=bool) if name == "all" else sets == name
+    said_enough = lengths >= ClusterRule().min_speech_s
+    groups = {"all": np.ones(len(sets), dtype=bool), f"of {ClusterRule().min_speech_s:g} s or more": said_enough}
+    groups |= {name: sets == name for name in dict.fromkeys(sets.tolist())}
+    for name, inside in groups.items():
         _, truth = np.unique(speakers[inside], return_inverse=True)
         rules = [ClusterRule(threshold=threshold) for threshold in _THRESHOLDS]
         if calibration is not None:
-            rules += [ClusterRule(fpir=fpir) for fpir in (0.001, 0.01, 0.1)]
+            rules += [ClusterRule(), ClusterRule(fpir=0.01), ClusterRule(fpir=0.1)]
         for rule in rules:
             point = cluster_point(
                 rule,
@@ -96,9 +97,7 @@ def on_speech(embeddings: Path, manifest: Path, encoder_id: EncoderId | None) ->
 
 
 def _clustered(vectors: Vectors, lengths: NDArray[np.float64], point: ClusterPoint) -> Numbers:
-    index = ReferenceIndex(ENCODER)
-    index.add(np.arange(1, len(vectors) + 1), vectors)
-    graph = neighbor_graph(index, vectors, at_least=point.edge_cosine)
+    graph = near_voices(vectors, ENCODER, IndexSettings(), at_least=point.edge_cosine, progress=nothing_told)
     return cluster(nodes_of(vectors, lengths), graph, threshold=point.threshold, evidence=point.evidence)
 
 

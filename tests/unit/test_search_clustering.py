@@ -141,7 +141,7 @@ def test_what_must_stay_apart_stays_apart(seed: int, count: int, pairs: int, thr
     assert (labels[apart[:, 0]] != labels[apart[:, 1]]).all()
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.floats(-0.5, 0.9))
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(-0.5, 0.9))
 def test_merging_mutual_best_pairs_gives_what_merging_the_best_of_all_one_by_one_gives(
     seed: int, count: int, threshold: float
 ) -> None:
