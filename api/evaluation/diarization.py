@@ -14,7 +14,7 @@ from indexer.audio.rttm import RttmTurn
 from indexer.audio.sniff import looks_like_audio
 from indexer.audio.speech_files import turn_regions
 from indexer.embedding.encoder import Encoder
-from indexer.errors import InvalidRequest, NoSpeech, NotFound
+from indexer.errors import InvalidRequest, NotEnoughSpeech, NotFound
 from indexer.hearing import Take, hear_tracks
 from indexer.listening import Listening
 from indexer.settings import AudioSettings
@@ -122,7 +122,7 @@ def find_turns(
     take = Take(reference.file, channels=listening.channels(ChannelPolicy.parse("mix")), limits=limits)
     try:
         tracks = hear_tracks(take, listening, encoder, name=reference.file.name)
-    except NoSpeech:
+    except NotEnoughSpeech:  # Silence, too: all of its speech was missed.
         return []
     return [
         RttmTurn(reference.name, turn.start_s, turn.end_s - turn.start_s, str(turn.voice))
