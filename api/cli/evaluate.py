@@ -1,95 +1,41 @@
 """`voxdex evaluate`: error rates on recordings whose speakers are known."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from api.cli import options
-from api.cli.output import print_json, print_line, print_notice, print_table
+from api.cli.evaluation_options import (
+    AudioRoot,
+    Baseline,
+    Calibrations,
+    ConditionNames,
+    Draws,
+    Encoders,
+    Fusion,
+    NoCache,
+    Noise,
+    Pairs,
+    Part,
+    Report,
+    Rir,
+    Seed,
+    Sets,
+    SpeakerCount,
+    Speech,
+    Uncalibrated,
+    Within,
+    copy_maker,
+    open_workbench,
+    print_tables,
+    read_recordings,
+    save_report,
+)
+from api.cli.output import print_json, print_line, print_notice
 from indexer.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from api.evaluation.copies import CopyMaker
-    from api.evaluation.html_report import Page, Table
-    from api.evaluation.workbench import Workbench
-    from search.trials import LabeledRecording
-
 evaluate = typer.Typer(no_args_is_help=True, help="Measure error rates on recordings whose speakers are known.")
-
-AudioRoot = Annotated[
-    Path | None,
-    typer.Option("--audio-root", readable=False, help="Folder below which paths are (default: the list's own)."),
-]
-Encoders = Annotated[
-    list[str] | None,
-    typer.Option("--encoder", help="Encoder's name; give it several times to put them side by side."),
-]
-Fusion = Annotated[bool, typer.Option("--fusion", help="Two encoders' scores joined, as one more system.")]
-Baseline = Annotated[
-    bool, typer.Option("--baseline", help="The default encoder's plain cosine of whole files, as one more system.")
-]
-Calibrations = Annotated[
-    list[Path] | None,
-    typer.Option("--calibration", readable=False, help="Calibration to use instead of the one that comes along."),
-]
-Uncalibrated = Annotated[bool, typer.Option("--uncalibrated", help="Leave calibrated systems out.")]
-Sets = Annotated[
-    str | None, typer.Option("--sets", help="Only recordings of these sets, with commas between.", show_default=False)
-]
-Part = Annotated[
-    str | None,
-    typer.Option("--part", help="Only a part of the speakers, as 1/2; the other half is 2/2.", show_default=False),
-]
-Draws = Annotated[
-    int, typer.Option("--bootstrap", help="Resamples of the speakers for 95 % intervals; 0: none.", min=0, max=10_000)
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.", min=0)]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Hear every recording again, and remember none.")]
-Report = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        readable=False,
-        help="Folder for plots (PNG) and one self-contained page (HTML).",
-        show_default=False,
-    ),
-]
-
-
-ConditionNames = Annotated[
-    str | None,
-    typer.Option(
-        "--conditions",
-        help="Measure copies of the probes too: noise10, noise5 (dB), reverb, telephone, crop2s, with commas between.",
-        show_default=False,
-    ),
-]
-Noise = Annotated[
-    Path | None,
-    typer.Option("--noise", readable=False, help="Folder of background sounds for copies.", show_default=False),
-]
-Rir = Annotated[
-    Path | None,
-    typer.Option("--rir", readable=False, help="Folder of room impulse responses for copies.", show_default=False),
-]
-
-
-class Pairs(Enum):
-    """Which pairs of a manifest are trials."""
-
-    all = "all"
-    sessions = "sessions"
-
-
-class Within(Enum):
-    """Between which recordings pairs are made."""
-
-    set = "set"
-    all = "all"
 
 
 @evaluate.command("verification")
@@ -142,12 +88,12 @@ def verification(
     else:
         assert manifest is not None
         listed = all_pairs(
-            _recordings(manifest, sets, part), within=within.value, across_sessions=pairs is Pairs.sessions
+            read_recordings(manifest, sets, part), within=within.value, across_sessions=pairs is Pairs.sessions
         )
     root = audio_root or (trials or manifest or Path()).parent
     files = require_files(root, (recording.path for recording in listed.recordings))
-    with _workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
-        maker = _copy_maker(conditions, noise, rir, seed, bench)
+    with open_workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
+        maker = copy_maker(conditions, noise, rir, seed, bench)
         systems = bench.systems(bench.hear(files, maker))
     resampling = Resampling(draws=bootstrap, seed=seed)
     conditioned = under_conditions(listed, maker.conditions if maker else ())
@@ -159,11 +105,11 @@ def verification(
     if as_json:
         print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
-        _print(verification_tables(figures), [f"{one.system}: {one.scoring}" for one in figures])
+        print_tables(verification_tables(figures), [f"{one.system}: {one.scoring}" for one in figures])
     if report is not None:
         from api.evaluation.pages import verification_page
 
-        _write(report, verification_page(figures, scored, conditioned.trials, slices[0]))
+        save_report(report, verification_page(figures, scored, conditioned.trials, slices[0]))
 
 
 @evaluate.command("identification")
@@ -228,7 +174,7 @@ def identification(
     from api.evaluation.tables import identification_tables
     from search.bootstrap import Resampling
 
-    recordings = _recordings(manifest, sets, part)
+    recordings = read_recordings(manifest, sets, part)
     if enroll_per_speaker is None:
         protocol = by_roles(recordings)
     else:
@@ -238,8 +184,8 @@ def identification(
     else:
         galleries = [list(drawn_galleries(protocol, size, gallery_draws, seed)) for size in _sizes(gallery_sizes)]
     files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
-    with _workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
-        maker = _copy_maker(conditions, noise, rir, seed, bench)
+    with open_workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
+        maker = copy_maker(conditions, noise, rir, seed, bench)
         systems = bench.systems(bench.hear(files, maker))
         least_speech_s = 0.0 if override_gates else bench.least_speech_s
     names = ("", *(maker.conditions if maker else ()))
@@ -256,11 +202,11 @@ def identification(
         print_json({"seed": seed, "bootstrap": bootstrap, "least_speech_s": least_speech_s, "systems": figures})
     else:
         scorings = {one.system: one.scoring for one in figures}
-        _print(identification_tables(figures), [f"{system}: {scoring}" for system, scoring in scorings.items()])
+        print_tables(identification_tables(figures), [f"{system}: {scoring}" for system, scoring in scorings.items()])
     if report is not None:
         from api.evaluation.pages import identification_page
 
-        _write(report, identification_page(figures))
+        save_report(report, identification_page(figures))
 
 
 def _sizes(text: str) -> list[int]:
@@ -268,20 +214,6 @@ def _sizes(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
         raise InvalidRequest(f"--gallery-sizes {text!r}: give numbers with commas between, as in 50,200") from error
-
-
-class Speech(Enum):
-    """Where speech is known from."""
-
-    given = "given"
-    auto = "auto"
-
-
-class SpeakerCount(Enum):
-    """Where the number of speakers is known from."""
-
-    known = "known"
-    auto = "auto"
 
 
 @evaluate.command("diarization")
@@ -322,7 +254,7 @@ def diarization(
     root = audio_root or (reference if reference.is_dir() else reference.parent)
     references = find_references(read_speech_files(reference), root)
     conditions = Conditions(speech is Speech.given, speakers is SpeakerCount.known, collar_s, skip_overlap)
-    with _workbench(encoder, False, False, None, True, no_cache, home, quiet=as_json) as bench:
+    with open_workbench(encoder, False, False, None, True, no_cache, home, quiet=as_json) as bench:
         figures = []
         for one in bench.encoders:
             with work_progress(one.name, len(references), quiet=as_json) as advance:
@@ -340,9 +272,9 @@ def diarization(
     if as_json:
         print_json({"seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
-        _print(diarization_tables(figures), [conditions_text(figures[0], len(references))])
+        print_tables(diarization_tables(figures), [conditions_text(figures[0], len(references))])
     if report is not None:
-        _write(report, diarization_page(figures, len(references)))
+        save_report(report, diarization_page(figures, len(references)))
 
 
 @evaluate.command("copies")
@@ -372,7 +304,7 @@ def copies(
     from api.evaluation.recordings import require_files, write_copies
     from indexer.settings import load_settings
 
-    recordings = _recordings(manifest, sets, None)
+    recordings = read_recordings(manifest, sets, None)
     files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
     names = [name.strip() for name in conditions.split(",")]
     maker = CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=load_settings().audio)
@@ -384,82 +316,3 @@ def copies(
         print_line(f"{len(names) * len(files) - len(refused)} copies, listed in {listed}")
         for problem in refused:
             print_notice(f"left out: {problem}")
-
-
-def _print(tables: "Sequence[Table]", notes: "Sequence[str]") -> None:
-    for table in tables:
-        print_table(table.columns, table.rows, title=table.caption)
-    for note in notes:
-        print_line(note)
-
-
-def _write(folder: Path, page: "Page") -> None:
-    from api.evaluation.html_report import write_report
-
-    print_notice(f"report: {write_report(folder, page)}")
-
-
-def _recordings(manifest: Path, sets: str | None, part: str | None) -> "list[LabeledRecording]":
-    from search.trials import part_of, read_manifest
-
-    recordings = read_manifest(manifest)
-    if sets is not None:
-        names = {name.strip() for name in sets.split(",")}
-        if unknown := names - {recording.set for recording in recordings}:
-            known = ", ".join(sorted({recording.set for recording in recordings}))
-            raise InvalidRequest(f"--sets {', '.join(sorted(unknown))}: the manifest has {known}")
-        recordings = [recording for recording in recordings if recording.set in names]
-    if part is not None:
-        first, _, second = part.partition("/")
-        if not (first.isdecimal() and second.isdecimal()):
-            raise InvalidRequest(f"--part {part!r}: give it as 1/2")
-        recordings = part_of(recordings, int(first), int(second))
-    return recordings
-
-
-def _copy_maker(
-    conditions: str | None, noise: Path | None, rir: Path | None, seed: int, bench: "Workbench"
-) -> "CopyMaker | None":
-    from api.evaluation.copies import CopyMaker
-
-    if conditions is None:
-        return None
-    names = [name.strip() for name in conditions.split(",")]
-    return CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=bench.settings.audio)
-
-
-@contextmanager
-def _workbench(
-    encoders: list[str] | None,
-    fusion: bool,
-    baseline: bool,
-    calibrations: list[Path] | None,
-    uncalibrated: bool,
-    no_cache: bool,
-    home: Path | None,
-    *,
-    quiet: bool,
-) -> "Iterator[Workbench]":
-    from api.cli.progress import work_progress
-    from api.dependencies import open_services
-    from api.evaluation.cache import HeardCache
-    from api.evaluation.workbench import Wanted, Workbench
-    from search.calibration import read_calibration
-
-    wanted = Wanted(
-        encoders=tuple(encoders or ()),
-        fusion=fusion,
-        baseline=baseline,
-        calibrations=tuple(map(read_calibration, calibrations or ())),
-        calibrated=not uncalibrated,
-    )
-    with open_services(home=home) as services:
-        opened = nullcontext() if no_cache else closing(HeardCache(services.settings.cache / "evaluation"))
-        with opened as cache:
-            yield Workbench(
-                wanted,
-                services.settings,
-                lambda name: services.encoders.load(name)[0],
-                cache=cache,
-                progress=lambda label, total: work_progress(label, total, quiet=quiet),
-            )

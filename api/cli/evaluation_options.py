@@ -1,0 +1,187 @@
+"""Options that the commands of `voxdex evaluate` share, and what they mean."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.output import print_line, print_notice, print_table
+from indexer.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from api.evaluation.copies import CopyMaker
+    from api.evaluation.html_report import Page, Table
+    from api.evaluation.workbench import Workbench
+    from search.trials import LabeledRecording
+
+AudioRoot = Annotated[
+    Path | None,
+    typer.Option("--audio-root", readable=False, help="Folder below which paths are (default: the list's own)."),
+]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", help="Encoder's name; give it several times to put them side by side."),
+]
+Fusion = Annotated[bool, typer.Option("--fusion", help="Two encoders' scores joined, as one more system.")]
+Baseline = Annotated[
+    bool, typer.Option("--baseline", help="The default encoder's plain cosine of whole files, as one more system.")
+]
+Calibrations = Annotated[
+    list[Path] | None,
+    typer.Option("--calibration", readable=False, help="Calibration to use instead of the one that comes along."),
+]
+Uncalibrated = Annotated[bool, typer.Option("--uncalibrated", help="Leave calibrated systems out.")]
+Sets = Annotated[
+    str | None, typer.Option("--sets", help="Only recordings of these sets, with commas between.", show_default=False)
+]
+Part = Annotated[
+    str | None,
+    typer.Option("--part", help="Only a part of the speakers, as 1/2; the other half is 2/2.", show_default=False),
+]
+Draws = Annotated[
+    int, typer.Option("--bootstrap", help="Resamples of the speakers for 95 % intervals; 0: none.", min=0, max=10_000)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.", min=0)]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Hear every recording again, and remember none.")]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        readable=False,
+        help="Folder for plots (PNG) and one self-contained page (HTML).",
+        show_default=False,
+    ),
+]
+
+
+ConditionNames = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        help="Measure copies of the probes too: noise10, noise5 (dB), reverb, telephone, crop2s, with commas between.",
+        show_default=False,
+    ),
+]
+Noise = Annotated[
+    Path | None,
+    typer.Option("--noise", readable=False, help="Folder of background sounds for copies.", show_default=False),
+]
+Rir = Annotated[
+    Path | None,
+    typer.Option("--rir", readable=False, help="Folder of room impulse responses for copies.", show_default=False),
+]
+
+
+class Pairs(Enum):
+    """Which pairs of a manifest are trials."""
+
+    all = "all"
+    sessions = "sessions"
+
+
+class Within(Enum):
+    """Between which recordings pairs are made."""
+
+    set = "set"
+    all = "all"
+
+
+class Speech(Enum):
+    """Where speech is known from."""
+
+    given = "given"
+    auto = "auto"
+
+
+class SpeakerCount(Enum):
+    """Where the number of speakers is known from."""
+
+    known = "known"
+    auto = "auto"
+
+
+def print_tables(tables: "Sequence[Table]", notes: "Sequence[str]") -> None:
+    """Print tables, and what is to be said of them."""
+    for table in tables:
+        print_table(table.columns, table.rows, title=table.caption)
+    for note in notes:
+        print_line(note)
+
+
+def save_report(folder: Path, page: "Page") -> None:
+    """Write a report, and say where."""
+    from api.evaluation.html_report import write_report
+
+    print_notice(f"report: {write_report(folder, page)}")
+
+
+def read_recordings(manifest: Path, sets: str | None, part: str | None) -> "list[LabeledRecording]":
+    """Read a manifest, as far as it is asked for."""
+    from search.trials import part_of, read_manifest
+
+    recordings = read_manifest(manifest)
+    if sets is not None:
+        names = {name.strip() for name in sets.split(",")}
+        if unknown := names - {recording.set for recording in recordings}:
+            known = ", ".join(sorted({recording.set for recording in recordings}))
+            raise InvalidRequest(f"--sets {', '.join(sorted(unknown))}: the manifest has {known}")
+        recordings = [recording for recording in recordings if recording.set in names]
+    if part is not None:
+        first, _, second = part.partition("/")
+        if not (first.isdecimal() and second.isdecimal()):
+            raise InvalidRequest(f"--part {part!r}: give it as 1/2")
+        recordings = part_of(recordings, int(first), int(second))
+    return recordings
+
+
+def copy_maker(
+    conditions: str | None, noise: Path | None, rir: Path | None, seed: int, bench: "Workbench"
+) -> "CopyMaker | None":
+    """Return what makes the copies that are asked for; None where none are."""
+    from api.evaluation.copies import CopyMaker
+
+    if conditions is None:
+        return None
+    names = [name.strip() for name in conditions.split(",")]
+    return CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=bench.settings.audio)
+
+
+@contextmanager
+def open_workbench(
+    encoders: list[str] | None,
+    fusion: bool,
+    baseline: bool,
+    calibrations: list[Path] | None,
+    uncalibrated: bool,
+    no_cache: bool,
+    home: Path | None,
+    *,
+    quiet: bool,
+) -> "Iterator[Workbench]":
+    """Open what evaluates; what it opens is closed behind it."""
+    from api.cli.progress import work_progress
+    from api.dependencies import open_services
+    from api.evaluation.cache import HeardCache
+    from api.evaluation.workbench import Wanted, Workbench
+    from search.calibration import read_calibration
+
+    wanted = Wanted(
+        encoders=tuple(encoders or ()),
+        fusion=fusion,
+        baseline=baseline,
+        calibrations=tuple(map(read_calibration, calibrations or ())),
+        calibrated=not uncalibrated,
+    )
+    with open_services(home=home) as services:
+        opened = nullcontext() if no_cache else closing(HeardCache(services.settings.cache / "evaluation"))
+        with opened as cache:
+            yield Workbench(
+                wanted,
+                services.settings,
+                lambda name: services.encoders.load(name)[0],
+                cache=cache,
+                progress=lambda label, total: work_progress(label, total, quiet=quiet),
+            )
