@@ -110,7 +110,7 @@ def test_known_voices_are_identified_and_an_unknown_one_is_nobody(run: Run, gall
     probes = [cut / "FEE083" / "probe.wav", cut / "MEO069" / "probe.wav", cut / "MEE009" / "probe.wav"]
     found = answer(run("identify", *probes, "-g", gallery, "--json"))["results"]
     assert [result["speaker"] for result in found] == ["Fee", "Meo", None]
-    assert [result["outcome"] for result in found] == ["identified", "identified", "unknown"]
+    assert [result["decision"] for result in found] == ["identified", "identified", "unknown"]
     for result in found:
         scores = [candidate["score"] for candidate in result["candidates"]]
         assert scores == sorted(scores, reverse=True)
@@ -118,7 +118,7 @@ def test_known_voices_are_identified_and_an_unknown_one_is_nobody(run: Run, gall
     strict = answer(run("identify", probes[0], "-g", gallery, "--threshold", "0.999", "--top-k", "1", "--json"))[
         "results"
     ]
-    assert (strict[0]["outcome"], len(strict[0]["candidates"])) == ("unknown", 1)
+    assert (strict[0]["decision"], len(strict[0]["candidates"])) == ("unknown", 1)
 
 
 def test_a_score_is_the_cosine_of_the_exported_vectors(run: Run, gallery: str, cut: Path, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_score_is_the_cosine_of_the_exported_vectors(run: Run, gallery: str, c
 
 def test_a_claim_is_accepted_or_rejected(run: Run, gallery: str, cut: Path) -> None:
     probe = cut / "MEO069" / "probe.wav"
-    assert answer(run("verify", probe, "-s", "Meo", "-g", gallery, "--json"))["results"][0]["outcome"] == "accept"
-    assert answer(run("verify", probe, "-s", "Fee", "-g", gallery, "--json"))["results"][0]["outcome"] == "reject"
+    assert answer(run("verify", probe, "-s", "Meo", "-g", gallery, "--json"))["results"][0]["decision"] == "accept"
+    assert answer(run("verify", probe, "-s", "Fee", "-g", gallery, "--json"))["results"][0]["decision"] == "reject"
     assert run("verify", probe, "-s", "Meo", "-g", gallery).stdout.startswith("accept: ")
 
 
@@ -318,7 +318,7 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
     for trace in (b"Gone", str(cut / "MEE009").encode()):
         assert [str(path) for path in home.rglob("*") if path.is_file() and trace in path.read_bytes()] == []
     found = answer(run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", "--json"))["results"][0]
-    assert (found["outcome"], [candidate["speaker"] for candidate in found["candidates"]]) == ("unknown", ["Stays"])
+    assert (found["decision"], [candidate["speaker"] for candidate in found["candidates"]]) == ("unknown", ["Stays"])
     run("galleries", "delete", "erasure", "--yes")
     assert not (home / "index" / str(gallery_id)).exists()
     run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", expect=4)

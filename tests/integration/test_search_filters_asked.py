@@ -84,7 +84,8 @@ def test_an_answer_says_what_the_filter_leaves_and_what_reaches_the_threshold(cl
     below = ask(client, label="night", top_k=1)
     assert (below["decision"], below["found"], len(below["recordings"])) == ("not_found", 0, 1)
     assert below["recordings"][0]["score"] == best["recordings"][0]["score"] < 1.0
-    assert below["threshold"] == {"value": 1.0, "source": "gallery"}
+    point = below["operating_point"]
+    assert (point["score_threshold"], point["source"], point["gallery_size"]) == (1.0, "gallery", 2)
     assert ask(client, label="night", top_k=1, threshold=1)["recordings"] == []
     assert ask(client, top_k=2, threshold=-1, limit=1)["truncated"]
     everything = ask(client, threshold=-1)
