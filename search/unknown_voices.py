@@ -146,7 +146,8 @@ def _llr_threshold(rule: ClusterRule, calibration: Calibration, voices: int) -> 
         assert calibration.open_set is not None
         llr = calibration.open_set.threshold(rule.fpir, gallery_size=voices, rivals=np.empty(0))
         return llr, f"at most {100 * rule.fpir:g} % of voices heard once taken for another, {voices} compared"
-    llr = calibration.llr_at_p_fa(1.0 / voices)
+    # Below 0 the scores speak for two voices, however few there are to be mistaken for.
+    llr = max(0.0, calibration.llr_at_p_fa(1.0 / voices))
     return llr, f"mean llr of {llr:.2f} or more: a voice has at most one stranger that near, {voices} compared"
 
 

@@ -265,6 +265,7 @@ def test_with_a_calibration_the_threshold_rises_with_the_number_of_voices_and_ke
         )
 
     assert point(100).threshold < point(1000).threshold < point(100_000).threshold
+    assert point(2).threshold == 0.0
     assert point(100).threshold == calibration.llr_at_p_fa(0.01)
     strict = point(100, fpir=0.001)
     assert point(100, fpir=0.1).threshold < strict.threshold
