@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli import options
+from api.cli.evaluation_options import Part, Sets, read_recordings
 from api.cli.output import counted, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest, NotFound
 
@@ -66,6 +67,8 @@ def calibrate(
             "--output", "-o", help="Write it to this file instead of the record.", show_default=False, readable=False
         ),
     ] = None,
+    sets: Sets = None,
+    part: Part = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Hear every recording anew, and remember nothing.")
     ] = False,
@@ -82,13 +85,15 @@ def calibrate(
     from api.cli.progress import work_progress
     from api.dependencies import open_services
     from api.evaluation.cache import HeardCache
-    from search.trials import read_manifest, read_trials
+    from search.trials import read_trials
 
+    if trials and (sets or part):
+        raise InvalidRequest("--sets and --part choose recordings of a manifest: leave them out, or give no --trials")
     if gallery and output:
         raise InvalidRequest(
             "--gallery keeps the calibration in the record, --output does not: give one of them, or export it later"
         )
-    labeled = read_trials(labels) if trials else read_manifest(labels)
+    labeled = read_trials(labels) if trials else read_recordings(labels, sets, part)
     wanted = CalibrationWanted(name, description or labels.name, datetime.now(UTC).date().isoformat())
     with open_services(home=home) as services:
         encoders = _encoders(services, gallery, encoder or [])
