@@ -74,14 +74,14 @@ def likely_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: 
     Labels are wrong more often than voices are doubles, and a few such pairs are enough to spoil a threshold that one
     stranger in a hundred may reach.
     """
-    usual = float(np.quantile(_llrs(calibration, trials)[trials.is_target], 0.4))
+    usual = float(np.quantile(_llrs(calibration, trials)[trials.is_target], 0.25))
     unlike = strangers.take(~strangers.is_target)
-    llrs = _llrs(calibration, unlike)
-    by_pair: dict[tuple[str, str], list[float]] = {}
-    for place in np.flatnonzero(llrs >= usual / 2).tolist():
-        first, second = str(unlike.enrolled_speakers[place]), str(unlike.probe_speakers[place])
-        by_pair.setdefault((min(first, second), max(first, second)), []).append(float(llrs[place]))
-    return sorted(pair for pair, found in by_pair.items() if len(found) >= 3 and np.mean(found) >= usual)
+    names = np.array(unlike.speakers)
+    sides = np.sort(np.searchsorted(names, [unlike.enrolled_speakers, unlike.probe_speakers]), axis=0)
+    pairs, place, count = np.unique(sides, axis=1, return_inverse=True, return_counts=True)
+    mean = np.bincount(place.ravel(), weights=_llrs(calibration, unlike)) / count
+    alike = pairs[:, (count >= 3) & (mean >= usual)]
+    return [(str(names[first]), str(names[second])) for first, second in alike.T]
 
 
 def _without_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: ScoredTrials) -> ScoredTrials:

@@ -16,6 +16,9 @@ MOST_NONTARGETS = 300_000
 
 MOST_TARGETS = 100_000
 
+ENROLLED_TOGETHER = 3
+"""Recordings of a voiceprint, as far as the speaker has them."""
+
 MOST_PROBES = 1_000
 MOST_STRANGERS = 1_000
 """Probes, and speakers for each of them, that show how the best of many strangers scores."""
@@ -112,7 +115,7 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
 
 
 def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
-    """Compare every voice with every other of its set, or as many as a fit looks at.
+    """Compare every voice with every other of its set, and with voiceprints, or as many as a fit looks at.
 
     Strangers of two sets resemble each other less than strangers who were recorded alike: llrs fitted to them would be
     too sure of themselves among recordings of one kind, which are the rule. Copies of one recording are no trial, nor
@@ -120,9 +123,9 @@ def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
     are not the voice.
     """
     rng = np.random.default_rng(seed)
+    several = _with_several_sessions(voices)
     first, second = np.triu_indices(len(voices), 1)
     same = voices.speakers[first] == voices.speakers[second]
-    several = _with_several_sessions(voices)
     apart = voices.sets[first] != voices.sets[second]
     alike = (voices.originals[first] == voices.originals[second]) | (
         same & several[first] & (voices.sessions[first] == voices.sessions[second])
@@ -130,21 +133,89 @@ def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
     targets = _some(np.flatnonzero(same & ~alike & ~apart), MOST_TARGETS, rng)
     nontargets = _some(np.flatnonzero(~same & ~apart), MOST_NONTARGETS, rng)
     chosen = np.sort(np.concatenate([targets, nontargets]))
-    return score_pairs(voices, first[chosen], second[chosen])
+    everything, members = _with_voiceprints(voices, rng)
+    enrolled, probes = _against_voiceprints(everything, members, several)
+    return score_pairs(everything, np.concatenate([first[chosen], enrolled]), np.concatenate([second[chosen], probes]))
 
 
 def strangers(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
-    """Compare probes with one recording of every other speaker, as an identification of somebody unknown does."""
+    """Compare probes with every other speaker, as an identification of somebody unknown does.
+
+    A speaker is a voiceprint where there are recordings for one, else any one recording.
+    """
     rng = np.random.default_rng(seed)
+    everything, _ = _with_voiceprints(voices, rng)
     probes = np.sort(_some(np.arange(len(voices)), MOST_PROBES, rng))
     names = _some(np.unique(voices.speakers), MOST_STRANGERS, rng)
-    by_speaker = {name: np.flatnonzero(voices.speakers == name) for name in names.tolist()}
+    alone = {name: np.flatnonzero(voices.speakers == name) for name in names.tolist()}
+    voiceprints: dict[str, list[int]] = {}
+    for place in range(len(voices), len(everything)):
+        voiceprints.setdefault(str(everything.speakers[place]), []).append(place)
+    choices = {name: np.array(voiceprints.get(name) or alone[name], dtype=np.int64) for name in alone}
     enrolled, asked = [], []
     for probe in probes.tolist():
-        others = [places for name, places in by_speaker.items() if name != voices.speakers[probe]]
+        others = [places for name, places in choices.items() if name != voices.speakers[probe]]
         enrolled.append(np.array([places[rng.integers(len(places))] for places in others], dtype=np.int64))
         asked.append(np.full(len(others), probe, dtype=np.int64))
-    return score_pairs(voices, np.concatenate(enrolled), np.concatenate(asked))
+    return score_pairs(everything, np.concatenate(enrolled), np.concatenate(asked))
+
+
+def _with_voiceprints(voices: LabeledVoices, rng: np.random.Generator) -> tuple[LabeledVoices, list[NDArray[np.int64]]]:
+    """Append a voiceprint of each speaker and set with recordings to spare; return the members of each too."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, key in enumerate(zip(voices.speakers.tolist(), voices.sets.tolist(), strict=True)):
+        groups.setdefault(key, []).append(place)
+    members = []
+    for places in groups.values():
+        # One of the recordings at least stays a probe, with all of its copies.
+        originals = np.unique(voices.originals[places])
+        kept = originals[rng.permutation(len(originals))[: min(ENROLLED_TOGETHER, len(originals) - 1)]]
+        chosen = [
+            int(rng.choice(np.intersect1d(np.flatnonzero(voices.originals == original), places))) for original in kept
+        ]
+        if len(chosen) > 1:
+            members.append(np.array(chosen, dtype=np.int64))
+    if not members:
+        return voices, []
+    means = [
+        np.stack([(vectors[one] * voices.net_speech_s[one, None]).sum(axis=0) for one in members])
+        for vectors in voices.vectors
+    ]
+    heads = np.array([one[0] for one in members])
+    return LabeledVoices(
+        vectors=tuple(
+            np.concatenate([vectors, (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)])
+            for vectors, mean in zip(voices.vectors, means, strict=True)
+        ),
+        speakers=np.concatenate([voices.speakers, voices.speakers[heads]]),
+        sessions=np.concatenate([voices.sessions, voices.sessions[heads]]),
+        sets=np.concatenate([voices.sets, voices.sets[heads]]),
+        net_speech_s=np.concatenate([voices.net_speech_s, [voices.net_speech_s[one].sum() for one in members]]),
+        snr_db=np.concatenate([voices.snr_db, [_median(voices.snr_db[one]) for one in members]]),
+        originals=np.concatenate([voices.originals, np.full(len(members), -1)]),
+    ), members
+
+
+def _against_voiceprints(
+    everything: LabeledVoices, members: list[NDArray[np.int64]], several: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of voiceprints and of the probes that they are compared with."""
+    count = len(several)
+    enrolled, probes = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for number, parts in enumerate(members):
+        place = count + number
+        same = everything.speakers[:count] == everything.speakers[place]
+        heard = same & np.isin(everything.originals[:count], everything.originals[parts])
+        session = same & several & np.isin(everything.sessions[:count], everything.sessions[parts])
+        asked = np.flatnonzero((everything.sets[:count] == everything.sets[place]) & ~heard & ~session)
+        enrolled.append(np.full(len(asked), place, dtype=np.int64))
+        probes.append(asked)
+    return np.concatenate(enrolled), np.concatenate(probes)
+
+
+def _median(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _with_several_sessions(voices: LabeledVoices) -> NDArray[np.bool_]:

@@ -73,7 +73,7 @@ def test_labeled_recordings_become_a_calibration(folder: Path, settings: Setting
     assert calibration.encoder_ids == (encoder.id,)
     assert made.recordings == calibration.data.recordings == 3 * SPEAKERS
     assert calibration.data.speakers == SPEAKERS
-    assert calibration.data.target_trials == 3 * SPEAKERS
+    assert calibration.data.target_trials == (3 + 1) * SPEAKERS  # each pair, and two together with the third
     assert calibration.data.description == "made-up speech"
     assert calibration.cllr_after < calibration.cllr_before
     assert made.refused == {}

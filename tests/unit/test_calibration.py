@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import CorruptArtifact, InvalidRequest
-from search.calibration import Calibration, default_calibrations, read_calibration
+from search.calibration import Calibration, default_calibration, default_calibrations, read_calibration
 from search.calibration_fit import likely_one_voice
-from search.calibration_trials import all_trials, strangers
+from search.calibration_trials import LabeledVoices, all_trials, strangers
 from search.metrics import cllr, min_cllr
 from tests.calibration_kit import CAMPLUS, ECAPA, fitted, fitted_to_voices, gaussian_trials, voices
 
@@ -307,10 +307,19 @@ def test_every_shipped_calibration_can_be_used() -> None:
         assert calibration.data.speakers >= 300
 
 
+def test_the_shipped_calibration_of_two_encoders_is_found_in_either_order() -> None:
+    (fused,) = [one for one in default_calibrations() if len(one.encoder_ids) == 2]
+    assert default_calibration(fused.encoder_ids) == fused
+    other = default_calibration(fused.encoder_ids[::-1])
+    assert other is not None
+    assert other.encoder_ids == fused.encoder_ids[::-1]
+    assert default_calibration(fused.encoder_ids[::-1], "another condition") is None
+
+
 def test_one_voice_under_two_labels_is_found_and_spoils_no_threshold() -> None:
-    labeled = voices(each=6, seed=11)
+    labeled = voices(speakers=110, each=4, seed=11)
     wrong = labeled.speakers.copy()
-    wrong[labeled.speakers == "s007"] = ["s007", "s007", "s007", "anew", "anew", "anew"]
+    wrong[labeled.speakers == "s007"] = ["s007", "s007", "anew", "anew"]
     mislabeled = replace(labeled, speakers=wrong)
     trials, unlike = all_trials(mislabeled), strangers(mislabeled)
     calibration = fitted_to_voices(mislabeled)
@@ -333,8 +342,25 @@ def test_strangers_of_another_set_are_not_what_llrs_are_fitted_to() -> None:
 def test_sessions_and_copies_make_no_target_trials_of_what_is_the_same() -> None:
     labeled = voices(speakers=60)
     sessions = np.tile(["monday", "monday", "friday"], 60)
-    assert all_trials(replace(labeled, sessions=sessions)).is_target.sum() == 2 * 60
+    # Each monday with friday; and both mondays together with friday, where those are the two that are enrolled.
+    assert 2 * 60 <= _targets(replace(labeled, sessions=sessions)) < 3 * 60
     copies = np.arange(len(labeled)) // 3
-    assert all_trials(replace(labeled, originals=copies)).is_target.sum() == 0
+    assert _targets(replace(labeled, originals=copies)) == 0
     # One session only is better than none.
-    assert all_trials(replace(labeled, sessions=np.full(180, "monday"))).is_target.sum() == 3 * 60
+    # And a voiceprint of two recordings is compared with the third.
+    assert _targets(replace(labeled, sessions=np.full(180, "monday"))) == 3 * 60 + 60
+
+
+def _targets(labeled: LabeledVoices) -> int:
+    return int(all_trials(labeled).is_target.sum())
+
+
+def test_a_voiceprint_of_several_recordings_is_a_trial_with_the_others_alone() -> None:
+    labeled = voices(speakers=60, each=5)
+    trials = all_trials(labeled)
+    together = trials.take(trials.enrolled_speech_s > labeled.net_speech_s.max())
+    assert together.is_target.sum() <= 2 * 60  # three of five are enrolled
+    assert together.is_target.any()
+    scores = {target: float(np.median(together.scores[together.is_target == target])) for target in (True, False)}
+    alone = float(np.median(trials.scores[trials.is_target]))
+    assert scores[True] > alone > scores[False]
