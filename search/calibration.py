@@ -236,7 +236,11 @@ def default_calibration(encoder_ids: Sequence[EncoderId], name: str = "default")
 
     The order of two encoders is the caller's: the score columns follow it.
     """
-    return next((found for found in _shipped() if found.name == name and found.encoder_ids == tuple(encoder_ids)), None)
+    wanted = tuple(encoder_ids)
+    for found in _shipped():
+        if found.name == name and found.encoder_ids in (wanted, wanted[::-1]):
+            return found if found.encoder_ids == wanted else found.swapped()
+    return None
 
 
 def default_calibrations() -> tuple[Calibration, ...]:

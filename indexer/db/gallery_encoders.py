@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select,
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from indexer.db.leases import clock
-from indexer.db.models import Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
+from indexer.db.models import Calibration, Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
 from indexer.db.repositories import Galleries, insert_if_absent, take_out_vectors
 from indexer.errors import Conflict, NotFound
 from indexer.types import EncoderId, GalleryId
@@ -50,7 +50,8 @@ class GalleryEncoders:
     def switch(self, encoder_id: EncoderId) -> None:
         """Have a locked gallery searched under an encoder, with the thresholds that it had under it if it ever was.
 
-        Where that was its second one the two change places: both have vectors of everything.
+        Where that was its second one the two change places: both have vectors of everything. The calibration that the
+        gallery had comes back too, if it is of the encoders that it has now.
         """
         gallery = Galleries(self._session).get(self._gallery_id)
         second_id = gallery.encoder_id if encoder_id == gallery.second_encoder_id else gallery.second_encoder_id
@@ -82,8 +83,14 @@ class GalleryEncoders:
             identification_threshold=kept.identification_threshold,
             verification_threshold=kept.verification_threshold,
             possible_threshold=kept.possible_threshold,
-            calibration_id=kept.calibration_id,
+            calibration_id=self._fitting(kept.calibration_id, (encoder_id, second_id)),
         )
+
+    def _fitting(self, calibration_id: str | None, encoder_ids: tuple[EncoderId | None, ...]) -> str | None:
+        """Return a calibration if it is of these encoders, or of the first of them alone."""
+        row = self._session.get(Calibration, calibration_id) if calibration_id is not None else None
+        both = [one for one in encoder_ids if one is not None]
+        return row.id if row is not None and row.encoder_ids in (both, both[:1]) else None
 
     def set_second(self, encoder_id: EncoderId | None) -> None:
         """Have a locked gallery searched under a second encoder too; None: under its own alone.

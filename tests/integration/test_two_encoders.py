@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from indexer.db.calibrations import Calibrations, StoredCalibration
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.models import Embedding, Gallery
+from indexer.db.models import Embedding, Gallery, JobState
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewRecording, NewUtterance
@@ -16,11 +17,12 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, EncoderChanged, EncoderMismatch
 from indexer.index.gallery_index import GalleryIndex
 from indexer.index.snapshots import index_folder
+from indexer.jobs.bulk import BulkIngest
 from indexer.reembed import Reembed, drop_encoder
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId, RecordingId
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
-from tests.job_kit import make_gallery, write_archive
+from tests.job_kit import ListQueue, job_of, make_gallery, submit, work_off, write_archive
 from tests.reembed_kit import ingest_files, reembedding, register, utterances, vectors_of
 from tests.vectors import unit_vectors
 
@@ -237,3 +239,68 @@ def test_a_third_encoder_takes_the_place_of_the_first_and_the_second_stays(
 
 def bytes_below(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def calibrate(database: Database, gallery_id: GalleryId, name: str, *encoder_ids: EncoderId) -> None:
+    with database.session_scope() as session:
+        Calibrations(session).add(StoredCalibration(name * 64, name, encoder_ids, {}))
+        Galleries(session).change(gallery_id, calibration_id=name * 64)
+
+
+def calibration_in_use(database: Database, gallery_id: GalleryId) -> str | None:
+    with database.read_scope() as session:
+        found = Galleries(session).heads([gallery_id])[gallery_id].calibration_id
+        return found[0] if found else None
+
+
+def test_a_calibration_goes_with_the_encoders_that_it_is_of_and_comes_back_with_them_alone(
+    database: Database, fused_id: GalleryId
+) -> None:
+    calibrate(database, fused_id, "f", FIRST.id, SECOND.id)
+    with database.session_scope() as session:
+        GalleryEncoders(session, fused_id).set_second(SECOND.id)  # It is that already.
+    assert calibration_in_use(database, fused_id) == "f"
+    third = SpectrumEncoder()
+    third.id = EncoderId("ffffffffffffffff-other")
+    register(database, third)
+
+    def switch(encoder_id: EncoderId) -> str | None:
+        with database.session_scope() as session:
+            GalleryEncoders(session, fused_id).switch(encoder_id)
+        return calibration_in_use(database, fused_id)
+
+    assert switch(third.id) is None
+    assert switch(FIRST.id) == "f"
+    assert switch(third.id) is None
+    with database.session_scope() as session:
+        GalleryEncoders(session, fused_id).set_second(None)
+    assert switch(FIRST.id) is None  # It was of two, and the gallery has one.
+    calibrate(database, fused_id, "s", FIRST.id)
+    assert switch(third.id) is None
+    assert switch(FIRST.id) == "s"
+    with database.session_scope() as session:
+        GalleryEncoders(session, fused_id).set_second(SECOND.id)
+    assert calibration_in_use(database, fused_id) is None
+
+
+def test_a_job_that_began_under_one_encoder_ends_under_both(
+    tmp_path: Path, database: Database, record_settings: Settings, gallery_id: GalleryId
+) -> None:
+    register(database, SECOND)
+    with database.session_scope() as session:
+        GalleryEncoders(session, gallery_id).set_second(SECOND.id)
+    write_archive(tmp_path / "in", 3)
+    asked: list[EncoderSet] = []
+
+    def encoders_for(_: GalleryId) -> EncoderSet:
+        asked.append(EncoderSet(FIRST, SECOND if asked else None))  # What this worker knew was out of date.
+        return asked[-1]
+
+    queue = ListQueue()
+    bulk = BulkIngest(database, record_settings, queue=queue, encoders_for=encoders_for)
+    job_id = submit(bulk, tmp_path / "in")
+    work_off(bulk, queue)
+
+    assert [len(one.ids) for one in asked] == [1, 2]
+    assert (job_of(database, job_id).state, job_of(database, job_id).done) == (JobState.SUCCEEDED, 3)
+    assert list(vectors_of(database, FIRST.id)) == list(vectors_of(database, SECOND.id)) == utterances(database)
