@@ -1,22 +1,31 @@
 """Memory of one process over thousands of files of a job: `python -m tests.reports.memory [--files N] [--real]`.
 
+With `--recording FILE --hours H` instead: of one recording of so many hours, made by repeating the speech in FILE, that
+is listened to for speech and voices.
+
 Prints the resident set after each tenth of the files. They are short recordings of noise, all different; without
 `--real` the encoder is the tests' own, which weighs nothing, so that what is left is decoding, recording and jobs.
 """
 
 import argparse
 import gc
+import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+import soundfile
 from sqlalchemy import func, select
 
 from api.dependencies import Services
+from indexer.archive import ArchiveFile
+from indexer.audio.channels import ChannelPolicy
 from indexer.db.models import Recording
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder_set import EncoderSet
+from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import load_settings
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import ListQueue, make_bulk, make_gallery, submit, write_archive
@@ -30,9 +39,42 @@ def main() -> None:
         "--seconds", type=float, default=0.2, help="length of the shortest; they reach to five times it"
     )
     parser.add_argument("--real", action="store_true", help="use the default encoder")
+    parser.add_argument("--recording", type=Path, help="speech, of several voices best, to make a long recording of")
+    parser.add_argument("--hours", type=float, default=8.0, help="how long that is")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), asked.files, asked.seconds, real=asked.real)
+        if asked.recording is None:
+            measure(Path(folder), asked.files, asked.seconds, real=asked.real)
+        else:
+            measure_long(Path(folder), asked.recording, asked.hours, real=asked.real)
+
+
+def measure_long(folder: Path, recording: Path, hours: float, *, real: bool) -> None:
+    samples, rate = soundfile.read(recording, dtype="int16", always_2d=True)
+    path = folder / "long.wav"
+    with soundfile.SoundFile(path, "w", rate, samples.shape[1], "PCM_16") as written:
+        for _ in range(round(hours * 3600 * rate / len(samples))):
+            written.write(samples)
+    services = Services(load_settings(home=folder / "home"))
+    encoder: Encoder = services.comparison(None).encoder if real else SpectrumEncoder()
+    pipeline = EmbeddingPipeline(
+        EncoderSet(encoder),
+        channels=ChannelPolicy.parse("mix"),
+        limits=services.settings.audio,
+        decode_threads=services.settings.ingest.decode_threads,
+        is_known=lambda content: False,
+        listening=services.listening,
+    )
+    process, started = psutil.Process(), time.monotonic()
+    say(f"before: {rss_mb(process):.0f} MB")
+    (result,) = pipeline.run([ArchiveFile(path, None, path.stat().st_size)])
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # Kilobytes, on Linux.
+    say(
+        f"{result.duration_s / 3600:.2f} h, {result.speech_s / 3600:.2f} h of speech, "
+        f"{len(result.utterances)} utterances of {len(result.voices_s)} voices, {result.error or 'no error'}: "
+        f"peak {peak_mb:.0f} MB, {result.duration_s / (time.monotonic() - started):.0f} times real time"
+    )
+    services.close()
 
 
 def measure(folder: Path, files: int, seconds: float, *, real: bool) -> None:
