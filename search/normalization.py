@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from indexer.errors import InvalidRequest
 
 MIN_COHORT = 200
-"""Speakers a cohort needs; measured, see docs/decisions: fewer make scores worse."""
+"""Speakers a cohort needs; see docs/decisions/0020: smaller ones gave little and cost some kinds of recordings."""
 
 TOP_N = 100
 """Cohort members most like a voice whose scores describe it."""
@@ -66,6 +66,6 @@ def require_cohort(speakers: int) -> None:
     """
     if speakers < MIN_COHORT:
         raise InvalidRequest(
-            f"score normalization with a cohort of {speakers} speakers: fewer than {MIN_COHORT} raise the error rate; "
+            f"score normalization with a cohort of {speakers} speakers: fewer than {MIN_COHORT} may raise the error rate; "
             "enroll or give more, or leave it off"
         )

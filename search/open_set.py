@@ -6,7 +6,7 @@ one, its rivals, show that, for they are strangers whoever spoke. Their llrs are
 as many normal draws as the gallery has speakers, and what the best of so many strangers exceeds with the asked rate is
 one estimate of the threshold. What it was for the probes of training, whatever their rivals, is the other; the first
 follows the probe and is noisy, the second is steady and knows nothing of the probe's channel. Their weighted mean holds
-where either alone does not (docs/decisions/0018).
+where either alone does not (docs/decisions/0020).
 """
 
 import math

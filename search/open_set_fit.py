@@ -16,7 +16,7 @@ MIN_PROBES = 100
 
 TRUST = 0.7
 SPREAD_WEIGHT = 50.0
-"""See docs/decisions/0018 for what was tried."""
+"""See docs/decisions/0020 for what was tried."""
 
 _AIM = 0.8
 """Share of the asked rate that is aimed at: "at most" is a promise, and other recordings differ from these."""
