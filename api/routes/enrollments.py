@@ -12,6 +12,7 @@ from api.idempotency import Answer, Idempotent
 from api.intake import received_to_keep, take
 from api.openapi import problems
 from api.pagination import after_of, page_of
+from api.probe_warnings import NOISY_DB
 from api.runtime import Runtime, runtime_of
 from api.schemas.common import (
     PAGE_ROWS,
@@ -163,7 +164,21 @@ def _made(parts: Runtime, gallery: str, speaker: str, taken: Taken) -> NewEnroll
     (row,) = parts.services.catalog.enrollments(gallery, speaker, after=taken.recording_id - 1, limit=1)
     recording, _ = parts.services.catalog.recording(gallery, taken.recording_id)
     quality = _quality(recording, taken.levels)
-    return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=list(taken.warnings))
+    warned = [*taken.warnings, *_doubts(row)]
+    return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=warned)
+
+
+def _doubts(row: EnrolledRecording) -> list[str]:
+    """Say what speaks against an enrollment beside what was heard of it alone."""
+    doubts = []
+    if row.likeness is not None and row.likeness.is_outlier:
+        doubts.append(
+            f"it does not sound like the speaker's other enrollments: cosine {row.likeness.cosine:.2f}; listen to it, "
+            "and take it back if it is somebody else"
+        )
+    if row.snr_db is not None and row.snr_db < NOISY_DB:
+        doubts.append(f"noisy: the speech is {row.snr_db:.0f} dB above the noise, {NOISY_DB:g} or more is good")
+    return doubts
 
 
 def _quality(recording: RecordingSummary, levels: Levels | None) -> Quality:
