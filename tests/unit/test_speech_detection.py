@@ -163,10 +163,22 @@ def test_a_stream_holds_no_more_than_a_few_seconds_of_audio(silero: SileroDetect
     assert len(held) < 4.2 * SAMPLE_RATE_HZ
 
 
-@pytest.mark.parametrize("dbfs", [-15.0, -30.0, -50.0])
-def test_quiet_speech_is_found_like_loud_speech(silero: SileroDetector, sentence: Waveform, dbfs: float) -> None:
-    loud, other = silero.regions(sentence), silero.regions(at_level(sentence, dbfs))
-    assert speech_s(other) == pytest.approx(speech_s(loud), rel=0.1)
+@pytest.mark.parametrize("dbfs", [-15.0, -30.0, -50.0, -60.0])
+@pytest.mark.parametrize(
+    "recording", ["librispeech_multi/LS4088/4088-158077-0085.flac", "telephony_8k/asterisk-core-sounds-fr-wav/*.flac"]
+)
+def test_quiet_speech_is_found_like_loud_speech(
+    silero: SileroDetector, speech_dir: Path, recording: str, dbfs: float
+) -> None:
+    speech = read(sorted(speech_dir.glob(recording))[0])
+    loud, other = silero.regions(at_level(speech, -20)), silero.regions(at_level(speech, dbfs))
+    assert speech_s(other) == pytest.approx(speech_s(loud), rel=0.06)
+
+
+@pytest.mark.parametrize("dbfs", [-30.0, -65.0])
+def test_quiet_noise_is_not_raised_to_speech(silero: SileroDetector, speech_dir: Path, dbfs: float) -> None:
+    for name in ("002_-_Rain", "007_-_Helicopter", "010_-_Fire_crackling", "001_-_Dog_bark"):
+        assert silero.regions(at_level(read(speech_dir / "noise" / f"{name}.flac"), dbfs)) == []
 
 
 def test_silence_noise_and_tones_are_no_speech(silero: SileroDetector) -> None:
@@ -185,6 +197,11 @@ def test_silence_noise_and_tones_are_no_speech(silero: SileroDetector) -> None:
     for sound in sounds:
         assert speech_s(silero.regions(sound.astype(np.float32))) <= 0.5
     assert silero.regions(np.zeros(0, dtype=np.float32)) == []
+
+
+def test_steps_between_constant_frames_are_no_speech(silero: SileroDetector) -> None:
+    steps = np.repeat(np.array([0.0, 0.5, -0.5, 0.1], dtype=np.float32), FRAME_SAMPLES)
+    assert silero.regions(steps) == []
 
 
 def test_one_second_words_are_not_lost(silero: SileroDetector, speech_dir: Path) -> None:
