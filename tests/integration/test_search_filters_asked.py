@@ -85,7 +85,7 @@ def test_an_answer_says_what_the_filter_leaves_and_what_reaches_the_threshold(cl
     assert (below["decision"], below["found"], len(below["recordings"])) == ("not_found", 0, 1)
     assert below["recordings"][0]["score"] == best["recordings"][0]["score"] < 1.0
     point = below["operating_point"]
-    assert (point["score_threshold"], point["source"], point["gallery_size"]) == (1.0, "gallery", 2)
+    assert (point["score_threshold"], point["source"], point["gallery_size"]) == (1.0, "gallery", 1)
     assert ask(client, label="night", top_k=1, threshold=1)["recordings"] == []
     assert ask(client, top_k=2, threshold=-1, limit=1)["truncated"]
     everything = ask(client, threshold=-1)
