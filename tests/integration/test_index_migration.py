@@ -12,6 +12,7 @@ from sqlalchemy import update
 from api.dependencies import Services
 from api.indexes import Indexes
 from api.live import LiveGalleries
+from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.models import Gallery
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
@@ -114,6 +115,41 @@ def test_a_gallery_goes_to_milvus_and_back_and_is_the_same(
     assert index.search(probes, 10) == answers
     index.close()
     assert encoders_kept(settings.index.milvus, gallery) == []
+
+
+def test_a_gallery_of_two_encoders_goes_there_and_back_under_both(
+    database: Database, settings: Settings, gallery: GalleryId
+) -> None:
+    second_id = EncoderId("fedcba9876543210-reversed")
+    with database.session_scope() as session:
+        Encoders(session).register(NewEncoder(second_id, "reversed", "speechbrain", "1" * 64, "x", 192))
+        GalleryEncoders(session, gallery).set_second(second_id)
+    rows = {ENCODER: unit_vectors(20, seed=1), second_id: unit_vectors(20, seed=2)}
+    parts = [
+        NewUtterance(None, n, n + 1.0, one, beside={second_id: other})
+        for n, (one, other) in enumerate(zip(*rows.values(), strict=True))
+    ]
+    with database.session_scope() as session:
+        Recordings(session).add(gallery, ENCODER, NewRecording("call", "/call.wav", utterances=parts))
+    indexes = Indexes(database, settings)
+
+    def found(kind: str) -> None:
+        assert indexes.encoders("archive") == (ENCODER, second_id)
+        for encoder_id, vectors in rows.items():
+            index = indexes.open("archive", encoder_id)
+            assert (index.info().kind == "milvus") == (kind == "milvus")
+            assert index.count == 20
+            assert [hits[0].score for hits in index.search(vectors[:3], 1)] == pytest.approx([1.0] * 3, abs=1e-5)
+            index.close()
+            assert indexes.check("archive", encoder_id).in_step
+
+    found("faiss")
+    assert migrate(database, settings, gallery, Engine.MILVUS, change_over_s=0).count == 20
+    assert encoders_kept(settings.index.milvus, gallery) == sorted(rows)
+    found("milvus")
+    assert migrate(database, settings, gallery, Engine.FAISS, change_over_s=0).switched
+    assert encoders_kept(settings.index.milvus, gallery) == []
+    found("faiss")
 
 
 def test_who_searches_a_gallery_changes_over_while_it_is_written_to(
