@@ -1,14 +1,15 @@
-"""Conversations whose truth is known, and what diarization makes of them: `python -m tests.reports.conversations`.
+"""Conversations whose truth is known: `python -m tests.reports.conversations FOLDER OUT`.
 
-`make FOLDER OUT` joins turns of 0.5 to 8 s of two to six speakers into WAV files, each with its RTTM beside it. FOLDER
-holds a manifest.csv (path, speaker, set, ...). The truth is where the pieces themselves are active: frames of 10 ms
-less than 35 dB below the piece's loud parts and 10 dB above its noise, pauses under 0.3 s bridged.
-`measure OUT` diarizes them and prints error rates. Speakers fall into halves by the hash of their names, so that
-parameters chosen on one half can be reported on the other.
+Turns of 0.5 to 8 s of two to six speakers are joined into WAV files, each with its RTTM beside it, with and without
+pauses between turns, at equal and unequal levels; `voxdex evaluate diarization OUT` measures what is made of them.
+FOLDER holds a manifest.csv (path, speaker, set, ...). The truth is where the pieces themselves are active: frames of
+10 ms less than 35 dB below the piece's loud parts and 10 dB above its noise, pauses under 0.3 s bridged. Speakers fall
+into halves by the hash of their names, so that parameters chosen on one half can be reported on the other.
 """
 
 import argparse
 import csv
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -194,10 +195,10 @@ def make_conversation(material: dict[str, list[Path]], recipe: Recipe, *, seed: 
     return Conversation(np.clip(samples, -1, 1), turns)
 
 
-def recipes(*, most_speaker_s: float = 40.0) -> list[Recipe]:
+def recipes(*, most_speaker_s: float, overlap_share: float) -> list[Recipe]:
     """Return every number of speakers, with and without pauses, at equal and unequal levels."""
     return [
-        Recipe(speakers, pauses, equalized, most_speaker_s=most_speaker_s)
+        Recipe(speakers, pauses, equalized, overlap_share, most_speaker_s)
         for speakers in range(2, 7)
         for pauses in (True, False)
         for equalized in (True, False)
@@ -205,14 +206,13 @@ def recipes(*, most_speaker_s: float = 40.0) -> list[Recipe]:
 
 
 def write_conversations(
-    folder: Path, out: Path, *, sets: Sequence[str], half: str | None, seed: int, rounds: int, most_speaker_s: float
+    out: Path, material: dict[str, list[Path]], wanted: Sequence[Recipe], *, seed: int, rounds: int
 ) -> int:
     """Write every recipe so many times; return how many conversations that are."""
     out.mkdir(parents=True, exist_ok=True)
-    material = read_material(folder, sets=sets, half=half)
     written = 0
-    for round_number in range(rounds):
-        for recipe in recipes(most_speaker_s=most_speaker_s):
+    for _ in range(rounds):
+        for recipe in wanted:
             number = seed + written
             name = f"conversation-{number:04}-{recipe.name}"
             conversation = make_conversation(material, recipe, seed=number, name=name)
@@ -222,18 +222,23 @@ def write_conversations(
     return written
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write conversations as the command line asks."""
+    parser = argparse.ArgumentParser(description="Make conversations whose truth is known.")
+    parser.add_argument("folder", type=Path, help="folder of speech with a manifest.csv")
+    parser.add_argument("out", type=Path, help="folder to write WAV and RTTM files to")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="sets of the manifest")
+    parser.add_argument("--half", choices=["a", "b"], help="only speakers of this half")
+    parser.add_argument("--seed", type=int, default=1, help="of the first conversation; the others follow")
+    parser.add_argument("--rounds", type=int, default=1, help="conversations of each recipe")
+    parser.add_argument("--most-speaker-s", type=float, default=40.0, help="most seconds of one speaker")
+    parser.add_argument("--overlap-share", type=float, default=0.0, help="share of turns that begin too early")
+    given = parser.parse_args(arguments)
+    material = read_material(given.folder, sets=given.sets, half=given.half)
+    wanted = recipes(most_speaker_s=given.most_speaker_s, overlap_share=given.overlap_share)
+    written = write_conversations(given.out, material, wanted, seed=given.seed, rounds=given.rounds)
+    sys.stdout.write(f"{written} conversations in {given.out}\n")
+
+
 if __name__ == "__main__":
-    a = argparse.ArgumentParser()
-    a.add_argument("folder", type=Path)
-    a.add_argument("out", type=Path)
-    a.add_argument("--half")
-    a.add_argument("--sets", nargs="+", default=list(SETS))
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("--rounds", type=int, default=1)
-    a.add_argument("--most", type=float, default=40.0)
-    n = a.parse_args()
-    print(
-        write_conversations(
-            n.folder, n.out, sets=n.sets, half=n.half, seed=n.seed, rounds=n.rounds, most_speaker_s=n.most
-        )
-    )
+    main()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.audio.rttm import RttmTurn, overlap_free_turns, parse_rttm
+from indexer.audio.rttm import RttmTurn, format_rttm, overlap_free_turns, parse_rttm
 from indexer.errors import CorruptArtifact
 
 
@@ -111,3 +111,13 @@ def test_no_stretch_meets_another_speakers_turn(turns: list[RttmTurn], min_s: fl
             if turn.speaker != stretch.speaker and turn.duration_s > 0:
                 shared = min(stretch.end_s, turn.end_s) - max(stretch.start_s, turn.start_s)
                 assert shared <= 1e-9  # an end is start + duration, which rounds
+
+
+def test_turns_that_are_written_are_read_back_with_spaces_in_names_as_underscores(tmp_path: Path) -> None:
+    path = tmp_path / "a.rttm"
+    path.write_text(
+        format_rttm([RttmTurn("call 7", 0.5, 1.25, "voice 1"), RttmTurn("call 7", 1.75, 0.333, "voice 2")]),
+        encoding="utf-8",
+    )
+
+    assert parse_rttm(path) == [RttmTurn("call_7", 0.5, 1.25, "voice_1"), RttmTurn("call_7", 1.75, 0.333, "voice_2")]
