@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli import options
-from api.cli.evaluation_options import Part, Sets, read_recordings
+from api.cli.evaluation_options import Part, Sets, Without, read_recordings
 from api.cli.output import counted, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest, NotFound
 
@@ -69,6 +69,7 @@ def calibrate(
     ] = None,
     sets: Sets = None,
     part: Part = None,
+    without: Without = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Hear every recording anew, and remember nothing.")
     ] = False,
@@ -87,13 +88,15 @@ def calibrate(
     from api.evaluation.cache import HeardCache
     from search.trials import read_trials
 
-    if trials and (sets or part):
-        raise InvalidRequest("--sets and --part choose recordings of a manifest: leave them out, or give no --trials")
+    if trials and (sets or part or without):
+        raise InvalidRequest(
+            "--sets, --part and --without choose recordings of a manifest: leave them out, or give no --trials"
+        )
     if gallery and output:
         raise InvalidRequest(
             "--gallery keeps the calibration in the record, --output does not: give one of them, or export it later"
         )
-    labeled = read_trials(labels) if trials else read_recordings(labels, sets, part)
+    labeled = read_trials(labels) if trials else read_recordings(labels, sets, part, without)
     wanted = CalibrationWanted(name, description or labels.name, datetime.now(UTC).date().isoformat())
     with open_services(home=home) as services:
         encoders = _encoders(services, gallery, encoder or [])

@@ -26,6 +26,7 @@ from api.cli.evaluation_options import (
     Speech,
     Uncalibrated,
     Within,
+    Without,
     copy_maker,
     open_workbench,
     print_tables,
@@ -64,6 +65,7 @@ def verification(
     uncalibrated: Uncalibrated = False,
     sets: Sets = None,
     part: Part = None,
+    without: Without = None,
     conditions: ConditionNames = None,
     noise: Noise = None,
     rir: Rir = None,
@@ -88,7 +90,7 @@ def verification(
     else:
         assert manifest is not None
         listed = all_pairs(
-            read_recordings(manifest, sets, part), within=within.value, across_sessions=pairs is Pairs.sessions
+            read_recordings(manifest, sets, part, without), within=within.value, across_sessions=pairs is Pairs.sessions
         )
     root = audio_root or (trials or manifest or Path()).parent
     files = require_files(root, (recording.path for recording in listed.recordings))
@@ -157,6 +159,7 @@ def identification(
     uncalibrated: Uncalibrated = False,
     sets: Sets = None,
     part: Part = None,
+    without: Without = None,
     conditions: ConditionNames = None,
     noise: Noise = None,
     rir: Rir = None,
@@ -174,7 +177,7 @@ def identification(
     from api.evaluation.tables import identification_tables
     from search.bootstrap import Resampling
 
-    recordings = read_recordings(manifest, sets, part)
+    recordings = read_recordings(manifest, sets, part, without)
     if enroll_per_speaker is None:
         protocol = by_roles(recordings)
     else:

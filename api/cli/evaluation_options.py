@@ -37,6 +37,12 @@ Uncalibrated = Annotated[bool, typer.Option("--uncalibrated", help="Leave calibr
 Sets = Annotated[
     str | None, typer.Option("--sets", help="Only recordings of these sets, with commas between.", show_default=False)
 ]
+Without = Annotated[
+    str | None,
+    typer.Option(
+        "--without", help="Leave these speakers out, with commas between: labels known to be wrong.", show_default=False
+    ),
+]
 Part = Annotated[
     str | None,
     typer.Option("--part", help="Only a part of the speakers, as 1/2; the other half is 2/2.", show_default=False),
@@ -118,7 +124,9 @@ def save_report(folder: Path, page: "Page") -> None:
     print_notice(f"report: {write_report(folder, page)}")
 
 
-def read_recordings(manifest: Path, sets: str | None, part: str | None) -> "list[LabeledRecording]":
+def read_recordings(
+    manifest: Path, sets: str | None, part: str | None, without: str | None = None
+) -> "list[LabeledRecording]":
     """Read a manifest, as far as it is asked for."""
     from search.trials import part_of, read_manifest
 
@@ -129,6 +137,11 @@ def read_recordings(manifest: Path, sets: str | None, part: str | None) -> "list
             known = ", ".join(sorted({recording.set for recording in recordings}))
             raise InvalidRequest(f"--sets {', '.join(sorted(unknown))}: the manifest has {known}")
         recordings = [recording for recording in recordings if recording.set in names]
+    if without is not None:
+        left_out = {name.strip() for name in without.split(",")}
+        if unknown := left_out - {recording.speaker for recording in recordings}:
+            raise InvalidRequest(f"--without {', '.join(sorted(unknown))}: no such speaker among the recordings")
+        recordings = [recording for recording in recordings if recording.speaker not in left_out]
     if part is not None:
         first, _, second = part.partition("/")
         if not (first.isdecimal() and second.isdecimal()):
