@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from api.bench.machine import PeakMemory
 from api.bench.vector_sets import PER_SPEAKER, ClusteredVoices, blocks_of
@@ -94,11 +96,21 @@ def on_speech(embeddings: Path, manifest: Path, encoder_id: EncoderId | None) ->
                 encoder_threshold=None,
             )
             say(f"{name}, {point.asked}: {figures(_clustered(vectors[inside], lengths[inside], point), truth)}")
+        for threshold in _THRESHOLDS:
+            say(f"{name}, components at {threshold:g}: {figures(_connected(vectors[inside], threshold), truth)}")
 
 
 def _clustered(vectors: Vectors, lengths: NDArray[np.float64], point: ClusterPoint) -> Numbers:
     graph = near_voices(vectors, ENCODER, IndexSettings(), at_least=point.edge_cosine, progress=nothing_told)
     return cluster(nodes_of(vectors, lengths), graph, threshold=point.threshold, evidence=point.evidence)
+
+
+def _connected(vectors: Vectors, threshold: float) -> Numbers:
+    """Join whatever a chain of neighbors joins: what average linkage is there to avoid."""
+    graph = near_voices(vectors, ENCODER, IndexSettings(), at_least=threshold, progress=nothing_told)
+    edges = coo_array((np.ones(len(graph)), (graph.first, graph.second)), shape=(len(vectors), len(vectors)))
+    labels: Numbers = connected_components(edges, directed=False)[1].astype(np.int64)
+    return labels
 
 
 def made_up(count: int, alone: float, seed: int) -> tuple[Vectors, Numbers]:
