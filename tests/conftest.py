@@ -57,6 +57,20 @@ def default_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
+def campplus_weights() -> Path:
+    """Weights of CAM++, verified; fetched into the user's cache the first time."""
+    from indexer.embedding.registry import CAMPPLUS_ZH_EN, EncoderRegistry
+    from indexer.errors import Unavailable
+    from indexer.settings import load_settings
+
+    settings = load_settings()
+    try:
+        return EncoderRegistry(settings.home, settings.cache, offline=settings.offline).pull(CAMPPLUS_ZH_EN)
+    except Unavailable as error:
+        unavailable(f"weights of CAM++: {error}")
+
+
+@pytest.fixture(scope="session")
 def meeting_dir() -> Path:
     """Folder of the meeting excerpts that the demo runs on; fetched into the user's cache the first time."""
     from indexer.demo_data import fetch_demo_recordings

@@ -60,9 +60,11 @@ def nothing_is_left(settings: Settings) -> bool:
 
 @pytest.mark.real_weights
 def test_a_worker_embeds_as_this_process_does(
-    settings: Settings, default_weights: Path, waveforms: list[Waveform], tmp_path: Path
+    settings: Settings, default_weights: Path, campplus_weights: Path, waveforms: list[Waveform], tmp_path: Path
 ) -> None:
     local = load_encoder(default_weights, name=NAME, family="speechbrain", device="cpu")
+    beside = load_encoder(campplus_weights, name="campplus-zh-en", family="campplus", device="cpu")
+    second = RemoteEncoder(settings, name="campplus-zh-en", expected=beside.id)
     remote = RemoteEncoder(settings, name=NAME, expected=local.id)
     stranger = RemoteEncoder(settings, name=NAME, expected=EncoderId("0123456789abcdef-other"))
     try:
@@ -76,14 +78,16 @@ def test_a_worker_embeds_as_this_process_does(
             began = time.monotonic()
             remote.embed(waveforms[:1])
             assert time.monotonic() - began < 10
+            # One worker serves galleries of either encoder, and those of both.
+            assert np.abs(second.embed(waveforms) - beside.embed(waveforms)).max() <= 1e-6
             with pytest.raises(TooLittleSpeech, match="utterance 0"):
                 remote.embed([np.zeros(local.min_samples - 1, dtype=np.float32)])
             with pytest.raises(EncoderMismatch, match=local.id):
                 stranger.embed(waveforms[:1])
         assert nothing_is_left(settings)
     finally:
-        remote.close()
-        stranger.close()
+        for one in (remote, second, stranger):
+            one.close()
 
 
 def test_without_a_worker_the_wait_ends_in_time_and_leaves_no_audio(

@@ -12,11 +12,7 @@ import torch
 
 from indexer.embedding.encoder import load_encoder
 from indexer.embedding.features import KaldiFrontEnd, KaldiFrontEndConfig
-from indexer.embedding.registry import CAMPPLUS_ZH_EN, EncoderRegistry
-from indexer.errors import Unavailable
-from indexer.settings import load_settings
 from indexer.types import SAMPLE_RATE_HZ
-from tests.conftest import unavailable
 from tests.parity.campplus_files import random_campplus, write_campplus
 from tests.parity.make_fixture import voiced_signal
 from tests.parity.numpy_campplus import campplus_embedding, kaldi_features
@@ -24,20 +20,10 @@ from tests.parity.numpy_campplus import campplus_embedding, kaldi_features
 EXPECTED = Path(__file__).with_name("campplus_expected.npz")
 
 
-@pytest.fixture(scope="module")
-def published_weights() -> Path:
-    """Published weights, verified; fetched into the user's cache the first time."""
-    settings = load_settings()
-    try:
-        return EncoderRegistry(settings.home, settings.cache, offline=settings.offline).pull(CAMPPLUS_ZH_EN)
-    except Unavailable as error:
-        unavailable(f"weights of CAM++: {error}")
-
-
 @pytest.mark.real_weights
 @pytest.mark.real_speech
-def test_twelve_recordings_get_the_vectors_that_3d_speaker_computes(published_weights: Path, speech_dir: Path) -> None:
-    encoder = load_encoder(published_weights, name="campplus", family="campplus", device="cpu")
+def test_twelve_recordings_get_the_vectors_that_3d_speaker_computes(campplus_weights: Path, speech_dir: Path) -> None:
+    encoder = load_encoder(campplus_weights, name="campplus", family="campplus", device="cpu")
     assert (encoder.id, encoder.dim) == ("92f29b94e6948786-kaldi", 192)
     with np.load(EXPECTED) as expected:
         assert len(expected.files) == 12
