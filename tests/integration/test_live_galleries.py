@@ -14,7 +14,6 @@ from sqlalchemy import insert, update
 from api.dependencies import Services
 from api.live import LiveGalleries, LiveGallery
 from api.voices import Voices
-from indexer.audio.decode import AudioInfo
 from indexer.db.changes import Changes
 from indexer.db.models import Gallery, SpeakerLabel, utc_now
 from indexer.db.recordings import Recordings
@@ -24,11 +23,14 @@ from indexer.db.session import Database
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import NotFound, Unavailable
 from indexer.index.snapshots import index_folder
-from indexer.probes import Probe
+from indexer.probes import HeardVoice
 from indexer.settings import Settings
 from indexer.types import GalleryId, SpeakerId, Vectors
+from search.identification import Identification
+from search.verification import Verification
 from tests.fakes import SpectrumEncoder
 from tests.vectors import unit_vectors
+from tests.voices_kit import at, heard_voice
 
 ENCODER = SpectrumEncoder().id
 SOON_S = 5.0
@@ -104,12 +106,21 @@ def speaker_id(database: Database, gallery: GalleryId, name: str) -> SpeakerId:
         return SpeakerId(Speakers(session).by_name(gallery, name).id)
 
 
-def probe(vector: np.ndarray) -> Probe:
-    return Probe("probe", None, vector, 3.0, AudioInfo("probe", "wav", "pcm_16", 16000, 1, 3.0, "soundfile"), ())
+def probe(vector: np.ndarray) -> HeardVoice:
+    return heard_voice(vector, ENCODER)
+
+
+def asked(voices: Voices, vector: np.ndarray, score: float | None = None, **options: object) -> Identification:
+    (found,) = voices.identify([probe(vector)], top_k=5, asked=at(score), **options)  # type: ignore[arg-type]
+    return found.answer
 
 
 def named(voices: Voices, vector: np.ndarray, **options: object) -> str | None:
-    return voices.identify(probe(vector), top_k=5, threshold=None, **options).speaker  # type: ignore[arg-type]
+    return asked(voices, vector, **options).speaker  # type: ignore[arg-type]
+
+
+def verified(voices: Voices, vector: np.ndarray, speaker: str) -> Verification:
+    return voices.verify(probe(vector), speaker).answer
 
 
 def soon(happened: Callable[[], bool]) -> None:
@@ -131,14 +142,14 @@ def test_what_another_process_enrolls_is_identified_and_what_it_deletes_is_not(
     soon(lambda: named(voices, ANN) == "ann")
 
     def occurrences() -> list[int]:
-        return [found.recording_id for found in voices.search(probe(ANN), threshold=0.9).recordings]
+        return [found.recording_id for found in voices.search(probe(ANN), asked=at(0.9)).recordings]
 
     soon(lambda: occurrences() == [added.recording_id])
     with database.session_scope() as session:
         Recordings(session).delete(added.recording_id)
     # At once, before the index has heard of it.
     assert named(voices, ANN) is None
-    assert voices.search(probe(ANN), threshold=0.9).recordings == []
+    assert voices.search(probe(ANN), asked=at(0.9)).recordings == []
     soon(lambda: live.lag()[0].vectors == 0)
 
 
@@ -160,22 +171,22 @@ def test_a_deleted_speaker_is_never_named_again(live: LiveGalleries, database: D
     assert named(voices, ANN) == "ann"
     with database.session_scope() as session:
         Speakers(session).delete(speaker_id(database, gallery, "ann"), erase_voice=False)
-    answer = voices.identify(probe(ANN), top_k=5, threshold=None)
+    answer = asked(voices, ANN)
     assert [candidate.speaker for candidate in answer.candidates] == ["bob"]
     with pytest.raises(NotFound, match="no speaker 'ann'"):
-        voices.verify(probe(ANN), "ann", threshold=None)
+        verified(voices, ANN, "ann")
 
 
 def test_a_voiceprint_changes_with_its_enrollments(live: LiveGalleries, database: Database, gallery: GalleryId) -> None:
     add(database, gallery, ANN[None], "ann")
     voices = live.get("archive")
-    assert voices.verify(probe(ANN), "ann", threshold=None).score == pytest.approx(1.0, abs=1e-6)
+    assert verified(voices, ANN, "ann").score == pytest.approx(1.0, abs=1e-6)
     more = add(database, gallery, BOB[None], "ann")
     mixed = (ANN + BOB) / np.linalg.norm(ANN + BOB)
-    assert voices.verify(probe(mixed), "ann", threshold=None).score == pytest.approx(1.0, abs=1e-6)
+    assert verified(voices, mixed, "ann").score == pytest.approx(1.0, abs=1e-6)
     with database.session_scope() as session:
         Recordings(session).delete(more.recording_id)
-    assert voices.verify(probe(ANN), "ann", threshold=None).score == pytest.approx(1.0, abs=1e-6)
+    assert verified(voices, ANN, "ann").score == pytest.approx(1.0, abs=1e-6)
 
 
 def test_labels_keep_an_answer_to_speakers_who_have_all_of_them(
@@ -219,7 +230,7 @@ def test_an_utterance_of_two_speakers_names_only_the_one_with_the_label(
         Speakers(session).enroll(alias, added.utterance_ids)
     _label(database, gallery, "alias", "undercover")
     voices = live.get("archive")
-    answer = voices.identify(probe(ANN), top_k=5, threshold=None, labels=["undercover"])
+    answer = asked(voices, ANN, labels=["undercover"])
     assert [candidate.speaker for candidate in answer.candidates] == ["alias"]
 
 
@@ -228,14 +239,14 @@ def test_a_gallery_has_an_operating_point_of_its_own(
 ) -> None:
     add(database, gallery, ANN[None], "ann")
     voices = live.get("archive")
-    assert voices.identify(probe(ANN), top_k=1, threshold=None).operating_point.source == "encoder"
+    assert asked(voices, ANN).operating_point.source == "encoder"
     with database.session_scope() as session:
         session.execute(update(Gallery).values(identification_threshold=0.9, verification_threshold=0.8))
-    point = voices.identify(probe(ANN), top_k=1, threshold=None).operating_point
+    point = asked(voices, ANN).operating_point
     assert (point.score_threshold, point.source) == (0.9, "gallery")
-    point = voices.verify(probe(ANN), "ann", threshold=None).operating_point
+    point = verified(voices, ANN, "ann").operating_point
     assert (point.score_threshold, point.source) == (0.8, "gallery")
-    assert voices.identify(probe(ANN), top_k=1, threshold=0.1).operating_point.source == "request"
+    assert asked(voices, ANN, 0.1).operating_point.source == "request"
 
 
 def test_a_gallery_deleted_by_another_process_is_gone_here_with_its_files(
@@ -440,7 +451,7 @@ def test_a_pruned_feed_is_made_up_for_by_comparing_everything(
         Changes(session).write()
         Changes(session).prune(utc_now())
     soon(lambda: live.lag()[0].vectors == 3)
-    assert len(voices.search(probe(unit_vectors(3, seed=11)[1]), threshold=0.9).recordings) == 1
+    assert len(voices.search(probe(unit_vectors(3, seed=11)[1]), asked=at(0.9)).recordings) == 1
 
 
 def test_the_encoder_of_a_gallery_is_shared_by_its_requests_and_its_ingest(
@@ -481,19 +492,19 @@ def test_searches_while_others_write_are_never_torn_and_never_show_what_was_dele
 
     def ask(seed: int) -> int:
         rng = np.random.default_rng(seed)
-        asked = 0
+        answered = 0
         while not stop.is_set():
             number = int(rng.integers(len(lasting)))
             began = time.monotonic()
-            occurrences = voices.search(probe(lasting[number]), threshold=-1.0).recordings
+            occurrences = voices.search(probe(lasting[number]), asked=at(-1.0)).recordings
             assert occurrences[0].score == pytest.approx(1.0, abs=1e-6)
             shown = {occurrence.recording_id for occurrence in occurrences}
             assert len(occurrences) >= len(lasting)
             assert not [one for one in shown if deleted_before.get(one, np.inf) < began]
-            answer = voices.identify(probe(lasting[number]), top_k=3, threshold=None)
+            answer = asked(voices, lasting[number])
             assert answer.speaker == f"lasting {number}"
-            asked += 1
-        return asked
+            answered += 1
+        return answered
 
     with ThreadPoolExecutor(6) as pool:
         writers = [pool.submit(churn, seed) for seed in range(2)]

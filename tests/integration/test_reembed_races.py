@@ -15,7 +15,6 @@ from api.dependencies import Services
 from api.live import LiveGalleries
 from indexer.archive import list_archive, nobody
 from indexer.audio.channels import ChannelPolicy
-from indexer.audio.decode import AudioInfo
 from indexer.db.models import JobState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
@@ -25,7 +24,6 @@ from indexer.ingest import Ingest, IngestReport
 from indexer.intake import Intake, Sent
 from indexer.jobs.bulk import BulkIngest
 from indexer.media import MediaStore
-from indexer.probes import Probe
 from indexer.reembed import Reembed
 from indexer.settings import Settings
 from indexer.types import GalleryId
@@ -34,6 +32,7 @@ from tests.integration.test_live_galleries import SpectrumEncoders
 from tests.job_kit import ListQueue, job_of, make_gallery, submit, wait_for, work_off, write_archive
 from tests.job_workers import BlockedEncoder
 from tests.reembed_kit import current_encoder, ingest_files, reembedding, register, utterances, vectors_of
+from tests.voices_kit import heard_voice
 
 OLD, NEW = SpectrumEncoder(), ReversedSpectrumEncoder()
 
@@ -217,18 +216,17 @@ def test_whoever_asks_during_a_change_of_encoder_is_answered_under_one_of_the_tw
     def ask(number: int) -> None:
         noise = np.random.default_rng(number).standard_normal(8000)
         sound = (0.1 * np.convolve(noise, [0.25, 0.5, 0.25], mode="same")).astype(np.float32)
-        info = AudioInfo("probe", "wav", "pcm_16", 16000, 1, 0.5, "soundfile")
         while not stop.is_set():
             try:
                 voices = live.get("archive")
                 vector = voices.encoder.embed([sound])[0]
                 time.sleep(0.001)
-                found = voices.identify(Probe("probe", None, vector, 0.5, info, ()), top_k=1, threshold=None)
+                (found,) = voices.identify([heard_voice(vector, voices.encoder.id)], top_k=1)
             except EncoderChanged:
                 asked[1] += 1
                 continue
             # A vector of one encoder among those of the other is nobody's, or somebody else's.
-            assert found.speaker == f"{number:05d}"
+            assert found.answer.speaker == f"{number:05d}"
             seen.add(voices.encoder.id)
             asked[0] += 1
 

@@ -72,8 +72,8 @@ def identify_everyone(services: Services, folder: Path, rows: Sequence[dict[str,
     voices = services.voices("enrolled")
     own, right, accepted = [], 0, 0
     for path, speaker in known_probes:
-        (probe,) = voices.probe(path)
-        answer = voices.identify(probe, top_k=5, threshold=None)
+        (found,) = voices.identify(voices.hear(path)[:1], top_k=5)
+        answer = found.answer
         right += answer.candidates[0].speaker == speaker
         accepted += answer.speaker == speaker
         own += [candidate.score for candidate in answer.candidates if candidate.speaker == speaker]
@@ -85,15 +85,15 @@ def identify_everyone(services: Services, folder: Path, rows: Sequence[dict[str,
     named = refused = 0
     for path, of_set in unknown_probes:
         try:
-            (probe,) = voices.probe(path)
+            heard = voices.hear(path)[:1]
         except InvalidAudio:
             refused += 1
             continue
-        answer = voices.identify(probe, top_k=1, threshold=None)
+        answer = voices.identify(heard, top_k=1)[0].answer
         named += answer.outcome == "identified"
         best.setdefault(of_set, []).append(answer.candidates[0].score)
     scored = sum(len(scores) for scores in best.values())
-    say(f"unknown voices: {scored} scored, {refused} refused as unusable, {named} named at the default threshold")
+    say(f"unknown voices: {scored} scored, {refused} refused as unusable, {named} named at the default operating point")
     for of_set, scores in sorted(best.items()):
         say(f"  {of_set:24} n={len(scores):4} median best {np.median(scores):.3f} highest {max(scores):.3f}")
 
