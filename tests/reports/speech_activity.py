@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from indexer.audio.decode import ChannelPolicy, open_audio
 from indexer.audio.quality import measure_quality
@@ -40,7 +41,12 @@ def main(folder: Path) -> None:
                 recordings[row["set"]].append((row["path"], read(folder / row["path"])))
             except SilentAudio:
                 sys.stdout.write(f"{row['path']}: silent\n")
-    for line in (*activity(detector, recordings), *noise(detector, recordings), *cost(detector, recordings)):
+    for line in (
+        *activity(detector, recordings),
+        *robustness(detector, recordings),
+        *noise(detector, recordings),
+        *cost(detector, recordings),
+    ):
         sys.stdout.write(f"{line}\n")
 
 
@@ -70,6 +76,30 @@ def activity(detector: SileroDetector, recordings: dict[str, list[tuple[str, Wav
     yield f"noise and rir cut to one second each: {taken} of {len(seconds)} are taken for speech"
 
 
+def robustness(detector: SileroDetector, recordings: dict[str, list[tuple[str, Waveform]]]) -> Iterator[str]:
+    """How much of the speech is still found when it is very quiet, or in noise."""
+    sounds = [waveform for _, waveform in recordings["noise"]]
+    for name in ("librispeech_testother", "an4", "speech_commands", "telephony_8k"):
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for _, waveform in recordings[name][::6]:
+            mask = _mask(len(waveform), detector.regions(waveform))
+            if not mask.any():
+                continue
+            power = float(np.mean(np.square(waveform[mask], dtype=np.float64)))
+            copies = {f"at {dbfs:g} dBFS": waveform * 10 ** (dbfs / 20) / np.sqrt(power) for dbfs in (-50.0, -60.0)}
+            for added_db in (10.0, 0.0):
+                behind = np.resize(sounds[len(waveform) % len(sounds)], len(waveform))
+                scale = np.sqrt(power / np.mean(np.square(behind))) * 10 ** (-added_db / 20)
+                copies[f"in noise {added_db:g} dB below"] = waveform + scale * behind
+            for kind, copy in copies.items():
+                stepped = (np.round(copy * 32768) / 32768).astype(np.float32)  # as 16-bit audio
+                heard = _mask(len(waveform), detector.regions(stepped))
+                found[kind][0] += int(np.sum(mask & heard))
+                found[kind][1] += int(np.sum(mask))
+        shares = ", ".join(f"{kind} {both / own:.1%}" for kind, (both, own) in found.items())
+        yield f"{name}: of its speech is found {shares}"
+
+
 def noise(detector: SileroDetector, recordings: dict[str, list[tuple[str, Waveform]]]) -> Iterator[str]:
     """How far the estimated ratio is from that at which noise was added."""
     sounds = {path.split("_-_")[1].removesuffix(".flac"): waveform for path, waveform in recordings["noise"]}
@@ -89,9 +119,7 @@ def noise(detector: SileroDetector, recordings: dict[str, list[tuple[str, Wavefo
 
 
 def _errors(waveform: Waveform, regions: list[Region], sound: Waveform, added_db: float) -> tuple[float, float]:
-    mask = np.zeros(len(waveform), dtype=bool)
-    for start_s, end_s in regions:
-        mask[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)] = True
+    mask = _mask(len(waveform), regions)
     power = float(np.mean(np.square(waveform[mask], dtype=np.float64)))
     behind = np.resize(sound, len(waveform)).astype(np.float64)
     behind *= np.sqrt(power / np.mean(np.square(behind))) * 10 ** (-added_db / 20)
@@ -102,6 +130,13 @@ def _errors(waveform: Waveform, regions: list[Region], sound: Waveform, added_db
     assert found[0] is not None
     assert found[1] is not None
     return found[0] - truth, found[1] - truth
+
+
+def _mask(samples: int, regions: list[Region]) -> NDArray[np.bool_]:
+    mask = np.zeros(samples, dtype=np.bool_)
+    for start_s, end_s in regions:
+        mask[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)] = True
+    return mask
 
 
 def cost(detector: SileroDetector, recordings: dict[str, list[tuple[str, Waveform]]]) -> Iterator[str]:
