@@ -130,7 +130,7 @@ class Workbench:
             systems.append(System("baseline", heard.plain, (plain.id,)))
         for group in self._groups():
             ids = tuple(encoder.id for encoder in group)
-            name = "+".join(encoder.name for encoder in group)
+            name = group[0].name if len(group) == 1 else "fusion"
             systems.append(System(name, heard.product, ids))
             calibration = self._calibration(ids)
             if calibration is not None:
