@@ -74,7 +74,7 @@ def likely_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: 
     Labels are wrong more often than voices are doubles, and a few such pairs are enough to spoil a threshold that one
     stranger in a hundred may reach.
     """
-    usual = float(np.quantile(_llrs(calibration, trials)[trials.is_target], 0.25))
+    usual = float(np.median(_llrs(calibration, trials)[trials.is_target]))
     unlike = strangers.take(~strangers.is_target)
     names = np.array(unlike.speakers)
     sides = np.sort(np.searchsorted(names, [unlike.enrolled_speakers, unlike.probe_speakers]), axis=0)

@@ -318,12 +318,14 @@ def test_the_shipped_calibration_of_two_encoders_is_found_in_either_order() -> N
 
 def test_one_voice_under_two_labels_is_found_and_spoils_no_threshold() -> None:
     labeled = voices(speakers=110, each=4, seed=11)
+    shortest = labeled.net_speech_s.reshape(110, 4).min(axis=1)
+    clearest = f"s{int(np.argmax(shortest)):03}"  # As alike in all recordings as most voices are.
     wrong = labeled.speakers.copy()
-    wrong[labeled.speakers == "s007"] = ["s007", "s007", "anew", "anew"]
+    wrong[labeled.speakers == clearest] = [clearest, clearest, "anew", "anew"]
     mislabeled = replace(labeled, speakers=wrong)
     trials, unlike = all_trials(mislabeled), strangers(mislabeled)
     calibration = fitted_to_voices(mislabeled)
-    assert ("anew", "s007") in likely_one_voice(calibration, trials, unlike)
+    assert likely_one_voice(calibration, trials, unlike) == [("anew", clearest)]
     right, spoiled = fitted_to_voices(labeled).open_set, calibration.open_set
     assert right is not None
     assert spoiled is not None
