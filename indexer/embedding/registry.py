@@ -151,7 +151,7 @@ CAMPPLUS_ZH_EN = EncoderSpec(
     # Measured on the recordings of docs/decisions/0009, for the same errors or fewer at the same two questions.
     verification_threshold=0.45,
     identification_threshold=0.55,
-    measured_eer={READ: 0.0, SPELLED: 1.14, WORDS: 7.0, TELEPHONE: 0.29},
+    measured_eer={READ: 0.0, SPELLED: 1.16, WORDS: 7.0, TELEPHONE: 0.57},
     times_real_time=43.0,
 )
 
