@@ -1,7 +1,7 @@
 """Encoders side by side on labeled speech, whole files by plain cosine.
 
 `python -m tests.reports.encoders FOLDER NPZ...`: FOLDER holds a manifest.csv (path, speaker, set, ...); each NPZ is
-what `voxdex embed` made of its files under one encoder (`cd FOLDER; voxdex embed */*/*.flac --encoder NAME -o NAME.npz`).
+what `voxdex embed` made of its files by one encoder (`voxdex embed */*/*.flac --encoder NAME -o NAME.npz`).
 Prints the EER of each set over all of its pairs, of each encoder and of the mean of all cosines, and errors at
 thresholds. `--speed NAME...` instead: seconds of audio that one CPU core embeds in a second, by CPU time. The figures
 in docs/encoders.md come from here.
