@@ -40,7 +40,7 @@ def client(record_settings: Settings) -> Iterator[ServiceClient]:
 def vectors(client: ServiceClient) -> dict[str, int]:
     with client.runtime.database.read_scope() as session:
         counts = select(Embedding.encoder_id, func.count()).group_by(Embedding.encoder_id)
-        return dict(session.execute(counts).tuples().all())
+        return dict(row for row in session.execute(counts))
 
 
 def test_a_gallery_of_two_encoders_enrolls_identifies_and_forgets_under_both(client: ServiceClient) -> None:
