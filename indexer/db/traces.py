@@ -33,8 +33,23 @@ class Traces:
 
     def forget_name(self, name: str) -> None:
         """Let no file of a job say that a speaker is in it, nor its messages name them; a retry enrolls nobody."""
-        name = canonical(name)
         self.rename(name, None)
+
+    def rename(self, name: str, new_name: str | None) -> None:
+        """Have the files of jobs follow a speaker's new name, so that it is found when the speaker is erased.
+
+        Messages that name the speaker go: under the old name nobody would look for them any more.
+        """
+        self._forget_messages(canonical(name))
+        self._session.execute(
+            update(JobItem)
+            .where(JobItem.job_id.in_(self._jobs()), JobItem.speaker == canonical(name))
+            .values(speaker=canonical(new_name) if new_name is not None else None)
+            .execution_options(synchronize_session=False)
+        )
+        self._session.expire_all()
+
+    def _forget_messages(self, name: str) -> None:
         said = (JobItem.error_message, JobItem.notice)
         query = select(JobItem.id, *said).where(
             JobItem.job_id.in_(self._jobs()), or_(*(column.contains(name, autoescape=True) for column in said))
@@ -50,17 +65,6 @@ class Traces:
                 .values(error_message=None, notice=None)
                 .execution_options(synchronize_session=False)
             )
-        self._session.expire_all()
-
-    def rename(self, name: str, new_name: str | None) -> None:
-        """Have the files of jobs follow a speaker's new name, so that it is found when the speaker is erased."""
-        self._session.execute(
-            update(JobItem)
-            .where(JobItem.job_id.in_(self._jobs()), JobItem.speaker == canonical(name))
-            .values(speaker=canonical(new_name) if new_name is not None else None)
-            .execution_options(synchronize_session=False)
-        )
-        self._session.expire_all()
 
     def _jobs(self) -> "Select[int]":
         return select(Job.id).where(Job.gallery_id == self._gallery_id)

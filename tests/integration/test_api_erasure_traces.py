@@ -120,6 +120,15 @@ def test_files_of_jobs_follow_a_new_name(client: ServiceClient, gallery: str) ->
     assert items_of(client, job_id) == [("Bo", None, None)]
 
 
+def test_no_message_of_a_job_names_an_erased_speaker_by_an_earlier_name(client: ServiceClient, gallery: str) -> None:
+    client.post(f"{gallery}/speakers", json={"name": "Ann"})
+    warned = {"state": JobItemState.DONE, "speaker": "Ann", "notice": "2 voices were heard: one is enrolled as Ann"}
+    job_id = job_with(client, gallery, warned, {"state": JobItemState.DONE, "notice": "Annabel is somebody else"})
+    client.patch(f"{gallery}/speakers/Ann", json={"name": "Anna"})
+    client.delete(f"{gallery}/speakers/Anna", params={"keep_recordings": True})
+    assert items_of(client, job_id) == [(None, None, None), (None, None, "Annabel is somebody else")]
+
+
 def test_a_voiceprint_leaves_the_memory_with_its_speaker(client: ServiceClient, gallery: str) -> None:
     for seed, name in enumerate(("Ann", "Bo")):
         audio = {"file": ("a.wav", wav(3, seed=seed))}
@@ -127,7 +136,8 @@ def test_a_voiceprint_leaves_the_memory_with_its_speaker(client: ServiceClient, 
     asked = {"content": wav(3, seed=0), "headers": {"content-type": "audio/wav"}}
     answer = client.post(f"{gallery}/identify", **asked).json()  # type: ignore[arg-type]
     assert answer["speaker"] == "Ann"
-    enrolled = client.runtime.live.get(gallery.rsplit("/", 1)[-1])._enrolled
+    [side] = client.runtime.live.get(gallery.rsplit("/", 1)[-1])._sides
+    enrolled = side.enrolled
     assert enrolled.loaded is not None
     assert enrolled.loaded.info().count == 2
     client.delete(f"{gallery}/speakers/Ann")
