@@ -93,7 +93,7 @@ class ClusterRun:
             UnknownVoices(session, self._gallery_id).require_allowed()
             gallery = Galleries(session).get(self._gallery_id)
             encoder_id = gallery.encoder_id
-            calibration = _calibration_of(session, gallery)
+            calibration = _calibration_of(session, gallery, self._settings.decision.calibration)
             rows = VoiceRuns(session, self._gallery_id).unnamed(encoder_id)
             known = VoiceRuns(session, self._gallery_id).known()
         heard = _heard(rows, known)
@@ -168,11 +168,13 @@ class ClusterRun:
         with self._database.read_scope() as session:
             gallery = Galleries(session).get(self._gallery_id)
             name = Encoders(session).get(encoder_id).name
-        given = gallery.identification_threshold or self._settings.decision.identification_threshold
+        for given in (gallery.identification_threshold, self._settings.decision.identification_threshold):
+            if given is not None:
+                return name, given
         try:
-            return name, given or make_registry(self._settings).get(name).identification_threshold
+            return name, make_registry(self._settings).get(name).identification_threshold
         except NotFound:  # One of the user's own.
-            return name, given
+            return name, None
 
     def _count(self, done: int, total: int) -> None:
         """Say how far the run is, and stop it where it is nobody's any more."""
@@ -248,7 +250,9 @@ class ClusterRun:
         def locked(session: Session) -> None:
             if not Plans(session, self._job_id, self._token).renew(self._settings.jobs.lease_s):
                 raise LeaseLost(f"job {self._job_id}: somebody else does it, or it was canceled")
-            UnknownVoices(session, self._gallery_id).lock()
+            voices = UnknownVoices(session, self._gallery_id)
+            voices.lock()
+            voices.require_allowed()  # The gallery may require consent by now.
             work(session)
 
         in_transaction(self._database, locked)
@@ -275,13 +279,13 @@ def near_voices(
         return neighbor_graph(index, units, at_least=at_least, progress=progress)
 
 
-def _calibration_of(session: Session, gallery: Gallery) -> Calibration | None:
-    """Return what turns cosines of a gallery's first encoder into llrs, where there is anything."""
+def _calibration_of(session: Session, gallery: Gallery, shipped: str) -> Calibration | None:
+    """Return what turns cosines of a gallery's first encoder into llrs: its own, else the shipped one of that name."""
     if gallery.calibration_id is not None:
         stored = Calibrations(session).find(gallery.calibration_id)
         if stored is not None and tuple(stored.encoder_ids) == (gallery.encoder_id,):
             return Calibration.from_document(stored.document)
-    return default_calibration((gallery.encoder_id,))
+    return default_calibration((gallery.encoder_id,), shipped)
 
 
 def _heard(rows: UnnamedRows, known: KnownVoices) -> Heard:

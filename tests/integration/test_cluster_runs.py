@@ -200,6 +200,24 @@ def test_a_gallery_that_requires_consent_is_not_grouped(database: Database, reco
     assert listed(database, gallery_id) == []
 
 
+def test_a_gallery_that_comes_to_require_consent_is_not_grouped_by_a_run_under_way(
+    database: Database, record_settings: Settings
+) -> None:
+    gallery_id = make_gallery(database)
+    record(database, gallery_id, *singly(voices(1, 6)))
+    runs = clusterings(database, record_settings)
+    job_id = runs.submit("archive", RULE)
+
+    def require(done: int, found: int) -> None:
+        with database.session_scope() as session:
+            Galleries(session).change(gallery_id, consent_required=True)
+
+    runs.perform(job_id, require)
+    job = job_of(database, job_id)
+    assert (job.state, "requires consent" in (job.error or "")) == (JobState.FAILED, True)
+    assert listed(database, gallery_id) == []
+
+
 def test_a_run_that_was_killed_is_sent_again_by_the_sweep_and_done_by_whoever_comes(
     database: Database, record_settings: Settings
 ) -> None:
