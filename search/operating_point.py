@@ -224,7 +224,7 @@ def _point(
 
 def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str, chances: int) -> tuple[float, str]:
     if wanted.llr is not None:
-        return wanted.llr, f"llr of {wanted.llr:g} or more"
+        return _finite(wanted.llr), f"llr of {wanted.llr:g} or more"
     if wanted.rate is not None:
         return llr_at_rate(wanted.rate), f"at most {100 * wanted.rate:g} % {promise}"
     assert wanted.costs is not None
@@ -237,7 +237,7 @@ def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str, ch
 def _possible_llr(layers: Layers, accept: float, llr_at_rate: Callable[[float], float]) -> float | None:
     for _, wanted in layers:
         if wanted.possible_llr is not None:
-            return min(wanted.possible_llr, accept)
+            return min(_finite(wanted.possible_llr), accept)
         if wanted.possible_rate is not None:
             return min(llr_at_rate(wanted.possible_rate), accept)
     return None
@@ -247,6 +247,12 @@ def _cosine(value: float) -> float:
     if not -1.0 <= value <= 1.0:
         raise InvalidRequest(f"score threshold {value} is no cosine: give a number from -1 to 1")
     return value
+
+
+def _finite(llr: float) -> float:
+    if not math.isfinite(llr):
+        raise InvalidRequest(f"llr threshold {llr} is no number to compare with: give a natural-log llr, as in 4.6")
+    return llr
 
 
 def _no_threshold(encoder: str) -> InvalidRequest:

@@ -127,6 +127,14 @@ def test_a_threshold_that_is_no_cosine_is_refused(score: float) -> None:
         _identification(None, _layers(Wanted(score=score)))
 
 
+@pytest.mark.parametrize("wanted", [Wanted(llr=math.nan), Wanted(llr=math.inf), Wanted(llr=1.0, possible_llr=math.nan)])
+def test_a_threshold_on_the_llr_that_nothing_can_reach_or_miss_is_refused(
+    calibration: Calibration, wanted: Wanted
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"(nan|inf) is no number to compare with.*give"):
+        _identification(calibration, _layers(wanted))
+
+
 def test_nobody_guesses_a_threshold() -> None:
     with pytest.raises(InvalidRequest, match=r"encoder E has no default threshold.*--threshold"):
         _identification(None, _layers(encoder=None))
