@@ -1,6 +1,6 @@
 """Calibrations that may be used: those that come with voxdex and those of the record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import Conflict, CorruptArtifact, EncoderMismatch, InvalidRequest, NotFound
@@ -38,7 +38,7 @@ class CalibrationStore:
         """
         shipped: list[tuple[Calibration, Origin]] = [(found, "voxdex") for found in default_calibrations()]
         known = {found.id for found, _ in shipped}
-        return shipped + [(found, "record") for found in self._recorded() if found.id not in known]
+        return shipped + [(found, "record") for found in map(calibration_of, self._stored()) if found.id not in known]
 
     def find(self, beginning: str) -> Calibration:
         """Return the calibration whose id begins so.
@@ -50,14 +50,8 @@ class CalibrationStore:
         InvalidRequest
             If there are several, or the beginning is shorter than four characters.
         """
-        if len(beginning) < _LEAST_PREFIX:
-            raise InvalidRequest(f"calibration {beginning!r}: give at least {_LEAST_PREFIX} characters of its id")
-        found = [calibration for calibration, _ in self.list() if calibration.id.startswith(beginning)]
-        if not found:
-            raise NotFound(f"no calibration {beginning!r}: `voxdex calibrations list` shows those there are")
-        if len(found) > 1:
-            raise InvalidRequest(f"{len(found)} calibrations begin with {beginning!r}: give more of the id")
-        return found[0]
+        known = {found.id: found for found, _ in self.list()}
+        return known[_only(beginning, known)]
 
     def keep(self, calibration: Calibration) -> None:
         """Keep a calibration in the record, for any gallery; the same one again changes nothing."""
@@ -80,14 +74,14 @@ class CalibrationStore:
         from indexer.db.repositories import Galleries
 
         if calibration is not None:
-            calibration = self._fitting(gallery, calibration)
+            calibration = self.fitting(gallery, calibration)
             self.keep(calibration)
         with self._record().session_scope() as session:
             galleries = Galleries(session)
             number = GalleryId(galleries.by_name(gallery).id)
             galleries.change(number, calibration_id=calibration.id if calibration else None)
 
-    def _fitting(self, gallery: str, calibration: Calibration) -> Calibration:
+    def fitting(self, gallery: str, calibration: Calibration) -> Calibration:
         """Return a calibration with its encoders in the gallery's order; see `use` for the errors."""
         from indexer.db.repositories import Galleries
 
@@ -104,8 +98,13 @@ class CalibrationStore:
             f"{' + '.join(both)}: fit one with `voxdex calibrate --gallery {gallery}`"
         )
 
-    def delete(self, calibration: Calibration) -> None:
-        """Delete a calibration of the record; galleries that use it go back to the shipped one.
+    def find_id(self, beginning: str) -> str:
+        """Return the id that begins so, of a calibration that may be damaged; see `find` for the errors."""
+        stored = {one.id for one in self._stored()}
+        return _only(beginning, stored | {found.id for found in default_calibrations()})
+
+    def delete(self, calibration_id: str) -> None:
+        """Delete a calibration of the record, damaged or not; galleries that use it go back to the shipped one.
 
         Raises
         ------
@@ -116,24 +115,33 @@ class CalibrationStore:
 
         with self._record().session_scope() as session:
             known = Calibrations(session)
-            if known.find(calibration.id) is None:
-                raise Conflict(
-                    f"calibration {calibration.name} {calibration.id[:12]} comes with voxdex and cannot be deleted"
-                )
-            known.delete(calibration.id)
+            if known.find(calibration_id) is None:
+                raise Conflict(f"calibration {calibration_id[:12]} comes with voxdex and cannot be deleted")
+            known.delete(calibration_id)
 
-    def _recorded(self) -> Sequence[Calibration]:
+    def _stored(self) -> "Sequence[StoredCalibration]":
         from indexer.db.calibrations import Calibrations
 
         if self._database is None:
             return []
         with self._database.read_scope() as session:
-            return [calibration_of(stored) for stored in Calibrations(session).all()]
+            return Calibrations(session).all()
 
     def _record(self) -> "Database":
         if self._database is None:
             raise NotFound("nothing is stored yet: run voxdex ingest, or name another folder with --home")
         return self._database
+
+
+def _only(beginning: str, ids: Iterable[str]) -> str:
+    if len(beginning) < _LEAST_PREFIX:
+        raise InvalidRequest(f"calibration {beginning!r}: give at least {_LEAST_PREFIX} characters of its id")
+    found = [one for one in ids if one.startswith(beginning)]
+    if not found:
+        raise NotFound(f"no calibration {beginning!r}: `voxdex calibrations list` shows those there are")
+    if len(found) > 1:
+        raise InvalidRequest(f"{len(found)} calibrations begin with {beginning!r}: give more of the id")
+    return found[0]
 
 
 def calibration_of(stored: "StoredCalibration") -> Calibration:

@@ -262,13 +262,13 @@ def delete(
 
     with open_services(home=home) as services:
         store = _store(services)
-        found = store.find(calibration_id)
-        confirm(f"Delete calibration {found.name} {found.id[:12]}?", yes=yes)
+        found = store.find_id(calibration_id)  # A damaged one can be deleted too.
+        confirm(f"Delete calibration {found[:12]}?", yes=yes)
         store.delete(found)
     if as_json:
-        print_json({"deleted": found.id})
+        print_json({"deleted": found})
     else:
-        print_line(f"deleted calibration {found.id[:12]}")
+        print_line(f"deleted calibration {found[:12]}")
 
 
 def _store(services: "Services") -> "CalibrationStore":

@@ -56,7 +56,8 @@ def change_gallery(gallery: GalleryName, body: GalleryChange, principal: Admin, 
     chooses = "calibration_id" in rules
     chosen = rules.pop("calibration_id", None)
     store = CalibrationStore(parts.database)
-    calibration = store.find(chosen) if chosen is not None else None
+    # Refused before anything is changed where it is of other encoders.
+    calibration = store.fitting(gallery, store.find(chosen)) if chosen is not None else None
     changed = parts.services.catalog.change_gallery(gallery, **rules)
     if chooses:
         store.use(gallery, calibration)

@@ -14,6 +14,7 @@ from indexer.embedding.registry import EncoderSpec
 from indexer.encoders_in_use import EncodersInUse
 from indexer.settings import Settings, load_settings
 from indexer.types import EMBEDDING_DIM, Vectors, Waveform
+from search.calibration import default_calibrations
 from tests.api_kit import (
     RegisteredSpectrum,
     ServiceClient,
@@ -171,6 +172,11 @@ def test_an_operating_point_is_asked_for_in_one_way_and_needs_a_calibration_unle
     assert "decide by one of them" in both_ways.json()["detail"]
     unknown = client.patch("/v1/galleries/calls", json={"calibration_id": "0123456789"})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
+    # What is refused changes nothing.
+    other = next(found for found in default_calibrations() if len(found.encoder_ids) == 1)
+    change = {"target_fpir": 0.07, "calibration_id": other.id}
+    assert client.patch("/v1/galleries/calls", json=change).json()["code"] == "encoder-mismatch"
+    assert client.get("/v1/galleries/calls").json()["target_fpir"] == 0.02
 
 
 def test_only_speakers_with_every_label_are_considered(client: ServiceClient) -> None:

@@ -167,7 +167,7 @@ def test_a_gallery_uses_a_calibration_and_goes_back(database: Database, single: 
     store.use("people", None)
     assert _used(database) is None
     store.use("people", single)
-    store.delete(single)
+    store.delete(single.id)
     assert _used(database) is None
     with pytest.raises(NotFound):
         store.find(single.id)
@@ -199,6 +199,8 @@ def test_a_calibration_that_was_changed_in_the_record_is_never_used(database: Da
         session.execute(update(CalibrationRow).values(document=document))
     with pytest.raises(CorruptArtifact, match=f"calibration {single.id[:12]} of the record was changed"):
         store.find(single.id)
+    store.delete(store.find_id(single.id[:12]))  # As the message says.
+    assert [origin for _, origin in store.list() if origin == "record"] == []
 
 
 def test_without_a_record_only_what_is_shipped_is_known(single: Calibration) -> None:
