@@ -129,12 +129,20 @@ class VoiceSearch:
         )
 
     def _threshold(self, point: OperatingPoint, rules: Rules, quality: ProbeQuality) -> float:
-        """Return the cosine from which on an utterance counts; 1 where not even that has the llr that is asked for."""
+        """Return the cosine from which on an utterance counts.
+
+        1 where not even that has the llr that is asked for, and -1 where every cosine has it.
+        """
         if point.score_threshold is not None:
             return point.score_threshold
-        usual = ScoredSpeaker(SpeakerId(0), "", 0.0, enrollments=1, speech_s=self._utterance_s)
+        usual = ScoredSpeaker(SpeakerId(0), "", -1.0, enrollments=1, speech_s=self._utterance_s)
         found = score_at_threshold(point, rules.calibration, usual, quality)
-        return 1.0 if found is None else found
+        if found is not None:
+            return found
+        lowest = speaker_llrs([usual], quality, rules.calibration)
+        assert lowest is not None
+        assert point.llr_threshold is not None
+        return -1.0 if lowest[0] >= point.llr_threshold else 1.0
 
     def _best(
         self, probe: NDArray[np.float32], most: int, least: float | None, allowed: IdSet | None

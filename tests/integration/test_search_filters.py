@@ -12,6 +12,7 @@ from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from api import filtered
+from api.calibration_store import CalibrationStore
 from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
@@ -26,6 +27,7 @@ from indexer.embedding.registry import EncoderRegistry
 from indexer.errors import InvalidRequest, NotFound
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId, SpeakerId
+from tests.calibration_kit import fitted, gaussian_trials
 from tests.fakes import SpectrumEncoder
 from tests.vectors import ReferenceIndex, unit_vectors
 from tests.voices_kit import at, heard_voice, voices_of
@@ -360,6 +362,10 @@ class Archive:
         self.index.add(np.array(kept.embedding_ids), vector[None, :])
         return kept
 
+    def skip_to(self, score: float) -> None:
+        """Have the next utterance score this."""
+        self._scores = iter(np.arange(score, 0.0, -0.01))
+
     def search(self, threshold: float | None = None, **how: Any) -> list[str]:
         """Search, and return what was found in order."""
         return [one.uri for one in self.voices.search(self.probe, asked=at(threshold), **how).recordings]
@@ -409,6 +415,19 @@ def test_a_vector_whose_row_is_gone_is_not_found_and_takes_nobodys_place(archive
     assert archive.search(top_k=3) == archive.search(filter=night, top_k=3) == ["r4", "r6", "r7"]
     assert archive.search(threshold=0.5) == ["r4", "r6", "r7", "r8"]
     assert archive.search(threshold=0.935, top_k=3) == ["r4", "r6"]
+
+
+@pytest.mark.parametrize(("llr", "found"), [(-1000.0, 3), (0.0, 2), (1000.0, 0)])
+def test_an_llr_that_no_cosine_has_finds_all_or_nothing(archive: Archive, llr: float, found: int) -> None:
+    archive.skip_to(0.99)
+    for number in range(2):
+        archive.put(f"near {number}")
+    archive.skip_to(0.1)
+    archive.put("far")
+    calibration = fitted(gaussian_trials(), encoders=(ENCODER,))
+    CalibrationStore(archive.database).use("archive", calibration)
+    answer = archive.voices.search(archive.probe, asked=at(llr=llr))
+    assert (len(answer.recordings), answer.found) == (found, found)
 
 
 def test_a_search_is_kept_to_speakers_by_name_and_an_unknown_name_is_refused(archive: Archive) -> None:
