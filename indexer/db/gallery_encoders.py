@@ -95,7 +95,8 @@ class GalleryEncoders:
     def set_second(self, encoder_id: EncoderId | None) -> None:
         """Have a locked gallery searched under a second encoder too; None: under its own alone.
 
-        A calibration of other encoders than these says nothing any more, and goes.
+        A calibration of other encoders than these says nothing any more, and goes; so does one of the first alone
+        where a second comes, for by it the second would have no say.
 
         Raises
         ------
@@ -110,7 +111,8 @@ class GalleryEncoders:
             for noted in (gallery.second_encoder_id, encoder_id):
                 if noted is not None:
                     self.begin(noted)
-            Galleries(self._session).change(self._gallery_id, second_encoder_id=encoder_id, calibration_id=None)
+            kept = self._fitting(gallery.calibration_id, (gallery.encoder_id, None)) if encoder_id is None else None
+            Galleries(self._session).change(self._gallery_id, second_encoder_id=encoder_id, calibration_id=kept)
 
     def previous(self) -> EncoderId | None:
         """Return the encoder that the gallery was searched under before; None where there is none."""

@@ -281,6 +281,10 @@ def test_a_calibration_goes_with_the_encoders_that_it_is_of_and_comes_back_with_
     with database.session_scope() as session:
         GalleryEncoders(session, fused_id).set_second(SECOND.id)
     assert calibration_in_use(database, fused_id) is None
+    calibrate(database, fused_id, "s", FIRST.id)
+    with database.session_scope() as session:
+        GalleryEncoders(session, fused_id).set_second(None)
+    assert calibration_in_use(database, fused_id) == "s"
 
 
 def test_a_job_that_began_under_one_encoder_ends_under_both(
