@@ -122,8 +122,12 @@ def test_files_of_jobs_follow_a_new_name(client: ServiceClient, gallery: str) ->
 
 def test_no_message_of_a_job_names_an_erased_speaker_by_an_earlier_name(client: ServiceClient, gallery: str) -> None:
     client.post(f"{gallery}/speakers", json={"name": "Ann"})
-    warned = {"state": JobItemState.DONE, "speaker": "Ann", "notice": "2 voices were heard: one is enrolled as Ann"}
-    job_id = job_with(client, gallery, warned, {"state": JobItemState.DONE, "notice": "Annabel is somebody else"})
+    job_id = job_with(
+        client,
+        gallery,
+        {"state": JobItemState.DONE, "speaker": "Ann", "notice": "2 voices were heard: one is enrolled as Ann"},
+        {"state": JobItemState.DONE, "notice": "Annabel is somebody else"},
+    )
     client.patch(f"{gallery}/speakers/Ann", json={"name": "Anna"})
     client.delete(f"{gallery}/speakers/Anna", params={"keep_recordings": True})
     assert items_of(client, job_id) == [(None, None, None), (None, None, "Annabel is somebody else")]
