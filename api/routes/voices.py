@@ -81,13 +81,14 @@ async def identify(
         def point() -> OperatingPoint:
             return voices.identification_point(asked, label)
 
-        if heard.dominant is None:
+        if all(heard.refused):  # Or nobody was heard.
             return voice_answers.identified(voices, heard, [None] * len(heard.voices), point)
         with SEARCH_SECONDS.time():
             answers = voices.identify_each(
                 heard, top_k=top_k, asked=asked, labels=label, exclusive=exclusive, best_enrollments=best_enrollments
             )
-        return voice_answers.identified(voices, heard, answers, point, embedding=embedding)
+        shown = embedding and heard.dominant is not None
+        return voice_answers.identified(voices, heard, answers, point, embedding=shown)
 
     return await _answered("identify", request, ("file",), answer)
 

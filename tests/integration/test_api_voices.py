@@ -133,6 +133,23 @@ def test_each_channel_of_a_call_has_an_answer_of_its_own(client: ServiceClient) 
     assert "2 voices are heard" in str(claimed["warnings"])
 
 
+def test_a_voice_that_is_heard_well_is_answered_beside_a_noisy_one_that_says_more(record_settings: Settings) -> None:
+    strict = record_settings.model_copy(
+        update={"speech": record_settings.speech.model_copy(update={"min_snr_db": 10.0})}
+    )
+    noise = 0.1 * np.random.default_rng(3).standard_normal(64_000).astype(np.float32)
+    clear = np.concatenate([speech_like(3, 16_000, 0), np.zeros(16_000, np.float32)])
+    with serving(strict) as client:
+        assert client.post("/v1/galleries", json={"name": "calls"}).status_code == 201
+        enroll(client, "Ada", 0)
+        found = ask(client, "identify", both(noise, clear), channels="each", threshold=0.9)
+    voices = found["voices"]
+    assert isinstance(voices, list)
+    said = {voice["channel"]: (voice["decision"], voice["speaker"]) for voice in voices}
+    assert said == {0: ("not_enough_speech", None), 1: ("identified", "Ada")}
+    assert found["decision"] == "not_enough_speech"
+
+
 def test_two_voices_of_a_recording_are_not_the_same_person_where_that_is_said(client: ServiceClient) -> None:
     for seed, name in enumerate(["Ada", "Bea"]):
         enroll(client, name, seed)
