@@ -297,6 +297,7 @@ class Services:
             channels=self._channels,
             decode_threads=self.settings.ingest.decode_threads,
             listening=listening_as_asked(self.listening, self.settings.speech, speakers=speakers, speech=speech),
+            enough_s=self.settings.decision.min_enrollment_s,
         )
 
     def voices(self, gallery: str) -> "Voices":

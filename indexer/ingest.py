@@ -92,6 +92,8 @@ class Ingest:
         The gallery's encoders of now; asked again where the gallery goes to others while files are ingested.
     listening
         Finds speech and tells voices apart; None: all that sounds is embedded, and nobody asks whose it is.
+    enough_s
+        Net speech below which an enrollment is taken with a notice.
     """
 
     database: Database
@@ -101,6 +103,7 @@ class Ingest:
     channels: ChannelPolicy
     decode_threads: int
     listening: Listening | None = None
+    enough_s: float = 0.0
 
     def run(
         self,
@@ -170,6 +173,7 @@ class Ingest:
             channels=self.channels if self.listening is None else self.listening.channels(self.channels),
             naming=naming,
             one_voice=self.listening is not None and self.listening.speakers == "one",
+            enough_s=self.enough_s,
         )
         pipeline = EmbeddingPipeline(
             encoders,

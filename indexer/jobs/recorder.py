@@ -80,6 +80,8 @@ class Recorder:
     naming: Naming = "may"
     one_voice: bool = False
     """Whether somebody says that recordings hold one voice, whatever was heard in them before."""
+    enough_s: float = 0.0
+    """Net speech below which an enrollment is taken with a warning."""
 
     def is_known(self, content_sha256: str) -> bool:
         """Tell whether a recording with this content is in the gallery and usable; safe to call from any thread."""
@@ -266,8 +268,19 @@ class _Batch:
             if result.file.speaker is not None:
                 enrolled = sum(is_of_main_voice(one.voice, result.voices_s) for one in result.utterances)
                 notices += several_voices(result.voices_s, result.file.speaker)
+                notices += self._little_speech(result)
             return Outcome(result, JobItemState.DONE, written[content], notices=notices, enrolled=enrolled)
         return self._recognize(result, usable[content], owners.get(usable[content], ()), speakers)
+
+    def _little_speech(self, result: EmbeddedFile) -> tuple[str, ...]:
+        """Warn of an enrollment that requests would be refused for; commands and jobs take any."""
+        speech_s = sum(one.speech_s for one in result.utterances if is_of_main_voice(one.voice, result.voices_s))
+        if speech_s >= self._recorder.enough_s:
+            return ()
+        return (
+            f"only {speech_s:.2g} s of speech is enrolled as {result.file.speaker}, wanted are {self._recorder.enough_s:g} "
+            "s (VOXDEX_DECISION__MIN_ENROLLMENT_S); add longer recordings, best 10 s or more",
+        )
 
     def _recognize(
         self, result: EmbeddedFile, recording_id: RecordingId, owners: Sequence[str], speakers: dict[str, SpeakerId]

@@ -186,6 +186,7 @@ class _Worker:
             channels=channels,
             on_duplicate=shard.on_duplicate,
             one_voice=listening is not None and listening.speakers == "one",
+            enough_s=settings.decision.min_enrollment_s,
         )
         pipeline = EmbeddingPipeline(
             encoders,

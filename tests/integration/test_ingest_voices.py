@@ -49,6 +49,7 @@ def run(database: Database, gallery_id: GalleryId) -> Run:
             channels=ChannelPolicy.parse("mix"),
             decode_threads=2,
             listening=listening or plain_listening(),
+            enough_s=1.0,
         ).run(files, source="x")
 
     return ingest
@@ -88,6 +89,14 @@ def test_of_several_voices_only_the_one_that_speaks_most_is_enrolled_and_a_notic
     assert "2 voices were heard (75%, 25% of 1" in notice
     assert "only the first of them is enrolled as ann" in notice
     assert [one.speakers for one in utterances_of(database, gallery_id)] == [("ann",), (), ("ann",)]
+
+
+def test_an_enrollment_of_little_speech_is_taken_with_a_notice(tmp_path: Path, run: Run) -> None:
+    report = run(write_take(tmp_path / "a.wav", voice(0, 0.5)), "ann")
+    assert (report.tally.enrolled, report.tally.failed) == (1, 0)
+    (notice,) = report.notices
+    assert "only 0.5 s of speech is enrolled as ann, wanted are 1 s (VOXDEX_DECISION__MIN_ENROLLMENT_S)" in notice
+    assert run(write_take(tmp_path / "b.wav", voice(0, 0.6)), None).notices == ()
 
 
 def test_somebody_who_says_that_one_person_speaks_is_believed(
