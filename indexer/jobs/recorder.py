@@ -274,12 +274,13 @@ class _Batch:
 
     def _little_speech(self, result: EmbeddedFile) -> tuple[str, ...]:
         """Warn of an enrollment that requests would be refused for; commands and jobs take any."""
+        enough_s = self._recorder.enough_s
         speech_s = sum(one.speech_s for one in result.utterances if is_of_main_voice(one.voice, result.voices_s))
-        if speech_s >= self._recorder.enough_s:
+        if speech_s >= enough_s:
             return ()
         return (
-            f"only {speech_s:.2g} s of speech is enrolled as {result.file.speaker}, wanted are {self._recorder.enough_s:g} "
-            "s (VOXDEX_DECISION__MIN_ENROLLMENT_S); add longer recordings, best 10 s or more",
+            f"only {speech_s:.2g} s of speech is enrolled as {result.file.speaker}, wanted are {enough_s:g} s "
+            "(VOXDEX_DECISION__MIN_ENROLLMENT_S); add longer recordings, best 10 s or more",
         )
 
     def _recognize(
