@@ -21,6 +21,7 @@ from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.probes import hear_voices
 from indexer.settings import AudioSettings, SpeechSettings
 from indexer.types import Vectors, Waveform
+from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
 from tests.listening_kit import plain_listening, silence, voice, write_take
 
@@ -54,6 +55,13 @@ def test_two_voices_are_told_apart(tmp_path: Path) -> None:
     assert track.voices == {0, 1}
     spoken = speech_by_voice((turn.voice, turn.end_s - turn.start_s) for turn in track.turns)
     assert spoken == pytest.approx({0: 6.0, 1: 2.0}, abs=0.6)
+
+
+def test_turns_that_are_too_short_for_the_screen_are_left_to_the_diarizer(tmp_path: Path) -> None:
+    words = [part for turn in range(10) for part in (voice(turn % 2, 0.9, seed=turn), silence(0.9))]
+    path = write_take(tmp_path / "a.wav", *words)
+    (track,) = heard(path, replace(plain_listening(), screen=OneVoiceScreen()))
+    assert track.voices == {0, 1}
 
 
 def test_under_three_seconds_of_speech_one_voice_is_taken_for_granted(tmp_path: Path) -> None:
