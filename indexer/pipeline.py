@@ -357,7 +357,14 @@ class EmbeddingPipeline:
             Most files of a batch.
         within_s
             How long a file that is done waits for others, about.
+
+        Raises
+        ------
+        Unavailable, CorruptArtifact
+            If what finds speech cannot be had; no file is begun then.
         """
+        if self._listening is not None and not self._takes_all and self._listening.given is None:
+            self._listening.detector.stream()  # A network that cannot be had is no file's fault: it ends the run.
         events: queue.Queue[_Event] = queue.Queue(_QUEUE_UTTERANCES)
         source = _LockedIterator(files)
         self._stop.clear()

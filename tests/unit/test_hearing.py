@@ -11,6 +11,7 @@ import pytest
 import indexer.hearing
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.regions import SpeechStream
 from indexer.audio.rttm import RttmTurn
 from indexer.audio.speech import SileroDetector, SoundDetector
 from indexer.embedding.encoder_set import EncoderSet
@@ -273,6 +274,18 @@ def test_windows_that_cannot_be_embedded_fail_their_file_alone(tmp_path: Path) -
 class BrokenEncoder(SpectrumEncoder):
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         raise Unavailable("the device is gone")
+
+
+class MissingDetector(SoundDetector):
+    def stream(self) -> SpeechStream:
+        raise Unavailable("the network is not installed")
+
+
+def test_a_detector_that_cannot_be_had_is_no_files_fault(tmp_path: Path) -> None:
+    path = write_take(tmp_path / "a.wav", voice(0, 4))
+    listening = replace(plain_listening(), detector=MissingDetector())
+    with pytest.raises(Unavailable, match="not installed"):
+        run_all(pipeline_of(SpectrumEncoder(), listening), [path])
 
 
 def test_producers_that_wait_for_windows_end_when_the_run_does(tmp_path: Path) -> None:
