@@ -283,7 +283,8 @@ def _table(path: Path, needed: Sequence[Sequence[str]]) -> Iterator[tuple[int, d
     columns = [(column or "").strip().lower() for column in reader.fieldnames or []]
     for names in needed:
         if not set(names) & set(columns):
-            raise InvalidRequest(f"{path}:1: columns [{', '.join(columns)}]; one must be named {names[0]}")
+            other = "; or give lines of `1 a.wav b.wav` (1: one speaker, 0: two)" if "enroll" in names else ""
+            raise InvalidRequest(f"{path}:1: columns [{', '.join(columns)}]; one must be named {names[0]}{other}")
     reader.fieldnames = columns
     while True:
         try:

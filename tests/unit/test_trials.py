@@ -43,6 +43,7 @@ def test_a_csv_of_trials_is_read_under_its_usual_headers(tmp_path: Path, text: s
         ("1 a.wav b.wav\nmaybe a.wav c.wav\n", r"list:2: label 'maybe'"),
         ("1 a.wav b.wav\n1 b.wav c.wav\n0 a.wav c.wav\n", r"list:3: a nontarget trial .* one speaker"),
         ("enroll,target\na.wav,1\n", r"list:1: columns \[enroll, target\]; one must be named probe"),
+        ("1 a.wav\n", r"one must be named enroll; or give lines of `1 a\.wav b\.wav` \(1: one speaker, 0: two\)"),
         ("enroll,probe,target\na.wav,,1\n", r"list:2: no probe"),
         ("enroll,probe,target\na.wav,b.wav,1,x\n", r"list:2: more values than the 3 columns"),
         ("enroll,probe,target\n", "no trials"),
