@@ -97,7 +97,7 @@ def _rows_of(label: str, voice: VoiceIdentified) -> list[list[Any]]:
     decided = voice.speaker or voice.decision.replace("_", " ")
     shown = outcome_text(decided, good=voice.decision == "identified")
     if not voice.candidates:
-        nobody = "" if voice.decision == "not_enough_speech" else "(nobody is enrolled)"
+        nobody = "" if voice.decision == "not_enough_speech" else "(nobody to compare with)"
         return [[label, shown, nobody, None, "", None, None]]
     return [
         [
@@ -124,7 +124,8 @@ def _label(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> str:
     turns = [f"{turn.start_s:.1f}-{turn.end_s:.1f}" for turn in voice.turns[:_TURNS_SHOWN]]
     more = ", ..." if len(voice.turns) > _TURNS_SHOWN else ""
     channel = "" if voice.channel is None else f" of channel {voice.channel}"
-    return f"{file}: voice {voice.voice}{channel}, {voice.quality.net_speech_s:.1f} s ({', '.join(turns)}{more} s)"
+    number = voice.voice + 1  # As `voxdex diarize` and RTTM number them.
+    return f"{file}: voice {number}{channel}, {voice.quality.net_speech_s:.1f} s ({', '.join(turns)}{more} s)"
 
 
 def _print_notices(file: str, heard: ProbeHeard, warnings: Sequence[str]) -> None:
