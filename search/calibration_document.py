@@ -135,6 +135,8 @@ def check(calibration: Calibration) -> None:
         parts = name.split("*")
         if not set(parts) <= {*columns, *calibration.ranges, "intercept"} or sum(part in columns for part in parts) > 1:
             raise InvalidRequest(f"weight of an unknown feature {name!r}")
+        if len(parts) > 1 and (len(set(parts)) < len(parts) or "intercept" in parts):
+            raise InvalidRequest(f"weight of {name!r}: a product is of different measures and of a score at most")
         if not math.isfinite(weight):
             raise InvalidRequest(f"weight {weight} of {name}: every figure must be finite")
     for name, known in calibration.ranges.items():

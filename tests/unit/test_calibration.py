@@ -229,6 +229,8 @@ def _without(document: dict[str, Any], key: str) -> None:
         (("weights", "score_2"), 1.0, "unknown feature 'score_2'"),
         (("weights", "score_1*score_1"), 1.0, "unknown feature"),
         (("weights", "__import__"), 1.0, "unknown feature"),
+        (("weights", "score_1*log_shorter_s*log_shorter_s"), 1.0, "different measures"),
+        (("weights", "score_1*intercept"), 1.0, "different measures"),
         (("weights", "score_1*log_shorter_s"), -1000.0, "falls or stays"),
         (("ranges", "snr_db", "low"), 1000.0, "range"),
         (("ranges", "loudness"), {"low": 0.0, "typical": 0.0, "high": 0.0}, "ranges"),
