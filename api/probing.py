@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from indexer.audio.quality import Quality
 from indexer.errors import TooLittleSpeech, one_line
-from indexer.listening import parse_speakers
+from indexer.listening import Listening, parse_speakers
 from indexer.probes import HeardVoice
 from indexer.settings import SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ
@@ -79,6 +79,7 @@ def hear(
     asked: HearingAsked,
     speech: SpeechSettings,
     request: bool = True,
+    listening: Listening | None = None,
 ) -> Heard:
     """Embed the voices of a recording, and judge each.
 
@@ -88,6 +89,8 @@ def hear(
         What messages call the recording.
     request
         Whether the limits of requests hold, rather than those of recordings.
+    listening
+        How to listen, unless `asked` says how many speak; None: as the settings say.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def hear(
     InvalidRequest
         If a policy is unknown, or two contradict each other.
     """
-    listening = comparison.listening()
+    listening = listening or comparison.listening()
     if asked.speakers is not None:
         listening = replace(listening, speakers=parse_speakers(asked.speakers))
     needed_s = comparison.encoders.min_samples / SAMPLE_RATE_HZ

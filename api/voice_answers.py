@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from api.conversations import Conversation
 from api.probe_warnings import voices_warning
 from api.probing import Heard
 from api.schemas.voices import (
     BestEnrollment,
     Candidate,
     CompareAnswer,
+    DiarizeAnswer,
     IdentifyAnswer,
     OperatingPoint,
     ProbeHeard,
@@ -17,12 +19,14 @@ from api.schemas.voices import (
     Stretch,
     Turn,
     VerifyAnswer,
+    VoiceHeard,
     VoiceIdentified,
     VoiceQuality,
 )
 from api.voice_search import Occurrences
 from api.voices import Comparison, IdentifiedVoice, VerifiedVoice, Voices
 from indexer.audio.quality import Quality as Measured
+from indexer.types import EncoderId
 from search.evidence import EVEN
 from search.identification import Identification
 from search.occurrences import Occurrence
@@ -88,6 +92,28 @@ def compared(
         encoder_id=comparison.encoder.id,
         warnings=[*several, *(answer.warnings if answer else ())],
         **_decided(answer, point),
+    )
+
+
+def diarized(heard: Conversation, encoder_id: EncoderId) -> DiarizeAnswer:
+    """Say who speaks when."""
+    return DiarizeAnswer(
+        duration_s=round(heard.duration_s, 3),
+        voices=[
+            VoiceHeard(
+                voice=one.voice,
+                channel=one.channel,
+                speech_s=one.speech_s,
+                turns=[
+                    Turn(start_s=turn.start_s, end_s=turn.end_s)
+                    for turn in heard.turns
+                    if (turn.voice, turn.channel) == (one.voice, one.channel)
+                ],
+            )
+            for one in heard.voices
+        ],
+        issues=list(heard.issues),
+        encoder_id=encoder_id,
     )
 
 

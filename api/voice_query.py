@@ -86,24 +86,32 @@ def _search(
     return Asked(Wanted(score=threshold, llr=llr_threshold, rate=fpir))
 
 
+_Channels = Annotated[
+    Text | None,
+    Query(
+        max_length=16,
+        description="mix, left, right, a channel number from 0, or each. Left out: the setting.",
+        examples=["mix"],
+    ),
+]
+_Speakers = Annotated[
+    Text | None,
+    Query(
+        pattern=f"^({SPEAKERS_PATTERN})$",
+        description="How many voices speak: auto, one, channels (one a channel), or a number from 1 to 20. Left "
+        "out: the setting.",
+        examples=["auto"],
+    ),
+]
+
+
+def _voices(channels: _Channels = None, speakers: _Speakers = None) -> HearingAsked:
+    return HearingAsked(channels, speakers)
+
+
 def _hearing(
-    channels: Annotated[
-        Text | None,
-        Query(
-            max_length=16,
-            description="mix, left, right, a channel number from 0, or each. Left out: the setting.",
-            examples=["mix"],
-        ),
-    ] = None,
-    speakers: Annotated[
-        Text | None,
-        Query(
-            pattern=f"^({SPEAKERS_PATTERN})$",
-            description="How many voices speak: auto, one, channels (one a channel), or a number from 1 to 20. Left "
-            "out: the setting.",
-            examples=["auto"],
-        ),
-    ] = None,
+    channels: _Channels = None,
+    speakers: _Speakers = None,
     allow_poor: Annotated[
         bool, Query(description="Decide however little or noisy the speech is, as long as it can be embedded.")
     ] = False,
@@ -115,3 +123,5 @@ AskedToIdentify = Annotated[Asked, Depends(_identification)]
 AskedToVerify = Annotated[Asked, Depends(_verification)]
 AskedToSearch = Annotated[Asked, Depends(_search)]
 Hearing = Annotated[HearingAsked, Depends(_hearing)]
+Voices = Annotated[HearingAsked, Depends(_voices)]
+"""How to listen, where nothing is decided about the voices."""

@@ -19,7 +19,7 @@ from api.cli.output import (
 from indexer.errors import InvalidAudio, InvalidRequest, NotFound, one_line
 
 if TYPE_CHECKING:
-    from api.conversations import Conversation
+    from api.conversations import Conversation, SpokenVoice
     from indexer.listening import Listening
 
 
@@ -32,6 +32,13 @@ def diarize(
         Path | None,
         typer.Option("--output", "-o", help="RTTM file to write the turns of all recordings to.", show_default=False),
     ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option("--gallery", "-g", help="Name the voices who are enrolled in this gallery.", show_default=False),
+    ] = None,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="With --gallery: no two voices may be the same person.")
+    ] = False,
     encoder: options.Encoder = None,
     channels: options.Channels = None,
     home: options.Home = None,
@@ -39,10 +46,13 @@ def diarize(
 ) -> None:
     """Tell who speaks when: voice 1, voice 2, ... of each recording, and their turns.
 
-    Voices of two recordings have nothing to do with each other; `voxdex identify` says who they are. Where two people
-    speak at once in a channel, the one who is heard better has the time.
+    Voices of two recordings have nothing to do with each other; with --gallery, those who are enrolled in it have their
+    names, and `voxdex identify` tells more of each. Where two people speak at once in a channel, the one who is heard
+    better has the time.
     """
     from api.conversations import diarize as find_turns
+    from api.conversations import diarize_and_identify
+    from api.deciding import NOTHING
     from api.dependencies import open_services
     from indexer.audio.channels import ChannelPolicy
     from indexer.audio.rttm import format_rttm
@@ -50,6 +60,10 @@ def diarize(
 
     if rttm and as_json:
         raise InvalidRequest("give --rttm or --json: both would print on standard output")
+    if gallery is None and exclusive:
+        raise InvalidRequest("--exclusive is about who the voices are: give --gallery with it")
+    if gallery is not None and encoder is not None:
+        raise InvalidRequest(f"gallery {gallery} has its encoder: leave out --encoder or --gallery")
     _require_own_names(files, needed=rttm or output is not None)
     found: list[tuple[Path, Conversation]] = []
     failed: list[dict[str, str]] = []
@@ -58,11 +72,24 @@ def diarize(
         listening = _only_speech(
             listening_as_asked(services.listening, settings.speech, speakers=speakers, speech=speech)
         )
-        loaded, _ = services.encoders.load(encoder)
+        voices = services.voices(gallery) if gallery is not None else None
+        loaded = voices.encoder if voices is not None else services.encoders.load(encoder)[0]
         policy = ChannelPolicy.parse(settings.audio.channels)
         for file in files:
             try:
-                heard = find_turns(loaded, file, listening, channels=policy, limits=settings.audio, name=str(file))
+                if voices is None:
+                    heard = find_turns(loaded, file, listening, channels=policy, limits=settings.audio, name=str(file))
+                else:
+                    heard = diarize_and_identify(
+                        voices,
+                        file,
+                        listening,
+                        channels=settings.audio.channels,
+                        name=str(file),
+                        speech=settings.speech,
+                        asked=NOTHING,
+                        exclusive=exclusive,
+                    )
             except (InvalidAudio, NotFound) as error:
                 failed.append({"path": str(file), "code": error.code, "message": one_line(error)})
                 print_error(error, as_json=False)
@@ -101,13 +128,18 @@ def _print_turns(file: Path, heard: "Conversation") -> None:
     apart = any(turn.channel is not None for turn in heard.turns)
     columns = ["start (s)", "end (s)", "voice", *(["channel"] if apart else [])]
     rows = [
-        [f"{turn.start_s:.2f}", f"{turn.end_s:.2f}", turn.voice, *([turn.channel] if apart else [])]
+        [f"{turn.start_s:.2f}", f"{turn.end_s:.2f}", heard.labels[turn.voice], *([turn.channel] if apart else [])]
         for turn in heard.turns
     ]
     print_line(str(file))
     print_table(columns, rows)
-    shares = ", ".join(f"{one.voice} {one.speech_s:.1f} s" for one in heard.voices)
+    shares = ", ".join(f"{one.label} {one.speech_s:.1f} s{_unsure(one)}" for one in heard.voices)
     print_line(f"{counted(len(heard.voices), 'voice')} in {heard.duration_s:.1f} s: {shares}")
+
+
+def _unsure(voice: "SpokenVoice") -> str:
+    told = voice.decision in (None, "identified")
+    return "" if told else f" ({(voice.decision or '').replace('_', ' ')})"
 
 
 def _document(file: Path, heard: "Conversation") -> dict[str, Any]:

@@ -6,18 +6,20 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import voice_answers
+from api import conversations, voice_answers
 from api.filter_query import Filter
 from api.openapi import problems
 from api.probing import Heard, HearingAsked, hear
 from api.runtime import Runtime, runtime_of
-from api.schemas.common import GalleryName, Name, Text
-from api.schemas.voices import CompareAnswer, IdentifyAnswer, SearchAnswer, VerifyAnswer
+from api.schemas.common import GalleryName, Name, Text, View
+from api.schemas.voices import CompareAnswer, DiarizeAnswer, IdentifyAnswer, SearchAnswer, VerifyAnswer
 from api.security import Identifier
 from api.uploads import Upload, audio_body, received
-from api.voice_query import AskedToIdentify, AskedToSearch, AskedToVerify, Hearing
+from api.voice_query import AskedToIdentify, AskedToSearch, AskedToVerify, Hearing, Voices
 from api.voices import BEST_ENROLLMENTS, SHOWN_WITH_ENROLLMENTS, Comparison
+from indexer.audio.decode import ChannelPolicy
 from indexer.errors import EncoderChanged, NotFound
+from indexer.hearing import listening_as_asked
 from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
 from search.operating_point import OperatingPoint
@@ -160,6 +162,42 @@ async def compare(
 
 
 @router.post(
+    "/diarize",
+    response_model=DiarizeAnswer,
+    openapi_extra=audio_body("file"),
+    responses=problems(404, 408, 413, 415),
+)
+async def diarize(
+    request: Request,
+    _: Identifier,
+    listening: Voices,
+    encoder: Annotated[
+        Name | None, Query(description="Name of an encoder whose weights are here; left out: the default one.")
+    ] = None,
+    _filename: _FileName = None,
+) -> Response:
+    """Tell who speaks when in a recording; needs no gallery, and `identify` says who they are.
+
+    Where two people speak at once in a channel, the one who is heard better has the time.
+    """
+
+    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> DiarizeAnswer:
+        comparison = runtime.live.comparison(_at_hand(runtime, encoder))
+        settings, upload = runtime.settings, uploads["file"]
+        heard = conversations.diarize(
+            comparison.encoder,
+            upload.path,
+            listening_as_asked(comparison.listening(), settings.speech, speakers=listening.speakers),
+            channels=ChannelPolicy.parse(listening.channels or settings.audio.channels),
+            limits=settings.probe_audio,
+            name=upload.name or "the recording",
+        )
+        return voice_answers.diarized(heard, comparison.encoder.id)
+
+    return await _in_thread(request, ("file",), answer)
+
+
+@router.post(
     "/galleries/{gallery}/search",
     response_model=SearchAnswer,
     openapi_extra=audio_body("file"),
@@ -212,6 +250,18 @@ async def _answered(
     answer: Callable[[Runtime, Mapping[str, Upload]], _Answer],
 ) -> Response:
     """Receive the recordings, answer in a thread, and count the decision."""
+
+    def counted(runtime: Runtime, uploads: Mapping[str, Upload]) -> _Answer:
+        decided = answer(runtime, uploads)
+        DECISIONS.labels(kind, decided.decision).inc()
+        return decided
+
+    return await _in_thread(request, parts, counted)
+
+
+async def _in_thread(
+    request: Request, parts: tuple[str, ...], answer: Callable[[Runtime, Mapping[str, Upload]], View]
+) -> Response:
     runtime = runtime_of(request)
     most, floor = runtime.settings.api.max_probe_bytes, runtime.settings.media.min_free_bytes
     with runtime.probe_threads.admitted():
@@ -222,7 +272,6 @@ async def _answered(
                     decided = answer(runtime, uploads)
                 except EncoderChanged:  # Right under this request, which is then one under the new encoder.
                     decided = answer(runtime, uploads)
-                DECISIONS.labels(kind, decided.decision).inc()
                 # Here and not by the framework, which would do it in the event loop: a search can find a great deal.
                 return decided.model_dump_json().encode()
 

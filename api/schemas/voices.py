@@ -148,6 +148,40 @@ class Turn(View):
     end_s: float
 
 
+class VoiceHeard(View):
+    """When one voice of the recording speaks."""
+
+    voice: int = Field(description="Number within the recording, from 0, by first appearance.")
+    channel: int | None = Field(description="Number from 0 where channels were kept apart.")
+    speech_s: float = Field(description="Seconds in which it speaks.")
+    turns: list[Turn] = Field(description="When it speaks, in order of time.")
+
+
+class DiarizeAnswer(View):
+    """Who speaks when in a recording; who they are is `identify`'s to say."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "duration_s": 9.5,
+                    "voices": [
+                        {"voice": 0, "channel": None, "speech_s": 6.0, "turns": [{"start_s": 0.3, "end_s": 6.3}]},
+                        {"voice": 1, "channel": None, "speech_s": 2.9, "turns": [{"start_s": 6.4, "end_s": 9.3}]},
+                    ],
+                    "issues": [],
+                    "encoder_id": "0575cb64845e6b9a-speechbrain",
+                }
+            ]
+        }
+    )
+
+    duration_s: float = Field(description="Length of the recording.")
+    voices: list[VoiceHeard] = Field(description="Whoever speaks most comes first.")
+    issues: list[str] = Field(description="Why the recording was read in part only; empty where all of it was.")
+    encoder_id: str
+
+
 class VoiceIdentified(View):
     """Who one voice of the recording is."""
 

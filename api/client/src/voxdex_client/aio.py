@@ -160,6 +160,7 @@ class AsyncClient(AsyncResource):
     identify = acalls(routes.identify)
     verify = acalls(routes.verify)
     compare = acalls(routes.compare)
+    diarize = acalls(routes.diarize)
     search = acalls(routes.search)
     encoders = acalls(routes.encoders)
     stats = acalls(routes.stats)

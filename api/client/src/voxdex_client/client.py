@@ -159,6 +159,7 @@ class Client(Resource):
     identify = calls(routes.identify)
     verify = calls(routes.verify)
     compare = calls(routes.compare)
+    diarize = calls(routes.diarize)
     search = calls(routes.search)
     encoders = calls(routes.encoders)
     stats = calls(routes.stats)

@@ -482,6 +482,24 @@ class Comparison(Model):
     encoder_id: str
 
 
+class HeardVoice(Model):
+    """When one voice of the recording speaks."""
+
+    voice: int
+    channel: int | None
+    speech_s: float
+    turns: list[Turn]
+
+
+class Diarization(Model):
+    """Who speaks when in a recording; whoever speaks most comes first."""
+
+    duration_s: float
+    voices: list[HeardVoice]
+    issues: list[str]
+    encoder_id: str
+
+
 class Stretch(Model):
     """Consecutive utterances in which a voice occurs."""
 

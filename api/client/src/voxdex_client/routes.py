@@ -336,6 +336,14 @@ def compare(
     return Sent(query=query, body=Body.form({"first": Recording(first), "second": Recording(second)}))
 
 
+@route("POST", "/v1/diarize", models.Diarization)
+def diarize(
+    audio: Audio, *, encoder: str | None = None, channels: str | None = None, speakers: str | int | None = None
+) -> Sent:
+    """Tell who speaks when in a recording; needs no gallery. `speakers`: auto, one, channels, or how many speak."""
+    return _with_audio(audio, {}, {"encoder": encoder, "channels": channels, "speakers": speakers})
+
+
 @route("POST", "/v1/galleries/{gallery}/search", models.SearchResult)
 def search(
     gallery: str,
