@@ -122,6 +122,7 @@ def _voices(
         sets=np.array([recording.set for recording in recordings]),
         net_speech_s=np.array([one.net_speech_s for one in heard]),
         snr_db=np.array([np.nan if one.snr_db is None else one.snr_db for one in heard]),
+        telephone=np.array([np.nan if one.telephone is None else one.telephone for one in heard]),
         originals=np.array([originals.setdefault(one.original or one.path, len(originals)) for one in recordings]),
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from indexer.audio.quality import TELEPHONE_BANDWIDTH_HZ
 from indexer.db.embeddings import Embeddings
 from indexer.db.repositories import Speakers
 from indexer.db.rows import EnrolledRows
@@ -61,6 +62,8 @@ class VoiceprintMaker:
         enrollments = np.zeros(len(speaker_ids), dtype=np.int64)
         speech_s = np.zeros(len(speaker_ids))
         snr_db = np.full(len(speaker_ids), np.nan)
+        telephone = np.full(len(speaker_ids), np.nan)
+        narrow = np.where(np.isnan(rows.bandwidth_hz), np.nan, rows.bandwidth_hz <= TELEPHONE_BANDWIDTH_HZ)
         have = np.zeros(len(speaker_ids), dtype=bool)
         for some in _blocks(counts):
             ends = np.cumsum(counts[: some.stop])
@@ -75,7 +78,8 @@ class VoiceprintMaker:
             voice = np.repeat(np.arange(len(sizes)), sizes)
             spoken = rows.durations_s[part][found]
             speech_s[places] = np.bincount(voice, spoken, len(sizes))[heard][sound]
-            snr_db[places] = _mean_snr(voice, spoken, rows.snr_db[part][found], len(sizes))[heard][sound]
+            snr_db[places] = _mean(voice, spoken, rows.snr_db[part][found], len(sizes))[heard][sound]
+            telephone[places] = _mean(voice, spoken, narrow[part][found], len(sizes))[heard][sound]
             voices.append(made[sound])
         if not have.all():
             logger.error(
@@ -93,6 +97,7 @@ class VoiceprintMaker:
             snr_db[have],
             names,
             labels,
+            telephone[have],
         )
 
     def held(self, session: Session, embedding_ids: Ids) -> tuple[NDArray[np.bool_], Vectors]:
@@ -119,13 +124,13 @@ class VoiceprintMaker:
         return found, vectors[back[found]]
 
 
-def _mean_snr(
-    voice: NDArray[np.int64], speech_s: NDArray[np.float64], snr_db: NDArray[np.float64], voices: int
+def _mean(
+    voice: NDArray[np.int64], speech_s: NDArray[np.float64], measured: NDArray[np.float64], voices: int
 ) -> NDArray[np.float64]:
-    """Return the mean signal-to-noise ratio of each voice's speech, NaN where none of it was measured."""
-    known = ~np.isnan(snr_db)
+    """Return the mean of a measure over each voice's speech, NaN where none of it was measured."""
+    known = ~np.isnan(measured)
     weights = np.bincount(voice[known], speech_s[known], voices)
-    sums = np.bincount(voice[known], (speech_s * snr_db)[known], voices)
+    sums = np.bincount(voice[known], (speech_s * measured)[known], voices)
     means: NDArray[np.float64] = np.divide(sums, weights, out=np.full(voices, np.nan), where=weights > 0)
     return means
 

@@ -154,6 +154,7 @@ class Comparison:
             enrollments=1,
             speech_s=quality.net_speech_s,
             snr_db=quality.snr_db,
+            telephone=quality.telephone,
             second_score=scores[1] if len(scores) > 1 else None,
         )
         answer = verify(other, quality=_quality(first), rules=rules)
@@ -432,7 +433,7 @@ def _encoder_changed(gallery: str, now: Sequence[EncoderId], asked: Sequence[Enc
 
 
 def _quality(heard: HeardVoice) -> ProbeQuality:
-    return ProbeQuality(heard.quality.net_speech_s, heard.quality.snr_db)
+    return ProbeQuality(heard.quality.net_speech_s, heard.quality.snr_db, heard.quality.telephone)
 
 
 def _exclusive(

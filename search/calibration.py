@@ -20,9 +20,13 @@ from search.open_set import OpenSetModel
 
 Floats = NDArray[np.float64]
 
-QUALITIES = ("log_shorter_s", "log_longer_s", "snr_db")
+QUALITIES = ("log_shorter_s", "log_longer_s", "snr_db", "telephone_one", "telephone_both")
 """Quality measures a calibration may use: log net speech of the shorter and of the longer side, so that neither order
-of two recordings matters, and the signal-to-noise ratio of the noisier one."""
+of two recordings matters; the signal-to-noise ratio of the noisier one; how far one side came over a telephone and the
+other did not, and how far both did, each from 0 to 1."""
+
+SHARES = ("telephone_one", "telephone_both")
+"""Those of them that are 0 for most recordings, and where they are unknown."""
 
 DEFAULTS = Path(__file__).parent / "calibrations"
 """Calibrations that come with the product, one file each."""
@@ -101,6 +105,8 @@ class Calibration:
         enrolled_speech_s: ArrayLike,
         probe_speech_s: ArrayLike,
         snr_db: ArrayLike | None = None,
+        enrolled_telephone: ArrayLike | None = None,
+        probe_telephone: ArrayLike | None = None,
     ) -> Floats:
         """Return natural-log likelihood ratios: above 0 speaks for the same voice, below for two.
 
@@ -112,6 +118,8 @@ class Calibration:
             Net speech of both sides in seconds.
         snr_db : float or (n,) array, optional
             Signal-to-noise ratio of the noisier side; None or NaN: unknown.
+        enrolled_telephone, probe_telephone : float or (n,) array, optional
+            Share of either side's speech that came over a telephone; None or NaN: unknown.
 
         Returns
         -------
@@ -124,11 +132,22 @@ class Calibration:
             If there are not as many score columns as encoders, or a score is NaN.
         """
         columns = self._columns(scores)
-        quality = self._quality(len(columns), enrolled_speech_s, probe_speech_s, snr_db)
+        quality = self._quality(
+            quality_measures(
+                len(columns), enrolled_speech_s, probe_speech_s, snr_db, enrolled_telephone, probe_telephone
+            )
+        )
         return design(columns, quality, list(self.weights)) @ np.fromiter(self.weights.values(), dtype=np.float64)
 
     def score_at(
-        self, llr: float, *, enrolled_speech_s: float, probe_speech_s: float, snr_db: float | None = None
+        self,
+        llr: float,
+        *,
+        enrolled_speech_s: float,
+        probe_speech_s: float,
+        snr_db: float | None = None,
+        enrolled_telephone: float | None = None,
+        probe_telephone: float | None = None,
     ) -> float:
         """Return the cosine that has this llr at this quality, which may be beyond [-1, 1]; for one encoder only.
 
@@ -140,7 +159,12 @@ class Calibration:
         if len(self.encoder_ids) != 1:
             raise InvalidRequest(f"calibration {self.name} fuses two encoders: one cosine does not make an llr")
         low, high = self.llr(
-            np.array([0.0, 1.0]), enrolled_speech_s=enrolled_speech_s, probe_speech_s=probe_speech_s, snr_db=snr_db
+            np.array([0.0, 1.0]),
+            enrolled_speech_s=enrolled_speech_s,
+            probe_speech_s=probe_speech_s,
+            snr_db=snr_db,
+            enrolled_telephone=enrolled_telephone,
+            probe_telephone=probe_telephone,
         )
         return float((llr - low) / (high - low))
 
@@ -196,10 +220,7 @@ class Calibration:
             raise InvalidRequest("a score is NaN: leave that trial out")
         return columns
 
-    def _quality(
-        self, count: int, enrolled_s: ArrayLike, probe_s: ArrayLike, snr_db: ArrayLike | None
-    ) -> dict[str, Floats]:
-        measured = quality_measures(count, enrolled_s, probe_s, snr_db)
+    def _quality(self, measured: Mapping[str, Floats]) -> dict[str, Floats]:
         clamped: dict[str, Floats] = {}
         for name, known in self.ranges.items():
             values = np.where(np.isnan(measured[name]), known.typical, measured[name])
@@ -208,13 +229,23 @@ class Calibration:
 
 
 def quality_measures(
-    count: int, enrolled_s: ArrayLike, probe_s: ArrayLike, snr_db: ArrayLike | None
+    count: int,
+    enrolled_s: ArrayLike,
+    probe_s: ArrayLike,
+    snr_db: ArrayLike | None,
+    enrolled_telephone: ArrayLike | None,
+    probe_telephone: ArrayLike | None,
 ) -> dict[str, Floats]:
     """Return each of `QUALITIES` as a (count,) array, NaN where it is unknown."""
-    sides = np.stack([np.broadcast_to(np.asarray(side, dtype=np.float64), count) for side in (enrolled_s, probe_s)])
-    logs = np.log(np.maximum(sides, 1e-3))
-    snr = np.broadcast_to(np.asarray(math.nan if snr_db is None else snr_db, dtype=np.float64), count)
-    return dict(zip(QUALITIES, (logs.min(axis=0), logs.max(axis=0), snr), strict=True))
+
+    def each(measured: ArrayLike | None) -> Floats:
+        return np.broadcast_to(np.asarray(math.nan if measured is None else measured, dtype=np.float64), count)
+
+    logs = np.log(np.maximum(np.stack([each(enrolled_s), each(probe_s)]), 1e-3))
+    enrolled, probe = each(enrolled_telephone), each(probe_telephone)
+    both = enrolled * probe
+    measures = (logs.min(axis=0), logs.max(axis=0), each(snr_db), enrolled + probe - 2 * both, both)
+    return dict(zip(QUALITIES, measures, strict=True))
 
 
 def design(scores: Floats, quality: Mapping[str, Floats], features: Sequence[str]) -> Floats:

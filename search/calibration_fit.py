@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import InvalidRequest
 from indexer.types import EncoderId
-from search.calibration import QUALITIES, Calibration, Floats, Range, TrainingData, design, quality_measures
+from search.calibration import QUALITIES, SHARES, Calibration, Floats, Range, TrainingData, design, quality_measures
 from search.calibration_trials import ScoredTrials
 from search.metrics import cllr, min_cllr
 from search.open_set_fit import fit_open_set
@@ -16,6 +16,9 @@ from search.open_set_fit import fit_open_set
 MIN_SPEAKERS = 20
 MIN_TARGET_TRIALS = 50
 """Under these a fit says more about whom it happened to see than about scores; measured in docs/decisions."""
+
+MIN_OF_A_SHARE = 1_000
+"""Trials over a telephone, and others, under which nothing is learned of the difference."""
 
 _SEED = 20260101
 
@@ -111,7 +114,7 @@ def _data_of(trials: ScoredTrials, description: str, recordings: int, today: str
 
 def _fitted(trials: ScoredTrials, name: str, encoder_ids: tuple[EncoderId, ...], data: TrainingData) -> Calibration:
     """Fit the richest set of features under which the llr rises with every score."""
-    quality = quality_measures(len(trials), trials.enrolled_speech_s, trials.probe_speech_s, trials.snr_db)
+    quality = _measures(trials)
     ranges = _ranges(quality)
     refused: InvalidRequest | None = None
     for features in _feature_sets(trials.scores.shape[1], list(ranges)):
@@ -148,6 +151,10 @@ def _ranges(quality: dict[str, Floats]) -> dict[str, Range]:
         values = quality[name][~np.isnan(quality[name])]
         if len(values) < len(quality[name]) // 2:
             continue
+        if name in SHARES:
+            if min(np.count_nonzero(values < 0.5), np.count_nonzero(values >= 0.5)) >= MIN_OF_A_SHARE:
+                found[name] = Range(0.0, 1.0, 0.0)
+            continue
         low, typical, high = np.quantile(values, [0.01, 0.5, 0.99])
         if high - low > 1e-6:
             found[name] = Range(float(low), float(high), float(typical))
@@ -157,7 +164,7 @@ def _ranges(quality: dict[str, Floats]) -> dict[str, Range]:
 def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[str]) -> dict[str, float]:
     from sklearn.linear_model import LogisticRegression
 
-    measured = quality_measures(len(trials), trials.enrolled_speech_s, trials.probe_speech_s, trials.snr_db)
+    measured = _measures(trials)
     quality = {
         name: np.clip(np.where(np.isnan(measured[name]), known.typical, measured[name]), known.low, known.high)
         for name, known in ranges.items()
@@ -181,6 +188,19 @@ def _llrs(calibration: Calibration, trials: ScoredTrials) -> Floats:
         enrolled_speech_s=trials.enrolled_speech_s,
         probe_speech_s=trials.probe_speech_s,
         snr_db=trials.snr_db,
+        enrolled_telephone=trials.enrolled_telephone,
+        probe_telephone=trials.probe_telephone,
+    )
+
+
+def _measures(trials: ScoredTrials) -> dict[str, Floats]:
+    return quality_measures(
+        len(trials),
+        trials.enrolled_speech_s,
+        trials.probe_speech_s,
+        trials.snr_db,
+        trials.enrolled_telephone,
+        trials.probe_telephone,
     )
 
 

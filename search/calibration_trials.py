@@ -38,6 +38,8 @@ class LabeledVoices:
         (n,) seconds.
     snr_db
         (n,), NaN where unknown.
+    telephone
+        (n,) share that came over a telephone, NaN where unknown.
     originals
         (n,) number of the recording that each is a copy of, its own where it is none: copies of one recording are
         never compared with each other.
@@ -49,6 +51,7 @@ class LabeledVoices:
     sets: NDArray[np.str_]
     net_speech_s: Floats
     snr_db: Floats
+    telephone: Floats
     originals: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -73,6 +76,8 @@ class ScoredTrials:
         (n,) net speech of both sides in seconds.
     snr_db
         (n,) of the noisier side, NaN where unknown.
+    enrolled_telephone, probe_telephone
+        (n,) share of both sides that came over a telephone, NaN where unknown.
     """
 
     scores: Floats
@@ -83,6 +88,8 @@ class ScoredTrials:
     enrolled_speech_s: Floats
     probe_speech_s: Floats
     snr_db: Floats
+    enrolled_telephone: Floats
+    probe_telephone: Floats
 
     def __len__(self) -> int:
         return len(self.is_target)
@@ -111,6 +118,8 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
         enrolled_speech_s=voices.net_speech_s[enrolled],
         probe_speech_s=voices.net_speech_s[probes],
         snr_db=np.fmin(voices.snr_db[enrolled], voices.snr_db[probes]),
+        enrolled_telephone=voices.telephone[enrolled],
+        probe_telephone=voices.telephone[probes],
     )
 
 
@@ -192,6 +201,7 @@ def _with_voiceprints(voices: LabeledVoices, rng: np.random.Generator) -> tuple[
         sets=np.concatenate([voices.sets, voices.sets[heads]]),
         net_speech_s=np.concatenate([voices.net_speech_s, [voices.net_speech_s[one].sum() for one in members]]),
         snr_db=np.concatenate([voices.snr_db, [_median(voices.snr_db[one]) for one in members]]),
+        telephone=np.concatenate([voices.telephone, [voices.telephone[one].mean() for one in members]]),
         originals=np.concatenate([voices.originals, np.full(len(members), -1)]),
     ), members
 

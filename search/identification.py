@@ -29,6 +29,8 @@ class ScoredSpeaker:
         Net speech that is enrolled, and its signal-to-noise ratio; None where nobody measured it.
     second_score
         Under the gallery's second encoder; None where it has none.
+    telephone
+        Share of the enrolled speech that came over a telephone, 0 to 1; None where nobody measured it.
     """
 
     speaker_id: SpeakerId
@@ -38,14 +40,16 @@ class ScoredSpeaker:
     speech_s: float
     snr_db: float | None = None
     second_score: float | None = None
+    telephone: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeQuality:
-    """What limits how well a probe tells its voice: net speech, and the noise behind it where that was measured."""
+    """What limits how well a probe tells its voice: net speech; noise, and a telephone, where they were measured."""
 
     speech_s: float
     snr_db: float | None = None
+    telephone: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +188,26 @@ def speaker_llrs(
         return None
     columns = [[speaker.score for speaker in found]]
     if len(calibration.encoder_ids) == 2:
-        columns.append([math.nan if speaker.second_score is None else speaker.second_score for speaker in found])
+        columns.append([_known(speaker.second_score) for speaker in found])
     return calibration.llr(
         np.array(columns, dtype=np.float64).T.reshape(len(found), len(columns)),
         enrolled_speech_s=np.array([speaker.speech_s for speaker in found]),
         probe_speech_s=quality.speech_s,
         snr_db=noisier_db([speaker.snr_db for speaker in found], quality.snr_db),
+        enrolled_telephone=np.array([_known(speaker.telephone) for speaker in found]),
+        probe_telephone=_known(quality.telephone),
     )
 
 
 def noisier_db(enrolled: Sequence[float | None], probe: float | None) -> NDArray[np.float64]:
     """Return the signal-to-noise ratio of the noisier side, as far as it is known; NaN where it is of neither."""
-    sides = np.array([math.nan if snr is None else snr for snr in enrolled], dtype=np.float64)
-    return np.fmin(sides, math.nan if probe is None else probe)
+    sides = np.array([_known(snr) for snr in enrolled], dtype=np.float64)
+    return np.fmin(sides, _known(probe))
+
+
+def _known(measured: float | None) -> float:
+    """Return NaN for what nobody measured, as arrays have it."""
+    return math.nan if measured is None else measured
 
 
 def score_at_threshold(
@@ -211,6 +222,8 @@ def score_at_threshold(
         enrolled_speech_s=speaker.speech_s,
         probe_speech_s=quality.speech_s,
         snr_db=None if math.isnan(snr_db) else snr_db,
+        enrolled_telephone=_known(speaker.telephone),
+        probe_telephone=_known(quality.telephone),
     )
     return score if -1.0 <= score <= 1.0 else None
 

@@ -31,11 +31,12 @@ class Voiceprint:
     enrollments: int
     speech_s: float
     snr_db: float | None
+    telephone: float | None = None
 
     def scored(self, probe: NDArray[np.float32]) -> ScoredSpeaker:
         """Score a probe against it."""
-        score = speaker_score(probe, self.vector)
-        return ScoredSpeaker(self.speaker_id, self.speaker, score, self.enrollments, self.speech_s, self.snr_db)
+        known = _Known(self.speaker, self.enrollments, self.speech_s, self.snr_db, self.telephone)
+        return _scored(self.speaker_id, speaker_score(probe, self.vector), known)
 
 
 class _Known(NamedTuple):
@@ -45,6 +46,7 @@ class _Known(NamedTuple):
     enrollments: int
     speech_s: float
     snr_db: float | None
+    telephone: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,8 @@ class VoiceprintTable:
     """At least of those."""
     labels: Mapping[SpeakerId, Collection[str]]
     """Of those who have any."""
+    telephone: NDArray[np.float64] | None = None
+    """(n,) share of the speech that came over a telephone, NaN where nobody measured it; None: of nobody."""
 
     def __len__(self) -> int:
         return len(self.speaker_ids)
@@ -79,11 +83,13 @@ class VoiceprintTable:
     def known(self, place: int) -> _Known:
         """Return what is known of the speaker in a row."""
         snr_db = float(self.snr_db[place])
+        telephone = math.nan if self.telephone is None else float(self.telephone[place])
         return _Known(
             self.names[SpeakerId(int(self.speaker_ids[place]))],
             int(self.enrollments[place]),
             float(self.speech_s[place]),
             None if math.isnan(snr_db) else snr_db,
+            None if math.isnan(telephone) else telephone,
         )
 
     def scored(self, probe: NDArray[np.float32], labels: Collection[str]) -> list[ScoredSpeaker]:
@@ -279,4 +285,6 @@ def _known(table: VoiceprintTable) -> dict[SpeakerId, _Known]:
 
 
 def _scored(number: SpeakerId, score: float, known: _Known) -> ScoredSpeaker:
-    return ScoredSpeaker(number, known.speaker, score, known.enrollments, known.speech_s, known.snr_db)
+    return ScoredSpeaker(
+        number, known.speaker, score, known.enrollments, known.speech_s, known.snr_db, telephone=known.telephone
+    )

@@ -34,6 +34,8 @@ def gaussian_trials(
         enrolled_speech_s=rng.uniform(2, 12, count),
         probe_speech_s=rng.uniform(1, 10, count),
         snr_db=rng.uniform(5, 40, count),
+        enrolled_telephone=np.zeros(count),
+        probe_telephone=np.zeros(count),
     )
 
 
@@ -53,6 +55,7 @@ def voices(speakers: int = 120, each: int = 3, *, encoders: int = 1, seed: int =
         sets=np.full(speakers * each, ""),
         net_speech_s=net_speech_s,
         snr_db=rng.uniform(5, 40, speakers * each),
+        telephone=np.zeros(speakers * each),
         originals=np.arange(speakers * each),
     )
 

@@ -82,6 +82,7 @@ class HeardCache:
                 "duration_s": heard.duration_s,
                 "net_speech_s": heard.net_speech_s,
                 "snr_db": heard.snr_db,
+                "telephone": heard.telephone,
                 "voices": heard.voices,
                 "refusal": heard.refusal,
             }

@@ -62,6 +62,8 @@ class HeardRecording:
         Seconds of the recording, and of speech of this voice in it.
     snr_db
         None where unknown.
+    telephone
+        1 where it came over a telephone, 0 where it did not, None where unknown.
     voices
         How many were heard.
     refusal
@@ -74,6 +76,7 @@ class HeardRecording:
     snr_db: float | None = None
     voices: int = 1
     refusal: str | None = None
+    telephone: float | None = None
 
 
 class Hearing(Protocol):
@@ -148,6 +151,7 @@ class ProductHearing:
             net_speech_s=voice.quality.net_speech_s,
             snr_db=voice.quality.snr_db,
             voices=len(heard[0]),
+            telephone=voice.quality.telephone,
         )
 
 

@@ -104,10 +104,14 @@ class Gallery:
             if not numbers:
                 raise InvalidRequest(f"{system.name}: none of the recordings that {speaker} is enrolled by can be used")
         self.speech_s = np.array([speech[numbers].sum() for numbers in usable])
-        known = [[number for number in numbers if not np.isnan(snr[number])] for numbers in usable]
-        self.snr_db = np.array(
-            [np.average(snr[numbers], weights=speech[numbers]) if numbers else np.nan for numbers in known]
-        )
+
+        def mean(measured: Floats) -> Floats:
+            known = [[number for number in numbers if not np.isnan(measured[number])] for numbers in usable]
+            return np.array(
+                [np.average(measured[numbers], weights=speech[numbers]) if numbers else np.nan for numbers in known]
+            )
+
+        self.snr_db, self.telephone = mean(snr), mean(system.telephone)
         self.voiceprints = [
             np.stack([aggregate_embeddings(vectors[numbers], speech[numbers].tolist()) for numbers in usable])
             for vectors in map(system.vectors, system.encoder_ids)
@@ -130,6 +134,8 @@ class Gallery:
             enrolled_speech_s=self.speech_s[galleries].ravel(),
             probe_speech_s=np.broadcast_to(speech, galleries.shape).ravel(),
             snr_db=np.fmin(self.snr_db[galleries], snr).ravel(),
+            enrolled_telephone=self.telephone[galleries].ravel(),
+            probe_telephone=np.broadcast_to(system.telephone[probes][:, None], galleries.shape).ravel(),
         ).reshape(galleries.shape)
 
 

@@ -60,6 +60,11 @@ class System:
         """(R,) NaN where unknown."""
         return np.array([np.nan if one.snr_db is None else one.snr_db for one in self.heard])
 
+    @property
+    def telephone(self) -> Floats:
+        """(R,) share that came over a telephone, NaN where unknown."""
+        return np.array([np.nan if one.telephone is None else one.telephone for one in self.heard])
+
     def vectors(self, encoder: EncoderId) -> NDArray[np.float32]:
         """(R, D) unit vectors; zeros where there is none."""
         dim = next((len(one.vectors[encoder]) for one in self.heard if encoder in one.vectors), 1)
@@ -72,12 +77,14 @@ class System:
         if self.calibration is None:
             scores: Floats = cosines.mean(axis=1)
         else:
-            speech_s, snr_db = self.net_speech_s, self.snr_db
+            speech_s, snr_db, telephone = self.net_speech_s, self.snr_db, self.telephone
             scores = self.calibration.llr(
                 cosines,
                 enrolled_speech_s=speech_s[trials.enroll],
                 probe_speech_s=speech_s[trials.probe],
                 snr_db=np.fmin(snr_db[trials.enroll], snr_db[trials.probe]),
+                enrolled_telephone=telephone[trials.enroll],
+                probe_telephone=telephone[trials.probe],
             )
         answered = self.answers
         return np.where(answered[trials.enroll] & answered[trials.probe], scores, -np.inf)

@@ -62,6 +62,11 @@ class Quality:
         """Whether the speech ends where a telephone's does."""
         return 0 < self.bandwidth_hz <= TELEPHONE_BANDWIDTH_HZ
 
+    @property
+    def telephone(self) -> float | None:
+        """1 where it came over a telephone, 0 where it did not, None without speech to tell by."""
+        return float(self.is_telephone) if self.bandwidth_hz > 0 else None
+
 
 def measure_quality(waveform: Waveform, regions: Sequence[Region]) -> Quality:
     """Measure one utterance.

@@ -198,6 +198,7 @@ class Embeddings:
                 # What somebody enrolled though no speech was found in it counts by its length, for a weight must be.
                 func.coalesce(func.nullif(Utterance.net_speech_s, 0.0), Utterance.end_s - Utterance.start_s),
                 func.coalesce(Utterance.snr_db, _NO_SNR_DB),
+                func.coalesce(Utterance.bandwidth_hz, 0.0),
             )
             .join(Speaker, Speaker.id == Enrollment.speaker_id)
             .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
@@ -208,13 +209,13 @@ class Embeddings:
         queries = [query]
         if speaker_ids is not None:
             queries = [query.where(Speaker.id.in_(some)) for some in batches(speaker_ids)]
-        blocks = [np.empty((0, 4))]
+        blocks = [np.empty((0, 5))]
         for one in queries:
             # By the connection: through the session, which looks for objects in each row, a million take twice as long.
             for block in self._session.connection().execute(one).partitions():
                 # Ids stay below 2**53, up to where float64 counts every integer.
-                flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=4 * len(block))
-                blocks.append(flat.reshape(-1, 4))
+                flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=5 * len(block))
+                blocks.append(flat.reshape(-1, 5))
         table = np.concatenate(blocks)
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         speakers, embeddings = table[:, :2].astype(np.int64).T
@@ -223,6 +224,7 @@ class Embeddings:
             embedding_ids=np.ascontiguousarray(embeddings),
             durations_s=table[:, 2].copy(),
             snr_db=np.where(table[:, 3] == _NO_SNR_DB, np.nan, table[:, 3]),
+            bandwidth_hz=np.where(table[:, 4] > 0, table[:, 4], np.nan),
         )
 
     def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:

@@ -217,6 +217,8 @@ class EnrolledRows:
     """Seconds of speech in the utterances behind the embeddings; their lengths where nobody looked."""
     snr_db: NDArray[np.float64]
     """Signal-to-noise ratio of those utterances, NaN where nobody looked."""
+    bandwidth_hz: NDArray[np.float64]
+    """Where their spectrum ends, NaN where nobody looked."""
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def _without(document: dict[str, Any], key: str) -> None:
         (("weights", "score_1*intercept"), 1.0, "different measures"),
         (("weights", "score_1*log_shorter_s"), -1000.0, "falls or stays"),
         (("ranges", "snr_db", "low"), 1000.0, "range"),
-        (("ranges", "loudness"), {"low": 0.0, "typical": 0.0, "high": 0.0}, "ranges"),
+        (("ranges", "loudness"), {"low": 0.0, "typical": 0.0, "high": 0.0}, "loudness"),
         (("encoder_ids",), [], "encoder_ids"),
         (("encoder_ids",), ["a", "b", "c"], "encoder_ids"),
         (("encoder_ids",), ["a", "a"], "two different ones"),
@@ -368,3 +368,22 @@ def test_a_voiceprint_of_several_recordings_is_a_trial_with_the_others_alone() -
     scores = {target: float(np.median(together.scores[together.is_target == target])) for target in (True, False)}
     alone = float(np.median(trials.scores[trials.is_target]))
     assert scores[True] > alone > scores[False]
+
+
+def test_likeness_that_two_telephones_make_is_no_evidence_for_one_voice() -> None:
+    trials = gaussian_trials(8_000)
+    both = np.arange(len(trials)) % 4 < 2
+    trials.scores[both] += 0.25
+    trials.enrolled_telephone[both] = trials.probe_telephone[both] = 1.0
+    calibration = fitted(trials)
+    quality = {"enrolled_speech_s": 7.0, "probe_speech_s": 5.0, "snr_db": 20.0}
+    over = np.array([0.0, 1.0, math.nan])
+    wide, telephone, unknown = calibration.llr([0.4] * 3, **quality, enrolled_telephone=over, probe_telephone=over)
+    assert telephone < 0 < wide
+    assert unknown == wide
+
+
+def test_too_few_recordings_over_a_telephone_teach_nothing_of_it() -> None:
+    trials = gaussian_trials(4_000)
+    trials.enrolled_telephone[:500] = trials.probe_telephone[:500] = 1.0
+    assert not {"telephone_one", "telephone_both"} & set(fitted(trials).ranges)
