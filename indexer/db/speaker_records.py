@@ -177,7 +177,7 @@ class SpeakerRecords:
         query = select(Enrollment.id).where(Enrollment.speaker_id == speaker_id, Enrollment.utterance_id.in_(inside))
         numbers = list(self._session.scalars(query))
         if not numbers:
-            raise NotFound(f"no enrollment {recording_id} of this speaker")
+            raise NotFound(f"recording {recording_id} is not enrolled as this speaker: list their enrollments first")
         for some in batches(numbers):
             self._session.execute(delete(Enrollment).where(Enrollment.id.in_(some)))
         Changes(self._session).speakers_changed(self._gallery_id, [speaker_id])
