@@ -19,6 +19,7 @@ from indexer.settings import Settings
 from search.calibration import Calibration
 from search.calibration_fit import fit_calibration, likely_one_voice
 from search.calibration_trials import LabeledVoices, ScoredTrials, all_trials, score_pairs, strangers
+from search.normalization import Normalization, cohort_of
 from search.trials import LabeledRecording, TrialList
 
 if TYPE_CHECKING:  # Loads torch.
@@ -27,11 +28,18 @@ if TYPE_CHECKING:  # Loads torch.
 
 @dataclass(frozen=True, slots=True)
 class CalibrationWanted:
-    """What a calibration is called, and what its document says of the recordings."""
+    """What a calibration is called, what its document says of the recordings, and of what scores it is.
+
+    Attributes
+    ----------
+    cohort
+        Most speakers of the recordings that scores are normalized by; None: scores are cosines.
+    """
 
     name: str
     description: str
     today: str
+    cohort: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,7 @@ def calibrate(
         [one for one, fine in zip(heard, usable, strict=True) if fine],
         [recording for recording, fine in zip(recordings, usable, strict=True) if fine],
         encoders,
+        wanted.cohort,
     )
     trials, unknown = _trials(labeled, voices, usable)
     calibration = fit_calibration(
@@ -103,6 +112,7 @@ def calibrate(
         description=wanted.description,
         recordings=len(voices),
         today=wanted.today,
+        normalized=Normalization(len(voices.cohorts[0])) if voices.cohorts else None,
     )
     refused = Counter(one.refusal or "not-heard" for one, fine in zip(heard, usable, strict=True) if not fine)
     doubles = likely_one_voice(calibration, trials, unknown or trials)
@@ -110,20 +120,32 @@ def calibrate(
 
 
 def _voices(
-    heard: Sequence[HeardRecording], recordings: Sequence[LabeledRecording], encoders: "Sequence[Encoder]"
+    heard: Sequence[HeardRecording],
+    recordings: Sequence[LabeledRecording],
+    encoders: "Sequence[Encoder]",
+    cohort: int | None,
 ) -> LabeledVoices:
     if not heard:
         raise InvalidRequest("none of the recordings can be used: give recordings with speech in them")
     originals: dict[str, int] = {}
+    if cohort is not None and not all(recording.speaker for recording in recordings):
+        raise InvalidRequest(
+            "the list does not say who speaks, and normalized scores need a cohort of known speakers: give a manifest "
+            "with a column speaker, or leave --as-norm out"
+        )
+    vectors = tuple(np.stack([one.vectors[encoder.id] for one in heard]) for encoder in encoders)
+    speakers = np.array([recording.speaker or recording.path for recording in recordings])
+    speech_s = np.array([one.net_speech_s for one in heard])
     return LabeledVoices(
-        vectors=tuple(np.stack([one.vectors[encoder.id] for one in heard]) for encoder in encoders),
-        speakers=np.array([recording.speaker or recording.path for recording in recordings]),
+        vectors=vectors,
+        speakers=speakers,
         sessions=np.array([recording.session for recording in recordings]),
         sets=np.array([recording.set for recording in recordings]),
-        net_speech_s=np.array([one.net_speech_s for one in heard]),
+        net_speech_s=speech_s,
         snr_db=np.array([np.nan if one.snr_db is None else one.snr_db for one in heard]),
         telephone=np.array([np.nan if one.telephone is None else one.telephone for one in heard]),
         originals=np.array([originals.setdefault(one.original or one.path, len(originals)) for one in recordings]),
+        cohorts=tuple(cohort_of(own, speakers, speech_s, cohort) for own in vectors) if cohort is not None else None,
     )
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.calibration_store import calibration_of
+from api.deciding import require_normalized
 from api.gallery_rules import require_rules
+from indexer.db.calibrations import Calibrations
 from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
@@ -21,6 +24,7 @@ from indexer.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from indexer.likeness import enrollment_likeness
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
+from search.normalization import require_cohort
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +93,19 @@ class Catalog:
         NotFound
             If there is no such gallery.
         InvalidRequest
-            If the rules contradict each other, or those that stay; see `require_rules`.
+            If the rules contradict each other, or those that stay; see `require_rules`. If scores are to be normalized,
+            and the gallery has too few enrolled speakers or no calibration for that.
         """
         with self._database.session_scope() as session:
             galleries = Galleries(session)
             gallery_id = GalleryId(galleries.by_name(name).id)
-            require_rules(galleries.summary(gallery_id), rules)
+            before = galleries.summary(gallery_id)
+            require_rules(before, rules)
+            if rules.get("score_normalization"):
+                number = before.calibration_id
+                stored = Calibrations(session).find(number) if number is not None else None
+                normalization = require_normalized(calibration_of(stored) if stored is not None else None)
+                require_cohort(Speakers(session).count_enrolled(gallery_id), normalization.cohort)
             galleries.change(gallery_id, **rules)
             return galleries.summary(gallery_id)
 

@@ -17,6 +17,7 @@ from indexer.types import EncoderId
 from search.calibration import Calibration, default_calibration
 from search.evidence import EVEN, require_prior
 from search.identification import Rules
+from search.normalization import Normalization
 from search.operating_point import Costs, ThresholdSource, Wanted
 
 _KEPT = 64
@@ -91,7 +92,7 @@ class Deciding:
         head: GalleryHead | None = None,
         own: Calibration | None = None,
         *,
-        encoders: int | None = None,
+        utterances: bool = False,
     ) -> tuple[Rules, list[str]]:
         """Return the rules for the best speaker of a gallery, and what to say about them in plain words.
 
@@ -99,10 +100,18 @@ class Deciding:
         ----------
         own
             The calibration that the gallery was given; None: it has none of its own.
-        encoders
-            How many of the encoders score; None: all of them.
+        utterances
+            Whether utterances are found instead of speakers: under the first encoder, by plain cosines.
+
+        Raises
+        ------
+        EncoderMismatch
+            If that calibration is of other encoders.
+        InvalidRequest
+            If the gallery normalizes scores, and its calibration is not of normalized ones.
         """
-        calibration, notes = self._calibration(own, self._encoder_ids[:encoders])
+        normalizes = head is not None and head.score_normalization and not utterances
+        calibration, notes = self._calibration(own, self._encoder_ids[: 1 if utterances else None], normalizes)
         settings = self._decision
         rate: float | None = settings.target_fpir
         possible_rate = settings.possible_fpir
@@ -128,8 +137,8 @@ class Deciding:
     def verification(
         self, asked: Asked, head: GalleryHead | None = None, own: Calibration | None = None
     ) -> tuple[Rules, list[str]]:
-        """Return the rules for one claim, and what to say about them in plain words."""
-        calibration, notes = self._calibration(own, self._encoder_ids)
+        """Return the rules for one claim, and what to say about them; see `identification` for the errors."""
+        calibration, notes = self._calibration(own, self._encoder_ids, head is not None and head.score_normalization)
         settings = self._decision
         gallery = Wanted()
         if head is not None:
@@ -164,15 +173,17 @@ class Deciding:
         return Rules(calibration, layers, self._spec.name, prior)
 
     def _calibration(
-        self, own: Calibration | None, encoder_ids: tuple[EncoderId, ...]
+        self, own: Calibration | None, encoder_ids: tuple[EncoderId, ...], normalizes: bool
     ) -> tuple[Calibration | None, list[str]]:
-        """Return what makes llrs of scores here: the gallery's own, else the one that is shipped under its name.
-
-        Raises
-        ------
-        EncoderMismatch
-            If the gallery's own is of other encoders.
-        """
+        """Return what makes llrs of scores here: the gallery's own, else the one that is shipped under its name."""
+        notes = []
+        if normalizes:
+            require_normalized(own)
+        elif own is not None and own.normalized is not None:
+            notes.append(
+                f"decided without calibration {own.id[:12]}, which is of normalized scores: these are plain ones"
+            )
+            own = None
         first = encoder_ids[:1]
         if own is not None and own.encoder_ids not in (encoder_ids, first):
             raise EncoderMismatch(
@@ -182,7 +193,6 @@ class Deciding:
             )
         name = self._decision.calibration
         found = own or default_calibration(encoder_ids, name) or default_calibration(first, name)
-        notes = []
         if len(encoder_ids) == 2 and (found is None or len(found.encoder_ids) == 1):
             notes.append(
                 "decided under the first encoder alone: no calibration fuses the two of this gallery; `voxdex "
@@ -191,6 +201,23 @@ class Deciding:
         if found is None:
             notes.append(f"uncalibrated: no calibration is known for encoder {self._spec.name}")
         return found, notes
+
+
+def require_normalized(calibration: Calibration | None) -> Normalization:
+    """Return what the scores of a gallery that normalizes them are normalized by: whatever its calibration was.
+
+    Raises
+    ------
+    InvalidRequest
+        If it has none of normalized scores: what an llr of plain cosines makes of others means nothing.
+    """
+    if calibration is None or calibration.normalized is None:
+        which = "there is none" if calibration is None else f"{calibration.id[:12]} is of plain cosines"
+        raise InvalidRequest(
+            f"score normalization needs a calibration of normalized scores, and {which}: fit one with `voxdex "
+            "calibrate --as-norm --gallery NAME`, or turn it off"
+        )
+    return calibration.normalized
 
 
 def calibration_of(database: Database, head: GalleryHead) -> Calibration | None:

@@ -24,6 +24,7 @@ from indexer.index.faiss_index import FaissIndex
 from indexer.settings import IndexSettings
 from indexer.types import EmbeddingId, EncoderId, GalleryId, SpeakerId
 from search.identification import ScoredSpeaker
+from search.normalization import Cohort
 from search.scoring import cosine_scores
 from search.voiceprints import Voiceprint, VoiceprintIndex, VoiceprintTable, best
 
@@ -220,6 +221,26 @@ class EnrolledView:
         if loaded is not None and self._gallery.is_as_new(loaded, self._position):
             return loaded.scored(probe, speaker_ids)
         return self._gallery.now(np.array(sorted(speaker_ids), dtype=np.int64)).scored(probe, ())
+
+    def vectors(self, speaker_ids: Sequence[SpeakerId]) -> dict[SpeakerId, NDArray[np.float32]]:
+        """Return the voiceprints of those of these speakers who are enrolled."""
+        loaded = self._gallery.loaded
+        if loaded is not None and self._gallery.is_as_new(loaded, self._position):
+            rows = loaded.vectors(speaker_ids)
+            if rows is not None:
+                return dict(zip(speaker_ids, rows, strict=True))
+        table = self._gallery.now(np.array(sorted(speaker_ids), dtype=np.int64))
+        return dict(zip(_speakers(table.speaker_ids), table.vectors, strict=True))
+
+    def cohort(self, count: int) -> Cohort:
+        """Return voiceprints to normalize scores by, whatever their labels; where memory is behind, as it knows them.
+
+        Raises
+        ------
+        InvalidRequest
+            If too few speakers are enrolled.
+        """
+        return (self._gallery.loaded or self._gallery.load()).cohort(count)
 
     def voiceprint(self, speaker_id: SpeakerId) -> Voiceprint | None:
         """Return a speaker's voiceprint as the record has it, whatever their labels; None where there is none."""

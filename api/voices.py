@@ -258,7 +258,7 @@ class Voices(Comparison):
         """
         head = self._head()
         rules, notes = self._deciding.identification(asked, head, calibration_of(self._database, head))
-        ranking = self._ranking(head, labels)
+        ranking = self._ranking(head, labels, rules)
         size = ranking.count()
         looked_at = proposals(top_k)
         found = [ranking.nearest(voice.vectors, looked_at) for voice in heard]
@@ -328,10 +328,10 @@ class Voices(Comparison):
                 f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
             )
         number = SpeakerId(row.id)
-        claimed = self._ranking(head).of(heard.vectors, number)
+        rules, notes = self._deciding.verification(asked, head, calibration_of(self._database, head))
+        claimed = self._ranking(head, rules=rules).of(heard.vectors, number)
         if claimed is None:
             raise NotFound(f"speaker {speaker!r} has no enrollment; add one: `voxdex enroll {speaker!r} FILE`")
-        rules, notes = self._deciding.verification(asked, head, calibration_of(self._database, head))
         answer = verify(claimed, quality=_quality(heard), rules=rules)
         stretches = self._best_enrollments(heard, [number], max(1, best_enrollments)).get(number, [])
         bands = band_warnings(heard.quality, [stretch.quality for stretch, _ in stretches])
@@ -364,7 +364,7 @@ class Voices(Comparison):
             If `top_k` or the threshold is out of range, or the index's engine cannot apply the filter.
         """
         head = self._head()
-        rules, notes = self._deciding.identification(asked, head, self._single(head), encoders=1)
+        rules, notes = self._deciding.identification(asked, head, self._single(head), utterances=True)
         found = self._search.search(
             heard.vectors[self.encoder.id],
             _quality(heard),
@@ -379,7 +379,7 @@ class Voices(Comparison):
     def search_point(self, asked: Asked, filter: RowFilter | None) -> tuple[OperatingPoint, int | None]:
         """Return the operating point of a search without a probe, and how many utterances a filter leaves."""
         head = self._head()
-        rules, _ = self._deciding.identification(asked, head, self._single(head), encoders=1)
+        rules, _ = self._deciding.identification(asked, head, self._single(head), utterances=True)
         count = self._search.count(filter, head)
         return self._search.operating_point(rules, count), count if filter else None
 
@@ -393,8 +393,12 @@ class Voices(Comparison):
         own = calibration_of(self._database, head)
         return own if own is not None and len(own.encoder_ids) == 1 else None
 
-    def _ranking(self, head: GalleryHead, labels: Sequence[str] | None = None) -> SpeakerRanking:
-        return SpeakerRanking([(side.encoder.id, side.enrolled.as_of(head, labels)) for side in self._sides])
+    def _ranking(
+        self, head: GalleryHead, labels: Sequence[str] | None = None, rules: Rules | None = None
+    ) -> SpeakerRanking:
+        views = [(side.encoder.id, side.enrolled.as_of(head, labels)) for side in self._sides]
+        calibration = rules.calibration if rules is not None else None
+        return SpeakerRanking(views, calibration.normalized if calibration is not None else None)
 
     def _best_enrollments(
         self, heard: HeardVoice, speaker_ids: Collection[SpeakerId], most: int

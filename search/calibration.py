@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from indexer.errors import CorruptArtifact, InvalidRequest
 from indexer.types import EncoderId
+from search.normalization import Normalization
 from search.open_set import OpenSetModel
 
 Floats = NDArray[np.float64]
@@ -78,6 +79,8 @@ class Calibration:
         llr that a share of nontarget trials reaches: (p_fa, llr) by falling p_fa.
     open_set
         How the llrs of one probe against many strangers are distributed; None where too few speakers showed it.
+    normalized
+        How its scores were normalized, which are no cosines then; None: they were not.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Calibration:
     min_cllr: float
     nontarget_llrs: tuple[tuple[float, float], ...]
     open_set: OpenSetModel | None = None
+    normalized: Normalization | None = None
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class Calibration:
         Parameters
         ----------
         scores : (n,) or (n, E) array
-            Cosines under each encoder of `encoder_ids`, in that order.
+            Cosines under each encoder of `encoder_ids`, in that order; normalized ones where it is of such.
         enrolled_speech_s, probe_speech_s : float or (n,) array
             Net speech of both sides in seconds.
         snr_db : float or (n,) array, optional
@@ -154,8 +158,10 @@ class Calibration:
         Raises
         ------
         InvalidRequest
-            If the calibration fuses two encoders: many pairs of cosines have one llr.
+            If the calibration fuses two encoders, many pairs of whose cosines have one llr, or is of normalized scores.
         """
+        if self.normalized is not None:
+            raise InvalidRequest(f"calibration {self.name} is of normalized scores: a cosine alone makes no llr")
         if len(self.encoder_ids) != 1:
             raise InvalidRequest(f"calibration {self.name} fuses two encoders: one cosine does not make an llr")
         low, high = self.llr(

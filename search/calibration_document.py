@@ -5,13 +5,14 @@ import itertools
 import json
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexer.errors import CorruptArtifact, InvalidRequest
 from indexer.types import EncoderId
 from search.calibration import QUALITIES, Calibration, Range, TrainingData
+from search.normalization import MIN_COHORT, MOST_COHORT, Normalization
 from search.open_set import OpenSetModel
 
 FORMAT = "voxdex-calibration"
@@ -47,6 +48,12 @@ class _OpenSet(_Plain):
     correction_rise: float
 
 
+class _Normalization(_Plain):
+    method: Literal["as-norm"]
+    cohort: int = Field(ge=MIN_COHORT, le=MOST_COHORT)
+    top_n: int = Field(ge=1, le=MIN_COHORT // 2)
+
+
 class _Document(_Plain):
     format: str
     version: int
@@ -60,6 +67,7 @@ class _Document(_Plain):
     min_cllr: float = Field(ge=0)
     nontarget_llrs: list[tuple[float, float]] = Field(min_length=1, max_length=1000)
     open_set: _OpenSet | None = None
+    normalized: _Normalization | None = None
 
 
 def to_document(calibration: Calibration) -> dict[str, Any]:
@@ -68,6 +76,10 @@ def to_document(calibration: Calibration) -> dict[str, Any]:
     document.pop("id")
     document["encoder_ids"] = list(calibration.encoder_ids)
     document["nontarget_llrs"] = [list(point) for point in calibration.nontarget_llrs]
+    if calibration.normalized is None:
+        del document["normalized"]  # As in documents from before there was such a thing: their ids stay what they were.
+    else:
+        document["normalized"] = {"method": "as-norm", **document["normalized"]}
     return {"format": FORMAT, "version": VERSION, **document}
 
 
@@ -107,6 +119,7 @@ def from_document(document: object) -> Calibration:
             min_cllr=read.min_cllr,
             nontarget_llrs=tuple(read.nontarget_llrs),
             open_set=OpenSetModel(**read.open_set.model_dump()) if read.open_set else None,
+            normalized=Normalization(read.normalized.cohort, read.normalized.top_n) if read.normalized else None,
         )
     except InvalidRequest as error:
         raise CorruptArtifact(f"calibration {read.name}: {error}") from error

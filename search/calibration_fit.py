@@ -11,6 +11,7 @@ from indexer.types import EncoderId
 from search.calibration import QUALITIES, SHARES, Calibration, Floats, Range, TrainingData, design, quality_measures
 from search.calibration_trials import ScoredTrials
 from search.metrics import cllr, min_cllr
+from search.normalization import Normalization
 from search.open_set_fit import fit_open_set
 
 MIN_SPEAKERS = 20
@@ -32,6 +33,7 @@ def fit_calibration(
     description: str,
     recordings: int,
     today: str,
+    normalized: Normalization | None = None,
 ) -> Calibration:
     """Fit llrs to labeled trials by logistic regression at equal priors, and measure it on speakers held out.
 
@@ -47,6 +49,8 @@ def fit_calibration(
         Of the score columns.
     description, recordings, today
         What the recordings are, how many, and the date; they are kept with the figures.
+    normalized
+        How the scores were normalized; None: they are cosines.
 
     Raises
     ------
@@ -68,6 +72,7 @@ def fit_calibration(
         min_cllr=min_cllr(llrs, held_out),
         nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
         open_set=fit_open_set(_by_probe(fitted, _without_one_voice(fitted, trials, strangers or trials))),
+        normalized=normalized,
     )
 
 

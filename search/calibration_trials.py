@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.types import Vectors
+from search.normalization import Cohort, as_norm
 
 Floats = NDArray[np.float64]
 _Any = TypeVar("_Any", bound=np.generic)
@@ -18,6 +19,9 @@ MOST_TARGETS = 100_000
 
 ENROLLED_TOGETHER = 3
 """Recordings of a voiceprint, as far as the speaker has them."""
+
+_NORMALIZED_AT_ONCE = 20_000
+"""Trials, which takes 100 MB."""
 
 MOST_PROBES = 1_000
 MOST_STRANGERS = 1_000
@@ -43,6 +47,8 @@ class LabeledVoices:
     originals
         (n,) number of the recording that each is a copy of, its own where it is none: copies of one recording are
         never compared with each other.
+    cohorts
+        Whom scores are normalized by under each encoder; None: they stay cosines.
     """
 
     vectors: tuple[Vectors, ...]
@@ -53,6 +59,7 @@ class LabeledVoices:
     snr_db: Floats
     telephone: Floats
     originals: NDArray[np.int64]
+    cohorts: tuple[Cohort, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.speakers)
@@ -107,10 +114,16 @@ class ScoredTrials:
 def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDArray[np.int64]) -> ScoredTrials:
     """Compare the voices at these places, each pair under every encoder."""
     columns = [
-        np.einsum("nd,nd->n", vectors[enrolled], vectors[probes], dtype=np.float64) for vectors in voices.vectors
+        np.clip(np.einsum("nd,nd->n", vectors[enrolled], vectors[probes], dtype=np.float64), -1.0, 1.0)
+        for vectors in voices.vectors
     ]
+    if voices.cohorts is not None:
+        columns = [
+            normalized_pairs(scores, cohort, vectors, voices.speakers, enrolled, probes)
+            for scores, vectors, cohort in zip(columns, voices.vectors, voices.cohorts, strict=True)
+        ]
     return ScoredTrials(
-        scores=np.clip(np.stack(columns, axis=1), -1.0, 1.0),
+        scores=np.stack(columns, axis=1),
         is_target=voices.speakers[enrolled] == voices.speakers[probes],
         enrolled_speakers=voices.speakers[enrolled],
         probe_speakers=voices.speakers[probes],
@@ -121,6 +134,37 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
         enrolled_telephone=voices.telephone[enrolled],
         probe_telephone=voices.telephone[probes],
     )
+
+
+def normalized_pairs(
+    scores: Floats,
+    cohort: Cohort,
+    vectors: Vectors,
+    speakers: NDArray[np.str_],
+    enrolled: NDArray[np.int64],
+    probes: NDArray[np.int64],
+) -> Floats:
+    """Normalize the scores of pairs of voices; neither side's speaker counts as one of the cohort.
+
+    Parameters
+    ----------
+    cohort
+        Its speakers are names.
+    vectors, speakers : (n, D), (n,) arrays
+        The voices, and the names of their speakers.
+    enrolled, probes : (p,) arrays
+        Places of the voices of each pair.
+    """
+    _, numbers = np.unique(np.concatenate([cohort.speakers, speakers]), return_inverse=True)
+    resemblance = Cohort(numbers[: len(cohort)], cohort.vectors).resemblance(vectors)
+    own = numbers[len(cohort) :]
+    normalized = np.empty(len(scores))
+    for start in range(0, len(scores), _NORMALIZED_AT_ONCE):
+        rows = slice(start, start + _NORMALIZED_AT_ONCE)
+        first, second = enrolled[rows], probes[rows]
+        without = np.stack([own[first], own[second]], axis=1)
+        normalized[rows] = as_norm(scores[rows], resemblance.take(first), resemblance.take(second), without)
+    return normalized
 
 
 def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
@@ -203,6 +247,7 @@ def _with_voiceprints(voices: LabeledVoices, rng: np.random.Generator) -> tuple[
         snr_db=np.concatenate([voices.snr_db, [_median(voices.snr_db[one]) for one in members]]),
         telephone=np.concatenate([voices.telephone, [voices.telephone[one].mean() for one in members]]),
         originals=np.concatenate([voices.originals, np.full(len(members), -1)]),
+        cohorts=voices.cohorts,
     ), members
 
 

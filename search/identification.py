@@ -31,6 +31,8 @@ class ScoredSpeaker:
         Under the gallery's second encoder; None where it has none.
     telephone
         Share of the enrolled speech that came over a telephone, 0 to 1; None where nobody measured it.
+    normalized
+        Its scores under each encoder in spreads above a cohort's; None where they are not normalized.
     """
 
     speaker_id: SpeakerId
@@ -41,6 +43,7 @@ class ScoredSpeaker:
     snr_db: float | None = None
     second_score: float | None = None
     telephone: float | None = None
+    normalized: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class Identification:
         Speakers that were compared.
     score_at_threshold
         The cosine that has the operating point's llr for this probe and the best candidate; None where the cosine
-        decides, where two encoders do, or where no cosine has it.
+        decides, where two encoders or normalized scores do, or where no cosine has it.
     """
 
     outcome: Band
@@ -186,17 +189,27 @@ def speaker_llrs(
     """Return the llr of each speaker; None where uncalibrated."""
     if calibration is None:
         return None
-    columns = [[speaker.score for speaker in found]]
-    if len(calibration.encoder_ids) == 2:
-        columns.append([_known(speaker.second_score) for speaker in found])
+    width = len(calibration.encoder_ids)
+    rows = [_scores(speaker, normalized=calibration.normalized is not None)[:width] for speaker in found]
     return calibration.llr(
-        np.array(columns, dtype=np.float64).T.reshape(len(found), len(columns)),
+        np.array(rows, dtype=np.float64).reshape(len(found), width),
         enrolled_speech_s=np.array([speaker.speech_s for speaker in found]),
         probe_speech_s=quality.speech_s,
         snr_db=noisier_db([speaker.snr_db for speaker in found], quality.snr_db),
         enrolled_telephone=np.array([_known(speaker.telephone) for speaker in found]),
         probe_telephone=_known(quality.telephone),
     )
+
+
+def _scores(speaker: ScoredSpeaker, *, normalized: bool) -> tuple[float, ...]:
+    if normalized:
+        if speaker.normalized is None:
+            raise InvalidRequest(
+                "a calibration of normalized scores where scores are not: turn score normalization on, or choose "
+                "another one with `voxdex calibrations use`"
+            )
+        return speaker.normalized
+    return speaker.score, _known(speaker.second_score)
 
 
 def noisier_db(enrolled: Sequence[float | None], probe: float | None) -> NDArray[np.float64]:
@@ -215,6 +228,8 @@ def score_at_threshold(
 ) -> float | None:
     """Return the cosine with this speaker that has the point's llr; None where there is no such cosine."""
     if calibration is None or point.llr_threshold is None or len(calibration.encoder_ids) != 1:
+        return None
+    if calibration.normalized is not None:
         return None
     snr_db = float(noisier_db([speaker.snr_db], quality.snr_db)[0])
     score = calibration.score_at(

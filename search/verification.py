@@ -17,8 +17,8 @@ class Verification:
     llr, posterior
         None where uncalibrated.
     score_at_threshold
-        The cosine that has the operating point's llr here; None where the cosine decides, where two encoders do, or
-        where no cosine has it.
+        The cosine that has the operating point's llr here; None where the cosine decides, where two encoders or
+        normalized scores do, or where no cosine has it.
     """
 
     outcome: Literal["accept", "reject"]

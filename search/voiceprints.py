@@ -15,6 +15,7 @@ from indexer.index.base import Ids, IdSet, IndexInfo, VectorIndex
 from indexer.index.locks import ReadWriteLock
 from indexer.types import SpeakerId, Vectors
 from search.identification import ScoredSpeaker
+from search.normalization import Cohort, drawn, require_cohort
 from search.scoring import cosine_scores, speaker_score
 
 LABEL_FILTERS_KEPT = 64
@@ -127,6 +128,7 @@ class VoiceprintIndex:
         self._guard = threading.Lock()
         self._labeled: OrderedDict[tuple[str, ...], IdSet] = OrderedDict()
         self._counts: dict[tuple[str, ...], int] = {}
+        self._cohort: tuple[int, Cohort] | None = None
         self._closed = False
         self._index = index
         self._fill(index, seq, table)
@@ -170,6 +172,7 @@ class VoiceprintIndex:
             self._known.update(known)
             self._labels.update(labels)
             self._counts.clear()
+            self._cohort = None
             if relabeled:
                 self._labeled.clear()
             self._seq = seq
@@ -229,6 +232,35 @@ class VoiceprintIndex:
             vector = self._index.reconstruct(np.array([speaker_id], dtype=np.int64))[0]
         return Voiceprint(speaker_id, vector=vector, **known._asdict())
 
+    def vectors(self, speaker_ids: Sequence[SpeakerId]) -> Vectors | None:
+        """Return the (n, D) voiceprints of these speakers in this order; None where one of them has none."""
+        with self._lock.reading():
+            self._require_open()
+            if not all(number in self._known for number in speaker_ids):
+                return None
+            rising, back = np.unique(np.array(speaker_ids, dtype=np.int64), return_inverse=True)
+            found: Vectors = self._index.reconstruct(rising)[back]
+            return found
+
+    def cohort(self, count: int) -> Cohort:
+        """Return voiceprints to normalize scores by; the same ones again while nobody changes.
+
+        Raises
+        ------
+        InvalidRequest
+            If fewer than `count` speakers, or fewer than any cohort needs, have a voiceprint.
+        """
+        with self._lock.reading():
+            self._require_open()
+            known = self._cohort
+            if known is not None and known[0] == count:
+                return known[1]
+            require_cohort(len(self._known), count)
+            chosen = drawn(np.fromiter(self._known, dtype=np.int64, count=len(self._known)), count)
+            made = Cohort(chosen, self._index.reconstruct(chosen))
+            self._cohort = count, made
+            return made
+
     def info(self) -> IndexInfo:
         """Say what the index of voiceprints is and what it costs."""
         with self._lock.reading():
@@ -253,6 +285,7 @@ class VoiceprintIndex:
                 before, self._index = self._index, index
                 self._known, self._labels, self._seq = known, labels, seq
                 self._counts.clear()
+                self._cohort = None
                 self._labeled.clear()
         except BaseException:
             index.close()

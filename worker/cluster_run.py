@@ -284,7 +284,9 @@ def _calibration_of(session: Session, gallery: Gallery, shipped: str) -> Calibra
     if gallery.calibration_id is not None:
         stored = Calibrations(session).find(gallery.calibration_id)
         if stored is not None and tuple(stored.encoder_ids) == (gallery.encoder_id,):
-            return Calibration.from_document(stored.document)
+            own = Calibration.from_document(stored.document)
+            if own.normalized is None:  # What is compared here are plain cosines.
+                return own
     return default_calibration((gallery.encoder_id,), shipped)
 
 

@@ -61,6 +61,12 @@ def calibrate(
     gallery: Annotated[
         str | None, typer.Option("--gallery", "-g", help="Let this gallery use it.", show_default=False)
     ] = None,
+    as_norm: Annotated[
+        bool,
+        typer.Option(
+            "--as-norm", help="Fit it to scores that are normalized by other speakers, as a gallery can have them."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -97,8 +103,9 @@ def calibrate(
             "--gallery keeps the calibration in the record, --output does not: give one of them, or export it later"
         )
     labeled = read_trials(labels) if trials else read_recordings(labels, sets, part, without)
-    wanted = CalibrationWanted(name, description or labels.name, datetime.now(UTC).date().isoformat())
     with open_services(home=home) as services:
+        cohort = _cohort(services, gallery) if as_norm else None
+        wanted = CalibrationWanted(name, description or labels.name, datetime.now(UTC).date().isoformat(), cohort)
         encoders = _encoders(services, gallery, encoder or [])
         cache = None if no_cache else HeardCache(services.settings.cache / "evaluation")
         with closing(cache) if cache else nullcontext():
@@ -137,8 +144,24 @@ def calibrate(
     _print(made.calibration)
     kept = f"written to {output}" if output else f"kept as {made.calibration.id[:12]}"
     print_line(kept + (f", and used by gallery {gallery}" if gallery else ""))
+    if as_norm and gallery:
+        print_notice(f"scores stay plain until voxdex galleries change {gallery} --score-normalization on")
     if not gallery and not output:
         print_notice(f"no gallery uses it yet: voxdex calibrations use {made.calibration.id[:12]} --gallery NAME")
+
+
+def _cohort(services: "Services", gallery: str | None) -> int:
+    """Return the most speakers of a cohort: of a gallery that is to use it, no more than are enrolled there."""
+    from indexer.db.repositories import Galleries, Speakers
+    from indexer.types import GalleryId
+    from search.normalization import MOST_COHORT, require_cohort
+
+    if gallery is None:
+        return MOST_COHORT
+    with services.record().read_scope() as session:
+        enrolled = Speakers(session).count_enrolled(GalleryId(Galleries(session).by_name(gallery).id))
+    require_cohort(enrolled)
+    return min(enrolled, MOST_COHORT)
 
 
 @calibrations.command("list")
@@ -323,5 +346,7 @@ def _print(calibration: "Calibration") -> None:
         f"on speakers held out: Cllr {calibration.cllr_before:.3f} before, {calibration.cllr_after:.3f} after, "
         f"{calibration.min_cllr:.3f} at best"
     )
+    if calibration.normalized is not None:
+        print_line(f"of scores normalized by a cohort of {counted(calibration.normalized.cohort, 'speaker')} (as-norm)")
     if calibration.open_set is None:
         print_line("too few speakers to promise an error rate of identification (FPIR)")

@@ -1,6 +1,7 @@
 """The commands about what is stored: speakers, recordings, galleries."""
 
 from dataclasses import asdict
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -235,6 +236,13 @@ def create_gallery(
 _RULE = "{} (`none` takes it back)."
 
 
+class OnOff(Enum):
+    """Whether something is done."""
+
+    on = "on"
+    off = "off"
+
+
 @galleries.command("change")
 def change_gallery(
     name: _Name,
@@ -262,6 +270,13 @@ def change_gallery(
         str | None,
         typer.Option(help=_RULE.format("Largest share of false claims that is accepted, as 0.001"), show_default=False),
     ] = None,
+    score_normalization: Annotated[
+        OnOff | None,
+        typer.Option(
+            help="Whether scores are normalized by other people of the gallery; needs `voxdex calibrate --as-norm`.",
+            show_default=False,
+        ),
+    ] = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -279,7 +294,11 @@ def change_gallery(
         "possible_fpir": possible_fpir,
         "target_p_fa": target_p_fa,
     }
-    rules = {rule: _number_or_none(rule, value) for rule, value in given.items() if value is not None}
+    rules: dict[str, float | bool | None] = {
+        rule: _number_or_none(rule, value) for rule, value in given.items() if value is not None
+    }
+    if score_normalization is not None:
+        rules["score_normalization"] = score_normalization is OnOff.on
     if not rules:
         raise InvalidRequest("nothing to change: give an option, as in --target-fpir 0.01")
     with open_services(home=home) as services:
@@ -289,7 +308,10 @@ def change_gallery(
         return
     for rule in rules:
         value = getattr(gallery, rule)
-        print_line(f"{rule:24} {'none: as the settings say' if value is None else format(value, 'g')}")
+        if isinstance(value, bool):
+            print_line(f"{rule:24} {'on' if value else 'off'}")
+        else:
+            print_line(f"{rule:24} {'none: as the settings say' if value is None else format(value, 'g')}")
 
 
 def _number_or_none(rule: str, value: str) -> float | None:

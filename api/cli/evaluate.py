@@ -7,6 +7,7 @@ import typer
 
 from api.cli import options
 from api.cli.evaluation_options import (
+    AsNorm,
     AudioRoot,
     Baseline,
     Calibrations,
@@ -63,6 +64,7 @@ def verification(
     baseline: Baseline = False,
     calibration: Calibrations = None,
     uncalibrated: Uncalibrated = False,
+    as_norm: AsNorm = False,
     sets: Sets = None,
     part: Part = None,
     without: Without = None,
@@ -94,7 +96,9 @@ def verification(
         )
     root = audio_root or (trials or manifest or Path()).parent
     files = require_files(root, (recording.path for recording in listed.recordings))
-    with open_workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
+    with open_workbench(
+        encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json, as_norm=as_norm
+    ) as bench:
         maker = copy_maker(conditions, noise, rir, seed, bench)
         systems = bench.systems(bench.hear(files, maker))
     resampling = Resampling(draws=bootstrap, seed=seed)
@@ -157,6 +161,7 @@ def identification(
     baseline: Baseline = False,
     calibration: Calibrations = None,
     uncalibrated: Uncalibrated = False,
+    as_norm: AsNorm = False,
     sets: Sets = None,
     part: Part = None,
     without: Without = None,
@@ -176,6 +181,7 @@ def identification(
     from api.evaluation.recordings import require_files
     from api.evaluation.tables import identification_tables
     from search.bootstrap import Resampling
+    from search.normalization import MIN_COHORT
 
     recordings = read_recordings(manifest, sets, part, without)
     if enroll_per_speaker is None:
@@ -187,7 +193,9 @@ def identification(
     else:
         galleries = [list(drawn_galleries(protocol, size, gallery_draws, seed)) for size in _sizes(gallery_sizes)]
     files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
-    with open_workbench(encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json) as bench:
+    with open_workbench(
+        encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json, as_norm=as_norm
+    ) as bench:
         maker = copy_maker(conditions, noise, rir, seed, bench)
         systems = bench.systems(bench.hear(files, maker))
         least_speech_s = 0.0 if override_gates else bench.least_speech_s
@@ -200,7 +208,10 @@ def identification(
         for drawn in galleries
         for condition in places
         for system in systems
+        if not system.as_norm or drawn[0].size >= MIN_COHORT
     ]
+    if as_norm and any(drawn[0].size < MIN_COHORT for drawn in galleries):
+        print_notice(f"no normalized scores in galleries of fewer than {MIN_COHORT} speakers: they are no cohort")
     if as_json:
         print_json({"seed": seed, "bootstrap": bootstrap, "least_speech_s": least_speech_s, "systems": figures})
     else:

@@ -33,6 +33,12 @@ Calibrations = Annotated[
     list[Path] | None,
     typer.Option("--calibration", readable=False, help="Calibration to use instead of the one that comes along."),
 ]
+AsNorm = Annotated[
+    bool,
+    typer.Option(
+        "--as-norm", help="Scores normalized by other enrolled speakers as well: turn that on only where it helps."
+    ),
+]
 Uncalibrated = Annotated[bool, typer.Option("--uncalibrated", help="Leave calibrated systems out.")]
 Sets = Annotated[
     str | None, typer.Option("--sets", help="Only recordings of these sets, with commas between.", show_default=False)
@@ -173,6 +179,7 @@ def open_workbench(
     home: Path | None,
     *,
     quiet: bool,
+    as_norm: bool = False,
 ) -> "Iterator[Workbench]":
     """Open what evaluates; what it opens is closed behind it."""
     from api.cli.progress import work_progress
@@ -187,6 +194,7 @@ def open_workbench(
         baseline=baseline,
         calibrations=tuple(map(read_calibration, calibrations or ())),
         calibrated=not uncalibrated,
+        as_norm=as_norm,
     )
     with open_services(home=home) as services:
         opened = nullcontext() if no_cache else closing(HeardCache(services.settings.cache / "evaluation"))

@@ -14,6 +14,7 @@ from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.errors import InvalidRequest
 from search.bootstrap import Estimate, Resampling
 from search.metrics import fnir_at, threshold_at_fpir, top_k_rate
+from search.normalization import Cohort, as_norm, drawn, require_cohort
 from search.open_set import RIVALS
 
 FPIRS = (0.1, 0.01, 0.001)
@@ -122,12 +123,14 @@ class Gallery:
         system = self._system
         cosines = []
         for encoder, voiceprints in zip(system.encoder_ids, self.voiceprints, strict=True):
-            every = system.vectors(encoder)[probes].astype(np.float64) @ voiceprints.T.astype(np.float64)
-            cosines.append(np.take_along_axis(every, galleries, axis=1))
+            heard = system.vectors(encoder)[probes]
+            every = heard.astype(np.float64) @ voiceprints.T.astype(np.float64)
+            scores = np.take_along_axis(every, galleries, axis=1)
+            cosines.append(self._normalized(scores, heard, voiceprints, galleries) if system.as_norm else scores)
         stacked = np.stack(cosines, axis=-1)
         if system.calibration is None:
-            scores: Floats = stacked.mean(axis=-1)
-            return scores
+            means: Floats = stacked.mean(axis=-1)
+            return means
         speech, snr = system.net_speech_s[probes][:, None], system.snr_db[probes][:, None]
         return system.calibration.llr(
             stacked.reshape(-1, stacked.shape[-1]),
@@ -137,6 +140,21 @@ class Gallery:
             enrolled_telephone=self.telephone[galleries].ravel(),
             probe_telephone=np.broadcast_to(system.telephone[probes][:, None], galleries.shape).ravel(),
         ).reshape(galleries.shape)
+
+    def _normalized(
+        self, scores: Floats, heard: NDArray[np.float32], voiceprints: NDArray[np.float32], galleries: Numbers
+    ) -> Floats:
+        """Normalize each probe's scores by the speakers of its gallery, as an open gallery does."""
+        normalized = np.empty_like(scores)
+        before: Numbers | None = None
+        for row, gallery in enumerate(galleries):
+            if before is None or not np.array_equal(gallery, before):
+                chosen = drawn(gallery, self._system.cohort)
+                require_cohort(len(chosen), self._system.cohort if self._system.calibration is not None else 0)
+                cohort = Cohort(chosen, voiceprints[chosen])
+                enrolled, before = cohort.resemblance(voiceprints[gallery]), gallery
+            normalized[row] = as_norm(scores[row], enrolled, cohort.resemblance(heard[row][None]), gallery[:, None])
+        return normalized
 
 
 def look_up(

@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.evaluation.hearing import HeardRecording
+from indexer.errors import InvalidRequest
 from indexer.types import EncoderId
 from search.calibration import Calibration
+from search.calibration_trials import normalized_pairs
+from search.normalization import MOST_COHORT, cohort_of, require_cohort
 from search.trials import TrialList
 
 _CHUNK = 65_536
@@ -30,20 +33,31 @@ class System:
     encoder_ids
         One, or two that are fused.
     calibration
-        What makes llrs of its cosines; None: the cosine itself is the score, of two encoders their mean.
+        What makes llrs of its scores; None: the score itself, of two encoders their mean.
+    as_norm
+        Whether scores are normalized by other speakers; they are cosines else.
     """
 
     name: str
     heard: Sequence[HeardRecording]
     encoder_ids: tuple[EncoderId, ...]
     calibration: Calibration | None = None
+    as_norm: bool = False
 
     @property
     def scoring(self) -> str:
         """What its scores are."""
         if self.calibration is not None:
-            return f"llr by calibration {self.calibration.name} ({self.calibration.id[:12]})"
-        return "cosine" if len(self.encoder_ids) == 1 else "mean of cosines"
+            made = f"llr by calibration {self.calibration.name} ({self.calibration.id[:12]})"
+            return f"{made} of normalized scores" if self.as_norm else made
+        kind = "normalized score" if self.as_norm else "cosine"
+        return kind if len(self.encoder_ids) == 1 else f"mean of {kind}s"
+
+    @property
+    def cohort(self) -> int:
+        """Most speakers that scores are normalized by: as many as its calibration was fitted with."""
+        normalized = self.calibration.normalized if self.calibration is not None else None
+        return normalized.cohort if normalized is not None else MOST_COHORT
 
     @property
     def answers(self) -> NDArray[np.bool_]:
@@ -72,8 +86,15 @@ class System:
         return np.stack([one.vectors.get(encoder, none) for one in self.heard])
 
     def score(self, trials: TrialList) -> Floats:
-        """Return the (n,) scores of trials; minus infinity where one side cannot be used."""
-        cosines = np.stack([self._cosines(encoder, trials) for encoder in self.encoder_ids], axis=1)
+        """Return the (n,) scores of trials; minus infinity where one side cannot be used.
+
+        Raises
+        ------
+        InvalidRequest
+            If scores are to be normalized, and too few speakers are enrolled, or nobody says who they are.
+        """
+        scored = self._normalized if self.as_norm else self._cosines
+        cosines = np.stack([scored(encoder, trials) for encoder in self.encoder_ids], axis=1)
         if self.calibration is None:
             scores: Floats = cosines.mean(axis=1)
         else:
@@ -88,6 +109,18 @@ class System:
             )
         answered = self.answers
         return np.where(answered[trials.enroll] & answered[trials.probe], scores, -np.inf)
+
+    def _normalized(self, encoder: EncoderId, trials: TrialList) -> Floats:
+        """Normalize by whoever is enrolled in any trial, without the speakers of the trial itself."""
+        if not all(recording.speaker for recording in trials.recordings):
+            raise InvalidRequest("--as-norm needs to know who speaks: give a manifest with a column speaker")
+        speakers = np.array([recording.speaker for recording in trials.recordings])
+        vectors = self.vectors(encoder)
+        enrolled = np.unique(trials.enroll)
+        enrolled = enrolled[self.answers[enrolled]]
+        cohort = cohort_of(vectors[enrolled], speakers[enrolled], self.net_speech_s[enrolled], self.cohort)
+        require_cohort(len(cohort), self.cohort if self.calibration is not None else 0)
+        return normalized_pairs(self._cosines(encoder, trials), cohort, vectors, speakers, trials.enroll, trials.probe)
 
     def _cosines(self, encoder: EncoderId, trials: TrialList) -> Floats:
         vectors = self.vectors(encoder).astype(np.float64)

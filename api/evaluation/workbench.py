@@ -45,6 +45,8 @@ class Wanted:
         That take the place of those that come with the product.
     calibrated
         Whether llrs are measured at all.
+    as_norm
+        Scores that are normalized by other speakers, as one more system for each.
     """
 
     encoders: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Wanted:
     baseline: bool = False
     calibrations: tuple[Calibration, ...] = ()
     calibrated: bool = True
+    as_norm: bool = False
 
 
 class Workbench:
@@ -60,7 +63,8 @@ class Workbench:
     Raises
     ------
     InvalidRequest
-        If fusion is asked for without two encoders, or a calibration is of none of the encoders.
+        If fusion is asked for without two encoders, or a calibration is of none of the encoders, or of normalized
+        scores where none are.
     """
 
     def __init__(
@@ -95,6 +99,8 @@ class Workbench:
                     f"calibration {calibration.name} is of {', '.join(calibration.encoder_ids)}, evaluated are "
                     f"{'; '.join(', '.join(ids) for ids in used)}: name its encoders with --encoder, in its order"
                 )
+            if calibration.normalized is not None and not wanted.as_norm:
+                raise InvalidRequest(f"calibration {calibration.name} is of normalized scores: give --as-norm as well")
 
     def hear(self, files: Sequence[Path], maker: CopyMaker | None = None) -> "Heard":
         """Hear recordings in every way that a system needs; behind them, a copy of each under each condition."""
@@ -135,16 +141,23 @@ class Workbench:
             calibration = self._calibration(ids)
             if calibration is not None:
                 systems.append(System(f"{name} calibrated", heard.product, ids, calibration))
+            if self.wanted.as_norm:
+                systems.append(System(f"{name} as-norm", heard.product, ids, as_norm=True))
+                calibration = self._calibration(ids, normalized=True)
+                if calibration is not None:
+                    systems.append(System(f"{name} as-norm calibrated", heard.product, ids, calibration, as_norm=True))
         return systems
 
     def _groups(self) -> "list[list[Encoder]]":
         return [[encoder] for encoder in self._encoders] + ([self._encoders] if self.wanted.fusion else [])
 
-    def _calibration(self, ids: tuple[EncoderId, ...]) -> Calibration | None:
+    def _calibration(self, ids: tuple[EncoderId, ...], *, normalized: bool = False) -> Calibration | None:
         if not self.wanted.calibrated:
             return None
-        given = (calibration for calibration in self.wanted.calibrations if calibration.encoder_ids == ids)
-        return next(given, None) or default_calibration(ids)
+        for given in self.wanted.calibrations:
+            if given.encoder_ids == ids and (given.normalized is not None) is normalized:
+                return given
+        return None if normalized else default_calibration(ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,12 @@ def change_gallery(gallery: GalleryName, body: GalleryChange, principal: Admin, 
     store = CalibrationStore(parts.database)
     # Refused before anything is changed where it is of other encoders.
     calibration = store.fitting(gallery, store.find(chosen)) if chosen is not None else None
-    changed = parts.services.catalog.change_gallery(gallery, **rules)
+    # Last, for what scores are normalized by is the calibration's.
+    normalize = {name: rules.pop(name) for name in ("score_normalization",) if name in rules}
+    parts.services.catalog.change_gallery(gallery, **rules)
     if chooses:
         store.use(gallery, calibration)
-        changed = parts.services.catalog.gallery(gallery)
-    return _view(changed)
+    return _view(parts.services.catalog.change_gallery(gallery, **normalize))
 
 
 @router.delete("/{gallery}", responses=problems(404))
@@ -85,6 +86,7 @@ def _view(row: GallerySummary) -> Gallery:
         possible_fpir=row.possible_fpir,
         target_p_fa=row.target_p_fa,
         calibration_id=row.calibration_id,
+        score_normalization=row.score_normalization,
         consent_required=row.consent_required,
         retention_days=row.retention_days,
         speakers=row.speakers,

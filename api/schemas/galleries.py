@@ -86,6 +86,13 @@ class GalleryChange(Body):
             "the one that comes with voxdex.",
         ),
     ] = Field(default_factory=lambda: None)
+    score_normalization: Annotated[
+        bool,
+        Field(
+            description="Whether scores are normalized by other people of the gallery; needs a calibration of "
+            "normalized scores, and another calibration turns it off."
+        ),
+    ] = Field(default_factory=bool)
     consent_required: ConsentRequired = Field(default_factory=bool)
     retention_days: RetentionDays = Field(default_factory=lambda: None)
 
@@ -109,6 +116,7 @@ class Gallery(View):
                     "possible_fpir": None,
                     "target_p_fa": None,
                     "calibration_id": None,
+                    "score_normalization": False,
                     "consent_required": False,
                     "retention_days": None,
                     "speakers": 12,
@@ -134,6 +142,7 @@ class Gallery(View):
     possible_fpir: float | None
     target_p_fa: float | None
     calibration_id: str | None = Field(description="Null: the one that comes with voxdex, if there is one.")
+    score_normalization: bool = Field(description="Whether scores are normalized by other people of the gallery.")
     consent_required: bool
     retention_days: int | None
     speakers: int

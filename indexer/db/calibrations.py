@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from indexer.db.models import Calibration
+from indexer.db.models import Calibration, Gallery
 from indexer.db.repositories import insert_if_absent
 from indexer.errors import NotFound
 from indexer.types import EncoderId, GalleryId
@@ -77,6 +77,8 @@ class Calibrations:
     def delete(self, calibration_id: str) -> None:
         """Delete a calibration; galleries that use it use the shipped one from then on. NotFound if already gone."""
         self.get(calibration_id)
+        users = update(Gallery).where(Gallery.calibration_id == calibration_id)
+        self._session.execute(users.values(calibration_id=None, score_normalization=False))
         self._session.execute(delete(Calibration).where(Calibration.id == calibration_id))
         self._session.expire_all()
 

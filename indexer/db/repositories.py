@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Insert, Select, Table, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Insert, Select, Table, delete, distinct, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -341,7 +341,13 @@ class Galleries:
         ]
 
     def change(self, gallery_id: GalleryId, **rules: Any) -> None:
-        """Set columns of a gallery's operating point and rules; those that are not given stay."""
+        """Set columns of a gallery's operating point and rules; those that are not given stay.
+
+        Scores are normalized by what the calibration was fitted with: with another one, that is off until it is asked
+        for again.
+        """
+        if "calibration_id" in rules:
+            rules = {"score_normalization": False, **rules}
         if rules:
             self._session.execute(update(Gallery).where(Gallery.id == gallery_id).values(**rules))
             self._session.expire_all()
@@ -455,6 +461,11 @@ class Speakers:
             statement = delete(Enrollment).where(Enrollment.utterance_id.in_(some)).returning(Enrollment.speaker_id)
             owners = self._session.scalars(statement.execution_options(synchronize_session=False)).all()
             Changes(self._session).speakers_changed(gallery_id, owners)
+
+    def count_enrolled(self, gallery_id: GalleryId) -> int:
+        """Count the speakers of a gallery who have an enrollment."""
+        query = select(func.count(distinct(Enrollment.speaker_id))).join(Speaker)
+        return self._session.scalars(query.where(Speaker.gallery_id == gallery_id)).one()
 
     def consenting(self, gallery_id: GalleryId, names: Iterable[str]) -> set[str]:
         """Tell which of these names are speakers of the gallery whose consent is on record."""

@@ -53,6 +53,8 @@ class Gallery(Model):
     target_p_fa: float | None
     calibration_id: str | None
     """None: the one that comes with the service, if there is one."""
+    score_normalization: bool
+    """Whether scores are normalized by other people of the gallery."""
     consent_required: bool
     retention_days: int | None
     speakers: int

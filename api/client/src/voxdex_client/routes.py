@@ -74,6 +74,7 @@ def change_gallery(
     possible_fpir: float | Unset | None = UNSET,
     target_p_fa: float | Unset | None = UNSET,
     calibration_id: str | Unset | None = UNSET,
+    score_normalization: bool | Unset = UNSET,
     consent_required: bool | Unset = UNSET,
     retention_days: int | Unset | None = UNSET,
 ) -> Sent:
@@ -86,6 +87,7 @@ def change_gallery(
         "possible_fpir": possible_fpir,
         "target_p_fa": target_p_fa,
         "calibration_id": calibration_id,
+        "score_normalization": score_normalization,
         "consent_required": consent_required,
         "retention_days": retention_days,
     }
