@@ -275,6 +275,14 @@ class Recordings:
                 names[recording_id] = (*names.get(recording_id, ()), name)
         return names
 
+    def speakers_of_utterances(self, utterance_ids: Sequence[UtteranceId]) -> tuple[str, ...]:
+        """Names of the speakers that any of these utterances is enrolled to."""
+        names: set[str] = set()
+        for some in batches(utterance_ids):
+            query = select(Speaker.name).join(Enrollment).where(Enrollment.utterance_id.in_(some)).distinct()
+            names.update(self._session.scalars(query))
+        return tuple(sorted(names))
+
 
 def _not_found(recording_id: RecordingId) -> NotFound:
     return NotFound(f"no recording with id {recording_id}: see `voxdex recordings list`")

@@ -30,7 +30,7 @@ from indexer.errors import (
 from indexer.listening import speech_by_voice
 from indexer.observability import AUDIO_SECONDS, COMMIT_SECONDS, FILES, SPEECH_SECONDS, counting_seconds
 from indexer.pipeline import EmbeddedFile
-from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId
+from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
 
 Naming = Literal["may", "must"]
 """A recording that is enrolled to somebody else already: `may` keeps that and says so, `must` fails the file."""
@@ -174,7 +174,7 @@ class _Batch:
             self._recorder.gallery_id, [result.content_sha256 for result in given if result.content_sha256]
         )
         usable = {content: number for content, (number, state) in known.items() if state != RecordingState.FAILED}
-        owners = self._recordings.speakers_of(list(usable.values()))
+        owners = self._owners(list(usable.values()))
         refused = self._refused(given, usable)
         wanted = {
             result.file.speaker
@@ -211,6 +211,21 @@ class _Batch:
             if error is not None:
                 refused[id(result)] = error
         return refused
+
+    def _owners(self, recording_ids: Sequence[RecordingId]) -> dict[int, tuple[str, ...]]:
+        """Tell whom each recording is enrolled as; of several voices the main one counts, whoever the others are."""
+        owners = self._recordings.speakers_of(recording_ids)
+        for number in list(owners):
+            utterances, voices_s = self._main_voice(RecordingId(number))
+            if len(voices_s) > 1:
+                owners[number] = self._recordings.speakers_of_utterances(utterances)
+        return owners
+
+    def _main_voice(self, recording_id: RecordingId) -> tuple[list[UtteranceId], dict[int, float]]:
+        """Return the utterances that naming a stored recording enrolls, and the speech of each of its voices."""
+        stored = self._recordings.utterances(recording_id)
+        voices_s = {} if self._recorder.one_voice else speech_by_voice((one.voice, one.speech_s) for one in stored)
+        return [one.utterance_id for one in stored if is_of_main_voice(one.voice, voices_s)], voices_s
 
     def _enrolls(self, result: EmbeddedFile, owners: Collection[str]) -> bool:
         """Tell whether a result makes somebody's enrollment: a new one, one without owner, one that is relabeled."""
@@ -292,12 +307,10 @@ class _Batch:
         enrolled = 0
         wanted = result.file.speaker
         if wanted is not None and self._enrolls(result, owners):
-            stored = self._recordings.utterances(recording_id)
-            voices_s = {} if self._recorder.one_voice else speech_by_voice((one.voice, one.speech_s) for one in stored)
+            utterances, voices_s = self._main_voice(recording_id)
             if owners:
-                self._speakers.withdraw(self._recorder.gallery_id, [one.utterance_id for one in stored])
+                self._speakers.withdraw(self._recorder.gallery_id, utterances)
                 notices = (f"recording {recording_id} was enrolled as {', '.join(owners)} and is now {wanted}",)
-            utterances = [one.utterance_id for one in stored if is_of_main_voice(one.voice, voices_s)]
             self._speakers.enroll(speakers[wanted], utterances)
             notices += several_voices(voices_s, wanted)
             enrolled = len(utterances)

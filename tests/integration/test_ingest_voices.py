@@ -12,6 +12,7 @@ from indexer.archive import everybody, list_archive, nobody
 from indexer.audio.channels import ChannelPolicy
 from indexer.db.models import JobItemState, OnDuplicate, Recording, Utterance
 from indexer.db.recordings import Recordings
+from indexer.db.repositories import Speakers
 from indexer.db.rows import UtteranceSummary
 from indexer.db.session import Database
 from indexer.embedding.encoder_set import EncoderSet
@@ -116,6 +117,21 @@ def test_a_conversation_that_is_there_already_is_enrolled_by_its_main_voice(
     assert (report.tally.duplicate, report.tally.enrolled) == (1, 2)
     assert "2 voices were heard" in report.notices[0]
     assert [one.speakers for one in utterances_of(database, gallery_id)] == [("ann",), (), ("ann",)]
+
+
+def test_who_another_voice_of_a_recording_is_keeps_nobody_from_being_its_main_voice(
+    tmp_path: Path, database: Database, gallery_id: GalleryId, run: Run
+) -> None:
+    path = conversation(tmp_path / "a.wav")
+    run(path, None)
+    (second,) = [one.utterance_id for one in utterances_of(database, gallery_id) if one.voice == 1]
+    with database.session_scope() as session:
+        bob = Speakers(session).get_or_create(gallery_id, ["bob"])["bob"]
+        Speakers(session).enroll(bob, [second])
+    report = run(path, "ann")
+    assert (report.tally.enrolled, report.tally.failed) == (2, 0)
+    assert [one.speakers for one in utterances_of(database, gallery_id)] == [("ann",), ("bob",), ("ann",)]
+    assert "is enrolled as ann, not as eve" in run(path, "eve").notices[0]
 
 
 def test_rows_of_which_nobody_knows_the_voice_are_enrolled_as_before(
