@@ -99,6 +99,8 @@ def known(service: ServiceClient, settings: Settings, keys: list[str]) -> dict[s
         "enrollment_id": enrolled["enrollment_id"],
         "recording_id": recording["id"],
         "job_id": job["id"],
+        "voice": "Unknown-1",  # The one that is not there: no job has looked for any.
+        "utterance_id": 1,
         "public_id": keys[1].split("_")[1],
     }
 
