@@ -121,6 +121,14 @@ class Wanted:
         return self.score is None and (self.llr is not None or self.rate is not None or self.costs is not None)
 
 
+LEAST_IDENTIFIED_LLR = 0.0
+"""Nobody is named by an error rate where the evidence speaks against it; few may be enrolled, so that even that would
+keep the rate."""
+
+LEAST_POSSIBLE_LLR = -math.log(10.0)
+"""Nor is anybody called possible by a rate who is ten times likelier to be somebody else."""
+
+
 Layers = Sequence[tuple[ThresholdSource, Wanted]]
 """Who asks for what, most specific first."""
 
@@ -166,9 +174,15 @@ def identification_point(
             )
         return calibration.open_set.threshold(rate, gallery_size=gallery_size, rivals=rivals)
 
+    def accept_at(rate: float) -> float:
+        return max(at_rate(rate), LEAST_IDENTIFIED_LLR)
+
+    def possible_at(rate: float) -> float:
+        return max(at_rate(rate), LEAST_POSSIBLE_LLR)
+
     promise = f"of unknown voices named, {gallery_size} {compared}"
     # As likely beforehand as all of them together is each of them only in part.
-    return _point(calibration, layers, at_rate, encoder, promise, chances=gallery_size)
+    return _point(calibration, layers, accept_at, possible_at, encoder, promise, chances=gallery_size)
 
 
 def verification_point(calibration: Calibration | None, layers: Layers, *, encoder: str) -> OperatingPoint:
@@ -178,13 +192,14 @@ def verification_point(calibration: Calibration | None, layers: Layers, *, encod
         assert calibration is not None
         return calibration.llr_at_p_fa(rate)
 
-    return _point(calibration, layers, at_rate, encoder, "of strangers accepted")
+    return _point(calibration, layers, at_rate, at_rate, encoder, "of strangers accepted")
 
 
 def _point(
     calibration: Calibration | None,
     layers: Layers,
-    llr_at_rate: Callable[[float], float],
+    accept_at: Callable[[float], float],
+    possible_at: Callable[[float], float],
     encoder: str,
     promise: str,
     *,
@@ -210,12 +225,12 @@ def _point(
                     "one with `voxdex calibrate`, or give a score threshold"
                 )
             continue
-        accept, asked = _llr(wanted, llr_at_rate, promise, chances)
+        accept, asked = _llr(wanted, accept_at, promise, chances)
         return OperatingPoint(
             score_threshold=None,
             source=source,
             llr_threshold=accept,
-            possible_llr_threshold=_possible_llr(layers, accept, llr_at_rate),
+            possible_llr_threshold=_possible_llr(layers, accept, possible_at),
             calibration_id=calibration.id,
             asked=asked,
         )

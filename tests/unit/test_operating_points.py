@@ -75,6 +75,20 @@ def test_a_larger_gallery_needs_more_evidence(calibration: Calibration) -> None:
     assert thresholds[0] != thresholds[-1]
 
 
+def test_however_few_are_enrolled_an_error_rate_names_nobody_against_the_evidence(calibration: Calibration) -> None:
+    point = identification_point(
+        calibration,
+        _layers(setting=Wanted(rate=0.5, possible_rate=0.9)),
+        gallery_size=1,
+        rivals=[],
+        encoder="E",
+    )
+    assert (point.llr_threshold, point.possible_llr_threshold) == (0.0, pytest.approx(-math.log(10.0)))
+    assert point.band(None, -0.01) == "possible"
+    asked = identification_point(calibration, _layers(Wanted(llr=-2.0)), gallery_size=1, rivals=[], encoder="E")
+    assert asked.llr_threshold == -2.0
+
+
 def test_a_claim_is_decided_at_its_false_alarm_rate(calibration: Calibration) -> None:
     point = verification_point(calibration, _layers(setting=Wanted(rate=0.001)), encoder="E")
     assert point.llr_threshold == calibration.llr_at_p_fa(0.001)
