@@ -1,6 +1,7 @@
 """What was heard of a recording before, by its content: a second evaluation takes seconds."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -39,7 +40,7 @@ class HeardCache:
     Parameters
     ----------
     folder
-        Made if new; the file in it may be deleted at any time between two runs.
+        Made if new; the file in it, readable by its owner alone, may be deleted at any time between two runs.
 
     Raises
     ------
@@ -51,6 +52,8 @@ class HeardCache:
         self._path = folder / _FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # Vectors are of voices: nobody else on the machine reads them. SQLite's side files get the same mode.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._database = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")

@@ -56,6 +56,14 @@ def test_a_refusal_is_remembered_as_one(tmp_path: Path) -> None:
     assert (dict(found.vectors), found.refusal) == ({}, "not-enough-speech")
 
 
+def test_nobody_else_on_the_machine_reads_what_was_heard(tmp_path: Path) -> None:
+    with closing(HeardCache(tmp_path)) as cache:
+        cache.keep("content", "hearing", [A, B], _heard())
+        files = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert len(files) == 3, "the database, its log and the log's index"
+    assert set(files.values()) == {0o600}, files
+
+
 def _keep_many(folder: Path, first: int) -> None:
     with closing(HeardCache(folder)) as cache:
         for number in range(first, first + 40):
