@@ -145,6 +145,7 @@ def _feature_sets(encoders: int, qualities: Sequence[str]) -> Iterator[list[str]
     columns = [f"score_{number}" for number in range(1, encoders + 1)]
     plain = ["intercept", *columns, *qualities]
     yield plain + [f"{column}*{quality}" for column in columns for quality in qualities]
+    yield plain + [f"{column}*log_shorter_s" for column in columns if "log_shorter_s" in qualities]
     yield plain
     yield ["intercept", *columns]
 
@@ -177,14 +178,21 @@ def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[
     matrix = design(trials.scores, quality, [name for name in features if name != "intercept"])
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     scale[scale == 0] = 1.0
-    # Balanced weights make the log odds a log likelihood ratio; C is large, for a dozen weights of so many trials need
-    # no shrinking.
-    regression = LogisticRegression(C=1e4, class_weight="balanced", max_iter=1000)
-    regression.fit((matrix - mean) / scale, trials.is_target)
+    # Both classes weigh the same, which makes the log odds a log likelihood ratio; C is large, for a dozen weights of
+    # so many trials need no shrinking.
+    regression = LogisticRegression(C=1e4, max_iter=1000)
+    regression.fit((matrix - mean) / scale, trials.is_target, sample_weight=_balanced(trials))
     slopes = regression.coef_[0] / scale
     intercept = float(regression.intercept_[0] - mean @ slopes)
     names = [name for name in features if name != "intercept"]
     return {"intercept": intercept, **{name: float(slope) for name, slope in zip(names, slopes, strict=True)}}
+
+
+def _balanced(trials: ScoredTrials) -> Floats:
+    weights = trials.weights.copy()
+    for side in (trials.is_target, ~trials.is_target):
+        weights[side] *= len(trials) / (2 * weights[side].sum())
+    return weights
 
 
 def _llrs(calibration: Calibration, trials: ScoredTrials) -> Floats:

@@ -28,6 +28,14 @@ MOST_STRANGERS = 1_000
 """Probes, and speakers for each of them, that show how the best of many strangers scores."""
 
 
+OF_SEVERAL = -1
+"""In place of an original: a voiceprint of several recordings."""
+
+WEIGHT_OF_A_COPY = 0.1
+"""What a copy (with noise, over a telephone, cut short) counts in a fit beside the recording as it is: copies are many,
+and say how much worse an llr is to be trusted, but most recordings are as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledVoices:
     """Recordings of which it is known who speaks, as they were heard.
@@ -46,7 +54,7 @@ class LabeledVoices:
         (n,) share that came over a telephone, NaN where unknown.
     originals
         (n,) number of the recording that each is a copy of, its own where it is none: copies of one recording are
-        never compared with each other.
+        never compared with each other, and the first that is listed is taken for the recording as it is.
     cohorts
         Whom scores are normalized by under each encoder; None: they stay cosines.
     """
@@ -85,6 +93,8 @@ class ScoredTrials:
         (n,) of the noisier side, NaN where unknown.
     enrolled_telephone, probe_telephone
         (n,) share of both sides that came over a telephone, NaN where unknown.
+    weights
+        (n,) how much each counts in a fit.
     """
 
     scores: Floats
@@ -97,6 +107,7 @@ class ScoredTrials:
     snr_db: Floats
     enrolled_telephone: Floats
     probe_telephone: Floats
+    weights: Floats
 
     def __len__(self) -> int:
         return len(self.is_target)
@@ -133,7 +144,19 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
         snr_db=np.fmin(voices.snr_db[enrolled], voices.snr_db[probes]),
         enrolled_telephone=voices.telephone[enrolled],
         probe_telephone=voices.telephone[probes],
+        weights=_weights(voices)[enrolled] * _weights(voices)[probes],
     )
+
+
+def _is_copy(voices: LabeledVoices) -> NDArray[np.bool_]:
+    """Tell which are copies: all but the first of those that share an original; a voiceprint is none."""
+    copies: NDArray[np.bool_] = voices.originals != OF_SEVERAL
+    copies[np.unique(voices.originals, return_index=True)[1]] = False
+    return copies
+
+
+def _weights(voices: LabeledVoices) -> Floats:
+    return np.where(_is_copy(voices), WEIGHT_OF_A_COPY, 1.0)
 
 
 def normalized_pairs(
@@ -194,11 +217,12 @@ def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
 def strangers(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
     """Compare probes with every other speaker, as an identification of somebody unknown does.
 
-    A speaker is a voiceprint where there are recordings for one, else any one recording.
+    A speaker is a voiceprint where there are recordings for one, else any one recording. Probes are recordings as they
+    are: copies of a few of them would be counted as so many strangers.
     """
     rng = np.random.default_rng(seed)
     everything, _ = _with_voiceprints(voices, rng)
-    probes = np.sort(_some(np.arange(len(voices)), MOST_PROBES, rng))
+    probes = np.sort(_some(np.flatnonzero(~_is_copy(voices)), MOST_PROBES, rng))
     names = _some(np.unique(voices.speakers), MOST_STRANGERS, rng)
     alone = {name: np.flatnonzero(voices.speakers == name) for name in names.tolist()}
     voiceprints: dict[str, list[int]] = {}
@@ -223,9 +247,7 @@ def _with_voiceprints(voices: LabeledVoices, rng: np.random.Generator) -> tuple[
         # One of the recordings at least stays a probe, with all of its copies.
         originals = np.unique(voices.originals[places])
         kept = originals[rng.permutation(len(originals))[: min(ENROLLED_TOGETHER, len(originals) - 1)]]
-        chosen = [
-            int(rng.choice(np.intersect1d(np.flatnonzero(voices.originals == original), places))) for original in kept
-        ]
+        chosen = [_one_of(np.intersect1d(np.flatnonzero(voices.originals == number), places), rng) for number in kept]
         if len(chosen) > 1:
             members.append(np.array(chosen, dtype=np.int64))
     if not members:
@@ -246,9 +268,14 @@ def _with_voiceprints(voices: LabeledVoices, rng: np.random.Generator) -> tuple[
         net_speech_s=np.concatenate([voices.net_speech_s, [voices.net_speech_s[one].sum() for one in members]]),
         snr_db=np.concatenate([voices.snr_db, [_median(voices.snr_db[one]) for one in members]]),
         telephone=np.concatenate([voices.telephone, [voices.telephone[one].mean() for one in members]]),
-        originals=np.concatenate([voices.originals, np.full(len(members), -1)]),
+        originals=np.concatenate([voices.originals, np.full(len(members), OF_SEVERAL)]),
         cohorts=voices.cohorts,
     ), members
+
+
+def _one_of(versions: NDArray[np.int64], rng: np.random.Generator) -> int:
+    """Choose the recording as it is, which comes first, as often as any of its copies together."""
+    return int(versions[0] if rng.random() < 0.5 else rng.choice(versions))
 
 
 def _against_voiceprints(

@@ -36,6 +36,7 @@ def gaussian_trials(
         snr_db=rng.uniform(5, 40, count),
         enrolled_telephone=np.zeros(count),
         probe_telephone=np.zeros(count),
+        weights=np.ones(count),
     )
 
 

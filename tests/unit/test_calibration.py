@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from indexer.errors import CorruptArtifact, InvalidRequest
 from search.calibration import Calibration, default_calibration, default_calibrations, read_calibration
 from search.calibration_fit import likely_one_voice
-from search.calibration_trials import LabeledVoices, all_trials, strangers
+from search.calibration_trials import LabeledVoices, all_trials, score_pairs, strangers
 from search.metrics import cllr, min_cllr
 from tests.calibration_kit import CAMPLUS, ECAPA, fitted, fitted_to_voices, gaussian_trials, voices
 
@@ -387,3 +387,11 @@ def test_too_few_recordings_over_a_telephone_teach_nothing_of_it() -> None:
     trials = gaussian_trials(4_000)
     trials.enrolled_telephone[:500] = trials.probe_telephone[:500] = 1.0
     assert not {"telephone_one", "telephone_both"} & set(fitted(trials).ranges)
+
+
+def test_a_recording_as_it_is_counts_more_than_its_copies() -> None:
+    plain = voices(speakers=60, each=2)
+    copied = replace(plain, originals=np.arange(len(plain)) // 2)
+    trials = score_pairs(copied, np.array([0, 0, 1]), np.array([2, 3, 3]))
+    assert trials.weights.tolist() == pytest.approx([1.0, 0.1, 0.01])
+    assert set((strangers(copied).probes % 2).tolist()) == {0}
