@@ -24,30 +24,43 @@ from indexer.settings import Settings
 from indexer.types import EncoderId
 from search.listening import make_listening
 
-_PLAIN = (
+PLAIN_SOURCES = (
     "indexer/audio/channels.py",
+    "indexer/audio/completeness.py",
     "indexer/audio/decode.py",
+    "indexer/audio/endings.py",
+    "indexer/audio/headers.py",
     "indexer/audio/levels.py",
+    "indexer/audio/pyav_reader.py",
     "indexer/audio/resample.py",
     "indexer/audio/segmentation.py",
+    "indexer/audio/sniff.py",
+    "indexer/audio/soundfile_reader.py",
+    "indexer/audio/sources.py",
+    "indexer/embedding/aggregation.py",
+    "indexer/probes.py",
 )
 """Code that decides what an encoder is given; what it makes of that, its id stands for."""
 
-_PRODUCT = (
-    *_PLAIN,
+PRODUCT_SOURCES = (
+    *PLAIN_SOURCES,
+    "indexer/audio/meter.py",
     "indexer/audio/quality.py",
+    "indexer/audio/regions.py",
+    "indexer/audio/rttm.py",
     "indexer/audio/silero.py",
     "indexer/audio/speech.py",
+    "indexer/audio/speech_files.py",
     "indexer/audio/utterances.py",
     "indexer/hearing.py",
     "indexer/listening.py",
-    "indexer/probes.py",
     "search/diarization.py",
     "search/listening.py",
     "search/resegmentation.py",
     "search/screening.py",
     "search/voice_groups.py",
 )
+"""The same of speech alone, and of several voices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,7 @@ class WholeFile:
     def __init__(self, encoder: Encoder, settings: Settings) -> None:
         self.encoders: Sequence[Encoder] = (encoder,)
         self._settings = settings
-        self.id = _fingerprint("whole", _PLAIN, [settings.audio.model_dump(mode="json")])
+        self.id = _fingerprint("whole", PLAIN_SOURCES, [settings.audio.model_dump(mode="json")])
 
     def hear(self, source: AudioSource, name: str) -> HeardRecording:
         """Embed all of it; no speech is looked for."""
@@ -125,7 +138,7 @@ class ProductHearing:
         self._settings = settings
         self._listening = make_listening(settings.speech, make_detector(settings.speech))
         heard_by = [settings.audio.model_dump(mode="json"), settings.speech.model_dump(mode="json")]
-        self.id = _fingerprint("product", _PRODUCT, heard_by)
+        self.id = _fingerprint("product", PRODUCT_SOURCES, heard_by)
 
     def hear(self, source: AudioSource, name: str) -> HeardRecording:
         """Embed the dominant voice."""

@@ -1,5 +1,6 @@
 """What was heard is kept by content, way of hearing and encoder, and never taken for something else."""
 
+import ast
 import multiprocessing
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 from api.evaluation.cache import HeardCache
-from api.evaluation.hearing import HeardRecording, WholeFile
+from api.evaluation.hearing import PRODUCT_SOURCES, HeardRecording, WholeFile
 from api.evaluation.recordings import hear_files, require_files
 from api.evaluation.remembering import RememberingEncoder
 from indexer.audio.decode import AudioSource
@@ -20,6 +21,10 @@ from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
 from tests.formats.audio_samples import speech_like
 
 A, B = EncoderId("a"), EncoderId("b")
+
+REPOSITORY = Path(__file__).parents[2]
+DECIDING = ("indexer/audio/", "indexer/embedding/aggregation.py", "search/")
+"""Code that decides vectors; the rest of what it imports only carries them, or is named by the encoder's id."""
 
 
 def write_wav_of(path: Path, seconds: float, seed: int) -> None:
@@ -62,6 +67,22 @@ def test_nobody_else_on_the_machine_reads_what_was_heard(tmp_path: Path) -> None
         files = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert len(files) == 3, "the database, its log and the log's index"
     assert set(files.values()) == {0o600}, files
+
+
+def _imported_by(source: str) -> set[str]:
+    """Name the project's files that one of them imports modules or their parts from."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((REPOSITORY / source).read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            base = node.module.replace(".", "/")
+            found |= {f"{base}.py", *(f"{base}/{name.name}.py" for name in node.names)}
+    return {path for path in found if (REPOSITORY / path).is_file()}
+
+
+def test_vectors_are_never_taken_for_those_of_other_code_that_decides_them() -> None:
+    reached = {path for source in PRODUCT_SOURCES for path in _imported_by(source) if path.startswith(DECIDING)}
+    assert "indexer/audio/regions.py" in reached
+    assert reached <= set(PRODUCT_SOURCES), sorted(reached - set(PRODUCT_SOURCES))
 
 
 def _keep_many(folder: Path, first: int) -> None:
