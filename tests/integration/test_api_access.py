@@ -163,7 +163,7 @@ def test_two_different_keys_are_no_key(client: ServiceClient) -> None:
 
 def test_only_a_hash_of_the_key_is_kept_and_its_use_is_noted(client: ServiceClient) -> None:
     reader = key(client, "read")
-    secret = reader["Authorization"].rsplit("_", 1)[-1]
+    secret = reader["Authorization"].split("_", 2)[2]
     for _ in range(2):
         client.get("/v1/galleries", headers=reader)
     with client.runtime.database.read_scope() as session:
@@ -240,7 +240,7 @@ def test_a_secret_is_shown_once_and_kept_nowhere(client: ServiceClient) -> None:
     assert (made.status_code, code(again)) == (201, (409, "conflict"))
     with client.runtime.database.read_scope() as session:
         (kept,) = session.scalars(select(IdempotentRequest).where(IdempotentRequest.key == "k-1"))
-        assert made.json()["key"].rsplit("_", 1)[-1].encode() not in (kept.body or b"")
+        assert made.json()["key"].split("_", 2)[2].encode() not in (kept.body or b"")
 
 
 def test_two_at_the_same_time_are_done_once(client: ServiceClient, gallery: str) -> None:

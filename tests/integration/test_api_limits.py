@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 import api.routes.jobs
 import api.uploads
-import api.voices
+import api.voice_search
 from api.body_limit import BodyLimit
 from api.security import RateLimiter
 from indexer.db.jobs import Jobs
@@ -71,7 +71,7 @@ def test_a_search_that_everything_answers_is_cut_off_and_says_so(
     path = "/v1/galleries/calls/search?threshold=-1"
     whole = client.post(path, content=wav(3, 1), headers=WAV).json()
     assert (whole["found"], whole["truncated"]) == (3, False)
-    monkeypatch.setattr(api.voices, "MOST_HITS", 2)
+    monkeypatch.setattr(api.voice_search, "MOST_HITS", 2)
     cut = client.post(path, content=wav(3, 1), headers=WAV).json()
     assert (cut["found"], cut["truncated"]) == (2, True)
     assert cut["recordings"] == whole["recordings"][:2]

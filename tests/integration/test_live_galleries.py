@@ -347,7 +347,7 @@ def test_many_threads_opening_one_gallery_share_one_index(
     add(database, gallery, ANN[None], "ann")
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: live.get("archive"), range(16)))
-    assert len({id(voices._index) for voices in opened}) == 1
+    assert len({id(voices._sides[0].index) for voices in opened}) == 1
     assert len(live.lag()) == 1
 
 
@@ -387,7 +387,7 @@ def test_a_gallery_that_went_to_another_engine_is_let_go_though_nobody_asks_agai
     add(database, gallery, ANN[None], "ann")
     assert named(live.get("archive"), ANN) == "ann"
     (left,) = made
-    voiceprints = left.enrolled.loaded
+    voiceprints = left.sides[0].enrolled.loaded
     assert voiceprints is not None
     change_engine(database, gallery)
     assert left.closed.wait(SOON_S)

@@ -21,6 +21,8 @@ def job(state: JobState, done: int = 0, *, found: int = 100, failed: int = 0, et
         source="/archive",
         speaker_from="none",
         channels=None,
+        speakers=None,
+        speech=None,
         on_duplicate="skip",
         error=None,
         created_at=NOW,

@@ -21,8 +21,15 @@ GALLERY = {
     "encoder": "ecapa",
     "encoder_id": "0575cb64/legacy",
     "created_at": "2026-01-31T09:00:00Z",
+    "second_encoder_id": None,
     "identification_threshold": None,
     "verification_threshold": None,
+    "possible_threshold": None,
+    "target_fpir": None,
+    "possible_fpir": None,
+    "target_p_fa": None,
+    "calibration_id": None,
+    "score_normalization": False,
     "consent_required": False,
     "retention_days": None,
     "speakers": 0,
@@ -31,22 +38,38 @@ GALLERY = {
     "duration_s": 0.0,
     "added_by_a_newer_service": True,
 }
+POINT = {
+    "asked": "score of 0.4 or more (uncalibrated)",
+    "decides_by": "score",
+    "llr_threshold": None,
+    "score_threshold": 0.4,
+    "possible_llr_threshold": None,
+    "possible_score_threshold": None,
+    "source": "encoder",
+    "calibration_id": None,
+    "gallery_size": None,
+    "prior": 0.5,
+}
+HEARD = {"speech_s": 4.2, "needed_s": 0.1, "issues": [], "quality": None, "voices_heard": 1}
 COMPARED = {
     "decision": "accept",
     "score": 0.8,
-    "threshold": {"value": 0.4, "source": "encoder"},
-    "first": {"speech_s": 4.2, "needed_s": 0.1, "issues": []},
-    "second": {"speech_s": 3.8, "needed_s": 0.1, "issues": []},
+    "llr": None,
+    "posterior": None,
+    "operating_point": POINT,
+    "warnings": [],
+    "first": HEARD,
+    "second": HEARD,
     "encoder_id": "0575cb64/legacy",
 }
 IDENTIFIED = {
+    **HEARD,
     "decision": "unknown",
     "speaker": None,
-    "threshold": {"value": 0.5, "source": "gallery"},
+    "operating_point": POINT,
     "candidates": [],
-    "speech_s": 1.0,
-    "needed_s": 0.1,
-    "issues": [],
+    "warnings": [],
+    "voices": [],
     "encoder_id": "0575cb64/legacy",
     "embedding": None,
 }
@@ -56,7 +79,15 @@ def _job(state: str, done: int = 0) -> dict[str, Any]:
     counts = {"found": 3, "done": done, "duplicate": 0, "failed": 0, "audio_s": 1.0, "speech_s": 1.0}
     times = {"created_at": "2026-01-31T09:00:00Z", "started_at": None, "finished_at": None}
     pace = {"elapsed_s": 1.0, "times_real_time": 0.0, "eta_s": None}
-    source = {"kind": "folder", "source": "/a", "speaker_from": "none", "channels": None, "on_duplicate": "skip"}
+    source = {
+        "kind": "folder",
+        "source": "/a",
+        "speaker_from": "none",
+        "channels": None,
+        "speakers": None,
+        "speech": None,
+        "on_duplicate": "skip",
+    }
     known = {"id": 7, "gallery": "calls", "state": state, "planned": True, "error": None}
     return {**known, **source, **counts, **times, **pace}
 
