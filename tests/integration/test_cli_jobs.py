@@ -133,11 +133,17 @@ def test_a_job_is_canceled_and_says_so(service: ServiceClient) -> None:
     assert (watched.exit_code, document(watched)["state"]) == (1, "canceled")
 
 
+def _interruptible() -> None:
+    """Have Ctrl-C end the command also where the tests run in the background of a shell, which ignores it there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_watching_and_not_the_job(service: ServiceClient) -> None:
     job_id = _endless_job(service, kind="ingest")
     watching = subprocess.Popen(
         [VOXDEX, "jobs", "watch", str(job_id)],
         env=os.environ,
+        preexec_fn=_interruptible,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
