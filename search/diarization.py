@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from indexer.audio.regions import Region
+from indexer.audio.regions import Region, bridged
 from indexer.errors import InvalidRequest
 from indexer.listening import VoiceTurn
 from indexer.types import EncoderId, Vectors
@@ -101,17 +101,6 @@ class ClusteringDiarizer:
         means = mean_directions(rows, durations_s, coverage.pure_labels(labels), len(first))
         short = np.flatnonzero(durations_s <= self._tuning.window_s[-1] + 1e-3)
         return sharpen_changes(_as_turns(labels, grid), [windows[row] for row in short.tolist()], rows[short], means)
-
-
-def bridged(regions: Sequence[Region], pause_s: float) -> list[Region]:
-    """Join regions that are at most `pause_s` apart."""
-    joined: list[Region] = []
-    for region in regions:
-        if joined and region.start_s - joined[-1].end_s <= pause_s:
-            joined[-1] = Region(joined[-1].start_s, region.end_s)
-        else:
-            joined.append(region)
-    return joined
 
 
 def _windows_over(start_s: float, end_s: float, size_s: float, hop_s: float) -> list[Region]:
