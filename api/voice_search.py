@@ -82,7 +82,7 @@ class VoiceSearch:
         return identification_point(
             rules.calibration,
             rules.layers,
-            gallery_size=max(1, utterances),
+            gallery_size=utterances,
             rivals=[],
             encoder=rules.encoder,
             compared="utterances",

@@ -224,7 +224,7 @@ class Voices(Comparison):
         rules, _ = self._deciding.identification(asked, head, calibration_of(self._database, head))
         size = self._ranking(head, labels).count()
         return identification_point(
-            rules.calibration, rules.layers, gallery_size=max(1, size), rivals=[], encoder=rules.encoder
+            rules.calibration, rules.layers, gallery_size=size, rivals=[], encoder=rules.encoder
         )
 
     def identify(

@@ -161,7 +161,7 @@ def identify(
         If `top_k`, a threshold or a rate is out of range, or is asked for and cannot be had.
     """
     proposals(top_k)
-    size = max(gallery_size, len(found), 1)
+    size = max(gallery_size, len(found))
     llrs = speaker_llrs(found, quality, rules.calibration)
     rivals = np.sort(llrs)[::-1][1 : RIVALS + 1] if llrs is not None else np.empty(0)
     point = identification_point(

@@ -151,7 +151,7 @@ def identification_point(
     layers
         Most specific first; the last has the encoder's own cosine.
     gallery_size
-        Speakers that were compared, after filters.
+        Speakers that were compared, after filters; where there is nobody, the threshold is that of one.
     rivals : (k,) array
         llrs of the speakers ranked below the best one, best first: `RIVALS` of them, or as many as there are.
     encoder
@@ -165,6 +165,8 @@ def identification_point(
         If a threshold or rate is out of range, or needs a calibration and there is none.
     """
 
+    chances = max(1, gallery_size)
+
     def at_rate(rate: float) -> float:
         assert calibration is not None
         if calibration.open_set is None:
@@ -172,7 +174,7 @@ def identification_point(
                 f"calibration {calibration.name} was fitted on too few speakers to promise an FPIR: fit it on more, "
                 "or give --llr-threshold"
             )
-        return calibration.open_set.threshold(rate, gallery_size=gallery_size, rivals=rivals)
+        return calibration.open_set.threshold(rate, gallery_size=chances, rivals=rivals)
 
     def accept_at(rate: float) -> float:
         return max(at_rate(rate), LEAST_IDENTIFIED_LLR)
@@ -182,7 +184,7 @@ def identification_point(
 
     promise = f"of unknown voices named, {gallery_size} {compared}"
     # As likely beforehand as all of them together is each of them only in part.
-    return _point(calibration, layers, accept_at, possible_at, encoder, promise, chances=gallery_size)
+    return _point(calibration, layers, accept_at, possible_at, encoder, promise, chances=chances)
 
 
 def verification_point(calibration: Calibration | None, layers: Layers, *, encoder: str) -> OperatingPoint:

@@ -68,6 +68,17 @@ def test_an_error_rate_of_identification_says_what_it_promises(calibration: Cali
     assert point.band(None, point.possible_llr_threshold - 0.01) == "unknown"
 
 
+def test_where_nobody_is_enrolled_the_threshold_is_that_of_one_and_the_words_count_none(
+    calibration: Calibration,
+) -> None:
+    nobody, one = (
+        identification_point(calibration, _layers(Wanted(rate=0.01)), gallery_size=size, rivals=[], encoder="E")
+        for size in (0, 1)
+    )
+    assert nobody.asked == "at most 1 % of unknown voices named, 0 enrolled"
+    assert nobody.llr_threshold == one.llr_threshold
+
+
 def test_a_larger_gallery_needs_more_evidence(calibration: Calibration) -> None:
     asked = _layers(setting=Wanted(rate=0.01))
     thresholds = [_identification(calibration, asked, size=size).llr_threshold for size in (50, 500, 50_000)]
