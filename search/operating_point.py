@@ -164,7 +164,6 @@ def identification_point(
     InvalidRequest
         If a threshold or rate is out of range, or needs a calibration and there is none.
     """
-
     chances = max(1, gallery_size)
 
     def at_rate(rate: float) -> float:
