@@ -100,6 +100,11 @@ class Wanted:
         Prior and costs.
     possible_score, possible_llr, possible_rate
         Lower edge of the band "possible", by the same means.
+
+    Raises
+    ------
+    InvalidRequest
+        If a cosine is none, an llr is not finite, or a rate is not between 0 and 1.
     """
 
     score: float | None = None
@@ -109,6 +114,21 @@ class Wanted:
     possible_score: float | None = None
     possible_llr: float | None = None
     possible_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for score in (self.score, self.possible_score):
+            if score is not None and not -1.0 <= score <= 1.0:
+                raise InvalidRequest(f"score threshold {score} is no cosine: give a number from -1 to 1")
+        for llr in (self.llr, self.possible_llr):
+            if llr is not None and not math.isfinite(llr):
+                raise InvalidRequest(
+                    f"llr threshold {llr} is no number to compare with: give a natural-log llr, as in 4.6"
+                )
+        for rate in (self.rate, self.possible_rate):
+            if rate is not None and not 0.0 < rate < 1.0:
+                raise InvalidRequest(
+                    f"error rate {rate:g} is out of range: give a share above 0 and below 1, as in 0.01"
+                )
 
     @property
     def decides(self) -> bool:
@@ -162,7 +182,7 @@ def identification_point(
     Raises
     ------
     InvalidRequest
-        If a threshold or rate is out of range, or needs a calibration and there is none.
+        If a threshold or rate needs a calibration and there is none.
     """
     chances = max(1, gallery_size)
 
@@ -208,14 +228,13 @@ def _point(
 ) -> OperatingPoint:
     for source, wanted in layers:
         if wanted.score is not None:
-            score = _cosine(wanted.score)
             possible = next((w.possible_score for _, w in layers if w.possible_score is not None), None)
             return OperatingPoint(
-                score_threshold=score,
+                score_threshold=wanted.score,
                 source=source,
-                possible_score_threshold=None if possible is None else min(_cosine(possible), score),
+                possible_score_threshold=None if possible is None else min(possible, wanted.score),
                 calibration_id=calibration.id if calibration else None,
-                asked=f"score of {score:g} or more" + ("" if calibration else " (uncalibrated)"),
+                asked=f"score of {wanted.score:g} or more" + ("" if calibration else " (uncalibrated)"),
             )
         if not wanted.needs_calibration:
             continue
@@ -240,7 +259,7 @@ def _point(
 
 def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str, chances: int) -> tuple[float, str]:
     if wanted.llr is not None:
-        return _finite(wanted.llr), f"llr of {wanted.llr:g} or more"
+        return wanted.llr, f"llr of {wanted.llr:g} or more"
     if wanted.rate is not None:
         return llr_at_rate(wanted.rate), f"at most {100 * wanted.rate:g} % {promise}"
     assert wanted.costs is not None
@@ -253,22 +272,10 @@ def _llr(wanted: Wanted, llr_at_rate: Callable[[float], float], promise: str, ch
 def _possible_llr(layers: Layers, accept: float, llr_at_rate: Callable[[float], float]) -> float | None:
     for _, wanted in layers:
         if wanted.possible_llr is not None:
-            return min(_finite(wanted.possible_llr), accept)
+            return min(wanted.possible_llr, accept)
         if wanted.possible_rate is not None:
             return min(llr_at_rate(wanted.possible_rate), accept)
     return None
-
-
-def _cosine(value: float) -> float:
-    if not -1.0 <= value <= 1.0:
-        raise InvalidRequest(f"score threshold {value} is no cosine: give a number from -1 to 1")
-    return value
-
-
-def _finite(llr: float) -> float:
-    if not math.isfinite(llr):
-        raise InvalidRequest(f"llr threshold {llr} is no number to compare with: give a natural-log llr, as in 4.6")
-    return llr
 
 
 def _no_threshold(encoder: str) -> InvalidRequest:

@@ -89,6 +89,7 @@ def calibrate(
     from api.calibrating import CalibrationWanted
     from api.calibrating import calibrate as fit
     from api.calibration_store import CalibrationStore
+    from api.cli.files import check_output
     from api.cli.progress import work_progress
     from api.dependencies import open_services
     from api.evaluation.cache import HeardCache
@@ -102,6 +103,8 @@ def calibrate(
         raise InvalidRequest(
             "--gallery keeps the calibration in the record, --output does not: give one of them, or export it later"
         )
+    if output is not None:
+        check_output(output, [labels])
     labeled = read_trials(labels) if trials else read_recordings(labels, sets, part, without)
     with open_services(home=home) as services:
         cohort = _cohort(services, gallery) if as_norm else None

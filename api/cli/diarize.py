@@ -50,6 +50,7 @@ def diarize(
     names, and `voxdex identify` tells more of each. Where two people speak at once in a channel, the one who is heard
     better has the time.
     """
+    from api.cli.files import check_output
     from api.conversations import diarize as find_turns
     from api.conversations import diarize_and_identify
     from api.deciding import NOTHING
@@ -65,6 +66,8 @@ def diarize(
     if gallery is not None and encoder is not None:
         raise InvalidRequest(f"gallery {gallery} has its encoder: leave out --encoder or --gallery")
     _require_own_names(files, needed=rttm or output is not None)
+    target = None if output is None else check_output(output, files)
+    options.check_speakers(speakers)
     found: list[tuple[Path, Conversation]] = []
     failed: list[dict[str, str]] = []
     with open_services(home=home, channels=channels) as services:
@@ -101,8 +104,8 @@ def diarize(
                 print_line(format_rttm(heard.as_rttm()).rstrip("\n"))
             elif not as_json:
                 _print_turns(file, heard)
-    if output is not None:
-        output.write_text(format_rttm(turn for _, heard in found for turn in heard.as_rttm()), encoding="utf-8")
+    if target is not None:
+        target.write_text(format_rttm(turn for _, heard in found for turn in heard.as_rttm()), encoding="utf-8")
     if as_json:
         results = [_document(file, heard) for file, heard in found]
         print_json({"encoder_id": loaded.id, "results": results, "failed": failed})

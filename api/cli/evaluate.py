@@ -32,6 +32,7 @@ from api.cli.evaluation_options import (
     open_workbench,
     print_tables,
     read_recordings,
+    require_report,
     save_report,
 )
 from api.cli.output import print_json, print_line, print_notice
@@ -85,6 +86,7 @@ def verification(
     from search.bootstrap import Resampling
     from search.trials import all_pairs, read_trials
 
+    require_report(report)
     if (trials is None) == (manifest is None):
         raise InvalidRequest("give either a trial list, or --manifest and the pairs that are made of it")
     if trials is not None:
@@ -183,6 +185,7 @@ def identification(
     from search.bootstrap import Resampling
     from search.normalization import MIN_COHORT
 
+    require_report(report)
     recordings = read_recordings(manifest, sets, part, without)
     if enroll_per_speaker is None:
         protocol = by_roles(recordings)
@@ -265,6 +268,7 @@ def diarization(
     from indexer.audio.speech_files import read_speech_files
     from search.bootstrap import Resampling
 
+    require_report(report)
     root = audio_root or (reference if reference.is_dir() else reference.parent)
     references = find_references(read_speech_files(reference), root)
     conditions = Conditions(speech is Speech.given, speakers is SpeakerCount.known, collar_s, skip_overlap)

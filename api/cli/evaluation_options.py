@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.files import check_folder
 from api.cli.output import print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
 
@@ -121,6 +122,12 @@ def print_tables(tables: "Sequence[Table]", notes: "Sequence[str]") -> None:
         print_table(table.columns, table.rows, title=table.caption)
     for note in notes:
         print_line(note)
+
+
+def require_report(folder: Path | None) -> None:
+    """Refuse a folder for a report that cannot be made, before any work is done."""
+    if folder is not None:
+        check_folder(folder)
 
 
 def save_report(folder: Path, page: "Page") -> None:

@@ -72,6 +72,7 @@ def ingest(
             speech=speech,
         ).run(paths, detach=detach, as_json=as_json)
         return
+    options.check_speakers(speakers)
     if detach:
         raise InvalidRequest("--detach is for --remote: without a service, nobody would go on")
     _ingest_here(

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,24 +13,6 @@ from indexer.archive import as_text
 from indexer.errors import InvalidRequest
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def check_output(path: Path, inputs: Iterable[Path]) -> Path:
-    """Return the file that an output path leads to, or refuse one that must not be replaced.
-
-    Raises
-    ------
-    InvalidRequest
-        If it is a folder, a device or a pipe, one of the inputs, or in no folder.
-    """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise InvalidRequest(f"{path}: not a regular file; give --output a file name, as in vectors.npz")
-    if target.exists() and any(recording.exists() and recording.samefile(target) for recording in inputs):
-        raise InvalidRequest(f"{path}: is one of the recordings and would be overwritten; choose another --output")
-    if not target.parent.is_dir():
-        raise InvalidRequest(f"{path}: there is no folder {target.parent}; make it, or choose another --output")
-    return target
 
 
 def save_npz(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -48,3 +48,11 @@ Threshold = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")]
 
 DEFAULT_GALLERY = "default"
+
+
+def check_speakers(speakers: str | None) -> None:
+    """Refuse a number of voices that has no meaning, before any work is done; raises InvalidRequest."""
+    if speakers is not None:
+        from indexer.listening import parse_speakers
+
+        parse_speakers(speakers)

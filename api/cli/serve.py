@@ -3,13 +3,15 @@
 import os
 import socket
 import sys
+import threading
+import webbrowser
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli import options
-from api.cli.output import print_line
+from api.cli.output import print_line, print_notice
 from indexer.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -44,9 +46,12 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Show the page in this machine's browser once it can be loaded.")
+    ] = False,
     home: options.Home = None,
 ) -> None:
-    """Serve the HTTP API until Ctrl-C; without a broker, jobs are worked through in this process."""
+    """Serve the page and the HTTP API until Ctrl-C; without a broker, jobs are worked through in this process."""
     from api.app import create_app
     from api.dependencies import settings_of
     from api.runtime import Runtime
@@ -65,8 +70,11 @@ def serve(
         runtime.close()
         raise
     with listener:
-        _greet(settings.api, listener.getsockname()[1], is_open=is_open)
-        _run(create_app(settings, runtime), listener, runtime)
+        host, port = settings.api.host, listener.getsockname()[1]
+        _greet(_address(host, port), is_open=is_open)
+        # Where everybody is listened to, this machine's browser comes by loopback.
+        here = _address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+        _run(create_app(settings, runtime), listener, runtime, shown=here if open_page else None)
 
 
 def _listening(settings: "ApiSettings") -> socket.socket:
@@ -89,23 +97,40 @@ def _listening(settings: "ApiSettings") -> socket.socket:
         ) from error
 
 
-def _greet(settings: "ApiSettings", port: int, *, is_open: bool) -> None:
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print_line(f"voxdex serves http://{shown}:{port} (what it answers: http://{shown}:{port}/v1/openapi.json)")
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _greet(address: str, *, is_open: bool) -> None:
+    from api.page_files import PageFiles
+
+    built = "" if PageFiles().is_built else " (`make page` builds the page)"
+    print_line(f"voxdex serves {address}/{built}, and the API: {address}/v1/openapi.json")
     if is_open:
         print_line("open: whoever reaches this address is served without a key; `voxdex key create` ends that")
     else:
-        print_line("requests need a key: `voxdex key create` makes one")
+        print_line("requests need a key: `voxdex key create` makes one, and the page asks for it")
     sys.stdout.flush()  # Whoever started this may be reading the address from a pipe.
 
 
-def _run(app: object, listener: socket.socket, runtime: "Runtime") -> None:
+def _show(address: str) -> None:
+    """Show the page, where there is a browser; starting one may take seconds."""
+    if not webbrowser.open(address):
+        print_notice(f"no browser was found on this machine: open {address} in one")
+
+
+def _run(app: object, listener: socket.socket, runtime: "Runtime", *, shown: str | None) -> None:
     import uvicorn
 
     sys.setswitchinterval(SWITCH_S)
 
     class Server(uvicorn.Server):
         """Ends by itself when asked to, as a command that did what it was told: with status 0."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if shown is not None:
+                threading.Thread(target=_show, args=(shown,), name="browser", daemon=True).start()
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             self.force_exit = self.should_exit

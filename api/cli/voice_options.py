@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.options import check_speakers
+
 if TYPE_CHECKING:
     from api.deciding import Asked
     from api.probing import HearingAsked
@@ -101,7 +103,8 @@ def asked(
 
 
 def hearing(channels: str | None, speakers: str | None, force: bool) -> "HearingAsked":
-    """Put together how a command line has recordings listened to."""
+    """Put together how a command line has recordings listened to; raises InvalidRequest where it cannot be done."""
     from api.probing import HearingAsked
 
+    check_speakers(speakers)
     return HearingAsked(channels, speakers, force)

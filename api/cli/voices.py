@@ -98,6 +98,7 @@ def enroll(
     from indexer.db.speaker_records import Consent
 
     require_name("speaker", speaker)
+    options.check_speakers(speakers)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
         ingest = services.ingest(gallery, encoder, speakers=speakers, speech=speech)
@@ -164,6 +165,7 @@ def identify(
     from api import voice_answers
     from api.cli.voice_tables import print_identifications
     from api.dependencies import open_services
+    from search.identification import proposals
 
     asked = voice_options.asked(
         threshold=threshold,
@@ -177,10 +179,12 @@ def identify(
         possible_llr_threshold=possible_llr_threshold,
         possible_rate=possible_fpir,
     )
+    proposals(top_k)  # Refuses what is out of range.
+    listening = voice_options.hearing(channels, speakers, force)
     attempts, answers = _Attempts(), []
     with open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
-        for file, heard in attempts.heard(files, voices, voice_options.hearing(channels, speakers, force), services):
+        for file, heard in attempts.heard(files, voices, listening, services):
             found = voices.identify_each(
                 heard, top_k=top_k, asked=asked, labels=label, exclusive=exclusive, best_enrollments=best_enrollments
             )
@@ -313,7 +317,8 @@ def embed(
     as_json: options.Json = False,
 ) -> None:
     """Embed recordings into an .npz whose keys are the paths as given (with #N for channel N of `--channels each`)."""
-    from api.cli.npz import check_output, save_npz
+    from api.cli.files import check_output
+    from api.cli.npz import save_npz
     from api.dependencies import open_services
 
     target = check_output(output, map(Path, files))

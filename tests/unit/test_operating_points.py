@@ -146,18 +146,22 @@ def test_a_calibration_of_few_speakers_promises_no_rate_of_identification() -> N
         _identification(few, _layers(Wanted(rate=0.01)))
 
 
-@pytest.mark.parametrize("score", [1.5, -1.01, math.nan])
-def test_a_threshold_that_is_no_cosine_is_refused(score: float) -> None:
-    with pytest.raises(InvalidRequest, match="no cosine"):
-        _identification(None, _layers(Wanted(score=score)))
-
-
-@pytest.mark.parametrize("wanted", [Wanted(llr=math.nan), Wanted(llr=math.inf), Wanted(llr=1.0, possible_llr=math.nan)])
-def test_a_threshold_on_the_llr_that_nothing_can_reach_or_miss_is_refused(
-    calibration: Calibration, wanted: Wanted
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        *(({name: value}, f"{value} is no cosine") for name in ("score", "possible_score") for value in (1.5, -1.01)),
+        ({"score": math.nan}, "nan is no cosine"),
+        *(({name: math.nan}, "nan is no number to compare with.*give") for name in ("llr", "possible_llr")),
+        ({"llr": math.inf}, "inf is no number to compare with.*give"),
+        *(({name: 0.0}, "error rate 0 is out of range.*0.01") for name in ("rate", "possible_rate")),
+        ({"rate": 1.0}, "error rate 1 is out of range"),
+    ],
+)
+def test_what_nothing_can_reach_or_miss_is_refused_before_anything_is_heard(
+    wanted: dict[str, float], named: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=r"(nan|inf) is no number to compare with.*give"):
-        _identification(calibration, _layers(wanted))
+    with pytest.raises(InvalidRequest, match=named):
+        Wanted(**wanted)
 
 
 def test_nobody_guesses_a_threshold() -> None:
