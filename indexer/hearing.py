@@ -235,8 +235,8 @@ def hear_tracks(take: Take, listening: Listening, encoder: WindowEncoder, *, nam
     tracks = [_Track(regions) for regions in _regions(take, listening, marked)]
     if not any(track.regions for track in tracks):
         error = NoSpeech(
-            f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, take all that sounds for speech "
-            "(speech off), or mark where"
+            f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, have all that sounds taken for "
+            "speech: VOXDEX_SPEECH__DETECTOR=off, or --speech off where a command has it"
         )
         error.needed_s = 0.1
         raise error
