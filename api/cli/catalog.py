@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli import options
-from api.cli.output import counted, print_json, print_line, print_notice, print_table
+from api.cli.output import counted, print_fields, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -157,16 +157,14 @@ def show_recording(
     if as_json:
         print_json({**asdict(recording), "utterance_rows": [asdict(row) for row in utterances]})
         return
-    for key, value in asdict(recording).items():
-        if value is not None:
-            print_line(f"{key:16} {value}")
+    print_fields(asdict(recording))
     print_table(
         ["utterance", "channel", "voice", "start (s)", "end (s)", "speech (s)", "SNR (dB)", "band (Hz)", "speaker"],
         [
             [
                 row.utterance_id,
                 row.channel,
-                row.voice,
+                None if row.voice is None else row.voice + 1,  # As `voxdex diarize` and RTTM number them.
                 f"{row.start_s:.2f}",
                 f"{row.end_s:.2f}",
                 *_quality_cells(row.quality),
@@ -344,8 +342,7 @@ def show_gallery(name: _Name, home: options.Home = None, as_json: options.Json =
     if as_json:
         print_json(gallery)
         return
-    for key, value in asdict(gallery).items():
-        print_line(f"{key:16} {value}")
+    print_fields(asdict(gallery))
 
 
 @galleries.command("delete")

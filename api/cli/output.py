@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,26 @@ def print_notice(text: str) -> None:
 def counted(number: int, noun: str) -> str:
     """Write "1 recording" and "2 recordings"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values below each other, aligned; what is not there is left out."""
+    shown = {name: text for name, value in fields.items() if (text := _field(value))}
+    width = max(map(len, shown), default=0)
+    for name, text in shown.items():
+        print_line(f"{name:{width}}  {text}")
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
