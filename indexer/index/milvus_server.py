@@ -5,7 +5,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +53,9 @@ class MilvusServer:
         self._pymilvus = pymilvus
         self._timeout_s = settings.timeout_s
         self.address = _without_credentials(uri)
+        # A Milvus Lite loses rows from sight while it flushes them, on request or because of their size: what is
+        # searched at that moment would come back empty with no error.
+        self._turn: AbstractContextManager[object] = nullcontext() if "://" in uri else threading.Lock()
         with self._named_errors("connect"):
             self._client = pymilvus.MilvusClient(
                 uri,
@@ -71,7 +74,7 @@ class MilvusServer:
         Unavailable
             If the server refuses or does not answer in time.
         """
-        with self._named_errors(method):
+        with self._turn, self._named_errors(method):
             try:
                 return getattr(self._client, method)(*arguments, timeout=self._timeout_s, **named)
             except self._pymilvus.MilvusException as error:
@@ -85,7 +88,7 @@ class MilvusServer:
         pages = self.call("query_iterator", collection, batch_size=rows, filter=scope, output_fields=fields)
         try:
             while True:
-                with self._named_errors("query_iterator"):
+                with self._turn, self._named_errors("query_iterator"):
                     page = pages.next()
                 if not page:
                     return

@@ -17,14 +17,20 @@ from tests.vectors import crcs, unit_vectors
 STAY = 100
 """Ids below it stay for a whole test; those above come and go."""
 EVERYTHING = SearchParameters(exhaustive=True)
+TURNS = 3
+"""That each work of a test must have had."""
 Work = Callable[[np.random.Generator], None]
 
 
 class Together:
-    """Runs each work over and over in a thread of its own, until the time is up or one fails."""
+    """Runs each work over and over in a thread of its own, until the time is up or one fails.
+
+    Where a busy machine has not given each of them a few turns by then, it goes on until it has.
+    """
 
     def __init__(self, duration_s: float) -> None:
         self._until = time.monotonic() + duration_s
+        self._latest = time.monotonic() + 45
         self._failures: list[BaseException] = []
         self.turns: dict[str, int] = {}
 
@@ -33,6 +39,7 @@ class Together:
             threading.Thread(target=self._repeat, args=(name, work, seed), name=name)
             for seed, (name, work) in enumerate(works.items())
         ]
+        self.turns = dict.fromkeys(works, 0)
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -41,13 +48,16 @@ class Together:
         if self._failures:
             raise self._failures[0]
         assert not stuck, f"still at work after a minute: {stuck}"
-        assert min(self.turns.values()) > 2, f"somebody hardly got a turn: {self.turns}"
+        assert min(self.turns.values()) >= TURNS, f"somebody hardly got a turn: {self.turns}"
+
+    def _goes_on(self) -> bool:
+        now = time.monotonic()
+        return now < self._until or (now < self._latest and min(self.turns.values()) < TURNS)
 
     def _repeat(self, name: str, work: Work, seed: int) -> None:
         random = np.random.default_rng(seed)
-        self.turns[name] = 0
         try:
-            while time.monotonic() < self._until and not self._failures:
+            while self._goes_on() and not self._failures:
                 work(random)
                 self.turns[name] += 1
         except BaseException as error:
