@@ -129,11 +129,11 @@ def print_bench(report: BenchReport) -> None:
     print_table(
         ["utterance (s)", "batch", "times real time", "share of matrix rate"],
         [
-            [row.utterance_s, row.batch, round(row.times_real_time, 1), f"{row.share_of_matrix_rate:.0%}"]
+            [row.utterance_s, row.batch, round(row.times_real_time, 1), f"{100 * row.share_of_matrix_rate:.0f} %"]
             for row in report.encoder
         ],
     )
     print_line(
         f"ingest end to end: {report.ingest_times_real_time:.1f} times real time, "
-        f"{report.ingest_share_of_encoder:.0%} of the encoder alone"
+        f"{100 * report.ingest_share_of_encoder:.0f} % of the encoder alone"
     )

@@ -79,19 +79,23 @@ FIGURES = (
         for share in (0.01, 0.10, 0.50)
         for figure in (
             Figure(
-                f"recall@10, filter keeps {share:.0%}, known",
+                f"recall@10, filter keeps {100 * share:g} %, known",
                 _filtered(share, "recall", "known"),
                 "{:.4f}",
                 grows=False,
             ),
             Figure(
-                f"recall@10, filter keeps {share:.0%}, strangers",
+                f"recall@10, filter keeps {100 * share:g} %, strangers",
                 _filtered(share, "recall", "strangers"),
                 "{:.4f}",
                 grows=False,
             ),
-            Figure(f"first query of a filter that keeps {share:.0%} (ms)", _filtered(share, "first_s", times=1000)),
-            Figure(f"one query, filter keeps {share:.0%} (ms)", _filtered(share, "single_s", "known", times=1000)),
+            Figure(
+                f"first query of a filter that keeps {100 * share:g} % (ms)", _filtered(share, "first_s", times=1000)
+            ),
+            Figure(
+                f"one query, filter keeps {100 * share:g} % (ms)", _filtered(share, "single_s", "known", times=1000)
+            ),
         )
     ),
     Figure("removed a second", _plain("search", "deleted", "removes_per_s"), "{:,.0f}", grows=False),

@@ -36,6 +36,10 @@ _EXIT_CODES: tuple[tuple[type[VoxdexError], int], ...] = (
 )
 
 
+_ENDLESS = 100_000
+_BETWEEN_COLUMNS = 3
+
+
 def exit_code(error: VoxdexError) -> int:
     """Exit status of an error's family; docs/cli.md lists them."""
     return next((code for family, code in _EXIT_CODES if isinstance(error, family)), 1)
@@ -108,16 +112,35 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     from rich.text import Text
 
     material = [list(row) for row in rows]
+    cells = [[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row] for row in material]
+    console = Console()
+    if not console.is_terminal:  # A pipe has no width: never wrap a row that a program reads.
+        console = Console(width=_ENDLESS)
+    widths = _whole_words([columns, *([cell.plain for cell in row] for row in cells)], console.width)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
     for position, column in enumerate(columns):
         numeric = bool(material) and all(isinstance(row[position], int | float) for row in material)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in material:
-        table.add_row(*[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row])
-    console = Console()
-    if not console.is_terminal:  # A pipe has no width: never wrap a row that a program reads.
-        console = Console(width=max(console.width, 160))
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", width=widths[position])
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _whole_words(rows: Sequence[Sequence[str]], room: int) -> list[int | None]:
+    """Return widths of columns in which no word is broken, so that names stay whole; None where there is no room."""
+    from rich.cells import cell_len
+
+    columns = list(zip(*rows, strict=True))
+    widest = [max(map(cell_len, column)) for column in columns]
+    widths = [max((cell_len(word) for text in column for word in text.split()), default=0) for column in columns]
+    spare = room - _BETWEEN_COLUMNS * len(columns) - sum(widths)
+    if spare < 0:
+        return [None] * len(columns)
+    for place in sorted(range(len(columns)), key=lambda place: widest[place] - widths[place]):
+        more = min(widest[place] - widths[place], spare)
+        widths[place] += more
+        spare -= more
+    return list(widths)
 
 
 def _cell(value: Any) -> str:

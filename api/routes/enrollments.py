@@ -204,6 +204,6 @@ def _issues(recording: RecordingSummary, levels: Levels | None) -> Iterator[str]
         )
     if levels is not None and levels.clipped_share > MUCH_CLIPPED:
         yield (
-            f"{levels.clipped_share:.1%} of the samples are clipped: above {MUCH_CLIPPED:.0%} the voice is distorted; "
-            "record it less loud"
+            f"{100 * levels.clipped_share:.1f} % of the samples are clipped: above {100 * MUCH_CLIPPED:g} % the voice "
+            "is distorted; record it less loud"
         )

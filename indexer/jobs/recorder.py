@@ -393,7 +393,7 @@ def several_voices(voices_s: Mapping[int, float], speaker: str) -> tuple[str, ..
     if len(voices_s) < 2:
         return ()
     total_s = sum(voices_s.values())
-    shares = [f"{seconds / total_s:.0%}" for seconds in voices_s.values()] if total_s else []
+    shares = [f"{100 * seconds / total_s:.0f} %" for seconds in voices_s.values()] if total_s else []
     return (
         f"{len(voices_s)} voices were heard ({', '.join(shares)} of {total_s:.3g} s of speech): only the first of them "
         f"is enrolled as {speaker}; where all are one person, delete the recording and take it in with speakers = one",

@@ -42,7 +42,7 @@ def test_an_enrollment_of_several_voices_is_answered_with_a_warning(client: Serv
     made = client.post(ENROLL, files=flac(*CONVERSATION))
     assert made.status_code == 201, made.text
     assert made.json()["utterances"] == 2
-    assert any("2 voices were heard (75%, 25% of 1" in warning for warning in made.json()["warnings"])
+    assert any("2 voices were heard (75 %, 25 % of 1" in warning for warning in made.json()["warnings"])
     recording = client.get(f"/v1/galleries/g/recordings/{made.json()['recording_id']}").json()
     assert recording["voices"] == 2
     assert [(one["voice"], one["speakers"]) for one in recording["utterances"]] == [(0, ["Ann"]), (1, []), (0, ["Ann"])]

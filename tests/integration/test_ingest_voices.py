@@ -87,7 +87,7 @@ def test_of_several_voices_only_the_one_that_speaks_most_is_enrolled_and_a_notic
     report = run(conversation(tmp_path / "a.wav"), "ann")
     assert (report.tally.utterances, report.tally.enrolled) == (3, 2)
     (notice,) = report.notices
-    assert "2 voices were heard (75%, 25% of 1" in notice
+    assert "2 voices were heard (75 %, 25 % of 1" in notice
     assert "only the first of them is enrolled as ann" in notice
     assert [one.speakers for one in utterances_of(database, gallery_id)] == [("ann",), (), ("ann",)]
 

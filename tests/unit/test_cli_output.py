@@ -1,8 +1,10 @@
 """What commands print for people."""
 
+import re
+
 import pytest
 
-from api.cli.output import print_fields
+from api.cli.output import print_fields, print_table
 
 
 def test_fields_are_aligned_and_what_is_not_there_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +26,20 @@ def test_fields_are_aligned_and_what_is_not_there_is_left_out(capsys: pytest.Cap
         "consent_required          no",
         "speakers                  Ann, Bob",
     ]
+
+
+ROWS = [["speechbrain-ecapa-voxceleb calibrated", "1.63 (1.20-2.06)", "4.67 (3.90-5.40)"], ["baseline", "2.10", "5.00"]]
+
+
+def test_a_narrow_terminal_breaks_no_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "xterm"), ("COLUMNS", "60")):
+        monkeypatch.setenv(name, value)
+    print_table(["system", "EER %", "EER % (refused as misses)"], ROWS)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.strip().startswith("speechbrain-ecapa-voxceleb") for line in lines)
+
+
+def test_a_pipe_gets_a_line_for_each_row_however_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["system", *"abcdefgh"], [["x" * 100, *["y" * 30] * 8], ["z", *"12345678"]])
+    assert len(capsys.readouterr().out.strip().splitlines()) == 4
