@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.$(basename $(LOCK)).stamp
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev demo up up-local test lint format types bench docs-reference lock clean
+.PHONY: help install dev demo up up-local test lint format types bench docs docs-reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -67,6 +67,9 @@ types: $(VENV)/.dev.stamp ## mypy, strict
 
 bench: $(INSTALLED) ## Encoder and ingest speed on this machine, beside its own matrix rate
 	@$(BIN)/voxdex bench
+
+docs: $(VENV)/.dev.stamp ## The documentation as a site in build/docs; a broken link fails
+	$(BIN)/zensical build --strict --clean
 
 docs-reference: $(INSTALLED) ## Rewrite the generated pages of docs/ from the commands, the settings and the API
 	$(BIN)/python docs/make_cli_reference.py

@@ -13,7 +13,7 @@ from tests.api_kit import serving, wav
 from tests.conftest import REPOSITORY
 from voxdex_client import Client
 
-PAGES = (REPOSITORY / "api" / "client" / "README.md", REPOSITORY / "docs" / "webhooks.md")
+PAGES = tuple(REPOSITORY / page for page in ("api/client/README.md", "docs/python-client.md", "docs/webhooks.md"))
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 
 
@@ -33,7 +33,7 @@ def test_every_example_of_the_pages_runs(
     (archive / "1.wav").write_bytes(wav(seed=9))
     (archive / "torn.wav").write_bytes(b"")
     code = [example for page in PAGES for example in examples(page)]
-    assert len(code) == 6
+    assert len(code) == 7
     settings = load_settings(home=tmp_path / "home", database={}, jobs={"sweep_s": 0.5})
     with serving(settings) as service, Client(str(service.base_url)) as voxdex:
         given = {"voxdex": voxdex, "Client": Client, **_message()}
