@@ -11,10 +11,25 @@ from starlette.concurrency import run_in_threadpool
 
 from api import errors, openapi
 from api.body_limit import BodyLimit
+from api.browser_headers import BrowserHeaders
 from api.middleware import RequestRecords
+from api.page_files import PageFiles
 from api.parameters import only_known
 from api.paths import WholeSegments
-from api.routes import enrollments, galleries, health, jobs, keys, recordings, service, speakers, unknown_voices, voices
+from api.routes import (
+    enrollments,
+    galleries,
+    health,
+    jobs,
+    keys,
+    recordings,
+    service,
+    sessions,
+    speakers,
+    unknown_voices,
+    voices,
+)
+from api.routes.page import PageRoute
 from api.runtime import Runtime
 from indexer.settings import Settings
 
@@ -27,6 +42,7 @@ V1: tuple[APIRouter, ...] = (
     unknown_voices.router,
     jobs.router,
     keys.router,
+    sessions.router,
     service.router,
 )
 """What answers below /v1, in the order of the API's document."""
@@ -43,19 +59,23 @@ back as `cursor`. A POST that writes takes an `Idempotency-Key`.
 """
 
 
-def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
+def create_app(settings: Settings, runtime: Runtime | None = None, page: PageFiles | None = None) -> FastAPI:
     """Build the service.
 
     Parameters
     ----------
     runtime
         Its parts; made from the settings where they are not given, and closed with the application either way.
+    page
+        The files of the page; those that `make page` built where they are not given.
     """
     parts = runtime or Runtime(settings)
+    files = page or PageFiles()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(parts.start)
+        await run_in_threadpool(files.index)  # Read and compressed before anybody waits for it.
         try:
             yield
         finally:
@@ -81,9 +101,11 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
+    app.router.routes.append(PageRoute(files))  # Last: everything that is the API's has been looked for by then.
     # From the outside in.
     app.user_middleware = [
         Middleware(RequestRecords, api=app),
+        Middleware(BrowserHeaders),
         Middleware(errors.UnexpectedErrors),
         Middleware(BodyLimit),
         Middleware(WholeSegments),

@@ -47,7 +47,7 @@ def granted(scopes: Iterable[str]) -> frozenset[str]:
 def split_key(text: str) -> tuple[str, str] | None:
     """Take a key apart into its public id and the hash of its secret; None where it is no key."""
     match = _FORM.fullmatch(text)
-    return (match[1], _hashed(match[2])) if match else None
+    return (match[1], hashed(match[2])) if match else None
 
 
 def is_right(row: KeyRow | None, secret_sha256: str) -> bool:
@@ -56,7 +56,13 @@ def is_right(row: KeyRow | None, secret_sha256: str) -> bool:
     return same and row is not None and row.revoked_at is None
 
 
-def _hashed(secret: str) -> str:
+def new_secret() -> str:
+    """Make a secret of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> str:
+    """Hash a secret of so many bits for the record."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -97,12 +103,12 @@ class KeyRing:
             )
         if rate_limit_per_minute is not None and rate_limit_per_minute < 1:
             raise InvalidRequest(f"rate limit {rate_limit_per_minute}: allow at least 1 request a minute")
-        public_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        public_id, secret = secrets.token_hex(8), new_secret()
         with self._database.session_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id) if gallery is not None else None
             row = Keys(session).add(
                 public_id=public_id,
-                secret_sha256=_hashed(secret),
+                secret_sha256=hashed(secret),
                 name=name or "+".join(wanted),
                 gallery_id=gallery_id,
                 scopes=wanted,

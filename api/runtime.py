@@ -10,8 +10,9 @@ from api.dependencies import Services
 from api.keys import KeyRing
 from api.made_once import made_once
 from api.preload import Preload
+from api.rate_limits import RateLimiter
 from api.readiness import Examiner
-from api.security import Gate, RateLimiter
+from api.security import Gate
 from api.threads import RequestThreads
 from indexer.db.repositories import Galleries
 from indexer.media import MediaStore

@@ -1,36 +1,28 @@
-"""Who asks, and what they may: keys, the open rule, the one gallery of a bound key, rate limits."""
+"""Who asks, and what they may: keys, sessions of browsers, the open rule, the one gallery of a bound key, limits."""
 
-import ipaddress
-import logging
-import math
-import threading
-import time
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPBearer
-from limits import RateLimitItemPerMinute
-from limits.errors import StorageError
-from limits.storage import MemoryStorage, Storage, storage_from_string
-from limits.strategies import FixedWindowRateLimiter
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from api.keys import Scope, granted, is_right, split_key
+from api.approach import MARK_HEADER, Approach, given_key, is_loopback
+from api.keys import Scope, granted, hashed, is_right, new_secret, split_key
 from api.paths import slashes_restored
+from api.rate_limits import RateLimiter
 from indexer.db.keys import LAST_USED_STEP, KeyRow, Keys
 from indexer.db.models import utc_now
+from indexer.db.page_sessions import PageSessions
 from indexer.db.repositories import canonical
 from indexer.db.session import Database
-from indexer.errors import AccessDenied, InvalidRequest, NotFound, RateLimited, Unauthenticated, Unavailable
-from indexer.settings import ApiSettings, BrokerSettings
+from indexer.errors import AccessDenied, InvalidRequest, NotFound, Unauthenticated, Unavailable
+from indexer.settings import ApiSettings
 from indexer.types import GalleryId
-
-logger = logging.getLogger(__name__)
 
 OPEN = "open"
 """Owner of what requests without a key do."""
@@ -38,8 +30,18 @@ OPEN = "open"
 _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="`Authorization: Bearer vdx_...`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="keyHeader", description="`X-API-Key: vdx_...`")
 
-_PROXY_HEADERS = frozenset({"forwarded", "x-real-ip", "via"})
-"""Headers by which proxies tell of themselves; besides `X-Forwarded-...`."""
+SESSION_COOKIE = "voxdex_session"
+"""Holds the random id of a browser's session."""
+
+_COOKIE = APIKeyCookie(
+    name=SESSION_COOKIE,
+    auto_error=False,
+    scheme_name="session",
+    description=f"Of a browser that signed in by `POST /v1/session`; what changes anything needs `{MARK_HEADER}` too.",
+)
+
+SIGN_INS_PER_MINUTE = 30
+"""Of one address; a key has 256 random bits, so this keeps a script off the database more than off the keys."""
 
 _NO_KEY = "this service needs a key: send Authorization: Bearer vdx_... (`voxdex key create` makes one)"
 _FORWARDED = (
@@ -47,6 +49,11 @@ _FORWARDED = (
     "`voxdex key create --scope admin`, or say VOXDEX_API__OPEN=true"
 )
 _BAD_KEY = "this key is unknown or revoked; ask for another one"
+_ELSEWHERE = (
+    "a browser says that another site sends this; where a proxy stands before the service, let it pass the header "
+    "Host on as it came"
+)
+_UNMARKED = f"a browser's session changes nothing without the header {MARK_HEADER}, which the page sends"
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class Principal:
         What they may, the implied scopes included.
     gallery_id, gallery
         The one gallery that they see; None: every gallery.
+    name
+        What people call the key.
+    session_sha256, expires_at
+        Of the browser's session, and until when it lasts; None where the key itself was sent.
     """
 
     id: str
@@ -68,6 +79,9 @@ class Principal:
     gallery_id: GalleryId | None = None
     gallery: str | None = None
     rate_limit_per_minute: int | None = field(default=None, repr=False)
+    name: str | None = field(default=None, repr=False)
+    session_sha256: str | None = field(default=None, repr=False)
+    expires_at: dt.datetime | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str | None:
@@ -98,16 +112,6 @@ class Principal:
             raise NotFound(f"no gallery {name!r}: see `voxdex galleries list`")
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
-    bare = host.strip("[]").lower()
-    if bare == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(bare).is_loopback
-    return False
-
-
 def require_safe_binding(settings: ApiSettings, *, keys_exist: bool) -> bool:
     """Refuse to listen where anybody could ask; return whether requests without a key are served.
 
@@ -127,33 +131,34 @@ def require_safe_binding(settings: ApiSettings, *, keys_exist: bool) -> bool:
 class Gate:
     """Recognizes who asks and counts their requests."""
 
-    def __init__(self, database: Database, settings: ApiSettings, limiter: "RateLimiter") -> None:
+    def __init__(self, database: Database, settings: ApiSettings, limiter: RateLimiter) -> None:
         self._database = database
         self._settings = settings
         self._limiter = limiter
 
-    def admit(self, given: str | None, *, host: str, cross_site: bool, forwarded: bool = False) -> Principal:
+    def admit(self, given: str | None, approach: Approach, *, session: str | None = None) -> Principal:
         """Return whoever a request comes from.
 
         Parameters
         ----------
         given
             The key as it was sent; None where there was none.
-        host
-            Name that the request was addressed to, without the port.
-        cross_site
-            Whether a browser sent it on behalf of another site.
-        forwarded
-            Whether a proxy says that it sent it on behalf of somebody, who may be anywhere.
+        session
+            What the browser's cookie holds; a key that is sent too is what counts.
 
         Raises
         ------
         Unauthenticated
-            If there is no key and the service is not open, or the key is not in force.
+            If there is no key and no session and the service is not open, or the key is not in force.
+        AccessDenied
+            If a session is to change something, and the request is not the page's.
         RateLimited
             If the requests of this minute are used up.
         """
-        principal = self._open(host, cross_site, forwarded) if given is None else self._keyed(given)
+        if given is not None:
+            principal = self._keyed(given)
+        else:
+            principal = self._signed_in(session, approach) or self._open(approach)
         if principal.key is not None:
             most = principal.rate_limit_per_minute or self._settings.rate_limit_per_minute
             self._limiter.hit(principal.id, most)
@@ -164,25 +169,84 @@ class Gate:
         with self._database.read_scope() as session:
             if principal.key is None:
                 return self._settings.open or not Keys(session).any()
+            if principal.session_sha256 is not None and PageSessions(session).find(principal.session_sha256) is None:
+                return False
             row = Keys(session).find(principal.key)
             return row is not None and row.revoked_at is None
 
-    def _open(self, host: str, cross_site: bool, forwarded: bool) -> Principal:
+    def sign_in(self, given: str, approach: Approach, *, address: str) -> tuple[Principal, str]:
+        """Begin a browser's session with a key; return whose it is, and what the cookie is to hold.
+
+        Parameters
+        ----------
+        address
+            Of whoever asks, whose tries are counted.
+
+        Raises
+        ------
+        Unauthenticated
+            If the key is not in force.
+        AccessDenied
+            If another site's page asks.
+        RateLimited
+            If the tries of this minute are used up.
+        """
+        self._require_own_page(approach)
+        self._limiter.hit(f"sign-in {address}", SIGN_INS_PER_MINUTE)
+        principal = self._keyed(given)
+        token = new_secret()
+        session_sha256, expires_at = hashed(token), utc_now() + dt.timedelta(hours=self._settings.session_hours)
+        with self._database.session_scope() as session:
+            row = Keys(session).get(principal.id)
+            PageSessions(session).add(row.id, session_sha256, expires_at)
+        return replace(principal, session_sha256=session_sha256, expires_at=expires_at), token
+
+    def sign_out(self, token: str | None, approach: Approach) -> None:
+        """End a browser's session, here and wherever its cookie may have got to; without one nothing is done."""
+        self._require_own_page(approach)
+        if token is not None:
+            with self._database.session_scope() as session:
+                PageSessions(session).end(hashed(token))
+
+    def _require_own_page(self, approach: Approach) -> None:
+        if approach.elsewhere:
+            raise AccessDenied(_ELSEWHERE)
+        if not approach.marked:
+            raise AccessDenied(_UNMARKED)
+
+    def _open(self, approach: Approach) -> Principal:
         principal = Principal(OPEN, granted(["admin"]))
         if self._settings.open is not None:
             if not self._settings.open:
                 raise Unauthenticated(_NO_KEY)
+            # Open to whoever reaches it is not open to pages that a browser within reach happens to show.
+            if approach.changes and approach.elsewhere:
+                raise AccessDenied(_ELSEWHERE)
             return principal
         # Open by default is meant for whoever sits at this machine. A page of another site in their browser, or a
         # name that leads to this address from elsewhere, is not them.
-        if not is_loopback(self._settings.host) or not is_loopback(host) or cross_site:
+        if not is_loopback(self._settings.host) or not is_loopback(approach.host) or approach.cross_site:
             raise Unauthenticated(_NO_KEY)
         with self._database.read_scope() as session:
             if Keys(session).any():
                 raise Unauthenticated(_NO_KEY)
-        if forwarded:  # By a proxy of this machine, as its address and name can be those of loopback then.
+        if approach.forwarded:  # By a proxy of this machine, as its address and name can be those of loopback then.
             raise Unauthenticated(_FORWARDED)
         return principal
+
+    def _signed_in(self, token: str | None, approach: Approach) -> Principal | None:
+        """Return whose session it is; None where it has ended or is of another service, for cookies know no port."""
+        if token is None or approach.elsewhere:
+            return None
+        session_sha256 = hashed(token)
+        with self._database.read_scope() as session:
+            found = PageSessions(session).find(session_sha256)
+            row = Keys(session).find(found[0]) if found is not None else None
+        if found is None or row is None or row.revoked_at is not None:
+            return None
+        if approach.changes and not approach.marked:
+            raise AccessDenied(_UNMARKED)
+        return replace(self._principal(row), session_sha256=session_sha256, expires_at=found[1])
 
     def _keyed(self, given: str) -> Principal:
         parts = split_key(given)
@@ -193,8 +257,13 @@ class Gate:
             row = Keys(session).find(public_id)
         if not is_right(row, secret_sha256) or row is None:
             raise Unauthenticated(_BAD_KEY)
+        return self._principal(row)
+
+    def _principal(self, row: KeyRow) -> Principal:
         self._note_use(row)
-        return Principal(row.public_id, granted(row.scopes), row.gallery_id, row.gallery, row.rate_limit_per_minute)
+        return Principal(
+            row.public_id, granted(row.scopes), row.gallery_id, row.gallery, row.rate_limit_per_minute, row.name
+        )
 
     def _note_use(self, row: KeyRow) -> None:
         if row.last_used_at is not None and row.last_used_at > utc_now() - LAST_USED_STEP:
@@ -202,96 +271,6 @@ class Gate:
         # A record that is busy must not refuse a question because of a note.
         with suppress(Unavailable), self._database.session_scope() as session:
             Keys(session).touch(row.id)
-
-
-class RateLimiter:
-    """Counts requests of a minute, in Redis where there is one, so that several processes share the count.
-
-    While Redis does not answer each process counts for itself: a limit that is too wide for a moment, and neither none
-    nor a service that stands still.
-    """
-
-    _RETRY_REDIS_S = 5.0
-
-    def __init__(self, broker: BrokerSettings) -> None:
-        self._local = FixedWindowRateLimiter(MemoryStorage())
-        self._shared: FixedWindowRateLimiter | None = None
-        self._shared_again_at = 0.0
-        if broker.url is not None:
-            storage = storage_from_string(
-                broker.url.get_secret_value(),
-                wrap_exceptions=True,
-                socket_connect_timeout=0.5,
-                socket_timeout=0.5,
-            )
-            assert isinstance(storage, Storage)
-            self._shared = FixedWindowRateLimiter(storage)
-        self._lock = threading.Lock()
-
-    def hit(self, owner: str, most_per_minute: int) -> None:
-        """Count a request, or raise RateLimited with the seconds until the next one is served."""
-        item = RateLimitItemPerMinute(most_per_minute, namespace="voxdex")
-        reset_at = self._hit(item, owner)
-        if reset_at is not None:
-            wait_s = max(0.0, reset_at - time.time())
-            raise RateLimited(
-                f"{most_per_minute} requests of this minute are used up; wait {math.ceil(wait_s)} s, or ask for a "
-                "higher limit",
-                retry_after_s=wait_s,
-            )
-
-    def _hit(self, item: RateLimitItemPerMinute, owner: str) -> float | None:
-        """Count a request; return when the next one is served if this one is not."""
-        if self._shared is not None and time.monotonic() >= self._shared_again_at:
-            try:
-                return _hit_one(self._shared, item, owner)
-            except StorageError:
-                with self._lock:
-                    self._shared_again_at = time.monotonic() + self._RETRY_REDIS_S
-                logger.warning("rate limits are counted in this process: the broker does not answer")
-        return _hit_one(self._local, item, owner)
-
-
-def _hit_one(limiter: FixedWindowRateLimiter, item: RateLimitItemPerMinute, owner: str) -> float | None:
-    return None if limiter.hit(item, owner) else limiter.get_window_stats(item, owner).reset_time
-
-
-def _given_key(request: Request) -> str | None:
-    """Read the key that a request carries; None where it carries none.
-
-    Raises
-    ------
-    Unauthenticated
-        If it carries something else, or two that differ.
-    """
-    found: set[str] = set(request.headers.getlist("x-api-key"))
-    for value in request.headers.getlist("authorization"):
-        scheme, _, key = value.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthenticated(f"Authorization: {scheme[:20]} is not known here; send Bearer and a key")
-        found.add(key.strip())
-    if len(found) > 1:
-        raise Unauthenticated("two different keys in one request; send one")
-    return found.pop() if found else None
-
-
-def _is_cross_site(request: Request) -> bool:
-    """Tell whether a browser says that a page of another site sends this."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
-    origin = request.headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
-
-
-def _is_forwarded(request: Request) -> bool:
-    """Tell whether a proxy says that it passes this on."""
-    return any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers)
-
-
-def _host(request: Request) -> str:
-    with suppress(ValueError):  # Brackets that hold no address.
-        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    return ""
 
 
 @lru_cache
@@ -302,12 +281,11 @@ def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
         request: Request,
         _bearer: Annotated[object, Security(_BEARER)] = None,
         _header: Annotated[object, Security(_HEADER)] = None,
+        session: Annotated[str | None, Security(_COOKIE)] = None,
     ) -> Principal:
         gate: Gate = request.app.state.runtime.gate
-        given = _given_key(request)
-        host, cross_site = _host(request), _is_cross_site(request)
         principal: Principal = await run_in_threadpool(
-            gate.admit, given, host=host, cross_site=cross_site, forwarded=_is_forwarded(request)
+            gate.admit, given_key(request), Approach.of(request), session=session
         )
         principal.require(scope)
         gallery = request.path_params.get("gallery")

@@ -111,6 +111,9 @@ class ApiSettings(_Group):
     max_watchers: int = Field(default=256, ge=1, description="streams of job events; more are refused with 503")
     rate_limit_per_minute: int = Field(default=1200, ge=1, description="requests of one key in a minute")
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long an Idempotency-Key is remembered")
+    session_hours: float = Field(
+        default=12.0, gt=0, le=8760, description="how long a browser stays signed in to the page with a key"
+    )
 
 
 class ProbeSettings(_Group):

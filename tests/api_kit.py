@@ -15,6 +15,7 @@ import uvicorn
 
 from api.app import create_app
 from api.dependencies import Services
+from api.page_files import PageFiles
 from api.runtime import Runtime
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
 from indexer.encoders_in_use import EncodersInUse
@@ -60,10 +61,12 @@ class ServiceClient(httpx.Client):
 
 
 @contextmanager
-def serving(settings: Settings, services: Services | None = None) -> Iterator[ServiceClient]:
+def serving(
+    settings: Settings, services: Services | None = None, page: PageFiles | None = None
+) -> Iterator[ServiceClient]:
     """Run the service on a real server and give a client of it."""
     runtime = Runtime(settings, services=services or SpectrumServices(settings))
-    app = create_app(settings, runtime)
+    app = create_app(settings, runtime, page)
     # Made here, so that the port is known before the server is.
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
+from api.approach import is_loopback
 from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
 from api.schemas.common import PAGE_ROWS, Cursor, Limit, Page, Text
 from api.schemas.keys import CreatedKey, Key, KeyRequest
-from api.security import Admin, is_loopback
+from api.security import Admin
 from indexer.db.keys import KeyRow
 
 router = APIRouter(prefix="/keys", tags=["keys"])

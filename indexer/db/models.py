@@ -32,7 +32,7 @@ from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM, EncoderId
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {
@@ -662,6 +662,19 @@ class ApiKey(_Numbered, Base):
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     last_used_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
+
+
+class PageSession(_Numbered, Base):
+    """A browser that is signed in with a key; it may what the key may, as long as that is in force."""
+
+    __tablename__ = "page_sessions"
+    __table_args__ = (Index(None, "expires_at"), _NEVER_REUSE)
+
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """Of the random id that only the browser's cookie holds."""
+    api_key_id: Mapped[int] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[dt.datetime]
 
 
 class IdempotentRequest(_Numbered, Base):

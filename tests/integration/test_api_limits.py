@@ -17,7 +17,7 @@ import api.routes.jobs
 import api.uploads
 import api.voice_search
 from api.body_limit import BodyLimit
-from api.security import RateLimiter
+from api.rate_limits import RateLimiter
 from indexer.db.jobs import Jobs
 from indexer.db.repositories import Galleries
 from indexer.errors import RateLimited

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 
+from api.approach import is_loopback
 from api.body_limit import BODY_LIMIT, BodyLimitState
 from api.errors import STATUSES, UnexpectedErrors, problem_of, status_of
 from api.keys import SCOPES, granted, is_right, split_key
 from api.pagination import after_of, cursor_of
 from api.paths import decoded, slashes_restored
-from api.security import is_loopback, require_safe_binding
+from api.security import require_safe_binding
 from api.uploads import Upload, received
 from indexer import errors
 from indexer.errors import InvalidRequest, Overloaded, RateLimited, Unavailable, VoxdexError

@@ -162,6 +162,7 @@ class AsyncClient(AsyncResource):
     compare = acalls(routes.compare)
     diarize = acalls(routes.diarize)
     search = acalls(routes.search)
+    session = acalls(routes.session)
     encoders = acalls(routes.encoders)
     stats = acalls(routes.stats)
     health = acalls(routes.health)

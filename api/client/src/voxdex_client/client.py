@@ -161,6 +161,7 @@ class Client(Resource):
     compare = calls(routes.compare)
     diarize = calls(routes.diarize)
     search = calls(routes.search)
+    session = calls(routes.session)
     encoders = calls(routes.encoders)
     stats = calls(routes.stats)
     health = calls(routes.health)

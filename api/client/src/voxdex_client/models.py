@@ -286,6 +286,22 @@ class Encoders(Model):
     items: list[Encoder]
 
 
+class Session(Model):
+    """Who asks, and what they may."""
+
+    state: Literal["open", "signed_in", "signed_out"]
+    """`open`: no key is needed; `signed_out`: one is, and there is none in force."""
+    key: str | None
+    """Public id of the key."""
+    name: str | None
+    scopes: list[Scope]
+    gallery: str | None
+    """The one gallery that is seen; None: every gallery."""
+    expires_at: dt.datetime | None
+    """When a browser's session ends; None where a key was sent."""
+    version: str
+
+
 class Stats(Model):
     """What is stored, in all galleries that the key opens."""
 

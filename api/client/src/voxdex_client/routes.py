@@ -674,6 +674,12 @@ def revoke_key(public_id: str) -> Sent:
 # The service itself
 
 
+@route("GET", "/v1/session", models.Session)
+def session() -> Sent:
+    """Tell who asks and what they may; answered without a key too."""
+    return Sent()
+
+
 @route("GET", "/v1/encoders", models.Encoders)
 def encoders() -> Sent:
     """List the encoders that the service knows."""
