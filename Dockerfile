@@ -10,7 +10,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MOD
 WORKDIR /build
 # The installer has an environment of its own, so that it does not end up in the image.
 ARG LOCK=run.lock
-COPY requirements/bootstrap.lock requirements/run.lock requirements/milvus.lock requirements/
+COPY requirements/bootstrap.lock requirements/run.lock requirements/milvus.lock requirements/node.lock requirements/
 RUN python -m venv /opt/installer \
     && /opt/installer/bin/pip install --require-hashes -r requirements/bootstrap.lock \
     && python -m venv --without-pip /opt/voxdex
@@ -24,6 +24,7 @@ COPY indexer indexer
 COPY search search
 COPY worker worker
 COPY api api
+RUN api/page/build /usr/local/bin/python build && rm -rf api/page/node_modules api/page/.node
 # setuptools is in the lock, so nothing is fetched here. The client is what `voxdex jobs` and `--remote` call with.
 RUN VIRTUAL_ENV=/opt/voxdex /opt/installer/bin/uv pip install --compile-bytecode --no-deps --no-build-isolation --offline \
     . ./api/client

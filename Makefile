@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.$(basename $(LOCK)).stamp
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev demo up up-local test lint format types bench docs docs-reference lock clean
+.PHONY: help install dev page demo up up-local test lint format types bench docs docs-reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -32,7 +32,18 @@ $(VENV)/.dev.stamp: requirements/dev.lock requirements/install pyproject.toml ap
 	@requirements/install $(VENV) requirements/dev.lock
 	@touch $@ $(VENV)/.run.stamp $(VENV)/.milvus.stamp
 
-install: $(INSTALLED) ## Virtual environment with the locked dependencies and the voxdex command
+# What the page is built from; it is built again when one of them changed.
+PAGE := api/page/dist/index.html
+PAGE_SOURCES := $(shell find api/page/src api/page/public -type f ! -name schema.d.ts 2>/dev/null) \
+	$(addprefix api/page/,index.html package.json package-lock.json vite.config.ts build)
+
+$(PAGE): $(PAGE_SOURCES) | $(BIN)/python
+	@api/page/build $(abspath $(BIN))/python build $(PAGE_BUILD)
+
+install: PAGE_BUILD := --if-possible
+install: $(INSTALLED) $(PAGE) ## Virtual environment with the locked dependencies and the voxdex command; the page
+
+page: $(PAGE) ## The page that `voxdex serve` shows at /: built by Node.js, which comes along where there is none
 
 dev: $(VENV)/.dev.stamp ## The same with the tools for tests, linting and types
 
@@ -57,6 +68,7 @@ lint: $(VENV)/.dev.stamp ## Style, import directions, locks in step
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python requirements/check_locks.py
+	@api/page/build $(abspath $(BIN))/python check --if-possible
 
 format: $(VENV)/.dev.stamp ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
@@ -80,4 +92,4 @@ lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirement
 	$(BIN)/python requirements/lock.py
 
 clean: ## Remove the virtual environment and caches of this folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info api/client/src/*.egg-info
+	rm -rf $(VENV) $(addprefix api/page/,dist node_modules .node *.log openapi.json) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info api/client/src/*.egg-info

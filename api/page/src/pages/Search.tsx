@@ -1,0 +1,172 @@
+// Where else in the archive a voice speaks.
+import { useState } from "preact/hooks";
+
+import { voices } from "../api/calls";
+import type { RecordingFound, SearchAnswer } from "../api/types";
+import { useDo, useTitle } from "../lib/hooks";
+import { to } from "../lib/router";
+import { clock, cosine, count, counted, decisionWords, evidence, lasting, placeName } from "../lib/words";
+import { Empty, Failure, Field, Loading, PlayStretch, Warnings } from "../parts/Basics";
+import { stretchOf } from "../parts/Candidates";
+import { useGallery } from "../parts/Gallery";
+import { PageHead } from "../parts/PageHead";
+import { InspectedProbe } from "../parts/Probe";
+import { RecordingInput } from "../parts/RecordingInput";
+
+const MOST = 100;
+const NEAREST = 25;
+
+export function Search() {
+  useTitle("Search the archive");
+  const gallery = useGallery();
+  const [file, setFile] = useState<File | null>(null);
+  const [label, setLabel] = useState("");
+  const [from, setFrom] = useState("");
+  const [until, setUntil] = useState("");
+  const [nearest, setNearest] = useState(false);
+  const [answer, setAnswer] = useState<SearchAnswer | null>(null);
+  const asking = useDo(async (given: File) => {
+    setAnswer(null);
+    const found = await voices.search(gallery.name, given, {
+      label: label.split(",").map((one) => one.trim()).filter(Boolean),
+      recorded_from: from && new Date(from).toISOString(),
+      recorded_until: until && dayAfter(until),
+      top_k: nearest ? NEAREST : null,
+      limit: MOST,
+    });
+    setAnswer(found);
+  });
+
+  return (
+    <>
+      <PageHead
+        title="Search the archive"
+        lead={`Where does this voice speak? ${counted(gallery.recordings, "recording")}, ${lasting(gallery.duration_s)}.`}
+      />
+      <form
+        class="ask-row"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (file) void asking.run(file);
+        }}
+      >
+        <RecordingInput
+          file={file}
+          disabled={asking.busy}
+          onFile={(given) => {
+            setFile(given);
+            void asking.run(given);
+          }}
+        />
+        <div class="options">
+          <Field name="Labels" hint="Only recordings with all of these, separated by commas">
+            <input value={label} onInput={(event) => setLabel(event.currentTarget.value)} />
+          </Field>
+          <div class="two">
+            <Field name="Recorded from">
+              <input type="date" value={from} onInput={(event) => setFrom(event.currentTarget.value)} />
+            </Field>
+            <Field name="until">
+              <input type="date" value={until} onInput={(event) => setUntil(event.currentTarget.value)} />
+            </Field>
+          </div>
+          <label class="check">
+            <input type="checkbox" checked={nearest} onChange={(event) => setNearest(event.currentTarget.checked)} />
+            Show the nearest stretches, however far they are
+          </label>
+          <button class="button primary" disabled={asking.busy || file === null}>
+            {asking.busy ? "Searching…" : "Search"}
+          </button>
+        </div>
+      </form>
+      <Failure error={asking.error} />
+      {file === null && gallery.recordings === 0 && (
+        <Empty icon="recordings" title="The archive is empty">
+          <p>Take recordings in first: a folder of them, or one by one.</p>
+          <a class="button primary" href={to("jobs", [], { start: "yes" })}>
+            Take a folder in
+          </a>
+        </Empty>
+      )}
+      {file && (
+        <section class="answer" aria-label="Answer">
+          <div class="card">
+            <InspectedProbe file={file} />
+          </div>
+          {asking.busy && <Loading what="Searching" />}
+          {answer && <Found answer={answer} gallery={gallery.name} />}
+        </section>
+      )}
+    </>
+  );
+}
+
+function Found({ answer, gallery }: { answer: SearchAnswer; gallery: string }) {
+  const { tone } = decisionWords(answer.decision);
+  return (
+    <>
+      <div class={`verdict tone-${tone}`} role="status">
+        <p class="verdict-words">{verdict(answer)}</p>
+        {answer.eligible !== null && <p>{`${counted(answer.eligible, "utterance")} fit the filter and were compared.`}</p>}
+        <p class="hint">{`Decided at: ${answer.operating_point.asked}`}</p>
+        <Warnings items={[...answer.issues, ...answer.warnings]} />
+      </div>
+      {answer.recordings.length > 0 && (
+        <ul class="card hits" aria-label="Recordings">
+          {answer.recordings.map((one) => (
+            <Hit key={one.recording_id} hit={one} gallery={gallery} threshold={answer.operating_point.score_threshold} />
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}
+
+function Hit({ hit, gallery, threshold }: { hit: RecordingFound; gallery: string; threshold: number | null }) {
+  const below = threshold !== null && hit.score < threshold;
+  return (
+    <li class="hit">
+      <div class="hit-head">
+        <a class="hit-name ellipsis" href={to("recordings", [hit.recording_id])}>
+          {placeName(hit.uri)}
+        </a>
+        <span class="hint">
+          {hit.speakers.length ? `enrolled as ${hit.speakers.join(", ")}` : "enrolled as nobody"}
+          {below && " · below the threshold"}
+        </span>
+        <span class="hint number end">
+          {hit.llr === null ? `score ${cosine(hit.score)}` : `${evidence(hit.llr)} · score ${cosine(hit.score)}`}
+        </span>
+      </div>
+      <ul class="chips" aria-label={`Stretches in ${placeName(hit.uri)}`}>
+        {hit.stretches.map((one) => (
+          <li key={`${one.channel ?? ""}:${one.start_s}`} class="chip">
+            <PlayStretch
+              source={stretchOf(gallery, { recording_id: hit.recording_id, ...one })}
+              name={`${placeName(hit.uri)} from ${clock(one.start_s)} to ${clock(one.end_s)}`}
+            />
+            <span class="number">{`${clock(one.start_s)}–${clock(one.end_s)}`}</span>
+            <span class="hint number">{cosine(one.score)}</span>
+          </li>
+        ))}
+      </ul>
+      {hit.truncated && <p class="hint">{`The best ${hit.stretches.length} stretches; there are more.`}</p>}
+    </li>
+  );
+}
+
+function verdict(answer: SearchAnswer): string {
+  if (answer.decision === "not_enough_speech") {
+    return `Too little speech to search: ${lasting(answer.speech_s)} were heard, ${lasting(answer.needed_s)} are needed`;
+  }
+  if (answer.decision === "not_found") {
+    return answer.recordings.length ? "Not found; these are the nearest" : "This voice is not in the archive";
+  }
+  return `Found in ${counted(answer.found, "recording")}${answer.found > answer.recordings.length ? `, the best ${count(answer.recordings.length)} shown` : ""}`;
+}
+
+function dayAfter(day: string): string {
+  const date = new Date(day);
+  date.setDate(date.getDate() + 1);
+  return date.toISOString();
+}

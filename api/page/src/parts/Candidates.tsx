@@ -1,0 +1,154 @@
+// Ranked candidates of one voice, and what they sound like beside it.
+import { useState } from "preact/hooks";
+
+import { recordings } from "../api/calls";
+import type { BestEnrollment, Candidate, OperatingPoint } from "../api/types";
+import { bandOn, scaleOf, valueOn } from "../lib/evidence";
+import { to } from "../lib/router";
+import { clock, cosine, counted, decimal, evidence, percent, placeName } from "../lib/words";
+import { PlayStretch } from "./Basics";
+import { Icon } from "./Icon";
+import { ScoreBar, ScoreLegend } from "./ScoreBar";
+import { Waveform } from "./Waveform";
+
+interface Shown {
+  gallery: string;
+  candidates: readonly Candidate[];
+  point: OperatingPoint;
+  /** Plays the voice that is asked about. */
+  onPlayProbe: () => void;
+}
+
+export function Candidates({ gallery, candidates, point, onPlayProbe }: Shown) {
+  const scale = scaleOf(point, candidates);
+  if (candidates.length === 0) return <p class="muted">Nobody is enrolled who could be compared.</p>;
+  return (
+    <>
+      <ol class="candidates" aria-label="Candidates">
+        {candidates.map((one) => (
+          <CandidateRow
+            key={one.speaker}
+            gallery={gallery}
+            candidate={one}
+            scale={scale}
+            band={bandOn(scale, valueOn(scale, one))}
+            onPlayProbe={onPlayProbe}
+          />
+        ))}
+      </ol>
+      <ScoreLegend scale={scale} />
+    </>
+  );
+}
+
+interface Row {
+  gallery: string;
+  candidate: Candidate;
+  scale: ReturnType<typeof scaleOf>;
+  band: string;
+  onPlayProbe: () => void;
+}
+
+const BANDS: Record<string, string> = { good: "above the threshold", maybe: "possible", none: "below the threshold" };
+
+function CandidateRow({ gallery, candidate, scale, band, onPlayProbe }: Row) {
+  const [listening, setListening] = useState(false);
+  const best = candidate.best_enrollments;
+  return (
+    <li class="candidate">
+      <span class="rank number" aria-hidden="true">
+        {candidate.rank}
+      </span>
+      <div class="candidate-name">
+        <a href={to("speakers", [candidate.speaker])}>{candidate.speaker}</a>
+        <span class="hint">
+          {candidate.llr === null ? `score ${cosine(candidate.score)}` : evidence(candidate.llr)}
+          <span class="out-of-sight">{`, ${BANDS[band]}`}</span>
+        </span>
+      </div>
+      <ScoreBar scale={scale} measured={candidate} />
+      <dl class="candidate-figures number">
+        <div>
+          <dt>score</dt>
+          <dd>{cosine(candidate.score)}</dd>
+        </div>
+        {candidate.llr !== null && (
+          <div>
+            <dt>llr</dt>
+            <dd>{decimal(candidate.llr)}</dd>
+          </div>
+        )}
+        {candidate.posterior !== null && (
+          <div>
+            <dt>probability</dt>
+            <dd>{percent(candidate.posterior)}</dd>
+          </div>
+        )}
+      </dl>
+      <button
+        type="button"
+        class="button quiet"
+        disabled={best.length === 0}
+        aria-expanded={listening}
+        onClick={() => setListening(!listening)}
+      >
+        {listening ? "Close" : "Listen"}
+      </button>
+      {listening && <Beside gallery={gallery} best={best} speaker={candidate.speaker} onPlayProbe={onPlayProbe} />}
+    </li>
+  );
+}
+
+/** The probe and the stretch that it resembles most, one beside the other. */
+function Beside(shown: { gallery: string; best: readonly BestEnrollment[]; speaker: string; onPlayProbe: () => void }) {
+  const { gallery, best, speaker, onPlayProbe } = shown;
+  const [first, ...others] = best;
+  if (first === undefined) return null;
+  return (
+    <div class="beside">
+      <div class="beside-half">
+        <h4>This recording</h4>
+        <button type="button" class="button" onClick={onPlayProbe}>
+          <Icon name="play" size={16} />
+          Play this voice
+        </button>
+      </div>
+      <div class="beside-half">
+        <h4>
+          {`${speaker}, best match`}
+          <span class="hint number">{` score ${cosine(first.score)}`}</span>
+        </h4>
+        <Waveform source={stretchOf(gallery, first)} label={`${speaker}'s best match`} height={44}>
+          <a class="hint ellipsis" href={to("recordings", [first.recording_id])}>
+            {`${placeName(first.uri)} · ${clock(first.start_s)}–${clock(first.end_s)}`}
+          </a>
+        </Waveform>
+      </div>
+      {others.length > 0 && (
+        <ul class="stretches" aria-label={`${counted(others.length, "more stretch", "more stretches")} of ${speaker}`}>
+          {others.map((one) => (
+            <li key={one.utterance_id}>
+              <PlayStretch source={stretchOf(gallery, one)} name={`${placeName(one.uri)} at ${clock(one.start_s)}`} />
+              <a class="ellipsis" href={to("recordings", [one.recording_id])}>
+                {placeName(one.uri)}
+              </a>
+              <span class="hint number">{`${clock(one.start_s)}–${clock(one.end_s)} · score ${cosine(one.score)}`}</span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
+  );
+}
+
+/** Where a stretch of an enrolled recording is heard. */
+export function stretchOf(
+  gallery: string,
+  stretch: { recording_id: number; start_s: number; end_s: number; channel?: number | null },
+): string {
+  return recordings.audio(gallery, stretch.recording_id, {
+    start_s: stretch.start_s,
+    end_s: stretch.end_s,
+    channels: stretch.channel === null || stretch.channel === undefined ? undefined : String(stretch.channel),
+  });
+}

@@ -1,0 +1,111 @@
+// The gallery that all pages are about, chosen once.
+import { createContext, type ComponentChildren } from "preact";
+import { useContext, useEffect, useState } from "preact/hooks";
+
+import { galleries } from "../api/calls";
+import type { Gallery } from "../api/types";
+import { useDo, useLoad } from "../lib/hooks";
+import { Empty, Failure, Field, Loading } from "./Basics";
+import { useSession } from "./Session";
+
+const STORED = "voxdex.gallery";
+
+interface Known {
+  list: Gallery[];
+  chosen: Gallery | null;
+  choose: (name: string) => void;
+  reload: () => void;
+}
+
+const Galleries = createContext<Known | null>(null);
+
+export function GalleriesProvider({ children }: { children: ComponentChildren }) {
+  const [wanted, setWanted] = useState(() => localStorage.getItem(STORED));
+  const { data, error, reload } = useLoad((signal) => galleries.list(signal), []);
+  useEffect(() => {
+    if (wanted !== null) localStorage.setItem(STORED, wanted);
+  }, [wanted]);
+  if (error) return <Failure error={error} retry={reload} />;
+  if (data === null) return <Loading />;
+  const chosen = data.items.find((one) => one.name === wanted) ?? data.items[0] ?? null;
+  const known = { list: data.items, chosen, choose: setWanted, reload };
+  return <Galleries.Provider value={known}>{children}</Galleries.Provider>;
+}
+
+export function useGalleries(): Known {
+  const known = useContext(Galleries);
+  if (known === null) throw new Error("useGalleries outside GalleriesProvider");
+  return known;
+}
+
+/** The chosen gallery; for pages, which are only shown where there is one. */
+export function useGallery(): Gallery {
+  const { chosen } = useGalleries();
+  if (chosen === null) throw new Error("a page without a gallery");
+  return chosen;
+}
+
+export function GalleryChooser() {
+  const { list, chosen, choose } = useGalleries();
+  if (chosen === null) return null;
+  return (
+    <label class="field gallery-chooser">
+      <span class="field-name">Gallery</span>
+      <select value={chosen.name} onChange={(event) => choose(event.currentTarget.value)}>
+        {list.map((one) => (
+          <option key={one.name} value={one.name}>
+            {one.name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+/** Shown where there is no gallery yet. */
+export function FirstGallery() {
+  const session = useSession();
+  return (
+    <Empty icon="speakers" title="Make the first gallery">
+      <p>A gallery holds recordings and the people who speak in them: one for each archive or team.</p>
+      {session.scopes.includes("admin") ? (
+        <NewGalleryForm />
+      ) : (
+        <p class="muted">Your key may not make galleries. Ask whoever runs this service for one.</p>
+      )}
+    </Empty>
+  );
+}
+
+export function NewGalleryForm({ onMade }: { onMade?: () => void }) {
+  const { reload, choose } = useGalleries();
+  const [name, setName] = useState("");
+  const [consent, setConsent] = useState(false);
+  const making = useDo(async () => {
+    const made = await galleries.make({ name, consent_required: consent });
+    choose(made.name);
+    reload();
+    onMade?.();
+  });
+  return (
+    <form
+      class="form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void making.run();
+      }}
+    >
+      <Field name="Name">
+        <input required maxLength={200} value={name} onInput={(event) => setName(event.currentTarget.value)} placeholder="calls" />
+      </Field>
+      <label class="check">
+        <input type="checkbox" checked={consent} onChange={(event) => setConsent(event.currentTarget.checked)} />
+        Nobody may be enrolled without a reference to their consent
+      </label>
+      <Failure error={making.error} />
+      <button class="button primary" disabled={making.busy || name.trim() === ""}>
+        {making.busy ? "Making it…" : "Make the gallery"}
+      </button>
+    </form>
+  );
+}

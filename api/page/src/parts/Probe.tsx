@@ -1,0 +1,43 @@
+// A recording that is asked about: drawn, played, its speech marked and judged.
+import type { ComponentChildren, RefObject } from "preact";
+import { useMemo } from "preact/hooks";
+
+import { voices } from "../api/calls";
+import { ask, formOf, path } from "../api/http";
+import { useLoad } from "../lib/hooks";
+import { lasting } from "../lib/words";
+import { QualityLine } from "./QualityLine";
+import { Waveform, type Marked, type WaveHandle } from "./Waveform";
+
+interface Shown {
+  file: File;
+  /** Stretches to mark; left out, the speech that the service hears in it. */
+  marks?: readonly Marked[];
+  handle?: RefObject<WaveHandle | null>;
+  children?: ComponentChildren;
+}
+
+export function Probe({ file, marks, handle, children }: Shown) {
+  const decode = async (signal: AbortSignal) =>
+    (await ask(path(["decode"]), { method: "POST", form: formOf({ file }), signal })).blob();
+  return (
+    <Waveform source={file} label={file.name} spectrogram decode={decode} marks={marks ?? []} {...(handle && { handle })}>
+      {children}
+    </Waveform>
+  );
+}
+
+/** The same where no answer says what was heard: the service is asked for that alone. */
+export function InspectedProbe({ file, handle }: { file: File; handle?: RefObject<WaveHandle | null> }) {
+  const { data, error } = useLoad((signal) => voices.inspect(file, POINTS, signal), [file]);
+  const marks = useMemo(() => (data?.speech ?? []).map((turn) => ({ ...turn, token: "voice-0" })), [data]);
+  return (
+    <Probe file={file} marks={marks} {...(handle && { handle })}>
+      {data?.quality && <QualityLine quality={data.quality} />}
+      {data && !data.quality && <span class="hint end">{`no speech in ${lasting(data.duration_s)}`}</span>}
+      {error && <span class="hint end tone-text-bad">{error.message}</span>}
+    </Probe>
+  );
+}
+
+const POINTS = 100;
