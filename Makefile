@@ -61,7 +61,7 @@ up-local: $(VENV)/.dev.stamp ## The whole service on this machine: PostgreSQL, R
 	@$(BIN)/voxdex up-local
 
 test: $(VENV)/.dev.stamp ## All tests, on the real weights and real speech where they can be fetched
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev.stamp ## Style, import directions, locks in step
 	$(BIN)/ruff check .

@@ -18,6 +18,11 @@ from indexer.openmp import share_cores
 REPOSITORY = Path(__file__).parent.parent
 
 share_cores()  # Before any test loads torch or faiss.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Here and in every process that tests start: beside others, threads of one operation only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_LONGEST_FIRST = ("e2e", "integration", "formats", "contract", "parity")
 
 # Generated tones and noise are the speech of one voice, in whatever process and scope; tests about speech and voices
 # ask for `hearing`.
@@ -29,6 +34,19 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get("VOXDEX_TEST_REQUIRE_ALL") == "1":
         pytest.fail(f"required here, and not available: {reason}")
     pytest.skip(reason)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, for they wait for other processes a third of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders of the longest files, so that none of them goes on alone at the end (loadfile)."""
+    ranks = {REPOSITORY / "tests" / name: rank for rank, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.parent, len(ranks)))
 
 
 @pytest.fixture(scope="session")

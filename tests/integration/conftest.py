@@ -1,6 +1,7 @@
 """A record on SQLite and on a real PostgreSQL; every test gets an empty one."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def _template(postgres: str) -> str:
     return "template_voxdex"
 
 
+@pytest.fixture(scope="session")
+def _template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database that the others are copies of."""
+    settings = load_settings(home=tmp_path_factory.mktemp("template"), database={})
+    open_database(settings).close()
+    (file,) = settings.home.iterdir()
+    return file
+
+
 @pytest.fixture
 def empty_postgres_url(postgres: str) -> str:
     """URL of a database without any table."""
@@ -60,6 +70,9 @@ def module_settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 def _migrated(request: pytest.FixtureRequest, home: Path) -> Settings:
     if request.param == "sqlite":
+        file: Path = request.getfixturevalue("_template_file")
+        home.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(file, home)
         return load_settings(home=home, database={})
     server: str = request.getfixturevalue("postgres")
     template: str = request.getfixturevalue("_template")
