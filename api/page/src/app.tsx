@@ -10,6 +10,14 @@ import { Icon, type IconName } from "./parts/Icon";
 import { Logo } from "./parts/Logo";
 import { SessionProvider, useSession } from "./parts/Session";
 import { Identify } from "./pages/Identify";
+import { Jobs } from "./pages/Jobs";
+import { Quality } from "./pages/Quality";
+import { Recordings } from "./pages/Recordings";
+import { Search } from "./pages/Search";
+import { Speakers } from "./pages/Speakers";
+import { System } from "./pages/System";
+import { Unknown } from "./pages/Unknown";
+import { Verify } from "./pages/Verify";
 
 interface Place {
   page: string;
@@ -22,7 +30,27 @@ interface Place {
 const GROUPS: { name: string; places: Place[] }[] = [
   {
     name: "Ask",
-    places: [{ page: "identify", name: "Identify", icon: "identify", scope: "identify", show: Identify }],
+    places: [
+      { page: "identify", name: "Identify", icon: "identify", scope: "identify", show: Identify },
+      { page: "verify", name: "Verify", icon: "verify", scope: "identify", show: Verify },
+      { page: "search", name: "Search", icon: "search", scope: "identify", show: Search },
+    ],
+  },
+  {
+    name: "Collection",
+    places: [
+      { page: "speakers", name: "Speakers", icon: "speakers", scope: "read", show: Speakers },
+      { page: "recordings", name: "Recordings", icon: "recordings", scope: "read", show: Recordings },
+      { page: "unknown", name: "Unknown voices", icon: "unknown", scope: "read", show: Unknown },
+      { page: "jobs", name: "Jobs", icon: "jobs", scope: "read", show: Jobs },
+    ],
+  },
+  {
+    name: "Service",
+    places: [
+      { page: "quality", name: "Quality", icon: "quality", scope: "read", show: Quality },
+      { page: "system", name: "System", icon: "system", scope: "read", show: System },
+    ],
   },
 ];
 

@@ -6,6 +6,8 @@ import "./style/base.css";
 import "./style/layout.css";
 import "./style/parts.css";
 import "./style/answers.css";
+import "./style/tables.css";
+import "./style/quality.css";
 
 const root = document.getElementById("app");
 if (root) render(<App />, root);

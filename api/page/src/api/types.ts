@@ -128,6 +128,7 @@ export interface Shares {
 }
 
 export interface Calibration {
+  encoder_ids: string[];
   id: string;
   name: string;
   origin: string;

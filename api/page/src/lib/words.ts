@@ -31,6 +31,8 @@ export function percent(share: number | null | undefined): string {
   const hundredths = share * 100;
   if (hundredths === 0) return "0 %";
   if (hundredths < 0.01) return "< 0.01 %";
+  if (hundredths > 99.99 && hundredths < 100) return "> 99.99 %";
+  if (hundredths >= 99) return `${Number(hundredths.toFixed(2))} %`;
   return `${Number(hundredths.toPrecision(2))} %`;
 }
 

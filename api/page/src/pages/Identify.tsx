@@ -2,7 +2,6 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { voices } from "../api/calls";
-import { ask, formOf, path } from "../api/http";
 import type { IdentifyAnswer, VoiceIdentified } from "../api/types";
 import { useDo, useTitle } from "../lib/hooks";
 import { to } from "../lib/router";
@@ -12,10 +11,11 @@ import { DecisionBadge, Empty, Failure, Loading, Warnings } from "../parts/Basic
 import { Candidates } from "../parts/Candidates";
 import { useGallery } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
+import { Probe } from "../parts/Probe";
 import { QualityLine } from "../parts/QualityLine";
 import { RecordingInput } from "../parts/RecordingInput";
 import { Timeline } from "../parts/Timeline";
-import { Waveform, type Marked, type WaveHandle } from "../parts/Waveform";
+import type { Marked, WaveHandle } from "../parts/Waveform";
 
 const RATES = [
   { value: "", words: "as the gallery decides" },
@@ -97,33 +97,22 @@ interface Given {
 
 function Answer({ file, answer, gallery, busy }: Given) {
   const player = useRef<WaveHandle>(null);
-  const marks = useMemo<Marked[]>(
-    () =>
-      (answer?.voices ?? []).flatMap((one) =>
-        one.turns.map((turn) => ({ ...turn, token: voiceToken(one.voice) })),
-      ),
-    [answer],
-  );
-  const decode = async (signal: AbortSignal) =>
-    (await ask(path(["decode"]), { method: "POST", form: formOf({ file }), signal })).blob();
-  const play = (voice: VoiceIdentified) => {
-    const longest = [...voice.turns].sort((a, b) => b.end_s - b.start_s - (a.end_s - a.start_s))[0];
-    if (longest) player.current?.play(longest.start_s, longest.end_s);
-  };
+  const [duration, setDuration] = useState(0);
+  const marks = useMemo(() => (answer?.voices ?? []).flatMap(marksOf), [answer]);
 
   return (
     <section class="answer" aria-label="Answer">
       <div class="card">
-        <Waveform source={file} label={file.name} marks={marks} spectrogram decode={decode} handle={player}>
+        <Probe file={file} marks={marks} handle={player} onDuration={setDuration}>
           {answer && (
             <span class="hint end">
               {`${lasting(answer.speech_s)} of speech of the main voice, ${counted(answer.voices_heard, "voice")} heard`}
             </span>
           )}
-        </Waveform>
+        </Probe>
         {answer && answer.voices.length > 1 && (
           <Timeline
-            duration_s={lastSecond(answer)}
+            duration_s={Math.max(duration, lastSecond(answer))}
             onPlay={(turn) => player.current?.play(turn.start_s, turn.end_s)}
             lanes={[...answer.voices]
               .sort((a, b) => a.voice - b.voice)
@@ -140,7 +129,7 @@ function Answer({ file, answer, gallery, busy }: Given) {
       {busy && <Loading what="Listening" />}
       {answer && <Summary answer={answer} />}
       {answer?.voices.map((one) => (
-        <VoiceCard key={one.voice} voice={one} gallery={gallery} alone={answer.voices.length === 1} onPlay={() => play(one)} />
+        <VoiceCard key={one.voice} voice={one} gallery={gallery} alone={answer.voices.length === 1} file={file} />
       ))}
     </section>
   );
@@ -174,7 +163,7 @@ function because(answer: IdentifyAnswer): string {
   }
   if (!first) return "";
   if (first.llr === null) return `The best score, ${first.score.toFixed(2)}, is that of ${first.speaker}.`;
-  return `For ${first.speaker} the evidence is ${evidence(first.llr)}.`;
+  return `Compared with ${first.speaker}, the recording is ${evidence(first.llr)}.`;
 }
 
 function conversation(answer: IdentifyAnswer): string {
@@ -193,10 +182,11 @@ interface OfVoice {
   voice: VoiceIdentified;
   gallery: string;
   alone: boolean;
-  onPlay: () => void;
+  file: File;
 }
 
-function VoiceCard({ voice, gallery, alone, onPlay }: OfVoice) {
+function VoiceCard({ voice, gallery, alone, file }: OfVoice) {
+  const marks = useMemo(() => marksOf(voice), [voice]);
   return (
     <article class="card">
       <header class="card-head">
@@ -206,9 +196,13 @@ function VoiceCard({ voice, gallery, alone, onPlay }: OfVoice) {
         <QualityLine quality={voice.quality} />
       </header>
       <Warnings items={voice.warnings} />
-      <Candidates gallery={gallery} candidates={voice.candidates} point={voice.operating_point} onPlayProbe={onPlay} />
+      <Candidates gallery={gallery} candidates={voice.candidates} point={voice.operating_point} probe={{ file, marks }} />
     </article>
   );
+}
+
+function marksOf(voice: VoiceIdentified): Marked[] {
+  return voice.turns.map((turn) => ({ ...turn, token: voiceToken(voice.voice) }));
 }
 
 function lastSecond(answer: IdentifyAnswer): number {

@@ -146,5 +146,5 @@ function because(answer: VerifyAnswer): string {
     return `${lasting(answer.speech_s)} of speech were heard, ${lasting(answer.needed_s)} are needed.`;
   }
   if (answer.llr === null) return `The score is ${cosine(answer.score)}.`;
-  return `The evidence is ${evidence(answer.llr)}.`;
+  return `The recording is ${evidence(answer.llr)}.`;
 }

@@ -7,19 +7,24 @@ import { bandOn, scaleOf, valueOn } from "../lib/evidence";
 import { to } from "../lib/router";
 import { clock, cosine, counted, decimal, evidence, percent, placeName } from "../lib/words";
 import { PlayStretch } from "./Basics";
-import { Icon } from "./Icon";
+import { Probe } from "./Probe";
 import { ScoreBar, ScoreLegend } from "./ScoreBar";
-import { Waveform } from "./Waveform";
+import { Waveform, type Marked } from "./Waveform";
 
 interface Shown {
   gallery: string;
   candidates: readonly Candidate[];
   point: OperatingPoint;
-  /** Plays the voice that is asked about. */
-  onPlayProbe: () => void;
+  /** The recording that is asked about, and where this voice speaks in it. */
+  probe: Probed;
 }
 
-export function Candidates({ gallery, candidates, point, onPlayProbe }: Shown) {
+interface Probed {
+  file: File;
+  marks: readonly Marked[];
+}
+
+export function Candidates({ gallery, candidates, point, probe }: Shown) {
   const scale = scaleOf(point, candidates);
   if (candidates.length === 0) return <p class="muted">Nobody is enrolled who could be compared.</p>;
   return (
@@ -32,7 +37,7 @@ export function Candidates({ gallery, candidates, point, onPlayProbe }: Shown) {
             candidate={one}
             scale={scale}
             band={bandOn(scale, valueOn(scale, one))}
-            onPlayProbe={onPlayProbe}
+            probe={probe}
           />
         ))}
       </ol>
@@ -46,12 +51,12 @@ interface Row {
   candidate: Candidate;
   scale: ReturnType<typeof scaleOf>;
   band: string;
-  onPlayProbe: () => void;
+  probe: Probed;
 }
 
 const BANDS: Record<string, string> = { good: "above the threshold", maybe: "possible", none: "below the threshold" };
 
-function CandidateRow({ gallery, candidate, scale, band, onPlayProbe }: Row) {
+function CandidateRow({ gallery, candidate, scale, band, probe }: Row) {
   const [listening, setListening] = useState(false);
   const best = candidate.best_enrollments;
   return (
@@ -94,24 +99,21 @@ function CandidateRow({ gallery, candidate, scale, band, onPlayProbe }: Row) {
       >
         {listening ? "Close" : "Listen"}
       </button>
-      {listening && <Beside gallery={gallery} best={best} speaker={candidate.speaker} onPlayProbe={onPlayProbe} />}
+      {listening && <Beside gallery={gallery} best={best} speaker={candidate.speaker} probe={probe} />}
     </li>
   );
 }
 
 /** The probe and the stretch that it resembles most, one beside the other. */
-function Beside(shown: { gallery: string; best: readonly BestEnrollment[]; speaker: string; onPlayProbe: () => void }) {
-  const { gallery, best, speaker, onPlayProbe } = shown;
+function Beside(shown: { gallery: string; best: readonly BestEnrollment[]; speaker: string; probe: Probed }) {
+  const { gallery, best, speaker, probe } = shown;
   const [first, ...others] = best;
   if (first === undefined) return null;
   return (
     <div class="beside">
       <div class="beside-half">
         <h4>This recording</h4>
-        <button type="button" class="button" onClick={onPlayProbe}>
-          <Icon name="play" size={16} />
-          Play this voice
-        </button>
+        <Probe file={probe.file} marks={probe.marks} small />
       </div>
       <div class="beside-half">
         <h4>

@@ -14,18 +14,35 @@ interface Shown {
   /** Stretches to mark; left out, the speech that the service hears in it. */
   marks?: readonly Marked[];
   handle?: RefObject<WaveHandle | null>;
+  onDuration?: (seconds: number) => void;
+  /** As a strip beside another one, begun where the first mark is. */
+  small?: boolean;
   children?: ComponentChildren;
 }
 
-export function Probe({ file, marks, handle, children }: Shown) {
+export function Probe({ file, marks = NONE, handle, onDuration, small, children }: Shown) {
   const decode = async (signal: AbortSignal) =>
     (await ask(path(["decode"]), { method: "POST", form: formOf({ file }), signal })).blob();
   return (
-    <Waveform source={file} label={file.name} spectrogram decode={decode} marks={marks ?? []} {...(handle && { handle })}>
+    <Waveform
+      source={file}
+      label={file.name}
+      decode={decode}
+      marks={marks}
+      spectrogram={!small}
+      height={small ? STRIP_PX : WAVE_PX}
+      start_s={small ? (marks[0]?.start_s ?? 0) : 0}
+      {...(handle && { handle })}
+      {...(onDuration && { onDuration })}
+    >
       {children}
     </Waveform>
   );
 }
+
+const NONE: readonly Marked[] = [];
+const WAVE_PX = 72;
+const STRIP_PX = 44;
 
 /** The same where no answer says what was heard: the service is asked for that alone. */
 export function InspectedProbe({ file, handle }: { file: File; handle?: RefObject<WaveHandle | null> }) {

@@ -38,12 +38,16 @@ interface Shown {
   /** Where a source in memory cannot be decoded by the browser: how to get what can be. */
   decode?: (signal: AbortSignal) => Promise<Blob>;
   handle?: RefObject<WaveHandle | null>;
+  /** Where it stands at first. */
+  start_s?: number;
+  onDuration?: (seconds: number) => void;
   children?: ComponentChildren;
 }
 
 const NONCE = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? "";
 
-export function Waveform({ source, label, marks, height = 72, spectrogram, decode, handle, children }: Shown) {
+export function Waveform(shown: Shown) {
+  const { source, label, marks, height = 72, spectrogram, decode, handle, start_s = 0, onDuration, children } = shown;
   const box = useRef<HTMLDivElement>(null);
   const surfer = useRef<WaveSurfer | null>(null);
   const regions = useRef<InstanceType<typeof RegionsPlugin> | null>(null);
@@ -80,14 +84,16 @@ export function Waveform({ source, label, marks, height = 72, spectrogram, decod
     setDuration(0);
     made.on("ready", (seconds) => {
       setDuration(seconds);
+      onDuration?.(seconds);
+      if (start_s > 0) made.setTime(start_s);
       if (spectrogram && seconds <= MOST_SPECTROGRAM_S) {
         made.registerPlugin(
           SpectrogramPlugin.create({
             height: 128,
             labels: true,
-            labelsBackground: "transparent",
-            labelsColor: color("muted"),
-            labelsHzColor: color("muted"),
+            labelsBackground: `${color("sunken")}b0`,
+            labelsColor: color("text"),
+            labelsHzColor: color("text"),
             scale: "mel",
             fftSamples: 512,
             frequencyMax: 8000,

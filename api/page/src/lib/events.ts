@@ -1,0 +1,30 @@
+// A job as it goes on, without loading anything again.
+import { useEffect, useState } from "preact/hooks";
+
+import { jobs } from "../api/calls";
+import type { Job } from "../api/types";
+
+const OVER = new Set<Job["state"]>(["succeeded", "succeeded_with_errors", "failed", "canceled"]);
+
+export function isOver(job: Pick<Job, "state">): boolean {
+  return OVER.has(job.state);
+}
+
+/** The newest state of a job: what was loaded, until the service tells something newer. */
+export function useLive(loaded: Job): Job {
+  const [told, setTold] = useState<Job>(loaded);
+  useEffect(() => setTold(loaded), [loaded]);
+  const over = isOver(loaded);
+  useEffect(() => {
+    if (over) return undefined;
+    const events = new EventSource(jobs.events(loaded.id));
+    const take = (event: MessageEvent<string>) => setTold(JSON.parse(event.data) as Job);
+    events.addEventListener("progress", take);
+    events.addEventListener("end", (event) => {
+      take(event as MessageEvent<string>);
+      events.close(); // Or the browser would come again.
+    });
+    return () => events.close();
+  }, [loaded.id, over]);
+  return told;
+}

@@ -1,0 +1,162 @@
+// One job, live: how far it is, what failed and why.
+import { useEffect, useState } from "preact/hooks";
+
+import { jobs } from "../api/calls";
+import type { Job, JobItem } from "../api/types";
+import { isOver, useLive } from "../lib/events";
+import { useDo, useLoad, useTitle } from "../lib/hooks";
+import { usePages } from "../lib/pages";
+import { to } from "../lib/router";
+import { at, count, lasting, placeName, type Tone } from "../lib/words";
+import { Badge, Failure, Figure, Loading, More } from "../parts/Basics";
+import { Dialog } from "../parts/Dialog";
+import { useGalleries } from "../parts/Gallery";
+import { JobBadge, Progress } from "../parts/JobProgress";
+import { PageHead } from "../parts/PageHead";
+import { useSession } from "../parts/Session";
+
+const ROWS = 50;
+
+export function JobPage({ id }: { id: number }) {
+  useTitle(`Job ${id}`);
+  const shown = useLoad((signal) => jobs.show(id, signal), [id]);
+  if (shown.error) return <Failure error={shown.error} retry={shown.reload} />;
+  if (shown.data === null) return <Loading />;
+  return <Shown loaded={shown.data} reload={shown.reload} />;
+}
+
+function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
+  const job = useLive(loaded);
+  const session = useSession();
+  const { reload: recount } = useGalleries();
+  const [stopping, setStopping] = useState(false);
+  const over = isOver(job);
+  const retrying = useDo(async () => {
+    await jobs.retry(job.id);
+    reload();
+  });
+  useEffect(() => {
+    if (over) recount();
+  }, [over]);
+  return (
+    <>
+      <p class="crumbs">
+        <a href={to("jobs")}>Jobs</a>
+      </p>
+      <PageHead title={`Job ${job.id}`} lead={<span class="break">{job.source}</span>}>
+        {session.may("write") && !over && (
+          <button type="button" class="button danger" onClick={() => setStopping(true)}>
+            Stop
+          </button>
+        )}
+        {session.may("write") && over && job.failed > 0 && (
+          <button type="button" class="button" disabled={retrying.busy} onClick={() => void retrying.run()}>
+            Try failed files again
+          </button>
+        )}
+      </PageHead>
+      <Failure error={retrying.error} />
+      <section class="card" aria-label="Progress">
+        <div class="card-head" role="status">
+          <JobBadge state={job.state} />
+          <span class="out-of-sight">{`${count(job.done)} of ${count(job.found)} files done`}</span>
+        </div>
+        {job.error && <p class="tone-text-bad">{job.error}</p>}
+        <Progress job={job} />
+        <dl class="figures">
+          <Figure name="Started">{at(job.started_at)}</Figure>
+          <Figure name={over ? "Took" : "Runs for"}>{lasting(Math.round(job.elapsed_s))}</Figure>
+          <Figure name="Audio">{lasting(job.audio_s)}</Figure>
+          <Figure name="Speech in it">{lasting(job.speech_s)}</Figure>
+          <Figure name="Pace">{job.times_real_time ? `${job.times_real_time.toFixed(1)} × real time` : "–"}</Figure>
+          <Figure name="Speakers from">{job.speaker_from}</Figure>
+        </dl>
+      </section>
+      <Items job={job} />
+      {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={reload} />}
+    </>
+  );
+}
+
+const ITEMS: Record<JobItem["state"], { words: string; tone: Tone }> = {
+  queued: { words: "waits", tone: "none" },
+  running: { words: "running", tone: "maybe" },
+  done: { words: "done", tone: "good" },
+  duplicate: { words: "already there", tone: "none" },
+  failed: { words: "failed", tone: "bad" },
+};
+
+function Items({ job }: { job: Job }) {
+  const [state, setState] = useState("failed");
+  // What failed is listed anew whenever another file has; of the others it is enough to look when asked.
+  const found = usePages(
+    (cursor, signal) => jobs.items(job.id, { state, cursor, limit: ROWS }, signal),
+    [job.id, state, state === "failed" ? job.failed : job.state],
+  );
+  return (
+    <>
+      <div class="row section">
+        <h2>Files</h2>
+        <label class="field inline end">
+          <span class="out-of-sight">Which files</span>
+          <select value={state} onChange={(event) => setState(event.currentTarget.value)}>
+            <option value="failed">failed</option>
+            <option value="done">done</option>
+            <option value="duplicate">already there</option>
+            <option value="">all</option>
+          </select>
+        </label>
+      </div>
+      <Failure error={found.error} retry={found.reload} />
+      {!found.loading && found.items.length === 0 && (
+        <p class="muted">{state === "failed" ? "No file failed." : "No such file."}</p>
+      )}
+      {found.items.length > 0 && (
+        <ul class="card hits" aria-label="Files">
+          {found.items.map((one) => (
+            <li class="hit" key={one.id}>
+              <div class="hit-head">
+                {one.recording_id ? (
+                  <a class="hit-name" href={to("recordings", [one.recording_id])} title={one.uri}>
+                    {placeName(one.uri)}
+                  </a>
+                ) : (
+                  <span class="hit-name" title={one.uri}>
+                    {placeName(one.uri)}
+                  </span>
+                )}
+                <Badge tone={ITEMS[one.state].tone}>{ITEMS[one.state].words}</Badge>
+                {one.speaker && <span class="hint">{one.speaker}</span>}
+              </div>
+              {one.error_message && <p class="hint break">{one.error_message}</p>}
+              {one.notice && <p class="hint break">{one.notice}</p>}
+            </li>
+          ))}
+        </ul>
+      )}
+      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+    </>
+  );
+}
+
+function StopJob({ job, onClose, onDone }: { job: Job; onClose: () => void; onDone: () => void }) {
+  const stopping = useDo(async () => {
+    await jobs.cancel(job.id);
+    onClose();
+    onDone();
+  });
+  return (
+    <Dialog title={`Stop job ${job.id}`} onClose={onClose}>
+      <p>What was taken in so far stays. The rest can be taken in by another job of the same source, which goes on where this one stopped.</p>
+      <Failure error={stopping.error} />
+      <div class="dialog-foot">
+        <button type="button" class="button" onClick={onClose}>
+          Let it run
+        </button>
+        <button type="button" class="button danger" disabled={stopping.busy} onClick={() => void stopping.run()}>
+          Stop the job
+        </button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,80 @@
+// Everybody on a plane, near to whom they sound like; each leads to their page.
+import { useState } from "preact/hooks";
+
+import { galleries } from "../api/calls";
+import type { GalleryMap } from "../api/types";
+import { useLoad } from "../lib/hooks";
+import { to } from "../lib/router";
+import { cosine, count, counted } from "../lib/words";
+import { Failure, Loading } from "./Basics";
+import { useGallery } from "./Gallery";
+
+type Point = GalleryMap["points"][number];
+
+const WIDTH = 1000;
+const HEIGHT = 560;
+const EDGE = 60;
+/** Names beyond would lie over each other. */
+const MOST_NAMES = 60;
+/** Points that are stops of the Tab key; everybody is in the list of speakers too. */
+const MOST_STOPS = 150;
+
+export function SpeakerMap() {
+  const gallery = useGallery();
+  const { data, error, loading, reload } = useLoad((signal) => galleries.map(gallery.name, signal), [gallery.name]);
+  return (
+    <section class="card" aria-label="Map">
+      <div class="card-head">
+        <h2>Map of the voices</h2>
+        {data && <span class="hint">{`${counted(data.points.length, "speaker")}${data.points.length < data.speakers ? ` of ${count(data.speakers)}` : ""}, ${data.method}`}</span>}
+      </div>
+      <Failure error={error} retry={reload} />
+      {loading && data === null && <Loading what="Drawing the map" />}
+      {data && <Plane map={data} />}
+      <p class="hint">Near each other: voices that sound alike. Two points for one person, or a point far from its kind, are worth a listen.</p>
+    </section>
+  );
+}
+
+function Plane({ map }: { map: GalleryMap }) {
+  const [over, setOver] = useState<Point | null>(null);
+  const names = map.points.length <= MOST_NAMES;
+  const x = (point: Point) => EDGE + ((point.x + 1) / 2) * (WIDTH - 2 * EDGE);
+  const y = (point: Point) => EDGE / 2 + ((1 - point.y) / 2) * (HEIGHT - EDGE);
+  const neighbor = over && map.points.find((one) => one.speaker === over.nearest);
+  return (
+    <>
+      <svg class="map" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label="Map of the voices">
+        {over && neighbor && <line class="map-tie" x1={x(over)} y1={y(over)} x2={x(neighbor)} y2={y(neighbor)} />}
+        {map.points.map((point) => (
+          <a
+            key={point.speaker}
+            href={to("speakers", [point.speaker])}
+            aria-label={said(point)}
+            tabIndex={map.points.length <= MOST_STOPS ? 0 : -1}
+            onMouseEnter={() => setOver(point)}
+            onMouseLeave={() => setOver(null)}
+            onFocus={() => setOver(point)}
+            onBlur={() => setOver(null)}
+          >
+            <circle class="map-halo" cx={x(point)} cy={y(point)} r={18} />
+            <circle class="map-point" cx={x(point)} cy={y(point)} r={Math.min(12, 5 + Math.sqrt(point.recordings))} />
+            {(names || over === point) && (
+              <text class="map-name" x={x(point)} y={y(point) - 13} text-anchor="middle">
+                {point.speaker}
+              </text>
+            )}
+          </a>
+        ))}
+      </svg>
+      <p class="map-said hint number" aria-hidden="true">
+        {over ? said(over) : " "}
+      </p>
+    </>
+  );
+}
+
+function said(point: Point): string {
+  const likest = point.nearest ? `, most like ${point.nearest} (score ${cosine(point.score)})` : "";
+  return `${point.speaker}: ${counted(point.recordings, "recording")}${likest}`;
+}
