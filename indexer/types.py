@@ -25,5 +25,8 @@ EncoderId = NewType("EncoderId", str)
 Waveform = NDArray[np.float32]
 """(N,) mono samples in [-1, 1] at `SAMPLE_RATE_HZ`."""
 
+Span = tuple[int, int]
+"""First sample of a stretch of a waveform, and the first one after it."""
+
 Vectors = NDArray[np.float32]
 """(B, D) rows; of unit L2 norm unless a docstring says raw."""

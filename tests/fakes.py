@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from indexer.errors import NonFiniteEmbedding, TooLittleSpeech
-from indexer.types import EMBEDDING_DIM, EncoderId, Vectors, Waveform
+from indexer.types import EMBEDDING_DIM, EncoderId, Span, Vectors, Waveform
 
 
 class SpectrumEncoder:
@@ -23,6 +23,12 @@ class SpectrumEncoder:
         raw = self.embed_raw(waveforms)
         unit: Vectors = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
         return unit
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        cut = [[waveform[a:b] for a, b in spans] for waveform, spans in zip(waveforms, windows, strict=True)]
+        return self.embed(waveforms), [self.embed(some) for some in cut]
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         rows = []

@@ -4,6 +4,7 @@ The task's message holds an id. Waveforms and vectors lie under keys of their ow
 Redis forgets by itself soon after nobody waits for them any more.
 """
 
+import itertools
 import json
 import logging
 import struct
@@ -23,7 +24,7 @@ from redis.exceptions import OutOfMemoryError
 from indexer.encoders_in_use import EncodersInUse
 from indexer.errors import CorruptArtifact, EncoderMismatch, Overloaded, Unavailable, VoxdexError, one_line
 from indexer.settings import Settings
-from indexer.types import EncoderId, Vectors, Waveform
+from indexer.types import EncoderId, Span, Vectors, Waveform
 from worker.app import EMBED_PROBES, PROBES, make_app
 from worker.client import connect_redis, translated_errors
 
@@ -118,6 +119,14 @@ class RemoteEncoder:
         """Embed utterances as (B, D) rows as the network gives them; see `embed` for the errors."""
         return self._ask(waveforms, raw=True)[1]
 
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed utterances and stretches inside them; see `embed` for the errors."""
+        _, rows = self._ask(waveforms, raw=False, windows=windows)
+        ends = itertools.accumulate((len(spans) for spans in windows), initial=len(waveforms))
+        return rows[: len(waveforms)], [rows[first:end] for first, end in itertools.pairwise(ends)]
+
     def close(self) -> None:
         """Close every connection."""
         self._app.close()
@@ -161,8 +170,16 @@ class RemoteEncoder:
             with self._counting:
                 self._bytes_sent -= size
 
-    def _ask(self, waveforms: Sequence[Waveform], *, raw: bool) -> tuple[_Described, Vectors]:
-        head = {"name": self._name, "front_end": self._front_end, "expected": self._expected, "raw": raw}
+    def _ask(
+        self, waveforms: Sequence[Waveform], *, raw: bool, windows: Sequence[Sequence[Span]] | None = None
+    ) -> tuple[_Described, Vectors]:
+        head = {
+            "name": self._name,
+            "front_end": self._front_end,
+            "expected": self._expected,
+            "raw": raw,
+            "windows": windows,
+        }
         arrays = [np.ascontiguousarray(waveform, dtype="<f4") for waveform in waveforms]
         request_id = uuid.uuid4().hex
         question, answer = _keys(request_id)
@@ -231,7 +248,11 @@ class ProbeDesk:
                 f"{spec.name} is encoder {encoder.id} on the worker and {head['expected']} for who asks: "
                 "give both the same weights"
             )
-        vectors = encoder.embed_raw(waveforms) if head["raw"] else encoder.embed(waveforms)
+        if head["windows"] is not None:
+            own, of_windows = encoder.embed_with_windows(waveforms, head["windows"])
+            vectors = np.concatenate([own, *of_windows])
+        else:
+            vectors = encoder.embed_raw(waveforms) if head["raw"] else encoder.embed(waveforms)
         described = {"id": encoder.id, "name": encoder.name, "dim": encoder.dim, "min_samples": encoder.min_samples}
         return _pack(described, list(vectors))
 

@@ -8,13 +8,14 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
 from indexer.embedding.encoder import Encoder
 from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
 from indexer.observability import PROBE_BATCH_SIZE
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
 
 _BACKGROUND_TURN_S = 5.0
 """Under probes without end, ingest gets one pass as often as this, so that it never stands still."""
@@ -22,13 +23,21 @@ _BACKGROUND_TURN_S = 5.0
 _LONGEST_RETRY_S = 60.0
 
 
+_Way = Literal["unit", "raw", "windows"]
+"""What is asked for: vectors of unit norm, those of the network itself, or those of windows too."""
+
+_Windows = Sequence[Sequence[Span]] | None
+
+
 class _Call:
     """What one thread asked for and waits for; only the thread that owns the network writes into it."""
 
-    def __init__(self, waveforms: Sequence[Waveform], dim: int, *, raw: bool) -> None:
+    def __init__(self, waveforms: Sequence[Waveform], dim: int, way: _Way, windows: _Windows = None) -> None:
         self.waveforms = waveforms
-        self.raw = raw
+        self.way = way
+        self.windows = windows
         self.vectors: Vectors = np.empty((len(waveforms), dim), dtype=np.float32)
+        self.of_windows: list[Vectors] = [np.empty((0, dim), dtype=np.float32) for _ in waveforms]
         self.left = len(waveforms)
         self.done = threading.Event()
         self.error: BaseException | None = None
@@ -38,8 +47,10 @@ class _Call:
             self.error = error
             self.done.set()
 
-    def fill(self, rows: Sequence[int], vectors: Vectors) -> None:
+    def fill(self, rows: Sequence[int], vectors: Vectors, of_windows: Sequence[Vectors]) -> None:
         self.vectors[rows] = vectors
+        for row, own in zip(rows, of_windows, strict=False):
+            self.of_windows[row] = own
         self.left -= len(rows)
         if self.left == 0:
             self.done.set()
@@ -58,6 +69,10 @@ class _Unit:
     @property
     def waveforms(self) -> list[Waveform]:
         return [self.call.waveforms[row] for row in self.rows]
+
+    @property
+    def windows(self) -> list[Sequence[Span]]:
+        return [] if self.call.windows is None else [self.call.windows[row] for row in self.rows]
 
 
 class BatchingEncoder:
@@ -142,11 +157,18 @@ class BatchingEncoder:
         VoxdexError
             What the inner encoder raises for these waveforms; others that shared their pass are not concerned.
         """
-        return self._embed(waveforms, raw=False)
+        return self._embed(_Call(waveforms, self.dim, "unit")).vectors
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed probes without normalizing; see `embed`."""
-        return self._embed(waveforms, raw=True)
+        return self._embed(_Call(waveforms, self.dim, "raw")).vectors
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed probes and stretches inside them; see `embed`."""
+        call = self._embed(_Call(waveforms, self.dim, "windows", windows))
+        return call.vectors, call.of_windows
 
     def background(self) -> "BackgroundEncoder":
         """Return a view for ingest: same network, and its work waits while probes wait."""
@@ -164,9 +186,8 @@ class BatchingEncoder:
             unit.call.fail(_closing())
         self._thread.join()
 
-    def _embed(self, waveforms: Sequence[Waveform], *, raw: bool) -> Vectors:
-        call = _Call(waveforms, self.dim, raw=raw)
-        units = [_Unit(call, [row], np.size(waveform)) for row, waveform in enumerate(waveforms)]
+    def _embed(self, call: _Call) -> _Call:
+        units = [_Unit(call, [row], np.size(waveform)) for row, waveform in enumerate(call.waveforms)]
         with self._work:
             # A call longer than the whole queue goes in when nothing else waits; it could never go in otherwise.
             if self._probes and len(self._probes) + len(units) > self._limit:
@@ -177,14 +198,17 @@ class BatchingEncoder:
             self._enqueue(self._probes, units)
         return self._result(call, self._wait_as_probe)
 
-    def embed_in_background(self, waveforms: Sequence[Waveform], *, raw: bool) -> Vectors:
+    def embed_in_background(
+        self, waveforms: Sequence[Waveform], way: _Way, windows: _Windows = None
+    ) -> tuple[Vectors, list[Vectors]]:
         """Do what `BackgroundEncoder` promises."""
-        call = _Call(waveforms, self.dim, raw=raw)
+        call = _Call(waveforms, self.dim, way, windows)
         with self._work:
             if not self._background:
                 self._background_turn = time.monotonic()
             self._enqueue(self._background, list(self._passes(call)))
-        return self._result(call, self._wait_in_background)
+        self._result(call, self._wait_in_background)
+        return call.vectors, call.of_windows
 
     def _passes(self, call: _Call) -> Iterator[_Unit]:
         by_length: defaultdict[int, list[int]] = defaultdict(list)
@@ -220,9 +244,9 @@ class BatchingEncoder:
                     f"no pass of the encoder has ended for {self._stalled_s:g} s: it hangs; restart the process"
                 )
 
-    def _result(self, call: _Call, wait: Callable[[_Call], None]) -> Vectors:
+    def _result(self, call: _Call, wait: Callable[[_Call], None]) -> _Call:
         if not call.waveforms:
-            return call.vectors
+            return call
         try:
             wait(call)
         except BaseException:
@@ -230,7 +254,7 @@ class BatchingEncoder:
             raise
         if call.error is not None:
             raise call.error
-        return call.vectors
+        return call
 
     def _withdraw(self, call: _Call) -> None:
         with self._work:
@@ -276,7 +300,7 @@ class BatchingEncoder:
         taken = [first]
         kept: list[_Unit] = []
         for unit in self._probes:
-            fits = unit.samples == first.samples and unit.call.raw == first.call.raw and len(taken) < most
+            fits = unit.samples == first.samples and unit.call.way == first.call.way and len(taken) < most
             (taken if fits else kept).append(unit)
         self._probes.clear()
         self._probes.extend(kept)
@@ -285,10 +309,10 @@ class BatchingEncoder:
 
     def _forward(self, units: list[_Unit]) -> None:
         """Embed the waveforms of some units together; where that fails, each apart, so that each gets its own error."""
-        embed = self._inner.embed_raw if units[0].call.raw else self._inner.embed
         waveforms = [waveform for unit in units for waveform in unit.waveforms]
+        windows = [spans for unit in units for spans in unit.windows]
         try:
-            vectors = embed(waveforms)
+            vectors, of_windows = self._run_network(units[0].call.way, waveforms, windows)
             # One row too few would shift everybody's after it, or end this thread and with it all who wait.
             if vectors.shape != (len(waveforms), self.dim):
                 raise CorruptArtifact(
@@ -301,8 +325,16 @@ class BatchingEncoder:
         start = 0
         for unit in units:
             end = start + len(unit.rows)
-            unit.call.fill(unit.rows, vectors[start:end])
+            unit.call.fill(unit.rows, vectors[start:end], of_windows[start:end])
             start = end
+
+    def _run_network(
+        self, way: _Way, waveforms: Sequence[Waveform], windows: _Windows
+    ) -> tuple[Vectors, list[Vectors]]:
+        if way == "windows":
+            return self._inner.embed_with_windows(waveforms, windows or [])
+        embed = self._inner.embed_raw if way == "raw" else self._inner.embed
+        return embed(waveforms), []
 
     def _after_error(self, units: list[_Unit], error: BaseException) -> None:
         if len(units) > 1:
@@ -314,7 +346,7 @@ class BatchingEncoder:
         if isinstance(error, VoxdexError) and len(call.waveforms) > 1:
             # The message counts the waveforms of a pass; the caller knows them by their place in the call.
             try:
-                (self._inner.embed_raw if call.raw else self._inner.embed)(call.waveforms)
+                self._run_network(call.way, call.waveforms, call.windows)
             except BaseException as whole:
                 error = whole
         self._withdraw(call)
@@ -357,11 +389,17 @@ class BackgroundEncoder:
         VoxdexError
             What the inner encoder raises for these waveforms.
         """
-        return self._owner.embed_in_background(waveforms, raw=False)
+        return self._owner.embed_in_background(waveforms, "unit")[0]
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances without normalizing; see `embed`."""
-        return self._owner.embed_in_background(waveforms, raw=True)
+        return self._owner.embed_in_background(waveforms, "raw")[0]
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed utterances and stretches inside them; see `embed`."""
+        return self._owner.embed_in_background(waveforms, "windows", windows)
 
 
 def _closing() -> Unavailable:

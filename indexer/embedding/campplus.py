@@ -239,10 +239,18 @@ class CamPlus(nn.Module):
         (B, D) float tensor
             The output of the last layer.
         """
+        x = self.trunk(frames, valid)
+        return self.pooled(x, x.shape[2])
+
+    def trunk(self, frames: Tensor, valid: int) -> Tensor:
+        """Map (B, F, T) features to the (B, C, T / 2) frames that `pooled` reads, all of them valid."""
         x = self.stem(self.head(frames[:, :, :valid]))
         x = functional.relu(self.stem_norm(x), inplace=True)
         for block in self.blocks:
             x = block(x)
-        x = functional.relu(self.norm(x), inplace=True)
-        deviation, mean = torch.std_mean(x, dim=2, correction=1, keepdim=True)
+        return functional.relu(self.norm(x), inplace=True)
+
+    def pooled(self, x: Tensor, valid: int) -> Tensor:
+        """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
+        deviation, mean = torch.std_mean(x[:, :, :valid], dim=2, correction=1, keepdim=True)
         return cast(Tensor, self.embedding_norm(self.embedding(torch.cat((mean, deviation), dim=1)))).flatten(1)

@@ -290,15 +290,22 @@ class Ecapa(nn.Module):
         (B, D) float tensor
             The output of the last embedding layer.
         """
+        return self.pooled(self.trunk(frames, valid), valid)
+
+    def trunk(self, frames: Tensor, valid: int) -> Tensor:
+        """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads."""
         x = self.stem(frames)
         outputs = []
         for block in self.blocks:
             x = block(x, valid)
             outputs.append(x)
-        x = self.aggregation(torch.cat(outputs, dim=1))
+        return cast(Tensor, self.aggregation(torch.cat(outputs, dim=1)))
+
+    def pooled(self, x: Tensor, valid: int) -> Tensor:
+        """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
         x = self.pooling(x, valid)
         for index, embedding in enumerate(self.embeddings):
             if index > 0 and self.config.pooling != "attention":
                 x = functional.relu(x)
             x = embedding(x)
-        return cast(Tensor, x.flatten(1))
+        return x.flatten(1)

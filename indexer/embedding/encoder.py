@@ -4,6 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
 from indexer.embedding.user_encoders import Family
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
 
 MIN_SPEECH_S = 0.1
 """Shortest utterance that is embedded. NeMo accepts 20 ms and then gives nearly the same vector to any voice, because
@@ -23,6 +24,9 @@ two frames have only a sign left after normalization; ten frames are about the s
 _PRIMITIVE_CACHE = "128"
 """Compiled CPU kernels that oneDNN keeps, a few for each length of utterance. Its own 1024 grow by a gigabyte over an
 archive of many lengths, and are no faster."""
+
+_WINDOWS_AT_ONCE = 16
+"""Windows that are pooled together: of 1.5 s each they take 30 MB."""
 
 
 class Encoder(Protocol):
@@ -49,6 +53,11 @@ class Encoder(Protocol):
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as (B, D) rows as the network gives them."""
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed utterances as `embed` does, and (W, D) unit rows of stretches inside each of them."""
 
 
 def encoder_id(weights_sha256: str, front_end: str) -> EncoderId:
@@ -140,14 +149,7 @@ class SpeakerEncoder:
         Desplanques et al., "ECAPA-TDNN", Interspeech 2020, arXiv:2005.07143; Wang et al., "CAM++", Interspeech 2023,
         arXiv:2303.00332.
         """
-        raw = self.embed_raw(waveforms).astype(np.float64)
-        norms = np.linalg.norm(raw, axis=1, keepdims=True)
-        if not norms.all():
-            raise NonFiniteEmbedding(
-                f"encoder {self.name} gave a zero vector, which has no direction; check its weights"
-            )
-        unit: Vectors = (raw / norms).astype(np.float32)
-        return unit
+        return self._unit(self.embed_raw(waveforms))
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as the network gives them, for comparison with the code that published the weights.
@@ -160,12 +162,59 @@ class SpeakerEncoder:
         with counting_seconds(EMBED_SECONDS):
             for rows in self._batches([len(waveform) for waveform in waveforms]):
                 vectors[rows] = self._forward(np.stack([waveforms[row] for row in rows]))
+        return self._finite(vectors)
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed utterances as `embed` does, and stretches inside them out of the same pass.
+
+        Windows are pooled from the frames that the network made of their utterance, which costs some hundredths of a
+        pass. They tell who is heard where within it; for comparison with other recordings, cut them out and embed them.
+
+        Parameters
+        ----------
+        windows
+            For each waveform, stretches of two frames or more inside it, in samples.
+
+        Returns
+        -------
+        (B, D) float32 array, and for each waveform a (W, D) float32 array
+            Rows have unit L2 norm, in input order.
+
+        Raises
+        ------
+        InvalidAudio, TooLittleSpeech, NonFiniteEmbedding
+            As `embed` does.
+        """
+        for index, waveform in enumerate(waveforms):
+            self._check(index, waveform)
+        vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
+        pooled = [np.empty((len(spans), self.dim), dtype=np.float32) for spans in windows]
+        with counting_seconds(EMBED_SECONDS):
+            for rows in self._batches([len(waveform) for waveform in waveforms]):
+                vectors[rows], frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
+                for row, own in zip(rows, frames, strict=True):
+                    self._pool(own, windows[row], len(waveforms[row]), into=pooled[row])
+        return self._unit(self._finite(vectors)), [self._unit(self._finite(some)) for some in pooled]
+
+    def _finite(self, vectors: Vectors) -> Vectors:
         if not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise NonFiniteEmbedding(
                 f"encoder {self.name} gave NaN or infinity for utterance {row}, a finite waveform; check its weights"
             )
         return vectors
+
+    def _unit(self, vectors: Vectors) -> Vectors:
+        raw = vectors.astype(np.float64)
+        norms = np.linalg.norm(raw, axis=1, keepdims=True)
+        if not norms.all():
+            raise NonFiniteEmbedding(
+                f"encoder {self.name} gave a zero vector, which has no direction; check its weights"
+            )
+        unit: Vectors = (raw / norms).astype(np.float32)
+        return unit
 
     def _check(self, index: int, waveform: Waveform) -> None:
         if not isinstance(waveform, np.ndarray) or waveform.ndim != 1 or waveform.dtype != np.float32:
@@ -189,11 +238,37 @@ class SpeakerEncoder:
                 yield rows[start : start + size]
 
     def _forward(self, batch: Vectors) -> Vectors:
+        with torch.inference_mode(), self._memory_for(batch):
+            frames = self._front_end(torch.from_numpy(batch).to(self.device))
+            vectors: Vectors = self._network(frames.values, frames.valid).cpu().numpy()
+            return vectors
+
+    def _forward_with_frames(self, batch: Vectors) -> tuple[Vectors, torch.Tensor]:
+        """Embed (B, N) waveforms; return also the (B, C, T) frames that their vectors were pooled from."""
+        with torch.inference_mode(), self._memory_for(batch):
+            features = self._front_end(torch.from_numpy(batch).to(self.device))
+            frames = self._network.trunk(features.values, features.valid)
+            vectors: Vectors = self._network.pooled(frames, features.valid).cpu().numpy()
+            return vectors, frames[:, :, : features.valid]
+
+    def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int, *, into: Vectors) -> None:
+        """Write the vectors of stretches of an utterance, of which (C, T) frames are given, into (W, D) rows."""
+        by_length: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        per_sample = frames.shape[1] / samples
+        for row, (start, end) in enumerate(spans):
+            length = max(2, round((end - start) * per_sample))
+            by_length[length].append((row, max(0, min(round(start * per_sample), frames.shape[1] - length))))
+        with torch.inference_mode():
+            for length, places in by_length.items():
+                for at in range(0, len(places), _WINDOWS_AT_ONCE):
+                    some = places[at : at + _WINDOWS_AT_ONCE]
+                    stretches = torch.stack([frames[:, first : first + length] for _, first in some])
+                    into[[row for row, _ in some]] = self._network.pooled(stretches, length).cpu().numpy()
+
+    @contextmanager
+    def _memory_for(self, batch: Vectors) -> Iterator[None]:
         try:
-            with torch.inference_mode():
-                frames = self._front_end(torch.from_numpy(batch).to(self.device))
-                vectors: Vectors = self._network(frames.values, frames.valid).cpu().numpy()
-                return vectors
+            yield
         except torch.OutOfMemoryError as error:
             seconds = batch.size / SAMPLE_RATE_HZ
             raise Unavailable(

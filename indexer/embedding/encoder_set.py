@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from indexer.errors import EncoderMismatch
-from indexer.types import EncoderId, Vectors, Waveform
+from indexer.types import EncoderId, Span, Vectors, Waveform
 
 if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
     from indexer.embedding.encoder import Encoder
@@ -49,3 +49,11 @@ class EncoderSet:
     def embed(self, waveforms: Sequence[Waveform]) -> dict[EncoderId, Vectors]:
         """Embed utterances under each encoder, as (B, D) rows of unit norm in input order; see `Encoder.embed`."""
         return {encoder.id: encoder.embed(waveforms) for encoder in self}
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[dict[EncoderId, Vectors], list[Vectors]]:
+        """Embed utterances under each encoder, and stretches inside them under the first; see `Encoder`."""
+        vectors, of_windows = self.first.embed_with_windows(waveforms, windows)
+        beside = {} if self.second is None else {self.second.id: self.second.embed(waveforms)}
+        return {self.first.id: vectors, **beside}, of_windows
