@@ -39,6 +39,16 @@ class ErasedCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasable:
+    """What the erasure of a speaker would take away, and the recordings that would stay for whoever else is in them."""
+
+    enrollments: int
+    recordings: int
+    vectors: int
+    kept_recordings: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeakerChange:
     """What is to change about a speaker; None leaves a name or the labels as they are."""
 
@@ -109,11 +119,13 @@ class Catalog:
             galleries.change(gallery_id, **rules)
             return galleries.summary(gallery_id)
 
-    def speakers(self, gallery: str, *, after: int, limit: int, labels: Sequence[str] = ()) -> list[SpeakerSummary]:
-        """List the speakers of a gallery with an id above `after`, those with all of the labels."""
+    def speakers(
+        self, gallery: str, *, after: int, limit: int, labels: Sequence[str] = (), part: str | None = None
+    ) -> list[SpeakerSummary]:
+        """List the speakers of a gallery with an id above `after`, with all labels and with `part` in their name."""
         with self._database.read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
-            return Speakers(session).page(gallery_id, after, limit, labels=labels)
+            return Speakers(session).page(gallery_id, after, limit, labels=labels, part=part)
 
     def speaker(self, gallery: str, name: str) -> tuple[SpeakerSummary, list[EnrolledStretch]]:
         """Return one speaker with every enrolled stretch, or raise NotFound."""
@@ -208,8 +220,10 @@ class Catalog:
         gone = in_transaction(self._database, withdraw, refusals=True)
         return self._forget(*gone) if gone is not None else ErasedCounts()
 
-    def recordings(self, gallery: str, *, state: str | None, after: int, limit: int) -> list[RecordingSummary]:
-        """List the recordings of a gallery with an id above `after`, of one state or of any.
+    def recordings(
+        self, gallery: str, *, state: str | None, after: int, limit: int, part: str | None = None
+    ) -> list[RecordingSummary]:
+        """List the recordings of a gallery with an id above `after`, of one state or any, with `part` in their place.
 
         Raises
         ------
@@ -222,7 +236,7 @@ class Catalog:
         with self._database.read_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
             wanted = RecordingState(state) if state else None
-            return Recordings(session).page(gallery_id, after, limit, state=wanted)
+            return Recordings(session).page(gallery_id, after, limit, state=wanted, part=part)
 
     def recording(self, gallery: str, recording_id: int) -> tuple[RecordingSummary, list[UtteranceSummary]]:
         """Return one recording of a gallery with its utterances, or raise NotFound."""
@@ -230,6 +244,15 @@ class Catalog:
             number = self._in_gallery(Galleries(session), Recordings(session), gallery, recording_id)
             recordings = Recordings(session)
             return recordings.summary(number), recordings.utterances(number)
+
+    def erasable(self, gallery: str, name: str) -> Erasable:
+        """Tell what `delete_speaker` would erase now, and what it would leave, or raise NotFound."""
+        with self._database.read_scope() as session:
+            _, speaker_id = _speaker(session, gallery, name)
+            speakers = Speakers(session)
+            summary, gone = speakers.summary(speaker_id), speakers.erasable(speaker_id)
+            left = summary.recordings - len(gone.recording_ids)
+            return Erasable(summary.enrollments, len(gone.recording_ids), len(gone.embedding_ids), left)
 
     def delete_speaker(self, gallery: str, name: str, *, keep_recordings: bool) -> ErasedCounts:
         """Erase a speaker; the vectors that are enrolled to nobody else go too, unless recordings are kept."""

@@ -27,6 +27,7 @@ _EXAMPLES: dict[int, tuple[str, str, str]] = {
     ),
     413: ("payload-too-large", "Over a limit in bytes, seconds or channels", "the recording is over the limit"),
     415: ("unsupported-format", "Not audio that is read here", "not audio that can be read, it looks like a PDF"),
+    416: ("range-not-satisfiable", "The part asked for begins after the end", "the range begins at byte 9000000"),
     422: ("invalid-request", "The request or its audio cannot be used", "body.name: Field required"),
     429: ("rate-limited", "The requests of this minute are used up", "1200 requests of this minute are used up"),
     500: ("internal", "An internal error", "an internal error; it is in the log under this request id"),

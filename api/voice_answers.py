@@ -28,7 +28,6 @@ from api.voices import Comparison, IdentifiedVoice, VerifiedVoice, Voices
 from indexer.audio.quality import Quality as Measured
 from indexer.types import EncoderId
 from search.evidence import EVEN
-from search.identification import Identification
 from search.occurrences import Occurrence
 from search.operating_point import OperatingPoint as Point
 from search.verification import Verification
@@ -190,19 +189,23 @@ def _voice(heard: Heard, place: int, answer: IdentifiedVoice | None, point: Call
     return VoiceIdentified(
         decision=decided.outcome,
         speaker=decided.speaker,
-        operating_point=_point_view(
-            decided.operating_point,
-            score=decided.score_at_threshold,
-            size=decided.gallery_size,
-            prior=decided.prior,
-        ),
-        candidates=_candidates(decided, answer),
+        operating_point=point_of(answer),
+        candidates=candidates_view(answer),
         warnings=list(answer.warnings),
         **said,
     )
 
 
-def _candidates(decided: Identification, answer: IdentifiedVoice) -> list[Candidate]:
+def point_of(answer: IdentifiedVoice) -> OperatingPoint:
+    """Say where it was decided who a voice is."""
+    decided = answer.answer
+    return _point_view(
+        decided.operating_point, score=decided.score_at_threshold, size=decided.gallery_size, prior=decided.prior
+    )
+
+
+def candidates_view(answer: IdentifiedVoice) -> list[Candidate]:
+    """Say who a voice sounds like, best first."""
     return [
         Candidate(
             rank=one.rank,
@@ -218,7 +221,7 @@ def _candidates(decided: Identification, answer: IdentifiedVoice) -> list[Candid
                 BestEnrollment.model_validate(stretch) for stretch in answer.best_enrollments.get(one.speaker_id, [])
             ],
         )
-        for one in decided.candidates
+        for one in answer.answer.candidates
     ]
 
 

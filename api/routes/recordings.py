@@ -21,6 +21,7 @@ from api.schemas.common import (
     Limit,
     Name,
     Page,
+    PartOf,
     Reference,
     RowNumber,
     Text,
@@ -32,23 +33,12 @@ from api.uploads import audio_body
 from indexer.db.models import RecordingState
 from indexer.db.rows import RecordingSummary
 from indexer.db.speaker_records import Consent
-from indexer.stretches import MOST_STRETCH_S, audio_of, stretch_as_wav
 
 router = APIRouter(prefix="/galleries/{gallery}/recordings", tags=["recordings"])
 
 Parts = Annotated[Runtime, Depends(runtime_of)]
 
 _KNOWN: dict[str, Any] = {"model": TakenRecording, "description": "The gallery has this content already"}
-_WAV: dict[str, Any] = {
-    "description": "WAV: 16 kHz, 16 bits, one track",
-    "content": {
-        "audio/wav": {
-            "schema": {"type": "string", "format": "binary"},
-            "example": "RIFF....WAVEfmt ... (the bytes of the file)",
-        }
-    },
-}
-_Second = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
 
 
 @router.post(
@@ -125,12 +115,13 @@ def list_recordings(
     principal: Reader,
     parts: Parts,
     state: Annotated[RecordingState | None, Query(description="Only recordings in this state.")] = None,
+    q: PartOf = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> Page[Recording]:
     """List the recordings of a gallery in the order they came in."""
     found = parts.services.catalog.recordings(
-        gallery, state=state, after=after_of(cursor, "recordings", gallery), limit=limit + 1
+        gallery, state=state, part=q, after=after_of(cursor, "recordings", gallery), limit=limit + 1
     )
     return page_of(found, limit, lambda row: Recording(**_fields(row)), "recordings", gallery)
 
@@ -152,45 +143,6 @@ def get_recording(gallery: GalleryName, recording_id: RowNumber, principal: Read
         for one in utterances
     ]
     return RecordingDetail(**_fields(row), utterances=inside)
-
-
-@router.get(
-    "/{recording_id}/audio",
-    response_class=Response,
-    responses={200: _WAV, **problems(404, 410, 413, 415)},
-)
-async def get_audio(
-    gallery: GalleryName,
-    recording_id: RowNumber,
-    principal: Reader,
-    parts: Parts,
-    start_s: Annotated[_Second, Query(description="Where the stretch begins.")] = 0.0,
-    end_s: Annotated[
-        _Second | None,
-        Query(description=f"Where it ends; left out: the recording's end. {MOST_STRETCH_S:g} s are the most."),
-    ] = None,
-    channels: Annotated[
-        Text | None, Query(max_length=16, description="mix, left, right or a channel number; left out: mix.")
-    ] = None,
-) -> Response:
-    """Listen to a stretch of a recording, where its audio is still there."""
-
-    def work() -> bytes:
-        row, _ = parts.services.catalog.recording(gallery, recording_id)
-        with audio_of(row, parts.media, parts.settings) as path:
-            return stretch_as_wav(
-                path,
-                start_s=start_s,
-                end_s=end_s,
-                channels=channels,
-                settings=parts.settings,
-                name=f"recording {recording_id}",
-            )
-
-    # Files are hashed, decoded from their beginning, perhaps fetched: not in the threads that every request needs.
-    with parts.listening_threads.admitted():
-        wav = await parts.listening_threads.run(work)
-    return Response(wav, media_type="audio/wav", headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/{recording_id}", responses=problems(404))

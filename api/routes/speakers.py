@@ -12,9 +12,9 @@ from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Runtime, runtime_of
-from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, Page, SpeakerName
+from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, Page, PartOf, SpeakerName
 from api.schemas.galleries import Erased
-from api.schemas.speakers import NewSpeaker, Speaker, SpeakerChange, SpeakerMerge
+from api.schemas.speakers import Erasable, NewSpeaker, Speaker, SpeakerChange, SpeakerMerge
 from api.security import Reader, Writer
 from indexer.db.rows import SpeakerSummary
 from indexer.db.speaker_records import Consent
@@ -48,12 +48,13 @@ def list_speakers(
     principal: Reader,
     parts: Parts,
     label: Annotated[list[Name] | None, Query(max_length=50, description="Only those with all these labels.")] = None,
+    q: PartOf = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> Page[Speaker]:
     """List the speakers of a gallery in the order they were added."""
     found = parts.services.catalog.speakers(
-        gallery, after=after_of(cursor, "speakers", gallery), limit=limit + 1, labels=label or ()
+        gallery, after=after_of(cursor, "speakers", gallery), limit=limit + 1, labels=label or (), part=q
     )
     return page_of(found, limit, speaker_view, "speakers", gallery)
 
@@ -62,6 +63,12 @@ def list_speakers(
 def get_speaker(gallery: GalleryName, speaker: SpeakerName, principal: Reader, parts: Parts) -> Speaker:
     """Show a speaker and how much of their voice is enrolled."""
     return speaker_view(parts.services.catalog.speaker_summary(gallery, speaker))
+
+
+@router.get("/{speaker}/erasure", responses=problems(404))
+def show_erasure(gallery: GalleryName, speaker: SpeakerName, principal: Reader, parts: Parts) -> Erasable:
+    """Tell what erasing a speaker with their voice would take away now; nothing is erased."""
+    return Erasable.model_validate(parts.services.catalog.erasable(gallery, speaker))
 
 
 @router.patch("/{speaker}", responses=problems(404, 409, 413))

@@ -84,6 +84,11 @@ Cursor = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST_PAGE_ROWS, description="Most items of the page.")]
 
+PartOf = Annotated[
+    Text | None,
+    Query(min_length=1, max_length=200, description="Only those whose name has this in it, in upper or lower case."),
+]
+
 Item = TypeVar("Item")
 
 

@@ -90,6 +90,21 @@ class Speaker(View):
     recordings: int = Field(description="Recordings in which the speaker is enrolled.")
 
 
+class Erasable(View):
+    """What erasing a speaker would take away."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"enrollments": 6, "recordings": 2, "vectors": 6, "kept_recordings": 1}]}
+    )
+
+    enrollments: int = Field(description="Utterances that are enrolled as the speaker.")
+    recordings: int = Field(description="Recordings that would go, with their uploaded audio.")
+    vectors: int = Field(description="Vectors that would go: of utterances that are enrolled as nobody else.")
+    kept_recordings: int = Field(
+        description="Recordings with the speaker that would stay, for others speak in them."
+    )
+
+
 class Quality(View):
     """What the recording of an enrollment is like."""
 

@@ -187,12 +187,26 @@ class Recordings:
         return rows[0]
 
     def page(
-        self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT, *, state: RecordingState | None = None
+        self,
+        gallery_id: GalleryId,
+        after: int = 0,
+        limit: int = PAGE_LIMIT,
+        *,
+        state: RecordingState | None = None,
+        part: str | None = None,
     ) -> list[RecordingSummary]:
-        """List recordings of a gallery with what was found in them, in id order above `after`."""
+        """List recordings of a gallery with what was found in them, in id order above `after`.
+
+        Parameters
+        ----------
+        part
+            Only those whose place or name has this in it, in upper or lower case.
+        """
         query = _summary_query().where(Recording.gallery_id == gallery_id, Recording.id > after)
         if state is not None:
             query = query.where(Recording.state == state)
+        if part is not None:
+            query = query.where(Recording.uri.icontains(require_text("part of a place", part), autoescape=True))
         return self._summaries(query.order_by(Recording.id).limit(limit))
 
     def named_media(self, keys: Iterable[str]) -> set[str]:

@@ -485,10 +485,26 @@ class Speakers:
         return found[0]
 
     def page(
-        self, gallery_id: GalleryId, after: int = 0, limit: int = PAGE_LIMIT, *, labels: Sequence[str] = ()
+        self,
+        gallery_id: GalleryId,
+        after: int = 0,
+        limit: int = PAGE_LIMIT,
+        *,
+        labels: Sequence[str] = (),
+        part: str | None = None,
     ) -> list[SpeakerSummary]:
-        """List speakers of a gallery with what is enrolled, in id order above `after`; those with all of the labels."""
+        """List speakers of a gallery with what is enrolled, in id order above `after`.
+
+        Parameters
+        ----------
+        labels
+            Only those with all of them.
+        part
+            Only those whose name has this in it, in upper or lower case.
+        """
         query = _speaker_query().where(Speaker.gallery_id == gallery_id, Speaker.id > after)
+        if part is not None:
+            query = query.where(Speaker.name.icontains(require_text("part of a name", part), autoescape=True))
         for label in sorted(set(labels)):
             query = query.where(
                 exists().where(
@@ -608,6 +624,21 @@ class Speakers:
         )
         query = select(Recording.id).where(Recording.id.in_(theirs)).order_by(Recording.id).with_for_update()
         self._session.execute(query)
+
+    def erasable(self, speaker_id: SpeakerId) -> Erased:
+        """Return what `delete` would take away now with the speaker's voice; nothing is changed."""
+        utterances, touched = self._only_of(speaker_id)
+        embeddings: list[EmbeddingId] = []
+        for some in batches(utterances):
+            found = self._session.scalars(select(Embedding.id).where(Embedding.utterance_id.in_(some)))
+            embeddings += [EmbeddingId(number) for number in found]
+        left: set[int] = set()
+        for candidates in batches(touched):
+            inside = select(Utterance.recording_id, Utterance.id).where(Utterance.recording_id.in_(candidates))
+            gone = set(utterances)
+            left |= {row.recording_id for row in self._session.execute(inside) if row.id not in gone}
+        emptied = tuple(RecordingId(number) for number in touched if number not in left)
+        return Erased(tuple(sorted(embeddings)), emptied, (speaker_id,), ())
 
     def _only_of(self, speaker_id: SpeakerId) -> tuple[list[UtteranceId], list[int]]:
         """Utterances enrolled to this speaker and to no other, and the recordings they are in."""

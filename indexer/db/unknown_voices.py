@@ -228,6 +228,22 @@ class UnknownVoices:
             UtteranceId(number) for number in self._session.scalars(query.order_by(UnknownVoiceMember.utterance_id))
         ]
 
+    def names_of(self, utterance_ids: Sequence[int]) -> dict[UtteranceId, str]:
+        """Return which unknown voice each of these utterances is of; those of none are left out."""
+        found: dict[UtteranceId, str] = {}
+        for some in batches(utterance_ids):
+            query = (
+                select(UnknownVoiceMember.utterance_id, UnknownVoice.number)
+                .join(UnknownVoice, UnknownVoice.id == UnknownVoiceMember.voice_id)
+                .where(
+                    UnknownVoiceMember.utterance_id.in_(some),
+                    UnknownVoice.gallery_id == self._gallery_id,
+                    ~is_enrolled(UnknownVoiceMember.utterance_id),
+                )
+            )
+            found |= {UtteranceId(row[0]): name_of(row[1]) for row in self._session.execute(query)}
+        return found
+
     # What people say; each locks first
 
     def merge(self, voice_id: UnknownVoiceId, into: UnknownVoiceId) -> None:

@@ -170,7 +170,7 @@ def _shape(schema: dict[str, Any], document: dict[str, Any]) -> Any:
 
 
 def test_its_page_lists_every_method() -> None:
-    page = (REPOSITORY / "api" / "client" / "README.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "python-client.md").read_text(encoding="utf-8")
     listed = {
         (resource.strip("`"), method.strip("`"))
         for resource, methods in re.findall(r"^\| (itself|`\w+`) \| (`.*`) \|$", page, re.MULTILINE)

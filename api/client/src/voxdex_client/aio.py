@@ -34,6 +34,7 @@ class AsyncSpeakers(AsyncResource):
     get = acalls(routes.get_speaker)
     change = acalls(routes.change_speaker)
     merge = acalls(routes.merge_speaker)
+    erasure = acalls(routes.show_erasure)
     delete = acalls(routes.delete_speaker)
 
 
@@ -52,6 +53,8 @@ class AsyncRecordings(AsyncResource):
     list = alists(routes.list_recordings)
     get = acalls(routes.get_recording)
     audio = acalls(routes.get_audio)
+    waveform = acalls(routes.get_waveform)
+    voices = acalls(routes.get_recording_voices)
     delete = acalls(routes.delete_recording)
 
 
@@ -161,6 +164,8 @@ class AsyncClient(AsyncResource):
     verify = acalls(routes.verify)
     compare = acalls(routes.compare)
     diarize = acalls(routes.diarize)
+    inspect = acalls(routes.inspect)
+    decode = acalls(routes.decode)
     search = acalls(routes.search)
     session = acalls(routes.session)
     encoders = acalls(routes.encoders)

@@ -33,6 +33,7 @@ class Speakers(Resource):
     get = calls(routes.get_speaker)
     change = calls(routes.change_speaker)
     merge = calls(routes.merge_speaker)
+    erasure = calls(routes.show_erasure)
     delete = calls(routes.delete_speaker)
 
 
@@ -51,6 +52,8 @@ class Recordings(Resource):
     list = lists(routes.list_recordings)
     get = calls(routes.get_recording)
     audio = calls(routes.get_audio)
+    waveform = calls(routes.get_waveform)
+    voices = calls(routes.get_recording_voices)
     delete = calls(routes.delete_recording)
 
 
@@ -160,6 +163,8 @@ class Client(Resource):
     verify = calls(routes.verify)
     compare = calls(routes.compare)
     diarize = calls(routes.diarize)
+    inspect = calls(routes.inspect)
+    decode = calls(routes.decode)
     search = calls(routes.search)
     session = calls(routes.session)
     encoders = calls(routes.encoders)

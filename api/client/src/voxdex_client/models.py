@@ -653,3 +653,60 @@ class WebhookEvent(Model):
             document = None
         fields = document if isinstance(document, dict) else {}
         return cls.model_validate({**fields, "id": message_id})
+
+
+class Erasable(Model):
+    """What erasing a speaker would take away."""
+
+    enrollments: int
+    """Utterances that are enrolled as the speaker."""
+    recordings: int
+    vectors: int
+    kept_recordings: int
+    """Recordings with the speaker that would stay, for others speak in them."""
+
+
+class Waveform(Model):
+    """How loud a recording is along its length."""
+
+    start_s: float
+    end_s: float
+    peaks: list[float]
+    """Largest magnitude of each of so many equal parts, from 0 to 1."""
+    issues: list[str]
+
+
+class Inspection(Waveform):
+    """What a recording is, how loud along its length, and where somebody speaks."""
+
+    sample_rate_hz: int
+    channels: int
+    container: str
+    codec: str
+    speech: list[Turn]
+    speech_s: float
+
+
+class RecordedVoice(Model):
+    """One voice of a stored recording."""
+
+    voice: int | None
+    """None: nobody told the voices of the recording apart."""
+    channel: int | None
+    speech_s: float
+    turns: list[Turn]
+    speakers: list[str]
+    """Whom it is enrolled as."""
+    unknown_voice: str | None
+    decision: Literal["enrolled", "identified", "possible", "unknown", "not_enough_speech"]
+    speaker: str | None
+    candidates: list[Candidate]
+    operating_point: OperatingPoint | None
+    warnings: list[str]
+
+
+class RecordingVoices(Model):
+    """Who speaks when in a stored recording, whoever speaks most first."""
+
+    duration_s: float | None
+    voices: list[RecordedVoice]

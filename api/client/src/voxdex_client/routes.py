@@ -125,10 +125,15 @@ def create_speaker(
 
 @route("GET", "/v1/galleries/{gallery}/speakers", models.Page[models.Speaker])
 def list_speakers(
-    gallery: str, *, label: str | None = None, limit: int | None = None, cursor: str | None = None
+    gallery: str,
+    *,
+    label: str | None = None,
+    q: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
 ) -> Sent:
-    """List the speakers of a gallery, or those with a label."""
-    return Sent(path={"gallery": gallery}, query={"label": label, "limit": limit, "cursor": cursor})
+    """List the speakers of a gallery, or those with a label, or with `q` in their name."""
+    return Sent(path={"gallery": gallery}, query={"label": label, "q": q, "limit": limit, "cursor": cursor})
 
 
 @route("GET", "/v1/galleries/{gallery}/speakers/{speaker}", models.Speaker)
@@ -155,6 +160,12 @@ def change_speaker(
         "consented_at": consented_at,
     }
     return Sent(path={"gallery": gallery, "speaker": speaker}, json=fields)
+
+
+@route("GET", "/v1/galleries/{gallery}/speakers/{speaker}/erasure", models.Erasable)
+def show_erasure(gallery: str, speaker: str) -> Sent:
+    """Tell what `delete` would erase now; nothing is erased."""
+    return Sent(path={"gallery": gallery, "speaker": speaker})
 
 
 @route("DELETE", "/v1/galleries/{gallery}/speakers/{speaker}", models.Erased)
@@ -346,6 +357,18 @@ def diarize(
     return _with_audio(audio, {}, {"encoder": encoder, "channels": channels, "speakers": speakers})
 
 
+@route("POST", "/v1/inspect", models.Inspection)
+def inspect(audio: Audio, *, points: int | None = None, channels: str | None = None) -> Sent:
+    """Tell what a recording is, how loud along its length, and where somebody speaks; nothing is decided."""
+    return _with_audio(audio, {}, {"points": points, "channels": channels})
+
+
+@route("POST", "/v1/decode", bytes)
+def decode(audio: Audio, *, channels: str | None = None) -> Sent:
+    """Return a recording as a WAV file of 16 kHz, whatever its format."""
+    return _with_audio(audio, {}, {"channels": channels})
+
+
 @route("POST", "/v1/galleries/{gallery}/search", models.SearchResult)
 def search(
     gallery: str,
@@ -437,11 +460,12 @@ def list_recordings(
     gallery: str,
     *,
     state: models.RecordingState | None = None,
+    q: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Sent:
-    """List the recordings of a gallery."""
-    return Sent(path={"gallery": gallery}, query={"state": state, "limit": limit, "cursor": cursor})
+    """List the recordings of a gallery, or those in a state, or with `q` in their place."""
+    return Sent(path={"gallery": gallery}, query={"state": state, "q": q, "limit": limit, "cursor": cursor})
 
 
 @route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}", models.RecordingDetail)
@@ -464,6 +488,29 @@ def get_audio(
         path={"gallery": gallery, "recording_id": recording_id},
         query={"start_s": start_s, "end_s": end_s, "channels": channels},
     )
+
+
+@route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}/waveform", models.Waveform)
+def get_waveform(
+    gallery: str,
+    recording_id: int,
+    *,
+    points: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    channels: str | None = None,
+) -> Sent:
+    """Tell how loud a recording is along its length, in at most `points` figures."""
+    return Sent(
+        path={"gallery": gallery, "recording_id": recording_id},
+        query={"points": points, "start_s": start_s, "end_s": end_s, "channels": channels},
+    )
+
+
+@route("GET", "/v1/galleries/{gallery}/recordings/{recording_id}/voices", models.RecordingVoices)
+def get_recording_voices(gallery: str, recording_id: int, *, top_k: int | None = None) -> Sent:
+    """Tell who speaks when in a stored recording: whom each voice is enrolled as, else who it sounds like."""
+    return Sent(path={"gallery": gallery, "recording_id": recording_id}, query={"top_k": top_k})
 
 
 @route("DELETE", "/v1/galleries/{gallery}/recordings/{recording_id}", models.Erased)
