@@ -31,7 +31,7 @@ def voices_warning(heard: Sequence[HeardVoice]) -> list[str]:
     longest, total = heard[0].quality.net_speech_s, sum(voice.quality.net_speech_s for voice in heard)
     return [
         f"{len(heard)} voices are heard: this is about the one who speaks most, {longest:.1f} of {total:.1f} s of "
-        "speech"
+        f"speech, first at {heard[0].turns[0].start_s:.1f} s"
     ]
 
 

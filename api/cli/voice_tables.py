@@ -25,7 +25,10 @@ def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> Non
     """Print a table of who speaks where, what makes it less sure, and where the decisions were made."""
     rows: list[list[Any]] = []
     for file, answer in answers:
-        _print_notices(str(file), answer, answer.warnings)
+        own = answer.voices[0].warnings if answer.voices else []
+        _print_notices(str(file), answer, answer.warnings[: len(answer.warnings) - len(own)])
+        for voice in answer.voices:
+            _print_voice_notices(file, answer, voice)
         if not answer.voices:
             rows.append([str(file), outcome_text("not enough speech", good=False), "", None, "", None, None])
         for voice in answer.voices:
@@ -117,15 +120,26 @@ def _worth(candidate: Candidate) -> str:
     return _UNCALIBRATED if candidate.llr is None else llr_in_words(candidate.llr)
 
 
-def _label(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> str:
-    """Name a recording, and the voice in it where there are several."""
+def _name(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> str:
+    """Name a recording, and the voice in it where there are several, as `voxdex diarize` and RTTM number them."""
     if len(answer.voices) == 1:
         return str(file) if voice.channel is None else f"{file} (channel {voice.channel})"
+    return f"{file}: voice {voice.voice + 1}" + ("" if voice.channel is None else f" of channel {voice.channel}")
+
+
+def _label(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> str:
+    """Name a voice, and where there are several, how much and when it speaks."""
+    if len(answer.voices) == 1:
+        return _name(file, answer, voice)
     turns = [f"{turn.start_s:.1f}-{turn.end_s:.1f}" for turn in voice.turns[:_TURNS_SHOWN]]
     more = ", ..." if len(voice.turns) > _TURNS_SHOWN else ""
-    channel = "" if voice.channel is None else f" of channel {voice.channel}"
-    number = voice.voice + 1  # As `voxdex diarize` and RTTM number them.
-    return f"{file}: voice {number}{channel}, {voice.quality.net_speech_s:.1f} s ({', '.join(turns)}{more} s)"
+    return f"{_name(file, answer, voice)}, {voice.quality.net_speech_s:.1f} s ({', '.join(turns)}{more} s)"
+
+
+def _print_voice_notices(file: Path, answer: IdentifyAnswer, voice: VoiceIdentified) -> None:
+    for warning in voice.warnings:
+        if warning not in answer.issues:  # What is said of the whole recording is said once.
+            print_notice(f"{_name(file, answer, voice)}: {warning.removeprefix(f'{file}: ')}")
 
 
 def _print_notices(file: str, heard: ProbeHeard, warnings: Sequence[str]) -> None:

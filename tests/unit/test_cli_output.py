@@ -1,10 +1,14 @@
 """What commands print for people."""
 
 import re
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from api.cli.output import print_fields, print_table
+from api.cli.voice_tables import print_identifications
+from api.schemas.voices import IdentifyAnswer
 
 
 def test_fields_are_aligned_and_what_is_not_there_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +47,16 @@ def test_a_narrow_terminal_breaks_no_name(capsys: pytest.CaptureFixture[str], mo
 def test_a_pipe_gets_a_line_for_each_row_however_wide(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["system", *"abcdefgh"], [["x" * 100, *["y" * 30] * 8], ["z", *"12345678"]])
     assert len(capsys.readouterr().out.strip().splitlines()) == 4
+
+
+def test_what_is_said_of_one_of_several_voices_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = cast(Any, IdentifyAnswer.model_config["json_schema_extra"])["examples"]
+    first = {**example["voices"][0], "warnings": ["noisy: 5 dB"]}
+    second = {**first, "voice": 1, "decision": "not_enough_speech", "warnings": ["a.wav: 0.10 s of speech"]}
+    answer = {**example, "voices": [first, second], "warnings": ["2 voices are heard", "noisy: 5 dB"]}
+    print_identifications([(Path("a.wav"), IdentifyAnswer.model_validate(answer))])
+    assert capsys.readouterr().err.splitlines() == [
+        "voxdex: a.wav: 2 voices are heard",
+        "voxdex: a.wav: voice 1: noisy: 5 dB",
+        "voxdex: a.wav: voice 2: 0.10 s of speech",
+    ]

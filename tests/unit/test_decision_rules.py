@@ -170,7 +170,7 @@ def test_the_voice_that_an_answer_is_about_is_said_where_there_are_several() -> 
     second = heard_voice(rows[1], ECAPA, quality=replace(CLEAN, net_speech_s=7.8), voice=1, name="a.wav")
     assert voices_warning([first]) == []
     assert voices_warning([first, second]) == [
-        "2 voices are heard: this is about the one who speaks most, 12.3 of 20.1 s of speech"
+        "2 voices are heard: this is about the one who speaks most, 12.3 of 20.1 s of speech, first at 0.0 s"
     ]
     short = heard_voice(rows[1], ECAPA, quality=replace(CLEAN, net_speech_s=0.9), name="b.wav")
     assert pair_warnings(first, short) == ["b.wav: short: 0.9 s of speech, and scores are steady from 3 s on"]
