@@ -24,7 +24,7 @@ A setting is an environment variable. Options of a command (`--home`, `--channel
 before it. A value out of range, or an unknown name inside a group (`VOXDEX_AUDIO__...`), is refused with exit status
 2 and the name of the variable. An unknown name outside a group (`VOXDEX_SOMETHING`) is ignored.
 
-```
+```sh
 VOXDEX_HOME=/data/voxdex VOXDEX_AUDIO__MAX_DURATION_S=3600 voxdex ingest /data/archive
 ```
 

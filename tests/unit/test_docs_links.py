@@ -11,14 +11,9 @@ import pytest
 import typer.main
 
 from api.cli.main import app
+from tests.docs_kit import FENCE, PAGES, REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
-PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "THIRD_PARTY_NOTICES.md")),
-    *sorted((REPOSITORY / "docs").rglob("*.md")),
-]
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)>\s]+)>?[^)]*\)")
-FENCE = re.compile(r"^```[ \t]*(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:voxdex|make) [^`\n]+)`(?!`)")
 SHELL_BLOCKS = {"", "sh", "bash", "shell", "console"}
 
