@@ -28,3 +28,19 @@ export function useLive(loaded: Job): Job {
   }, [loaded.id, over]);
   return told;
 }
+
+/** Seconds that a job has run: those it told, and those since. */
+export function useElapsed(job: Job): number {
+  const [since, setSince] = useState(0);
+  const runs = !isOver(job) && job.started_at !== null;
+  useEffect(() => {
+    setSince(0);
+    if (!runs) return undefined;
+    const began = performance.now();
+    const timer = setInterval(() => setSince((performance.now() - began) / 1000), TICK_MS);
+    return () => clearInterval(timer);
+  }, [job, runs]);
+  return job.elapsed_s + since;
+}
+
+const TICK_MS = 1000;

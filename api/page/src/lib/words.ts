@@ -88,7 +88,7 @@ export function placeName(uri: string): string {
   return plain.split(/[\\/]/).filter(Boolean).pop() ?? uri;
 }
 
-export type Tone = "good" | "maybe" | "none" | "bad";
+export type Tone = "good" | "maybe" | "none" | "bad" | "busy";
 
 const DECISIONS: Record<Decision, { words: string; tone: Tone }> = {
   identified: { words: "Identified", tone: "good" },

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { jobs } from "../api/calls";
 import type { Job, JobItem } from "../api/types";
-import { isOver, useLive } from "../lib/events";
+import { isOver, useElapsed, useLive } from "../lib/events";
 import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { to } from "../lib/router";
@@ -31,6 +31,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
   const { reload: recount } = useGalleries();
   const [stopping, setStopping] = useState(false);
   const over = isOver(job);
+  const elapsed = useElapsed(job);
   const retrying = useDo(async () => {
     await jobs.retry(job.id);
     reload();
@@ -65,7 +66,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
         <Progress job={job} />
         <dl class="figures">
           <Figure name="Started">{at(job.started_at)}</Figure>
-          <Figure name={over ? "Took" : "Runs for"}>{lasting(Math.round(job.elapsed_s))}</Figure>
+          <Figure name={over ? "Took" : "Runs for"}>{lasting(Math.round(elapsed))}</Figure>
           <Figure name="Audio">{lasting(job.audio_s)}</Figure>
           <Figure name="Speech in it">{lasting(job.speech_s)}</Figure>
           <Figure name="Pace">{job.times_real_time ? `${job.times_real_time.toFixed(1)} × real time` : "–"}</Figure>
@@ -80,7 +81,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
 
 const ITEMS: Record<JobItem["state"], { words: string; tone: Tone }> = {
   queued: { words: "waits", tone: "none" },
-  running: { words: "running", tone: "maybe" },
+  running: { words: "running", tone: "busy" },
   done: { words: "done", tone: "good" },
   duplicate: { words: "already there", tone: "none" },
   failed: { words: "failed", tone: "bad" },

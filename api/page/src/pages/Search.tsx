@@ -50,14 +50,21 @@ export function Search() {
           if (file) void asking.run(file);
         }}
       >
-        <RecordingInput
-          file={file}
-          disabled={asking.busy}
-          onFile={(given) => {
-            setFile(given);
-            void asking.run(given);
-          }}
-        />
+        <div class="stack">
+          <RecordingInput
+            file={file}
+            disabled={asking.busy}
+            onFile={(given) => {
+              setFile(given);
+              void asking.run(given);
+            }}
+          />
+          {file && (
+            <div class="card">
+              <InspectedProbe file={file} />
+            </div>
+          )}
+        </div>
         <div class="options">
           <Field name="Labels" hint="Only recordings with all of these, separated by commas">
             <input value={label} onInput={(event) => setLabel(event.currentTarget.value)} />
@@ -90,9 +97,6 @@ export function Search() {
       )}
       {file && (
         <section class="answer" aria-label="Answer">
-          <div class="card">
-            <InspectedProbe file={file} />
-          </div>
           {asking.busy && <Loading what="Searching" />}
           {answer && <Found answer={answer} gallery={gallery.name} />}
         </section>

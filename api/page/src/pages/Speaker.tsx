@@ -168,7 +168,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
               <th scope="col" class="numeric">
                 Speech
               </th>
-              <th scope="col" class="numeric">
+              <th scope="col" class="wide-only numeric">
                 Above noise
               </th>
               <th scope="col" class="numeric">
@@ -198,7 +198,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                   </span>
                 </th>
                 <td class="numeric">{lasting(one.net_speech_s ?? one.enrolled_s)}</td>
-                <td class={`numeric ${(one.snr_db ?? NOISY_DB) < NOISY_DB ? "tone-text-maybe" : ""}`}>
+                <td class={`wide-only numeric ${(one.snr_db ?? NOISY_DB) < NOISY_DB ? "tone-text-maybe" : ""}`}>
                   {one.snr_db == null ? "–" : `${Math.round(one.snr_db)} dB`}
                 </td>
                 <td class="numeric">{cosine(one.cosine_to_others)}</td>

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 
 import { speakers } from "../api/calls";
+import type { Speaker } from "../api/types";
 import { useSettled, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { go, to, useRoute } from "../lib/router";
@@ -65,54 +66,7 @@ function List() {
       )}
       <Failure error={found.error} retry={found.reload} />
       {found.items.length > 0 && (
-        <div class="card table-card">
-          <table aria-label="Speakers">
-            <thead>
-              <tr>
-                <th scope="col">Name</th>
-                <th scope="col" class="wide-only">
-                  Labels
-                </th>
-                <th scope="col" class="numeric">
-                  Recordings
-                </th>
-                <th scope="col" class="numeric">
-                  Enrolled
-                </th>
-                <th scope="col" class="wide-only">
-                  Consent
-                </th>
-                <th scope="col" class="wide-only numeric">
-                  Added
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {found.items.map((one) => (
-                <tr key={one.name}>
-                  <th scope="row">
-                    <a href={to("speakers", [one.name])}>{one.name}</a>
-                  </th>
-                  <td class="wide-only">
-                    <span class="row">
-                      {one.labels.map((each) => (
-                        <button type="button" class="tag" key={each} onClick={() => setLabel(each)}>
-                          {each}
-                        </button>
-                      ))}
-                    </span>
-                  </td>
-                  <td class="numeric">{count(one.recordings)}</td>
-                  <td class="numeric">
-                    {one.enrolled_utterances ? lasting(one.enrolled_s) : <Badge tone="maybe">no voice yet</Badge>}
-                  </td>
-                  <td class="wide-only">{one.consent_reference ?? <span class="muted">–</span>}</td>
-                  <td class="wide-only numeric">{onDay(one.created_at)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table items={found.items} onLabel={setLabel} />
       )}
       {found.loading && found.items.length === 0 && <Loading />}
       {!found.loading && !found.error && found.items.length === 0 && (
@@ -149,5 +103,67 @@ function List() {
         </Dialog>
       )}
     </>
+  );
+}
+
+function Table({ items, onLabel }: { items: readonly Speaker[]; onLabel: (label: string) => void }) {
+  // Columns that would be empty from top to bottom are left out.
+  const labels = items.some((one) => one.labels.length > 0);
+  const consents = items.some((one) => one.consent_reference !== null);
+  return (
+    <div class="card table-card">
+      <table aria-label="Speakers">
+        <thead>
+          <tr>
+            <th scope="col">Name</th>
+            {labels && (
+              <th scope="col" class="wide-only">
+                Labels
+              </th>
+            )}
+            {consents && (
+              <th scope="col" class="wide-only">
+                Consent
+              </th>
+            )}
+            <th scope="col" class="numeric">
+              Recordings
+            </th>
+            <th scope="col" class="numeric">
+              Enrolled speech
+            </th>
+            <th scope="col" class="wide-only numeric">
+              Added
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {items.map((one) => (
+            <tr key={one.name}>
+              <th scope="row">
+                <a href={to("speakers", [one.name])}>{one.name}</a>
+              </th>
+              {labels && (
+                <td class="wide-only">
+                  <span class="row">
+                    {one.labels.map((each) => (
+                      <button type="button" class="tag" key={each} onClick={() => onLabel(each)}>
+                        {each}
+                      </button>
+                    ))}
+                  </span>
+                </td>
+              )}
+              {consents && <td class="wide-only">{one.consent_reference ?? "–"}</td>}
+              <td class="numeric">{count(one.recordings)}</td>
+              <td class="numeric">
+                {one.enrolled_utterances ? lasting(one.enrolled_s) : <Badge tone="maybe">no voice yet</Badge>}
+              </td>
+              <td class="wide-only numeric">{onDay(one.created_at)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }

@@ -45,14 +45,21 @@ export function Verify() {
           if (file) void asking.run(file, speaker);
         }}
       >
-        <RecordingInput
-          file={file}
-          disabled={asking.busy}
-          onFile={(given) => {
-            setFile(given);
-            setAnswer(null);
-          }}
-        />
+        <div class="stack">
+          <RecordingInput
+            file={file}
+            disabled={asking.busy}
+            onFile={(given) => {
+              setFile(given);
+              setAnswer(null);
+            }}
+          />
+          {file && (
+            <div class="card">
+              <InspectedProbe file={file} />
+            </div>
+          )}
+        </div>
         <div class="options">
           <SpeakerPicker gallery={gallery.name} name="Speaker" value={speaker} onValue={setSpeaker} />
           <label class="field">
@@ -73,9 +80,6 @@ export function Verify() {
       <Failure error={asking.error} />
       {file && (
         <section class="answer" aria-label="Answer">
-          <div class="card">
-            <InspectedProbe file={file} />
-          </div>
           {asking.busy && <Loading what="Listening" />}
           {answer && <Verdict answer={answer} gallery={gallery.name} />}
         </section>

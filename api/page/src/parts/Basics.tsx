@@ -1,5 +1,6 @@
 // The small things that pages are made of.
-import type { ComponentChildren } from "preact";
+import { cloneElement, type ComponentChildren, type VNode } from "preact";
+import { useId } from "preact/hooks";
 
 import { Problem } from "../api/http";
 import type { Decision } from "../api/types";
@@ -109,13 +110,27 @@ export function Figure({ name, children, hint }: { name: string; children: Compo
   );
 }
 
-export function Field(shown: { name: string; hint?: string; children: ComponentChildren }) {
+interface InField {
+  id?: string;
+  "aria-describedby"?: string;
+}
+
+/** A control with its name above and what it means below. */
+export function Field({ name, hint, children }: { name: string; hint?: string; children: VNode<InField> }) {
+  const id = useId();
+  const described = hint ? { "aria-describedby": `${id}-hint` } : {};
   return (
-    <label class="field">
-      <span class="field-name">{shown.name}</span>
-      {shown.children}
-      {shown.hint && <span class="hint">{shown.hint}</span>}
-    </label>
+    <div class="field">
+      <label class="field-name" for={id}>
+        {name}
+      </label>
+      {cloneElement(children, { id, ...described })}
+      {hint && (
+        <span class="hint" id={`${id}-hint`}>
+          {hint}
+        </span>
+      )}
+    </div>
   );
 }
 

@@ -6,8 +6,8 @@ import { Badge } from "./Basics";
 
 const STATES: Record<Job["state"], { words: string; tone: Tone }> = {
   queued: { words: "waiting", tone: "none" },
-  planning: { words: "being listed", tone: "none" },
-  running: { words: "running", tone: "maybe" },
+  planning: { words: "being listed", tone: "busy" },
+  running: { words: "running", tone: "busy" },
   succeeded: { words: "done", tone: "good" },
   succeeded_with_errors: { words: "done, some files failed", tone: "maybe" },
   failed: { words: "failed", tone: "bad" },

@@ -3,6 +3,7 @@ import { useId, useState } from "preact/hooks";
 
 import { speakers } from "../api/calls";
 import { useLoad, useSettled } from "../lib/hooks";
+import { Field } from "./Basics";
 
 interface Asked {
   gallery: string;
@@ -22,23 +23,23 @@ export function SpeakerPicker({ gallery, name, value, onValue, hint, except }: A
   const asked = useSettled(typed);
   const { data } = useLoad((signal) => speakers.list(gallery, { q: asked, limit: OFFERED }, signal), [gallery, asked]);
   return (
-    <label class="field">
-      <span class="field-name">{name}</span>
-      <input
-        list={id}
-        required
-        autocomplete="off"
-        value={value}
-        placeholder="Type a name"
-        onInput={(event) => {
-          setTyped(event.currentTarget.value);
-          onValue(event.currentTarget.value);
-        }}
-      />
+    <>
+      <Field name={name} {...(hint && { hint })}>
+        <input
+          list={id}
+          required
+          autocomplete="off"
+          value={value}
+          placeholder="Type a name"
+          onInput={(event) => {
+            setTyped(event.currentTarget.value);
+            onValue(event.currentTarget.value);
+          }}
+        />
+      </Field>
       <datalist id={id}>
         {data?.items.filter((one) => one.name !== except).map((one) => <option key={one.name} value={one.name} />)}
       </datalist>
-      {hint && <span class="hint">{hint}</span>}
-    </label>
+    </>
   );
 }
