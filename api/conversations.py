@@ -10,9 +10,10 @@ from indexer.audio.regions import Region, bridged, speech_s
 from indexer.audio.rttm import RttmTurn
 from indexer.embedding.encoder import Encoder
 from indexer.errors import NotEnoughSpeech
-from indexer.hearing import Take, hear_tracks
+from indexer.hearing import hear_tracks
 from indexer.listening import Listening
 from indexer.settings import AudioSettings, SpeechSettings
+from indexer.takes import Take
 
 if TYPE_CHECKING:
     from api.deciding import Asked
@@ -109,7 +110,7 @@ def diarize(
         If it does not exist, or speech was marked and none of this recording.
     """
     take = Take(source, channels=listening.channels(channels), limits=limits, name=name)
-    tracks = hear_tracks(take, listening, encoder, name=name)
+    tracks = hear_tracks(take, listening, encoder, name=name, utterance_s=limits.utterance_s)
     turns = (
         SpokenTurn(
             turn.voice,

@@ -1,20 +1,17 @@
 """Who speaks when in a recording: speech is found while it is decoded, voices by vectors that whoever asks has made.
 
-A short recording stays in memory for that; a long one is decoded again, so that no recording needs more memory than
-another.
+Every recording is taken for one voice first, and embedded as such; windows out of the same passes tell where that was
+wrong.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from indexer.audio.decode import AudioInfo, AudioSource, ChannelPolicy, open_audio
-from indexer.audio.meter import Levels
 from indexer.audio.regions import Region, SpeechStream, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, cut_stretches
@@ -23,11 +20,9 @@ from indexer.audio.speech_files import read_speech_files, turn_regions
 from indexer.audio.utterances import PlacedUtterance, place_utterances
 from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, NotFound
 from indexer.listening import Listening, Speakers, VoiceTurn, parse_speakers
-from indexer.settings import AudioSettings, SpeechSettings
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
-
-Blocks = Iterator[NDArray[np.float32]]
-"""(tracks, n) float32 samples of a recording, one after the other."""
+from indexer.settings import SpeechSettings
+from indexer.takes import Take
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
 
 
 class WindowEncoder(Protocol):
@@ -45,11 +40,20 @@ class WindowEncoder(Protocol):
         """Embed some dozens of windows as (W, D) unit rows."""
 
 
-KEPT_S = 1200.0
-"""Most audio of a recording, all tracks together, that stays in memory: 77 MB."""
+class UtteranceEncoder(WindowEncoder, Protocol):
+    """What embeds utterances and windows in them out of one pass; every `Encoder` does."""
+
+    def embed_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Embed utterances, and (W, D) unit rows of stretches inside each."""
+
 
 WINDOWS_AT_ONCE = 40
-"""Windows that are embedded together: two minutes of audio."""
+"""Windows that are embedded together: a minute of audio."""
+
+UTTERANCES_AT_ONCE = 4
+"""Utterances that are embedded together where nothing but their windows is wanted: 40 s of audio."""
 
 LEAST_SEVERAL_S = 3.0
 """Speech below which one voice is taken for granted: vectors of less are too unlike to tell two voices by."""
@@ -58,91 +62,6 @@ LEAST_SEVERAL_S = 3.0
 SCREENED_SHARE = 0.5
 """Least share of the speech in the windows of a screen for its word to count: many short turns give it few or none. Of
 308 recordings of one voice of 3 s or more (read, spelled, telephone), none had less than 0.66."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingFacts:
-    """What is known of a recording that was read to its end.
-
-    Attributes
-    ----------
-    duration_s
-        Seconds that could be decoded.
-    issues
-        Why it was read in part only; empty when all of it was.
-    """
-
-    info: AudioInfo
-    levels: Levels
-    duration_s: float
-    issues: tuple[str, ...]
-
-
-def _as_they_are(blocks: Blocks) -> Blocks:
-    return blocks
-
-
-class Take:
-    """A recording that is read more than once.
-
-    Parameters
-    ----------
-    watched
-        What every reading goes through: whoever counts, or stops, does it there.
-
-    Attributes
-    ----------
-    info
-        What the recording is, once it could be opened.
-    """
-
-    def __init__(
-        self,
-        source: AudioSource,
-        *,
-        channels: ChannelPolicy,
-        limits: AudioSettings,
-        name: str | None = None,
-        watched: Callable[[Blocks], Blocks] = _as_they_are,
-    ) -> None:
-        self._source = source
-        self._channels = channels
-        self._limits = limits
-        self._name = name
-        self._watched = watched
-        self._kept: list[NDArray[np.float32]] | None = None
-        self._facts: RecordingFacts | None = None
-        self.info: AudioInfo | None = None
-
-    @property
-    def facts(self) -> RecordingFacts:
-        """What is known of it; only after the first reading."""
-        assert self._facts is not None
-        return self._facts
-
-    @property
-    def duration_s(self) -> float:
-        """How long it is; only after the first reading."""
-        return self.facts.duration_s
-
-    def blocks(self) -> Blocks:
-        """Read the recording from its beginning; the first time must go to the end."""
-        if self._kept is not None:
-            yield from self._watched(iter(self._kept))
-            return
-        # A stream is read once; its file is as long as whoever sent it was allowed to.
-        most = KEPT_S * SAMPLE_RATE_HZ if isinstance(self._source, Path | bytes) else np.inf
-        kept: list[NDArray[np.float32]] | None = [] if self._facts is None else None
-        held = 0
-        with open_audio(self._source, channels=self._channels, limits=self._limits, name=self._name) as reader:
-            self.info = reader.info
-            for block in self._watched(reader.blocks()):
-                held += block.size
-                if kept is not None:
-                    kept = [*kept, block] if held <= most else None
-                yield block
-            self._facts = RecordingFacts(reader.info, reader.levels, reader.decoded_s, reader.issues)
-        self._kept = kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +129,97 @@ def listening_as_asked(
     raise InvalidRequest(f"speech = {speech!r}: give auto, off, or given:PATH with a file or folder of marked speech")
 
 
-def hear_tracks(take: Take, listening: Listening, encoder: WindowEncoder, *, name: str) -> list[HeardTrack]:
-    """Find who speaks when in each track of a recording.
+class SeenWindows:
+    """Windows of one track and their vectors, collected by utterance."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._rows: list[Vectors] = []
+
+    def add(self, windows: Sequence[Span], vectors: Vectors) -> None:
+        """Take the windows of the next utterance."""
+        self.seconds += sum(end - start for start, end in windows) / SAMPLE_RATE_HZ
+        self._rows.append(vectors)
+
+    @property
+    def vectors(self) -> Vectors:
+        """Their (W, D) unit rows."""
+        rows: Vectors = np.concatenate(self._rows)
+        return rows
+
+
+class Hearing:
+    """Who speaks when in a recording, while it is found out.
+
+    At first every track is taken for one voice. Where there may be several, utterances are laid and embedded all the
+    same, and windows inside them tell whether that was right: for most recordings it was, and they are done.
 
     Parameters
     ----------
-    take
-        Read here for the first time, and again where several voices may be in it.
-    encoder
-        Embeds windows, where voices are to be told apart.
+    tracks
+        Their speech.
+    listening
+        How voices are told apart.
+    """
+
+    def __init__(self, tracks: Sequence[_Track], listening: Listening) -> None:
+        self._tracks = tracks
+        self._listening = listening
+        self._wanted = listening.speakers if isinstance(listening.speakers, int) else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to be found out."""
+        return not any(track.several for track in self._tracks)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether `judge` may find that one voice is all there is."""
+        return self._wanted is None and not self.is_settled
+
+    @property
+    def tracks(self) -> list[HeardTrack]:
+        """Who speaks when, as far as it is known."""
+        return _numbered(self._tracks, self._listening.speakers)
+
+    def windows(self, track: int, utterance: PlacedUtterance) -> list[Span]:
+        """Return what `judge` wants to see of an utterance: stretches of it, in samples from its beginning."""
+        if not (self.is_in_doubt and self._tracks[track].several):
+            return []
+        first = round(utterance.start_s * SAMPLE_RATE_HZ)
+        return [
+            (max(0, round(start_s * SAMPLE_RATE_HZ) - first), round(end_s * SAMPLE_RATE_HZ) - first)
+            for start_s, end_s in self._listening.screen.windows(utterance.speech)
+        ]
+
+    def judge(self, seen: Mapping[int, SeenWindows], encoder_id: EncoderId) -> None:
+        """Settle the tracks whose windows are all of one voice.
+
+        Parameters
+        ----------
+        seen
+            By track, what was seen of its utterances, in their order.
+        """
+        for number, track in enumerate(self._tracks):
+            own = seen.get(number, SeenWindows())
+            if track.several and own.seconds >= SCREENED_SHARE * speech_s(track.regions):
+                track.several = not self._listening.screen.is_one_voice(own.vectors, encoder_id)
+
+    def tell_apart(self, take: Take, encoder: WindowEncoder) -> None:
+        """Find the voices of the tracks that are not settled; the recording is read once more."""
+        diarizer = self._listening.diarizer.for_encoder(encoder.id)
+        windows = [diarizer.windows(track.regions) if track.several else [] for track in self._tracks]
+        for track, (embedded, vectors) in zip(self._tracks, _embedded(take, windows, encoder), strict=True):
+            if embedded:
+                track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=self._wanted)
+            track.several = False
+
+
+def listen(take: Take, listening: Listening, *, name: str) -> Hearing:
+    """Find the speech in each track of a recording, which is read for the first time.
+
+    Parameters
+    ----------
     name
         What messages call the recording; by its stem, marked speech is found.
 
@@ -243,9 +244,56 @@ def hear_tracks(take: Take, listening: Listening, encoder: WindowEncoder, *, nam
     named = overlap_free_turns(marked) if marked and len({turn.speaker for turn in marked}) > 1 else []
     if named and listening.speakers == "auto":
         _take_marked_voices(tracks, named)
-    else:
-        _tell_voices(take, tracks, listening, encoder)
-    return _numbered(tracks, listening.speakers)
+        return Hearing(tracks, listening)
+    known = isinstance(listening.speakers, int)
+    for track in tracks:
+        track.turns = [VoiceTurn(0, region.start_s, region.end_s) for region in track.regions]
+        enough = speech_s(track.regions) >= LEAST_SEVERAL_S
+        track.several = bool(track.regions) and (known or (listening.speakers == "auto" and enough))
+    return Hearing(tracks, listening)
+
+
+def hear_tracks(
+    take: Take, listening: Listening, encoder: UtteranceEncoder, *, name: str, utterance_s: float
+) -> list[HeardTrack]:
+    """Find who speaks when in each track of a recording.
+
+    Parameters
+    ----------
+    take
+        Read here for the first time, and again where several voices may be in it.
+    encoder
+        Embeds utterances and windows, where voices are to be told apart.
+    name
+        What messages call the recording; by its stem, marked speech is found.
+    utterance_s
+        Most seconds of an utterance.
+
+    Raises
+    ------
+    NoSpeech, NotFound, InvalidAudio
+        As `listen` does.
+    """
+    hearing = listen(take, listening, name=name)
+    if hearing.is_in_doubt:
+        hearing.judge(_seen(take, hearing, encoder, utterance_s), encoder.id)
+    if not hearing.is_settled:
+        hearing.tell_apart(take, encoder)
+    return hearing.tracks
+
+
+def _seen(take: Take, hearing: Hearing, encoder: UtteranceEncoder, utterance_s: float) -> dict[int, SeenWindows]:
+    placed = place_tracks(hearing.tracks, take, utterance_s=utterance_s, min_samples=encoder.min_samples)
+    seen: dict[int, SeenWindows] = {}
+    utterances = cut_stretches(take.blocks(), list(placed))
+    while some := list(itertools.islice(utterances, UTTERANCES_AT_ONCE)):
+        windows = [
+            hearing.windows(audio.track, placed[Stretch(audio.track, audio.start_s, audio.end_s)]) for audio in some
+        ]
+        _, vectors = encoder.embed_with_windows([audio.waveform for audio in some], windows)
+        for audio, spans, rows in zip(some, windows, vectors, strict=True):
+            seen.setdefault(audio.track, SeenWindows()).add(spans, rows)
+    return seen
 
 
 def place_tracks(
@@ -318,44 +366,33 @@ def _take_marked_voices(tracks: Sequence[_Track], named: Sequence[RttmTurn]) -> 
         ]
 
 
-def _tell_voices(take: Take, tracks: Sequence[_Track], listening: Listening, encoder: WindowEncoder) -> None:
-    wanted = listening.speakers if isinstance(listening.speakers, int) else None
-    for track in tracks:
-        track.turns = [VoiceTurn(0, region.start_s, region.end_s) for region in track.regions]
-        enough = speech_s(track.regions) >= LEAST_SEVERAL_S
-        track.several = bool(track.regions) and (wanted is not None or (listening.speakers == "auto" and enough))
-    if wanted is None:
-        # Spares recordings of one voice the diarizer, which embeds everything several times over.
-        windows = [listening.screen.windows(track.regions) if track.several else [] for track in tracks]
-        for track, (screened, vectors) in zip(tracks, _embedded(take, windows, encoder), strict=True):
-            enough = speech_s(screened) >= SCREENED_SHARE * speech_s(track.regions)
-            track.several = track.several and not (enough and listening.screen.is_one_voice(vectors, encoder.id))
-    diarizer = listening.diarizer.for_encoder(encoder.id)
-    windows = [diarizer.windows(track.regions) if track.several else [] for track in tracks]
-    for track, (embedded, vectors) in zip(tracks, _embedded(take, windows, encoder), strict=True):
-        if embedded:
-            track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=wanted)
-
-
 def _embedded(
     take: Take, windows: Sequence[Sequence[Region]], encoder: WindowEncoder
 ) -> list[tuple[list[Region], Vectors]]:
     """Embed windows of each track, reading the recording once; those that cannot be embedded are left out."""
-    wanted = {Stretch(track, *window) for track, own in enumerate(windows) for window in own}
-    found: dict[Stretch, NDArray[np.float32]] = {}
+    places = {Stretch(track, *window): row for track, own in enumerate(windows) for row, window in enumerate(own)}
+    found: list[Vectors | None] = [None] * len(windows)
+    made = [np.zeros(len(own), dtype=np.bool_) for own in windows]
     long_enough = (
         piece
-        for piece in (cut_stretches(take.blocks(), list(wanted)) if wanted else ())
+        for piece in (cut_stretches(take.blocks(), list(places)) if places else ())
         if len(piece.waveform) >= encoder.min_samples
     )
     while some := list(itertools.islice(long_enough, WINDOWS_AT_ONCE)):
-        places = [Stretch(piece.track, piece.start_s, piece.end_s) for piece in some]
-        found.update(zip(places, encoder.embed([piece.waveform for piece in some]), strict=True))
-    embedded = []
-    for track, own in enumerate(windows):
-        kept = [window for window in own if Stretch(track, *window) in found]
-        rows = [found[Stretch(track, *window)] for window in kept]
-        embedded.append((kept, np.array(rows, dtype=np.float32)))
+        vectors = encoder.embed([piece.waveform for piece in some])
+        for piece, vector in zip(some, vectors, strict=True):
+            rows = found[piece.track]
+            if rows is None:  # One array from the beginning: of hours there are 100,000 and more.
+                rows = found[piece.track] = np.empty((len(windows[piece.track]), len(vector)), dtype=np.float32)
+            row = places[Stretch(piece.track, piece.start_s, piece.end_s)]
+            rows[row], made[piece.track][row] = vector, True
+    embedded: list[tuple[list[Region], Vectors]] = []
+    for own, vectors_of, there in zip(windows, found, made, strict=True):
+        if vectors_of is None:
+            embedded.append(([], np.empty((0, 0), dtype=np.float32)))
+        else:
+            kept = [window for window, is_there in zip(own, there, strict=True) if is_there]
+            embedded.append((kept, vectors_of if there.all() else vectors_of[there]))
     return embedded
 
 

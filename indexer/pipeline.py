@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,26 +21,39 @@ from indexer.audio.levels import is_silent
 from indexer.audio.meter import Levels
 from indexer.audio.quality import Quality, measure_quality
 from indexer.audio.regions import Region
-from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
+from indexer.audio.segmentation import Stretch, cut_stretches, cut_utterances
 from indexer.audio.speech import SoundDetector
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
-from indexer.hearing import Blocks, Take, hear_tracks, place_tracks
+from indexer.hearing import Hearing, listen, place_tracks
 from indexer.listening import Listening, speech_by_voice
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
-from indexer.types import EncoderId, Vectors, Waveform
+from indexer.stages import (
+    QUEUE_UTTERANCES,
+    Crashed,
+    Event,
+    GivenUp,
+    Handed,
+    Heard,
+    Held,
+    Producer,
+    Windows,
+    Work,
+    Works,
+    arrived,
+    drain,
+)
+from indexer.takes import Blocks, Take
+from indexer.types import EncoderId, Vectors
 
 if TYPE_CHECKING:  # Loads torch.
-    from indexer.embedding.encoder import Encoder
+    pass
 
 logger = logging.getLogger(__name__)
 
-_QUEUE_UTTERANCES = 64
-"""Decoded utterances that wait for the encoder: 40 MB at ten seconds each."""
-
 _PRODUCERS_PER_DECODER = 2
-"""Threads of which one decodes, and the others wait for vectors; each may hold `indexer.hearing.KEPT_S` of audio."""
+"""Threads of which one decodes, and the others wait for vectors; each may hold `indexer.takes.KEPT_S` of audio."""
 
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -90,122 +103,6 @@ class EmbeddedFile:
     def voices_s(self) -> dict[int, float]:
         """Seconds of speech of each voice, most first; empty where nobody looked for voices."""
         return speech_by_voice((utterance.voice, utterance.speech_s) for utterance in self.utterances)
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A producer decoded one utterance."""
-
-    result: EmbeddedFile
-    audio: UtteranceAudio
-    voice: int | None = None
-    quality: Quality | None = None
-
-
-class _Windows:
-    """A producer wants windows embedded, to tell voices apart, and waits for that."""
-
-    def __init__(self, waveforms: Sequence[Waveform]) -> None:
-        self.waveforms = waveforms
-        self.answered = threading.Event()
-        self._vectors: Vectors | None = None
-        self._error: VoxdexError | None = None
-
-    def answer(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-        self.answered.set()
-
-    def refuse(self, error: VoxdexError) -> None:
-        self._error = error
-        self.answered.set()
-
-    @property
-    def vectors(self) -> Vectors:
-        if self._error is not None:
-            raise self._error
-        assert self._vectors is not None
-        return self._vectors
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """A producer is done with a file, for better or worse."""
-
-    result: EmbeddedFile
-
-
-@dataclass(frozen=True, slots=True)
-class _Crashed:
-    """A producer died of something that is not a file's fault."""
-
-    error: BaseException
-
-
-_Event = _Heard | _Windows | _Finished | _Crashed
-
-
-class _GivenUp(Exception):
-    """The run ends: what was begun is not to be taken for done."""
-
-
-class _Producer:
-    """One decoding thread's way to the consuming one, and its turn to decode; a `WindowEncoder` for its files."""
-
-    def __init__(
-        self, events: "queue.Queue[_Event]", turns: threading.Semaphore, stop: threading.Event, encoder: "Encoder"
-    ) -> None:
-        self._events = events
-        self._turns = turns
-        self._stop = stop
-        self._encoder = encoder
-        self._has_turn = False
-        self.put = events.put
-
-    @property
-    def id(self) -> EncoderId:
-        """Of the encoder that makes vectors of windows."""
-        return self._encoder.id
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples of a window."""
-        return self._encoder.min_samples
-
-    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
-        """Have windows embedded by the consuming thread; another producer decodes meanwhile."""
-        windows = _Windows(waveforms)
-        self._events.put(windows)
-        self._end_turn()
-        while not windows.answered.wait(timeout=0.1):
-            self.go_on()
-        self._take_turn()
-        return windows.vectors
-
-    def go_on(self) -> None:
-        """Raise _GivenUp where the run ends."""
-        if self._stop.is_set():
-            raise _GivenUp
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn to decode, and have it but for the time in which windows are embedded."""
-        self._take_turn()
-        try:
-            yield
-        finally:
-            self._end_turn()
-
-    def _take_turn(self) -> None:
-        while True:
-            self.go_on()
-            if self._turns.acquire(timeout=0.1):
-                self._has_turn = True
-                return
-
-    def _end_turn(self) -> None:
-        if self._has_turn:
-            self._has_turn = False
-            self._turns.release()
 
 
 class _NoAnswer(Exception):
@@ -315,7 +212,7 @@ class EmbeddingPipeline:
         limits: AudioSettings,
         decode_threads: int,
         is_known: Callable[[str], bool],
-        batch_utterances: int = 12,
+        batch_utterances: int = 32,
         fetch: Fetch = _as_it_is,
         known: Callable[[ArchiveFile], Known | None] = _unknown,
         listening: Listening | None = None,
@@ -365,15 +262,15 @@ class EmbeddingPipeline:
         """
         if self._listening is not None and not self._takes_all and self._listening.given is None:
             self._listening.detector.stream()  # A network that cannot be had is no file's fault: it ends the run.
-        events: queue.Queue[_Event] = queue.Queue(_QUEUE_UTTERANCES)
-        source = _LockedIterator(files)
+        events: queue.Queue[Event] = queue.Queue(QUEUE_UTTERANCES)
+        works = Works(Work(EmbeddedFile(file)) for file in files)
         self._stop.clear()
         # While some wait for vectors of windows, others decode: else the encoder would soon wait for the decoders.
         turns = threading.BoundedSemaphore(self._threads)
         threads = [
             threading.Thread(
                 target=self._produce,
-                args=(source, _Producer(events, turns, self._stop, self._encoders.first)),
+                args=(works, Producer(events, turns, self._stop, self._encoders.first)),
                 name=f"decode-{n}",
                 daemon=True,
             )
@@ -382,17 +279,18 @@ class EmbeddingPipeline:
         for thread in threads:
             thread.start()
         try:
-            yield from self._gather(self._consume(events, threads), most, within_s)
+            yield from self._gather(self._consume(events, works, threads), most, within_s)
         finally:
             self._stop.set()
             while any(thread.is_alive() for thread in threads):
-                _drain(events)  # A producer may be waiting for a place in the queue.
+                drain(events)  # A producer may be waiting for a place in the queue.
                 for thread in threads:
                     thread.join(timeout=0.05)
                 if self._abandoning():
                     # Whoever comes back finds room for the few events that a thread hands over before it looks at the
                     # flag again.
                     break
+            works.close()
 
     @property
     def _takes_all(self) -> bool:
@@ -404,62 +302,71 @@ class EmbeddingPipeline:
             and listening.given is None
         )
 
-    def _produce(self, source: "_LockedIterator", producer: _Producer) -> None:
+    def _produce(self, works: Works, producer: Producer) -> None:
         try:
             more = True
             while more:
+                work = works.next(producer.go_on)
+                if work is None:
+                    return
                 with producer.turn():
-                    file = source.next()
-                    more = file is not None and self._produce_one(EmbeddedFile(file), producer)
-        except _GivenUp:
+                    more = self._produce_one(work, producer)
+        except GivenUp:
             return
         except _NoAnswer as error:
-            producer.put(_Crashed(error.reason))
+            producer.put(Crashed(error.reason))
         except BaseException as error:  # The consumer must hear of it, or it would wait forever.
-            producer.put(_Crashed(error))
+            producer.put(Crashed(error))
 
-    def _produce_one(self, result: EmbeddedFile, producer: _Producer) -> bool:
+    def _produce_one(self, work: Work, producer: Producer) -> bool:
         """Decode a file for better or worse; False where the run ends."""
         try:
-            self._decode(result, producer)
-        except (_NoAnswer, _GivenUp):
+            if work.hearing is None:
+                self._decode(work, producer)
+            else:
+                self._tell_apart(work, producer)
+        except (_NoAnswer, GivenUp):
             raise
         except VoxdexError as error:
             if self._stopping():
                 return False  # It may be what the file was given up with.
-            result.error = error
+            work.result.error = error
         except Exception as error:
             # A decoder failed in a way nobody foresaw: that is one file's failure, not the job's.
             logger.exception("unforeseen failure while decoding")
-            result.error = InvalidAudio(
-                f"{result.file.recorded_uri}: decoding failed unexpectedly ({type(error).__name__}: {error}); "
+            work.result.error = InvalidAudio(
+                f"{work.result.file.recorded_uri}: decoding failed unexpectedly ({type(error).__name__}: {error}); "
                 "convert it with ffmpeg, and please report it"
             )
-        producer.put(_Finished(result))
+        if work.hearing is None or not work.hearing.is_in_doubt:
+            work.opened.close()
+        producer.put(Handed(work))
         return True
 
-    def _decode(self, result: EmbeddedFile, producer: _Producer) -> None:
-        """Decode a file and hand its utterances over; raises _GivenUp halfway where the run ends."""
+    def _decode(self, work: Work, producer: Producer) -> None:
+        """Decode a file and hand its utterances over; raises GivenUp halfway where the run ends."""
+        result = work.result
         name = result.file.recorded_uri
-        with self._fetch(result.file) as path:
-            result.content_sha256 = hash_content(
-                path, max_bytes=self._limits.max_bytes, name=name, progressed=self._progressed
-            )
-            result.size_bytes = path.stat().st_size
-            try:
-                result.known = self._is_known(result.content_sha256)
-            except Exception as error:
-                raise _NoAnswer(error) from error
-            if result.known:
-                return
-            known = self._known(result.file)
-            if known is None and not self._takes_all:
-                self._listen(result, path, producer)
-            else:
-                self._cut(result, path, known, producer)
+        path = work.opened.enter_context(self._fetch(result.file))
+        result.content_sha256 = hash_content(
+            path, max_bytes=self._limits.max_bytes, name=name, progressed=self._progressed
+        )
+        result.size_bytes = path.stat().st_size
+        try:
+            result.known = self._is_known(result.content_sha256)
+        except Exception as error:
+            raise _NoAnswer(error) from error
+        if result.known:
+            return
+        known = self._known(result.file)
+        if known is None and not self._takes_all:
+            self._listen(work, path, producer)
+        else:
+            self._cut(work, path, known, producer)
 
-    def _cut(self, result: EmbeddedFile, path: Path, known: Known | None, producer: _Producer) -> None:
+    def _cut(self, work: Work, path: Path, known: Known | None, producer: Producer) -> None:
         """Cut what is placed already, or all that sounds; the recording is read once."""
+        result = work.result
         channels = self._channels if known is None else known.channels
         with open_audio(path, channels=channels, limits=self._limits, name=result.file.recorded_uri) as reader:
             result.info = reader.info
@@ -472,40 +379,58 @@ class EmbeddingPipeline:
                 producer.go_on()
                 if known is not None or self._listening is None:
                     if known is not None or not is_silent(audio.waveform):
-                        producer.put(_Heard(result, audio))
+                        producer.put(Heard(work, audio))
                 elif not is_silent(audio.waveform):
                     voice = audio.track if self._listening.speakers == "channels" else None
                     spoken = [Region(0.0, audio.end_s - audio.start_s)]
-                    producer.put(_Heard(result, audio, voice, measure_quality(audio.waveform, spoken)))
+                    producer.put(Heard(work, audio, voice, measure_quality(audio.waveform, spoken)))
             result.duration_s = reader.decoded_s
             result.issues = reader.issues
             result.levels = reader.levels
 
-    def _listen(self, result: EmbeddedFile, path: Path, producer: _Producer) -> None:
-        """Find who speaks when, and cut that; the recording is read twice or more."""
+    def _listen(self, work: Work, path: Path, producer: Producer) -> None:
+        """Find where somebody speaks, and cut that, taken for one voice as long as nobody knows better."""
         assert self._listening is not None
-        take = Take(
+        result = work.result
+        name = result.file.recorded_uri
+        take = work.take = Take(
             path,
             channels=self._channels,
             limits=self._limits,
-            name=result.file.recorded_uri,
+            name=name,
             watched=partial(self._watched, producer),
         )
         try:
-            tracks = hear_tracks(take, self._listening, producer, name=result.file.recorded_uri)
+            hearing = listen(take, self._listening, name=name)
         finally:
             result.info = take.info
         result.duration_s, result.issues, result.levels = take.facts.duration_s, take.facts.issues, take.facts.levels
+        if not hearing.is_settled and not hearing.is_in_doubt:
+            hearing.tell_apart(take, producer)
+        self._hand_over(work, take, hearing, producer)
+        take.forget()
+        work.hearing = hearing
+
+    def _tell_apart(self, work: Work, producer: Producer) -> None:
+        """Find who speaks when, and cut that; the recording is read twice more."""
+        assert work.take is not None
+        assert work.hearing is not None
+        work.hearing.tell_apart(work.take, producer)
+        self._hand_over(work, work.take, work.hearing, producer)
+        work.take.forget()
+
+    def _hand_over(self, work: Work, take: Take, hearing: Hearing, producer: Producer) -> None:
         placed = place_tracks(
-            tracks, take, utterance_s=self._limits.utterance_s, min_samples=self._encoders.min_samples
+            hearing.tracks, take, utterance_s=self._limits.utterance_s, min_samples=self._encoders.min_samples
         )
         for audio in cut_stretches(take.blocks(), list(placed)):
             producer.go_on()
             utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
             quality = measure_quality(audio.waveform, utterance.spoken)
-            producer.put(_Heard(result, audio, utterance.voice, quality))
+            windows = hearing.windows(audio.track, utterance)
+            producer.put(Heard(work, audio, utterance.voice, quality, windows))
 
-    def _watched(self, producer: _Producer, blocks: Blocks) -> Blocks:
+    def _watched(self, producer: Producer, blocks: Blocks) -> Blocks:
         for block in counting_seconds_of(blocks, DECODE_SECONDS):
             self._progressed()
             producer.go_on()
@@ -526,26 +451,52 @@ class EmbeddingPipeline:
         if batch:
             yield batch
 
-    def _consume(self, events: "queue.Queue[_Event]", threads: list[threading.Thread]) -> Iterator[EmbeddedFile | None]:
+    def _consume(
+        self, events: queue.Queue[Event], works: Works, threads: list[threading.Thread]
+    ) -> Iterator[EmbeddedFile | None]:
         """Yield files as they are done, and None now and then, so that whoever gathers them can look at the clock."""
+        held = Held(self._batch)
         while not self._stopping():
             yield None
-            try:
-                event = events.get(timeout=0.1)
-            except queue.Empty:
-                if not any(thread.is_alive() for thread in threads) and events.empty():
-                    return
-                continue
-            batch = [event, *_take(events, self._batch - 1)]
-            self._answer([asked for asked in batch if isinstance(asked, _Windows)])
-            self._embed([heard for heard in batch if isinstance(heard, _Heard)])
-            for done in batch:
-                if isinstance(done, _Finished):
-                    yield done.result
-                elif isinstance(done, _Crashed):
-                    raise done.error
+            asked: list[Windows] = []
+            touched: list[Work] = []
+            for event in arrived(events, wait_s=0.0 if held else 0.1, most=held.room):
+                if isinstance(event, Heard):
+                    event.work.waiting += 1
+                    held.add(event)
+                elif isinstance(event, Windows):
+                    asked.append(event)
+                elif isinstance(event, Handed):
+                    event.work.all_handed = True
+                    touched.append(event.work)
+                else:
+                    raise event.error
+            self._answer(asked)
+            if held:
+                batch = held.take()
+                self._embed(batch)
+                for heard in batch:
+                    heard.work.waiting -= 1
+                    touched.append(heard.work)
+            elif not (asked or touched) and events.empty() and not any(thread.is_alive() for thread in threads):
+                return
+            for work in dict.fromkeys(touched):
+                if work.all_handed and work.waiting == 0 and self._is_done(work, works):
+                    yield work.result
 
-    def _answer(self, asked: list[_Windows]) -> None:
+    def _is_done(self, work: Work, works: Works) -> bool:
+        """Tell whether a file of which all that was decoded is embedded is done with; else it is decoded once more."""
+        hearing = work.hearing
+        if work.result.error is None and hearing is not None and hearing.is_in_doubt:
+            work.judge(self._encoders.first.id)
+            if not hearing.is_settled:
+                works.again(work)
+                return False
+        work.result.utterances.sort(key=lambda utterance: (utterance.start_s, utterance.track))
+        works.done(work)
+        return True
+
+    def _answer(self, asked: list[Windows]) -> None:
         """Embed windows that producers wait for, those of several files together."""
         if not asked:
             return
@@ -566,11 +517,14 @@ class EmbeddingPipeline:
             windows.answer(vectors[start : start + len(windows.waveforms)])
             start += len(windows.waveforms)
 
-    def _embed(self, batch: list[_Heard]) -> None:
-        if not batch:
-            return
+    def _embed(self, batch: list[Heard]) -> None:
+        waveforms, windows = [heard.audio.waveform for heard in batch], [heard.windows for heard in batch]
+        of_windows: Sequence[Vectors]
         try:
-            vectors = self._encoders.embed([heard.audio.waveform for heard in batch])
+            if any(windows):
+                vectors, of_windows = self._encoders.embed_with_windows(waveforms, windows)
+            else:
+                vectors, of_windows = self._encoders.embed(waveforms), ()
             self._progressed()
         except Unavailable:
             raise  # The device is at fault, not the recordings.
@@ -579,36 +533,15 @@ class EmbeddingPipeline:
                 for heard in batch:
                     self._embed([heard])
             else:
-                batch[0].result.error = about(batch[0].result.file.recorded_uri, error)
+                result = batch[0].work.result
+                result.error = about(result.file.recorded_uri, error)
             return
         for place, heard in enumerate(batch):
             audio = heard.audio
             own = {encoder_id: rows[place] for encoder_id, rows in vectors.items()}
-            heard.result.utterances.append(
+            heard.work.result.utterances.append(
                 EmbeddedUtterance(audio.track, audio.start_s, audio.end_s, own, heard.voice, heard.quality)
             )
-
-
-class _LockedIterator:
-    """One source of files for several threads."""
-
-    def __init__(self, files: Iterable[ArchiveFile]) -> None:
-        self._files = iter(files)
-        self._lock = threading.Lock()
-
-    def next(self) -> ArchiveFile | None:
-        with self._lock:
-            return next(self._files, None)
-
-
-def _take(events: "queue.Queue[_Event]", most: int) -> Iterator[_Event]:
-    for _ in range(most):
-        try:
-            yield events.get_nowait()
-        except queue.Empty:
-            return
-
-
-def _drain(events: "queue.Queue[_Event]") -> None:
-    for _ in _take(events, _QUEUE_UTTERANCES):
-        pass
+            if heard.windows:
+                stretch = Stretch(audio.track, audio.start_s, audio.end_s)
+                heard.work.seen.append((stretch, heard.windows, of_windows[place]))

@@ -1,6 +1,6 @@
 """A recording -> the vectors that the voices in it are identified or verified by."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import TooLittleSpeech, VoxdexError, about
-from indexer.hearing import Blocks, RecordingFacts, Take, hear_tracks, place_tracks
+from indexer.hearing import Hearing, SeenWindows, listen, place_tracks
 from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Waveform
+from indexer.takes import Blocks, RecordingFacts, Take
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Waveform
 
 _PIECE_S = 80.0
 """A probe of up to one and a half times this goes through the network whole, as NeMo and SpeechBrain do it; a longer
@@ -180,25 +181,47 @@ def hear_voices(
     """
     label = name or (str(source) if isinstance(source, Path) else "<bytes>")
     take = Take(source, channels=listening.channels(channels), limits=limits, name=name, watched=_counted)
-    tracks = hear_tracks(take, listening, encoders.first, name=label)
-    placed = place_tracks(tracks, take, utterance_s=_PIECE_S, min_samples=encoders.min_samples)
-    speech: dict[tuple[int, int], _VoiceSpeech] = {}
-    for audio in cut_stretches(take.blocks(), list(placed)):
-        utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
-        speech.setdefault((audio.track, utterance.voice), _VoiceSpeech(encoders, label)).add(audio, utterance)
+    hearing = listen(take, listening, name=label)
+    speech = _speech_of_voices(hearing, take, encoders, label)
+    if hearing.is_in_doubt:
+        hearing.judge(_windows_seen(speech), encoders.first.id)
+    if not hearing.is_settled:
+        hearing.tell_apart(take, encoders.first)
+        speech = _speech_of_voices(hearing, take, encoders, label)
+    apart = len(hearing.tracks) > 1
     heard = [
         HeardVoice(
             name=label,
-            channel=track if len(tracks) > 1 else None,
+            channel=track if apart else None,
             voice=voice,
             turns=of_voice.turns,
             quality=pooled_quality(of_voice.qualities),
-            vectors=of_voice.vectors(),
+            vectors=of_voice.vectors,
             recording=take.facts,
         )
         for (track, voice), of_voice in speech.items()
     ]
     return sorted(heard, key=lambda voice: -voice.quality.net_speech_s)
+
+
+def _speech_of_voices(
+    hearing: Hearing, take: Take, encoders: EncoderSet, name: str
+) -> dict[tuple[int, int], "_VoiceSpeech"]:
+    """Embed the speech of each voice, as far as voices are known; by track and voice."""
+    placed = place_tracks(hearing.tracks, take, utterance_s=_PIECE_S, min_samples=encoders.min_samples)
+    speech: dict[tuple[int, int], _VoiceSpeech] = {}
+    for audio in cut_stretches(take.blocks(), list(placed)):
+        utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
+        of_voice = speech.setdefault((audio.track, utterance.voice), _VoiceSpeech(encoders, name))
+        of_voice.add(audio, utterance, hearing.windows(audio.track, utterance))
+    for of_voice in speech.values():
+        of_voice.finish()
+    return speech
+
+
+def _windows_seen(speech: Mapping[tuple[int, int], "_VoiceSpeech"]) -> dict[int, SeenWindows]:
+    """Return what was seen in each track, of which one voice is supposed."""
+    return {track: of_voice.seen for (track, _), of_voice in speech.items()}
 
 
 class _VoiceSpeech:
@@ -208,15 +231,19 @@ class _VoiceSpeech:
         self._encoders = encoders
         self._name = name
         self._held: list[Waveform] = []
+        self._windows: list[Span] = []
         self._vectors: dict[EncoderId, list[NDArray[np.float32]]] = {encoder_id: [] for encoder_id in encoders.ids}
         self._durations_s: list[float] = []
         self._turns: list[Region] = []
         self.qualities: list[Quality] = []
+        self.seen = SeenWindows()
 
-    def add(self, audio: UtteranceAudio, placed: PlacedUtterance) -> None:
-        """Take the next utterance."""
+    def add(self, audio: UtteranceAudio, placed: PlacedUtterance, windows: Sequence[Span]) -> None:
+        """Take the next utterance, and stretches in it of which vectors are wanted too."""
         self.qualities.append(measure_quality(audio.waveform, placed.spoken))
         self._turns += placed.speech
+        held = self._samples_held
+        self._windows += [(held + start, held + end) for start, end in windows]
         self._held.append(audio.waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
@@ -226,10 +253,14 @@ class _VoiceSpeech:
         """When it speaks."""
         return tuple(bridged(self._turns, 0.0))
 
-    def vectors(self) -> dict[EncoderId, NDArray[np.float32]]:
-        """Return its unit vector under each encoder."""
+    def finish(self) -> None:
+        """Embed what is left, where it is enough."""
         if self._samples_held >= self._encoders.min_samples:
             self._embed_held()
+
+    @property
+    def vectors(self) -> dict[EncoderId, NDArray[np.float32]]:
+        """Its unit vector under each encoder."""
         return {
             encoder_id: _combine(vectors, self._durations_s, raw=False) for encoder_id, vectors in self._vectors.items()
         }
@@ -241,13 +272,17 @@ class _VoiceSpeech:
     def _embed_held(self) -> None:
         speech = np.concatenate(self._held)
         try:
-            embedded = self._encoders.embed([speech])
+            if self._windows:
+                embedded, (of_windows,) = self._encoders.embed_with_windows([speech], [self._windows])
+                self.seen.add(self._windows, of_windows)
+            else:
+                embedded = self._encoders.embed([speech])
         except VoxdexError as error:
             raise about(self._name, error) from error
         for encoder_id, rows in embedded.items():
             self._vectors[encoder_id].append(rows[0])
         self._durations_s.append(len(speech) / SAMPLE_RATE_HZ)
-        self._held = []
+        self._held, self._windows = [], []
 
 
 def _counted(blocks: Blocks) -> Blocks:

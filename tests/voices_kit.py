@@ -14,10 +14,10 @@ from indexer.audio.quality import Quality
 from indexer.audio.regions import Region
 from indexer.audio.speech import SoundDetector
 from indexer.db.session import Database
-from indexer.hearing import RecordingFacts
 from indexer.listening import Listening
 from indexer.probes import HeardVoice
 from indexer.settings import Settings
+from indexer.takes import RecordingFacts
 from indexer.types import EncoderId, GalleryId
 from search.diarization import ClusteringDiarizer
 from search.operating_point import Wanted

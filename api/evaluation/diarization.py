@@ -15,9 +15,10 @@ from indexer.audio.sniff import looks_like_audio
 from indexer.audio.speech_files import turn_regions
 from indexer.embedding.encoder import Encoder
 from indexer.errors import InvalidRequest, NotEnoughSpeech, NotFound
-from indexer.hearing import Take, hear_tracks
+from indexer.hearing import hear_tracks
 from indexer.listening import Listening
 from indexer.settings import AudioSettings
+from indexer.takes import Take
 from search.bootstrap import Estimate, Resampling
 from search.diarization_error import DiarizationError, measure_diarization
 
@@ -121,7 +122,7 @@ def find_turns(
         listening = replace(listening, speakers="one" if reference.speakers == 1 else reference.speakers)
     take = Take(reference.file, channels=listening.channels(ChannelPolicy.parse("mix")), limits=limits)
     try:
-        tracks = hear_tracks(take, listening, encoder, name=reference.file.name)
+        tracks = hear_tracks(take, listening, encoder, name=reference.file.name, utterance_s=limits.utterance_s)
     except NotEnoughSpeech:  # Silence, too: all of its speech was missed.
         return []
     return [

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import indexer.hearing
+import indexer.probes
+import indexer.takes
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.regions import SpeechStream
@@ -16,11 +17,12 @@ from indexer.audio.rttm import RttmTurn
 from indexer.audio.speech import SileroDetector, SoundDetector
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidRequest, NonFiniteEmbedding, NoSpeech, NotEnoughSpeech, NotFound, Unavailable
-from indexer.hearing import Blocks, HeardTrack, Take, hear_tracks, listening_as_asked
+from indexer.hearing import HeardTrack, hear_tracks, listening_as_asked
 from indexer.listening import Listening, parse_speakers, speech_by_voice
 from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.probes import hear_voices
 from indexer.settings import AudioSettings, SpeechSettings
+from indexer.takes import Blocks, Take
 from indexer.types import Vectors, Waveform
 from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
@@ -47,7 +49,8 @@ def take_of(path: Path, readings: Readings | None = None, channels: str = "mix")
 
 
 def heard(path: Path, listening: Listening, channels: str = "mix") -> list[HeardTrack]:
-    return hear_tracks(take_of(path, channels=channels), listening, SpectrumEncoder(), name=path.name)
+    take = take_of(path, channels=channels)
+    return hear_tracks(take, listening, SpectrumEncoder(), name=path.name, utterance_s=LIMITS.utterance_s)
 
 
 def test_two_voices_are_told_apart(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_a_short_recording_is_decoded_once_and_a_long_one_again(
     first = np.concatenate(list(take.blocks()), axis=1)
     path.unlink()
     np.testing.assert_array_equal(np.concatenate(list(take.blocks()), axis=1), first)
-    monkeypatch.setattr(indexer.hearing, "KEPT_S", 2.0)
+    monkeypatch.setattr(indexer.takes, "KEPT_S", 2.0)
     path = write_take(path, voice(0, 6))
     long = take_of(path)
     np.testing.assert_array_equal(np.concatenate(list(long.blocks()), axis=1), first)
@@ -123,7 +126,7 @@ def test_a_short_recording_is_decoded_once_and_a_long_one_again(
 def test_what_is_heard_does_not_depend_on_how_much_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_take(tmp_path / "a.wav", voice(0, 4), voice(1, 2), silence(3), voice(0, 2))
     kept = heard(path, plain_listening())
-    monkeypatch.setattr(indexer.hearing, "KEPT_S", 1.0)
+    monkeypatch.setattr(indexer.takes, "KEPT_S", 1.0)
     assert heard(path, plain_listening()) == kept
 
 

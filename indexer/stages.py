@@ -1,0 +1,305 @@
+"""What decoding threads and the encoder's thread of a pipeline hand each other, in bounded memory."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from indexer.audio.quality import Quality
+from indexer.audio.segmentation import Stretch, UtteranceAudio
+from indexer.errors import VoxdexError
+from indexer.hearing import Hearing, SeenWindows
+from indexer.takes import Take
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
+
+if TYPE_CHECKING:
+    from indexer.embedding.encoder import Encoder  # Loads torch.
+    from indexer.pipeline import EmbeddedFile
+
+QUEUE_UTTERANCES = 64
+"""Decoded utterances on their way to the consuming thread: 40 MB at ten seconds each."""
+
+HELD_UTTERANCES = 64
+"""Those that wait there for others of their length, beside them."""
+
+_TOGETHER_S = 120.0
+"""Most audio that is handed to the encoder at once: between two such calls a run can stop."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A file on its way through the stages; decoded by one thread at a time, embedded by the consuming one."""
+
+    result: "EmbeddedFile"
+    opened: ExitStack = field(default_factory=ExitStack)
+    """What holds the file readable until it is settled who speaks in it."""
+    take: Take | None = None
+    hearing: Hearing | None = None
+    seen: list[tuple[Stretch, Sequence[Span], Vectors]] = field(default_factory=list)
+    """Windows of its utterances."""
+    waiting: int = 0
+    """Utterances that were decoded and not embedded."""
+    all_handed: bool = False
+    """Whether no more utterances come."""
+
+    def judge(self, encoder_id: EncoderId) -> None:
+        """Settle whether one voice is all there is, where its windows can tell; else utterances are cut anew."""
+        assert self.hearing is not None
+        of_tracks: dict[int, SeenWindows] = {}
+        for stretch, windows, vectors in sorted(self.seen, key=lambda some: some[0].start_s):
+            of_tracks.setdefault(stretch.track, SeenWindows()).add(windows, vectors)
+        self.hearing.judge(of_tracks, encoder_id)
+        self.seen.clear()
+        if not self.hearing.is_settled:
+            self.result.utterances.clear()
+            self.all_handed = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A producer decoded one utterance."""
+
+    work: Work
+    audio: UtteranceAudio
+    voice: int | None = None
+    quality: Quality | None = None
+    windows: Sequence[Span] = ()
+    """Stretches in it whose vectors are wanted too."""
+
+
+class Windows:
+    """A producer wants windows embedded, to tell voices apart, and waits for that."""
+
+    def __init__(self, waveforms: Sequence[Waveform]) -> None:
+        self.waveforms = waveforms
+        self.answered = threading.Event()
+        self._vectors: Vectors | None = None
+        self._error: VoxdexError | None = None
+
+    def answer(self, vectors: Vectors) -> None:
+        """Hand over their (W, D) rows."""
+        self._vectors = vectors
+        self.answered.set()
+
+    def refuse(self, error: VoxdexError) -> None:
+        """Say why there are none."""
+        self._error = error
+        self.answered.set()
+
+    @property
+    def vectors(self) -> Vectors:
+        """Their (W, D) rows, once answered; raises what they were refused with."""
+        if self._error is not None:
+            raise self._error
+        assert self._vectors is not None
+        return self._vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A producer has handed all of a file over, for better or worse."""
+
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A producer died of something that is not a file's fault."""
+
+    error: BaseException
+
+
+Event = Heard | Windows | Handed | Crashed
+
+
+class GivenUp(Exception):
+    """The run ends: what was begun is not to be taken for done."""
+
+
+class Producer:
+    """One decoding thread's way to the consuming one, and its turn to decode; a `WindowEncoder` for its files."""
+
+    def __init__(
+        self, events: queue.Queue[Event], turns: threading.Semaphore, stop: threading.Event, encoder: "Encoder"
+    ) -> None:
+        self._events = events
+        self._turns = turns
+        self._stop = stop
+        self._encoder = encoder
+        self._has_turn = False
+        self.put = events.put
+
+    @property
+    def id(self) -> EncoderId:
+        """Of the encoder that makes vectors of windows."""
+        return self._encoder.id
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples of a window."""
+        return self._encoder.min_samples
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        """Have windows embedded by the consuming thread; another producer decodes meanwhile."""
+        windows = Windows(waveforms)
+        self._events.put(windows)
+        self._end_turn()
+        while not windows.answered.wait(timeout=0.1):
+            self.go_on()
+        self._take_turn()
+        return windows.vectors
+
+    def go_on(self) -> None:
+        """Raise GivenUp where the run ends."""
+        if self._stop.is_set():
+            raise GivenUp
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn to decode, and have it but for the time in which windows are embedded."""
+        self._take_turn()
+        try:
+            yield
+        finally:
+            self._end_turn()
+
+    def _take_turn(self) -> None:
+        while True:
+            self.go_on()
+            if self._turns.acquire(timeout=0.1):
+                self._has_turn = True
+                return
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
+
+class Held:
+    """Decoded utterances by their length: those of one length go through the network together.
+
+    Parameters
+    ----------
+    batch
+        Most utterances that are taken at once.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._by_length: dict[int, list[Heard]] = {}  # by when the first of a length came
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self._count > 0
+
+    @property
+    def room(self) -> int:
+        """How many more there is room for; at least one."""
+        return max(1, HELD_UTTERANCES - self._count)
+
+    def add(self, heard: Heard) -> None:
+        """Take one more."""
+        self._by_length.setdefault(len(heard.audio.waveform), []).append(heard)
+        self._count += 1
+
+    def take(self) -> list[Heard]:
+        """Return some of one length: as many as go together, or else those that wait longest."""
+        full = (length for length, own in self._by_length.items() if len(own) >= self._most(length))
+        length = next(full, next(iter(self._by_length)))
+        own = self._by_length.pop(length)
+        taken, left = own[: self._most(length)], own[self._most(length) :]
+        if left:
+            self._by_length[length] = left
+        self._count -= len(taken)
+        return taken
+
+    def _most(self, samples: int) -> int:
+        return max(1, min(self._batch, int(_TOGETHER_S * SAMPLE_RATE_HZ) // samples))
+
+
+class Works:
+    """What is to be decoded: files, and before them those that turned out to hold several voices."""
+
+    def __init__(self, works: Iterator[Work]) -> None:
+        self._works = works
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._again: deque[Work] = deque()
+        self._under_way: set[Work] = set()
+        self._no_more = False
+
+    def next(self, go_on: Callable[[], None]) -> Work | None:
+        """Return what comes next, and None once all is done with.
+
+        Parameters
+        ----------
+        go_on
+            Called now and then while others are waited for; raises where the run ends.
+        """
+        while True:
+            go_on()
+            with self._changed:
+                if self._again:
+                    return self._again.popleft()
+            if (work := self._begin()) is not None:
+                return work
+            with self._changed:
+                if not (self._under_way or self._again):
+                    return None
+                self._changed.wait(0.1)
+
+    def _begin(self) -> Work | None:
+        with self._lock:
+            work = None if self._no_more else next(self._works, None)
+            if work is None:
+                self._no_more = True
+                return None
+            with self._changed:
+                self._under_way.add(work)
+            return work
+
+    def again(self, work: Work) -> None:
+        """Have a file decoded once more."""
+        with self._changed:
+            self._again.append(work)
+            self._changed.notify()
+
+    def done(self, work: Work) -> None:
+        """Be done with a file, which need not be readable any longer."""
+        with self._changed:
+            self._under_way.discard(work)
+            self._changed.notify_all()
+        work.opened.close()
+
+    def close(self) -> None:
+        """Be done with whatever is under way."""
+        for work in list(self._under_way):
+            self.done(work)
+
+
+def arrived(events: queue.Queue[Event], *, wait_s: float, most: int) -> Iterator[Event]:
+    """Yield what is there, after waiting for the first."""
+    try:
+        yield events.get(timeout=wait_s) if wait_s else events.get_nowait()
+    except queue.Empty:
+        return
+    yield from _take(events, most - 1)
+
+
+def _take(events: queue.Queue[Event], most: int) -> Iterator[Event]:
+    for _ in range(most):
+        try:
+            yield events.get_nowait()
+        except queue.Empty:
+            return
+
+
+def drain(events: queue.Queue[Event]) -> None:
+    """Make room for whoever waits to hand something over."""
+    for _ in _take(events, QUEUE_UTTERANCES):
+        pass
