@@ -20,10 +20,13 @@ PROBE = wav(3, 0)
 SEARCH = "/v1/galleries/calls/search"
 
 
-@pytest.fixture
-def client(record_settings: Settings) -> Iterator[ServiceClient]:
-    """A service with four recordings: the probe's own voice on Monday and Tuesday, two other voices."""
-    with serving(record_settings) as opened:
+@pytest.fixture(scope="module")
+def client(module_settings: Settings) -> Iterator[ServiceClient]:
+    """A service with four recordings: the probe's own voice on Monday and Tuesday, two other voices.
+
+    Tests leave it as they found it.
+    """
+    with serving(module_settings) as opened:
         assert opened.post("/v1/galleries", json={"name": "calls"}).status_code == 201
         for audio, said in (
             (
@@ -82,6 +85,7 @@ def test_an_answer_says_what_the_filter_leaves_and_what_reaches_the_threshold(cl
     best = ask(client, label="night", top_k=1, channels="mix")
     client.patch("/v1/galleries/calls", json={"identification_threshold": 1.0})
     below = ask(client, label="night", top_k=1)
+    assert client.patch("/v1/galleries/calls", json={"identification_threshold": None}).status_code == 200
     assert (below["decision"], below["found"], len(below["recordings"])) == ("not_found", 0, 1)
     assert below["recordings"][0]["score"] == best["recordings"][0]["score"] < 1.0
     point = below["operating_point"]
