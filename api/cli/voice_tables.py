@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api.cli.output import counted, outcome_text, print_line, print_notice, print_table
+from api.cli.score_bars import CELLS, score_bar
 from api.schemas.voices import (
     Candidate,
     CompareAnswer,
@@ -30,10 +31,11 @@ def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> Non
         for voice in answer.voices:
             _print_voice_notices(file, answer, voice)
         if not answer.voices:
-            rows.append([str(file), outcome_text("not enough speech", good=False), "", None, "", None, None])
+            rows.append([str(file), outcome_text("not enough speech", good=False), "", None, "", "", None, None])
         for voice in answer.voices:
             rows += _rows_of(_label(file, answer, voice), voice)
-    print_table(["recording", "decision", "candidate", "score", "how likely", "margin", "enrollments"], rows)
+    scale = f"0{'┃ threshold':^{CELLS - 2}}1"
+    print_table(["recording", "decision", "candidate", "score", scale, "how likely", "margin", "enrollments"], rows)
     for point in dict.fromkeys(point_in_words(answer.operating_point) for _, answer in answers if answer.voices):
         print_line(f"identified at {point}")
 
@@ -101,13 +103,15 @@ def _rows_of(label: str, voice: VoiceIdentified) -> list[list[Any]]:
     shown = outcome_text(decided, good=voice.decision == "identified")
     if not voice.candidates:
         nobody = "" if voice.decision == "not_enough_speech" else "(nobody to compare with)"
-        return [[label, shown, nobody, None, "", None, None]]
+        return [[label, shown, nobody, None, "", "", None, None]]
+    point = voice.operating_point
     return [
         [
             label if candidate.rank == 1 else "",
             shown if candidate.rank == 1 else "",
             candidate.speaker,
             candidate.score,
+            score_bar(candidate.score, point.score_threshold, point.possible_score_threshold),
             _worth(candidate),
             candidate.margin,
             candidate.enrollments,
