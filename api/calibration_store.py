@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import Conflict, CorruptArtifact, EncoderMismatch, InvalidRequest, NotFound
-from indexer.types import GalleryId
+from indexer.types import GalleryId, without_precision
 from search.calibration import Calibration, default_calibrations
 
 if TYPE_CHECKING:  # Loads SQLAlchemy.
@@ -89,9 +89,10 @@ class CalibrationStore:
             galleries = Galleries(session)
             (head,) = galleries.heads([GalleryId(galleries.by_name(gallery).id)]).values()
         both = head.encoder_id, *([head.second_encoder_id] if head.second_encoder_id else [])
-        if calibration.encoder_ids in (both, both[:1]):
+        of, wanted = tuple(map(without_precision, calibration.encoder_ids)), tuple(map(without_precision, both))
+        if of in (wanted, wanted[:1]):
             return calibration
-        if calibration.encoder_ids == both[::-1]:
+        if of == wanted[::-1]:
             return calibration.swapped()
         raise EncoderMismatch(
             f"calibration {calibration.name} is of {' + '.join(calibration.encoder_ids)}, gallery {gallery} of "

@@ -13,7 +13,7 @@ from indexer.db.session import Database
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import EncoderMismatch, InvalidRequest
 from indexer.settings import Settings
-from indexer.types import EncoderId
+from indexer.types import EncoderId, without_precision
 from search.calibration import Calibration, default_calibration
 from search.evidence import EVEN, require_prior
 from search.identification import Rules
@@ -185,7 +185,8 @@ class Deciding:
             )
             own = None
         first = encoder_ids[:1]
-        if own is not None and own.encoder_ids not in (encoder_ids, first):
+        weights = tuple(map(without_precision, encoder_ids))
+        if own is not None and tuple(map(without_precision, own.encoder_ids)) not in (weights, weights[:1]):
             raise EncoderMismatch(
                 f"calibration {own.id[:12]} is of {' and '.join(own.encoder_ids)}, and the gallery is searched under "
                 f"{' and '.join(encoder_ids)}: fit one with `voxdex calibrate`, or choose one with "

@@ -11,7 +11,7 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
 from indexer.errors import EncoderMismatch
 from indexer.settings import EmbeddingSettings
-from indexer.types import EncoderId, GalleryId
+from indexer.types import EncoderId, GalleryId, Precision, precision_of, without_precision
 
 if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
     from indexer.embedding.encoder import SpeakerEncoder
@@ -23,10 +23,12 @@ class EncodersInUse:
     def __init__(self, registry: EncoderRegistry, settings: EmbeddingSettings) -> None:
         self._registry = registry
         self._settings = settings
-        self._loaded: dict[tuple[str, str | None], tuple[SpeakerEncoder, EncoderSpec]] = {}
+        self._loaded: dict[tuple[str, str | None, Precision | None], tuple[SpeakerEncoder, EncoderSpec]] = {}
         self._loading = threading.Lock()
 
-    def load(self, name: str | None = None, front_end: str | None = None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+    def load(
+        self, name: str | None = None, front_end: str | None = None, precision: Precision | None = None
+    ) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load an encoder, or return it where it is loaded already.
 
         Parameters
@@ -35,17 +37,22 @@ class EncodersInUse:
             Name in the registry, or a path; None means the setting.
         front_end
             Front end that replaces the registry's; only NeMo weights have a choice.
+        precision
+            What the vectors keep to; None means the setting, or exact where fast would gain nothing.
 
         Raises
         ------
         NotFound
             If there is no such encoder.
         """
-        key = (name or self._settings.encoder, front_end)
+        known = name or self._settings.encoder
         with self._loading:
-            if key not in self._loaded:
-                self._loaded[key] = self._load(*key)
-            return self._loaded[key]
+            if (known, front_end, precision) not in self._loaded:
+                found = self._load(known, front_end, precision)
+                # Kept under what it turned out to be as well: what a gallery asks for next is often that.
+                self._loaded[known, front_end, precision_of(found[0].id)] = found
+                self._loaded[known, front_end, precision] = found
+            return self._loaded[known, front_end, precision]
 
     def of_gallery(
         self, database: Database, gallery: str, wanted: str | None = None
@@ -69,7 +76,9 @@ class EncodersInUse:
             gallery = Galleries(session).get(gallery_id)
             recorded = Encoders(session).get(gallery.encoder_id)
         loaded, spec = self.load(
-            wanted or recorded.name, None if wanted else front_end_of(recorded.family, recorded.id)
+            wanted or recorded.name,
+            None if wanted else front_end_of(recorded.family, recorded.id),
+            precision_of(recorded.id),
         )
         if loaded.id != recorded.id:
             raise EncoderMismatch(
@@ -107,14 +116,16 @@ class EncodersInUse:
         """
         with database.read_scope() as session:
             recorded = Encoders(session).get(encoder_id)
-        loaded, spec = self.load(recorded.name, front_end_of(recorded.family, recorded.id))
+        loaded, spec = self.load(recorded.name, front_end_of(recorded.family, recorded.id), precision_of(recorded.id))
         if loaded.id != recorded.id:
             raise EncoderMismatch(
                 f"encoder {recorded.name} was {recorded.id} and is {loaded.id} now: put its former weights back"
             )
         return loaded, spec
 
-    def _load(self, name: str, front_end: str | None) -> "tuple[SpeakerEncoder, EncoderSpec]":
+    def _load(
+        self, name: str, front_end: str | None, precision: Precision | None
+    ) -> "tuple[SpeakerEncoder, EncoderSpec]":
         from indexer.embedding.encoder import load_encoder
 
         spec = self._registry.get(name)
@@ -126,6 +137,8 @@ class EncodersInUse:
             family=spec.family,
             front_end=spec.front_end,
             device=self._settings.device,
+            precision=precision or self._settings.precision,
+            or_exact=precision is None,
             batch_audio_s=self._settings.batch_audio_s,
             threads=self._settings.threads,
         )
@@ -134,7 +147,7 @@ class EncodersInUse:
 
 def front_end_of(family: str, encoder_id: EncoderId) -> str | None:
     """Front end that a recorded encoder was used with; only NeMo weights have a choice."""
-    return encoder_id.split("-", 1)[1] if family == "nemo" else None
+    return without_precision(encoder_id).split("-", 1)[1] if family == "nemo" else None
 
 
 def as_row(loaded: "SpeakerEncoder", spec: EncoderSpec) -> NewEncoder:

@@ -43,6 +43,11 @@ class EmbeddingSettings(_Group):
 
     encoder: str = Field(default="speechbrain-ecapa-voxceleb", description="name in the registry, or a path")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["fast", "exact"] = Field(
+        default="fast",
+        description="of new galleries; fast: bfloat16 where the device multiplies it (cosine to float32 0.999 or "
+        "more), elsewhere exact; exact: float32. A gallery that exists keeps its own",
+    )
     batch_audio_s: float = Field(default=40.0, gt=0, description="most audio in one pass through the network")
     threads: int = Field(default=0, ge=0, description="CPU threads of the network; 0 leaves the choice to torch")
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from indexer.errors import CorruptArtifact, InvalidRequest
-from indexer.types import EncoderId
+from indexer.types import EncoderId, without_precision
 from search.normalization import Normalization
 from search.open_set import OpenSetModel
 
@@ -271,9 +271,10 @@ def design(scores: Floats, quality: Mapping[str, Floats], features: Sequence[str
 def default_calibration(encoder_ids: Sequence[EncoderId], name: str = "default") -> Calibration | None:
     """Return the calibration that comes with the product for this encoder, or these two; None where there is none.
 
-    The order of two encoders is the caller's: the score columns follow it.
+    It is of weights and front end in every precision. The order of two encoders is the caller's: the score columns
+    follow it.
     """
-    wanted = tuple(encoder_ids)
+    wanted = tuple(map(without_precision, encoder_ids))
     for found in _shipped():
         if found.name == name and found.encoder_ids in (wanted, wanted[::-1]):
             return found if found.encoder_ids == wanted else found.swapped()

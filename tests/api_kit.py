@@ -41,7 +41,7 @@ class RegisteredSpectrum(SpectrumEncoder):
 class SpectrumEncodersInUse(EncodersInUse):
     """Runs the encoder without weights under every name of the registry."""
 
-    def _load(self, name: str, front_end: str | None) -> tuple[RegisteredSpectrum, EncoderSpec]:  # type: ignore[override]
+    def _load(self, name: str, *_: str | None) -> tuple[RegisteredSpectrum, EncoderSpec]:  # type: ignore[override]
         return RegisteredSpectrum(), self._registry.get(name)
 
 

@@ -24,7 +24,7 @@ from redis.exceptions import OutOfMemoryError
 from indexer.encoders_in_use import EncodersInUse
 from indexer.errors import CorruptArtifact, EncoderMismatch, Overloaded, Unavailable, VoxdexError, one_line
 from indexer.settings import Settings
-from indexer.types import EncoderId, Span, Vectors, Waveform
+from indexer.types import EncoderId, Span, Vectors, Waveform, precision_of
 from worker.app import EMBED_PROBES, PROBES, make_app
 from worker.client import connect_redis, translated_errors
 
@@ -242,10 +242,12 @@ class ProbeDesk:
         self._redis.close()
 
     def _embed(self, head: dict[str, Any], waveforms: list[Waveform]) -> bytes:
-        encoder, spec = self._encoders.load(head["name"], head["front_end"])
-        if head["expected"] not in (None, encoder.id):
+        expected = head["expected"]
+        precision = None if expected is None else precision_of(expected)
+        encoder, spec = self._encoders.load(head["name"], head["front_end"], precision)
+        if expected not in (None, encoder.id):
             raise EncoderMismatch(
-                f"{spec.name} is encoder {encoder.id} on the worker and {head['expected']} for who asks: "
+                f"{spec.name} is encoder {encoder.id} on the worker and {expected} for who asks: "
                 "give both the same weights"
             )
         if head["windows"] is not None:

@@ -85,10 +85,13 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
     document["path"] = str(path) if path else None
     if path:
         from indexer.embedding.checkpoints import read_checkpoint
-        from indexer.embedding.encoder import encoder_id
+        from indexer.embedding.encoder import choose_device, encoder_id
+        from indexer.embedding.engines import settled_precision
 
         checkpoint = read_checkpoint(path, spec.family, spec.front_end)
-        identity = encoder_id(checkpoint.weights_sha256, checkpoint.front_end)
+        wanted, device = settings.embedding.precision, choose_device(settings.embedding.device)
+        precision = settled_precision(wanted, checkpoint.network, device)
+        identity = encoder_id(checkpoint.weights_sha256, checkpoint.front_end, precision)
         document.update({"encoder_id": identity, "dim": checkpoint.dim, **checkpoint.facts})
     if as_json:
         print_json(document)

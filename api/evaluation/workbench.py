@@ -16,7 +16,7 @@ from indexer.audio.speech import make_detector
 from indexer.errors import InvalidRequest
 from indexer.listening import Listening
 from indexer.settings import Settings
-from indexer.types import EncoderId
+from indexer.types import EncoderId, without_precision
 from search.calibration import Calibration, default_calibration
 from search.listening import make_listening
 
@@ -92,9 +92,9 @@ class Workbench:
             raise InvalidRequest(f"--fusion joins two encoders, {len(self._encoders)} given: name two with --encoder")
         self._product: Hearing = ProductHearing(self._encoders, settings)
         self._plain: Hearing | None = WholeFile(ready(None), settings) if wanted.baseline else None
-        used = [tuple(encoder.id for encoder in group) for group in self._groups()]
+        used = [tuple(without_precision(encoder.id) for encoder in group) for group in self._groups()]
         for calibration in wanted.calibrations:
-            if calibration.encoder_ids not in used:
+            if tuple(map(without_precision, calibration.encoder_ids)) not in used:
                 raise InvalidRequest(
                     f"calibration {calibration.name} is of {', '.join(calibration.encoder_ids)}, evaluated are "
                     f"{'; '.join(', '.join(ids) for ids in used)}: name its encoders with --encoder, in its order"

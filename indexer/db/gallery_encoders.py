@@ -10,7 +10,7 @@ from indexer.db.leases import clock
 from indexer.db.models import Calibration, Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
 from indexer.db.repositories import Galleries, insert_if_absent, take_out_vectors
 from indexer.errors import Conflict, NotFound
-from indexer.types import EncoderId, GalleryId
+from indexer.types import EncoderId, GalleryId, without_precision
 
 DROPPED_AT_ONCE = 10_000
 """Vectors that one transaction erases: 8 MB of them, in a second or so."""
@@ -89,8 +89,10 @@ class GalleryEncoders:
     def _fitting(self, calibration_id: str | None, encoder_ids: tuple[EncoderId | None, ...]) -> str | None:
         """Return a calibration if it is of these encoders, or of the first of them alone."""
         row = self._session.get(Calibration, calibration_id) if calibration_id is not None else None
-        both = [one for one in encoder_ids if one is not None]
-        return row.id if row is not None and row.encoder_ids in (both, both[:1]) else None
+        if row is None:
+            return None
+        both = [without_precision(one) for one in encoder_ids if one is not None]
+        return row.id if [without_precision(EncoderId(one)) for one in row.encoder_ids] in (both, both[:1]) else None
 
     def set_second(self, encoder_id: EncoderId | None) -> None:
         """Have a locked gallery searched under a second encoder too; None: under its own alone.

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
+from indexer.embedding.engines import make_engine, settled_precision
 from indexer.embedding.user_encoders import Family
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
 
 MIN_SPEECH_S = 0.1
 """Shortest utterance that is embedded. NeMo accepts 20 ms and then gives nearly the same vector to any voice, because
@@ -34,7 +35,7 @@ class Encoder(Protocol):
 
     @property
     def id(self) -> EncoderId:
-        """Weights hash and front end; vectors of two ids never meet."""
+        """Weights hash, front end and precision; vectors of two ids never meet."""
 
     @property
     def name(self) -> str:
@@ -60,9 +61,9 @@ class Encoder(Protocol):
         """Embed utterances as `embed` does, and (W, D) unit rows of stretches inside each of them."""
 
 
-def encoder_id(weights_sha256: str, front_end: str) -> EncoderId:
-    """Name an encoder by its weights and front end: the first 16 hex digits, a dash, the front end."""
-    return EncoderId(f"{weights_sha256[:16]}-{front_end}")
+def encoder_id(weights_sha256: str, front_end: str, precision: Precision = "exact") -> EncoderId:
+    """Name an encoder: the first 16 hex digits of its weights' hash, a dash, the front end, and "-fast" where it is."""
+    return with_precision(EncoderId(f"{weights_sha256[:16]}-{front_end}"), precision)
 
 
 class SpeakerEncoder:
@@ -76,6 +77,9 @@ class SpeakerEncoder:
         How people call the encoder.
     device : str
         "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:N" or "mps".
+    precision : "exact" or "fast"
+        What the vectors keep to, which is part of the id: a cosine to those of float32 of 0.99999, or of 0.999. Fast
+        ones are made in bfloat16 where the device multiplies such numbers, else in float32.
     batch_audio_s : float
         Most seconds of audio in one pass; one longer utterance still goes through alone, because cutting it would
         change its vector. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
@@ -96,6 +100,7 @@ class SpeakerEncoder:
         *,
         name: str,
         device: str = "auto",
+        precision: Precision = "exact",
         batch_audio_s: float = 40.0,
         threads: int = 0,
     ) -> None:
@@ -108,7 +113,7 @@ class SpeakerEncoder:
         # Read by oneDNN when the first convolution runs, so it is early enough here.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVE_CACHE)
         self.name = name
-        self.id = encoder_id(checkpoint.weights_sha256, checkpoint.front_end)
+        self.id = encoder_id(checkpoint.weights_sha256, checkpoint.front_end, precision)
         self.dim = checkpoint.dim
         self.checkpoint = checkpoint
         self.device = choose_device(device)
@@ -116,7 +121,7 @@ class SpeakerEncoder:
             # TF32 keeps 10 bits of the mantissa: scores would differ between machines in the third decimal.
             torch.backends.cudnn.allow_tf32 = False
         self._front_end = checkpoint.build_front_end().to(self.device)
-        self._network = checkpoint.build_network().to(self.device)
+        self._network = make_engine(checkpoint, precision, self.device)
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
         self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
@@ -128,7 +133,7 @@ class SpeakerEncoder:
         ----------
         waveforms : sequence of (N_i,) float32 arrays
             Mono speech at 16 kHz in [-1, 1]. Lengths may differ: only equal lengths share a pass, so batch-mates
-            never change a row beyond rounding (1e-5 in cosine distance at most).
+            never change a row beyond rounding (in cosine distance 1e-5 at most, of precision "fast" 1e-4).
 
         Returns
         -------
@@ -308,9 +313,21 @@ def load_encoder(
     family: Family,
     front_end: str | None = None,
     device: str = "auto",
+    precision: Precision = "exact",
+    or_exact: bool = False,
     batch_audio_s: float = 40.0,
     threads: int = 0,
 ) -> SpeakerEncoder:
-    """Read weights and put them on a device; see `read_checkpoint` and `SpeakerEncoder` for the errors."""
+    """Read weights and put them on a device; see `read_checkpoint` and `SpeakerEncoder` for the errors.
+
+    Parameters
+    ----------
+    or_exact
+        Whether exact vectors will do where the device, or the network, makes fast ones no faster.
+    """
     checkpoint = read_checkpoint(path, family, front_end)
-    return SpeakerEncoder(checkpoint, name=name, device=device, batch_audio_s=batch_audio_s, threads=threads)
+    if or_exact:
+        precision = settled_precision(precision, checkpoint.network, choose_device(device))
+    return SpeakerEncoder(
+        checkpoint, name=name, device=device, precision=precision, batch_audio_s=batch_audio_s, threads=threads
+    )

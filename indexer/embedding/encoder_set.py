@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from indexer.errors import EncoderMismatch
-from indexer.types import EncoderId, Span, Vectors, Waveform
+from indexer.types import EncoderId, Span, Vectors, Waveform, without_precision
 
 if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
     from indexer.embedding.encoder import Encoder
@@ -27,7 +27,7 @@ class EncoderSet:
     """
 
     def __init__(self, first: "Encoder", second: "Encoder | None" = None) -> None:
-        if second is not None and second.id == first.id:
+        if second is not None and without_precision(second.id) == without_precision(first.id):
             raise EncoderMismatch(f"encoder {first.id} twice: two different ones are fused, or one is used alone")
         self.first = first
         self.second = second

@@ -319,7 +319,7 @@ class HeldEncodersInUse(EncodersInUse):
 
     encoder: HeldEncoder
 
-    def _load(self, name: str, front_end: str | None) -> tuple[HeldEncoder, EncoderSpec]:  # type: ignore[override]
+    def _load(self, name: str, *_: str | None) -> tuple[HeldEncoder, EncoderSpec]:  # type: ignore[override]
         return self.encoder, self._registry.get(name)
 
 

@@ -1,0 +1,63 @@
+"""Which implementation runs a network: by its kind, the precision asked for, and what the device is good at."""
+
+import logging
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from indexer.embedding.checkpoints import Checkpoint, NetworkConfig
+from indexer.embedding.ecapa import Ecapa, EcapaConfig
+from indexer.embedding.folded import FoldedEcapa, can_fold
+from indexer.types import Precision
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """A network that is ready to run: features in, vectors out."""
+
+    def __call__(self, frames: Tensor, valid: int) -> Tensor:
+        """Map (B, F, T) features of one length, of which `valid` frames are speech, to (B, D) float32 vectors."""
+
+    def trunk(self, frames: Tensor, valid: int) -> Tensor:
+        """Map (B, F, T) features to the (B, C, T) frames that `pooled` reads."""
+
+    def pooled(self, x: Tensor, valid: int) -> Tensor:
+        """Map the frames of `trunk`, or a stretch of them, to (B, D) float32 vectors."""
+
+
+def settled_precision(wanted: Precision, network: NetworkConfig, device: torch.device) -> Precision:
+    """Return the precision to make new vectors in: the one asked for, or exact where fast would gain nothing."""
+    return "fast" if wanted == "fast" and runs_fast(network, device) else "exact"
+
+
+def runs_fast(network: NetworkConfig, device: torch.device) -> bool:
+    """Whether a network has an engine in bfloat16 and the device multiplies such numbers in hardware."""
+    return isinstance(network, EcapaConfig) and can_fold(network) and multiplies_bfloat16(device)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware; elsewhere it is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> Engine:
+    """Put a network on a device.
+
+    Vectors of precision "fast" may be made in float32, which keeps within the same bounds: so a gallery of them is
+    searched and grows on any machine.
+    """
+    network = checkpoint.build_network().to(device)
+    if precision == "fast":
+        if runs_fast(checkpoint.network, device):
+            return FoldedEcapa(cast(Ecapa, network), torch.bfloat16)
+        _log.info("%s multiplies no bfloat16, or this network has no such engine: it runs in float32", device)
+    if device.type == "cpu" and isinstance(checkpoint.network, EcapaConfig) and can_fold(checkpoint.network):
+        return FoldedEcapa(cast(Ecapa, network), torch.float32)
+    return network
