@@ -13,7 +13,7 @@ from indexer.errors import CorruptArtifact, InvalidRequest
 from indexer.types import EncoderId
 from search.calibration import QUALITIES, Calibration, Range, TrainingData
 from search.normalization import MIN_COHORT, MOST_COHORT, Normalization
-from search.open_set import OpenSetModel
+from search.open_set import EARLIER_HALF_TRUST, EVERYBODY, OpenSetModel
 
 FORMAT = "voxdex-calibration"
 VERSION = 1
@@ -46,6 +46,8 @@ class _OpenSet(_Plain):
     trust: float = Field(ge=0, le=1)
     correction: float
     correction_rise: float
+    among: float = Field(gt=0, le=1, default=EVERYBODY)
+    half_trust: float = Field(ge=0, default=EARLIER_HALF_TRUST)
 
 
 class _Normalization(_Plain):
@@ -76,8 +78,11 @@ def to_document(calibration: Calibration) -> dict[str, Any]:
     document.pop("id")
     document["encoder_ids"] = list(calibration.encoder_ids)
     document["nontarget_llrs"] = [list(point) for point in calibration.nontarget_llrs]
+    # As in documents from before there was such a thing: their ids stay what they were.
+    if calibration.open_set is not None and calibration.open_set.is_earlier:
+        del document["open_set"]["among"], document["open_set"]["half_trust"]
     if calibration.normalized is None:
-        del document["normalized"]  # As in documents from before there was such a thing: their ids stay what they were.
+        del document["normalized"]
     else:
         document["normalized"] = {"method": "as-norm", **document["normalized"]}
     return {"format": FORMAT, "version": VERSION, **document}
@@ -165,7 +170,7 @@ def check(calibration: Calibration) -> None:
                 "voice and of two are not told apart by this data; give more of it"
             )
     model = calibration.open_set
-    if model is not None and not min(model.rise, (1 - model.trust) * model.rise + model.correction_rise) > 0:
+    if model is not None and not model.rises:
         raise InvalidRequest("open_set: its threshold would fall as the gallery grows; fit the calibration again")
     shares, llrs = zip(*calibration.nontarget_llrs, strict=True)
     falls = all(first > second for first, second in itertools.pairwise(shares))

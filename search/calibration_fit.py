@@ -1,6 +1,7 @@
 """Labeled trials -> a calibration: which weights make llrs of scores and quality."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 
 from indexer.errors import InvalidRequest
 from indexer.types import EncoderId
-from search.calibration import QUALITIES, SHARES, Calibration, Floats, Range, TrainingData, design, quality_measures
+from search.calibration import SHARES, Calibration, Floats, Range, TrainingData, design, quality_measures
 from search.calibration_trials import ScoredTrials
-from search.metrics import cllr, min_cllr
+from search.metrics import RankedTrials, cllr, min_cllr
 from search.normalization import Normalization
 from search.open_set_fit import fit_open_set
 
@@ -20,6 +21,12 @@ MIN_TARGET_TRIALS = 50
 
 MIN_OF_A_SHARE = 1_000
 """Trials over a telephone, and others, under which nothing is learned of the difference."""
+
+_MEASURES = ("brevity", "snr_db", *SHARES)
+"""Quality measures that are fitted to."""
+
+_MUCH_BETTER = 0.99
+"""Noise is looked at where that makes of Cllr, on speakers held out, at most this."""
 
 _SEED = 20260101
 
@@ -63,8 +70,9 @@ def fit_calibration(
     (2006), for logistic regression as calibration.
     """
     _require_enough(trials)
-    fitted = _fitted(trials, name, tuple(encoder_ids), _data_of(trials, description, recordings, today))
-    before, llrs, held_out = _cross_validated(trials, fitted)
+    fitted, (before, llrs, held_out) = _best(
+        trials, name, tuple(encoder_ids), _data_of(trials, description, recordings, today)
+    )
     return replace(
         fitted,
         cllr_before=cllr(before, held_out),
@@ -117,43 +125,84 @@ def _data_of(trials: ScoredTrials, description: str, recordings: int, today: str
     return TrainingData(description, len(trials.speakers), recordings, targets, len(trials) - targets, today)
 
 
-def _fitted(trials: ScoredTrials, name: str, encoder_ids: tuple[EncoderId, ...], data: TrainingData) -> Calibration:
-    """Fit the richest set of features under which the llr rises with every score."""
-    quality = _measures(trials)
-    ranges = _ranges(quality)
+def _best(
+    trials: ScoredTrials, name: str, encoder_ids: tuple[EncoderId, ...], data: TrainingData
+) -> tuple[Calibration, tuple[Floats, Floats, NDArray[np.bool_]]]:
+    """Fit the richest set of features under which the llr rises with every score; return what it did on others too.
+
+    Noise is among them where that helps on speakers held out: how noisy a recording is was estimated, and says little
+    of strangers beyond what their scores say.
+    """
+    ranges = _ranges(_measures(trials))
     refused: InvalidRequest | None = None
-    for features in _feature_sets(trials.scores.shape[1], list(ranges)):
+    for features in _feature_sets(trials.scores.shape[1], ranges):
         try:
-            return Calibration(
-                name=name,
-                encoder_ids=encoder_ids,
-                weights=_regress(trials, ranges, features),
-                ranges=ranges,
-                data=data,
-                cllr_before=0.0,
-                cllr_after=0.0,
-                min_cllr=0.0,
-                nontarget_llrs=((1.0, 0.0),),
-            )
-        except InvalidRequest as error:
-            refused = error
+            fitted = _fitted(trials, ranges, features, name, encoder_ids, data)
+            error, held_out = _cross_validated(trials, fitted)
+        except InvalidRequest as why:
+            refused = why
+            continue
+        if "snr_db" in ranges:
+            with suppress(InvalidRequest):
+                noise = _fitted(trials, ranges, [*features, "snr_db"], name, encoder_ids, data)
+                other, noise_held_out = _cross_validated(trials, noise)
+                if other < _MUCH_BETTER * error:
+                    return noise, noise_held_out
+        return fitted, held_out
     assert refused is not None
     raise refused
 
 
-def _feature_sets(encoders: int, qualities: Sequence[str]) -> Iterator[list[str]]:
+def _fitted(
+    trials: ScoredTrials,
+    ranges: dict[str, Range],
+    features: Sequence[str],
+    name: str,
+    encoder_ids: tuple[EncoderId, ...],
+    data: TrainingData,
+) -> Calibration:
+    """Fit these features; refused where the llr would fall with a score."""
+    named = {part for feature in features for part in feature.split("*")}
+    used = {measure: known for measure, known in ranges.items() if measure in named}
+    return Calibration(
+        name=name,
+        encoder_ids=encoder_ids,
+        weights=_regress(trials, used, features),
+        ranges=used,
+        data=data,
+        cllr_before=0.0,
+        cllr_after=0.0,
+        min_cllr=0.0,
+        nontarget_llrs=((1.0, 0.0),),
+    )
+
+
+def _feature_sets(encoders: int, measures: Collection[str]) -> Iterator[list[str]]:
+    """Yield sets of features, the richest first."""
     columns = [f"score_{number}" for number in range(1, encoders + 1)]
-    plain = ["intercept", *columns, *qualities]
-    yield plain + [f"{column}*{quality}" for column in columns for quality in qualities]
-    yield plain + [f"{column}*log_shorter_s" for column in columns if "log_shorter_s" in qualities]
-    yield plain
-    yield ["intercept", *columns]
+    scores = ["intercept", *columns]
+    # How much either of two encoders counts is the same for words and for minutes: where long speech is told apart
+    # without error, as in most collections, nothing else can be learned of it.
+    brief = [*scores, "brevity"] if "brevity" in measures else scores
+    if "brevity" in measures and encoders == 1:
+        yield from _with_telephones([*brief, "score_1*brevity"], columns, measures)
+    yield from _with_telephones(brief, columns, measures)
+    yield scores
+
+
+def _with_telephones(features: list[str], columns: Sequence[str], measures: Collection[str]) -> Iterator[list[str]]:
+    shares = [share for share in SHARES if share in measures]
+    if shares:
+        both = [f"{column}*telephone_both" for column in columns if "telephone_both" in shares]
+        yield [*features, *shares, *both]
+        yield [*features, *shares]
+    yield features
 
 
 def _ranges(quality: dict[str, Floats]) -> dict[str, Range]:
     """Return where the middle 98 % of each quality measure lie, but for those that are unknown or never vary."""
     found: dict[str, Range] = {}
-    for name in QUALITIES:
+    for name in _MEASURES:
         values = quality[name][~np.isnan(quality[name])]
         if len(values) < len(quality[name]) // 2:
             continue
@@ -181,18 +230,34 @@ def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[
     # Both classes weigh the same, which makes the log odds a log likelihood ratio; C is large, for a dozen weights of
     # so many trials need no shrinking.
     regression = LogisticRegression(C=1e4, max_iter=1000)
-    regression.fit((matrix - mean) / scale, trials.is_target, sample_weight=_balanced(trials))
+    lines = _lines(measured) if set(SHARES) & set(ranges) else np.zeros(len(trials), dtype=np.int64)
+    regression.fit((matrix - mean) / scale, trials.is_target, sample_weight=_balanced(trials, lines))
     slopes = regression.coef_[0] / scale
     intercept = float(regression.intercept_[0] - mean @ slopes)
     names = [name for name in features if name != "intercept"]
     return {"intercept": intercept, **{name: float(slope) for name, slope in zip(names, slopes, strict=True)}}
 
 
-def _balanced(trials: ScoredTrials) -> Floats:
+def _lines(measured: dict[str, Floats]) -> NDArray[np.int64]:
+    """Return how many sides of each trial came over a telephone: 0, 1 or 2."""
+    one, both = (np.nan_to_num(measured[name]) >= 0.5 for name in SHARES)
+    lines: NDArray[np.int64] = np.where(both, 2, np.where(one, 1, 0))
+    return lines
+
+
+def _balanced(trials: ScoredTrials, lines: NDArray[np.int64]) -> Floats:
+    """Weigh target and nontarget trials alike over each kind of line, or how usual either is there would be evidence.
+
+    Trials of a line over which there is only one of both kinds weigh nothing.
+    """
     weights = trials.weights.copy()
-    for side in (trials.is_target, ~trials.is_target):
-        weights[side] *= len(trials) / (2 * weights[side].sum())
-    return weights
+    for line in np.unique(lines):
+        sides = [(lines == line) & trials.is_target, (lines == line) & ~trials.is_target]
+        sums = [weights[side].sum() for side in sides]
+        weights[sides[0]] *= 1.0 if sums[1] > 0 else 0.0
+        weights[sides[1]] *= sums[0] / sums[1] if sums[1] > 0 else 0.0
+    balanced: Floats = weights * len(trials) / weights.sum()
+    return balanced
 
 
 def _llrs(calibration: Calibration, trials: ScoredTrials) -> Floats:
@@ -231,20 +296,25 @@ def _numbered(labels: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def _cross_validated(trials: ScoredTrials, fitted: Calibration) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Return cosines, llrs and labels of trials between speakers that the respective fit had not seen."""
+def _cross_validated(
+    trials: ScoredTrials, fitted: Calibration
+) -> tuple[float, tuple[Floats, Floats, NDArray[np.bool_]]]:
+    """Return Cllr by weight, and cosines, llrs and labels, of trials between speakers that a fit had not seen."""
     speakers = np.array(trials.speakers)
     half = set(np.random.default_rng(_SEED).permutation(speakers)[: len(speakers) // 2].tolist())
     first = np.array([speaker in half for speaker in trials.enrolled_speakers.tolist()])
     second = np.array([speaker in half for speaker in trials.probe_speakers.tolist()])
     parts = (trials.take(first & second), trials.take(~first & ~second))
-    before, after, labels = [], [], []
+    before, after, labels, weights = [], [], [], []
     for seen, unseen in (parts, parts[::-1]):
-        other = _fitted(seen, fitted.name, fitted.encoder_ids, fitted.data)
+        other = _fitted(seen, dict(fitted.ranges), list(fitted.weights), fitted.name, fitted.encoder_ids, fitted.data)
         before.append(unseen.scores.mean(axis=1))
         after.append(_llrs(other, unseen))
         labels.append(unseen.is_target)
-    return np.concatenate(before), np.concatenate(after), np.concatenate(labels)
+        weights.append(unseen.weights)
+    llrs, is_target = np.concatenate(after), np.concatenate(labels)
+    error = RankedTrials(llrs, is_target).cllr(np.concatenate(weights))
+    return error, (np.concatenate(before), llrs, is_target)
 
 
 def _false_alarm_curve(llrs: Floats) -> tuple[tuple[float, float], ...]:

@@ -4,9 +4,9 @@ One stranger seldom scores high; the best of 100,000 strangers does. How high de
 this probe resembles people at all: its channel, its length, how common its voice is. The speakers ranked below the best
 one, its rivals, show that, for they are strangers whoever spoke. Their llrs are taken for the upper order statistics of
 as many normal draws as the gallery has speakers, and what the best of so many strangers exceeds with the asked rate is
-one estimate of the threshold. What it was for the probes of training, whatever their rivals, is the other; the first
-follows the probe and is noisy, the second is steady and knows nothing of the probe's channel. Their weighted mean holds
-where either alone does not (docs/decisions/0020).
+the threshold. Only the upper fifth of a gallery tells how its best one scores: those below are mostly people who were
+recorded otherwise. Where there are few rivals, what the threshold was for the probes of training, whatever their
+rivals, takes the place of what they cannot say (docs/decisions/0020).
 """
 
 import math
@@ -25,8 +25,12 @@ Floats = NDArray[np.float64]
 RIVALS = 50
 """Speakers below the best whose llrs are looked at; fewer where a gallery has fewer."""
 
-_RIVALS_TO_HALF = 5.0
-"""Rivals that it takes to give the probe's own estimate half of its weight."""
+LEAST_RIVALS = 5
+"""So many are looked at, however small a share of the gallery `among` would leave."""
+
+EVERYBODY = 1.0
+EARLIER_HALF_TRUST = 5.0
+"""`among` and `half_trust` of models that were fitted before there were these two figures."""
 
 _NORMAL = NormalDist()
 
@@ -46,9 +50,13 @@ class OpenSetModel:
     spread_weight
         How many rivals it takes to believe their own spread as much as `spread`.
     trust
-        Weight of the estimate from the rivals, 0 to 1.
+        Weight of the estimate from the rivals, 0 to 1, where there are many.
     correction, correction_rise
         Added to the weighted mean: `correction + correction_rise * z`; what makes the asked rate the measured one.
+    among
+        Share of the gallery, from the best speaker down, whose llrs count as rivals: `RIVALS` at most.
+    half_trust
+        Rivals that it takes to give their estimate half of its weight.
     """
 
     level: float
@@ -58,6 +66,20 @@ class OpenSetModel:
     trust: float
     correction: float = 0.0
     correction_rise: float = 0.0
+    among: float = EVERYBODY
+    half_trust: float = EARLIER_HALF_TRUST
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether it is of before `among` and `half_trust`, which are not written then."""
+        return self.among == EVERYBODY and self.half_trust == EARLIER_HALF_TRUST
+
+    @property
+    def rises(self) -> bool:
+        """Whether its thresholds rise with the gallery, whatever the rivals are."""
+        least_spread = self.spread * self.spread_weight / (RIVALS + self.spread_weight)
+        own = self.trust * least_spread + (1.0 - self.trust) * self.rise + self.correction_rise
+        return min(self.rise, own) > 0
 
     def threshold(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> float:
         """Return the llr from which on the best speaker is named.
@@ -81,24 +103,30 @@ class OpenSetModel:
     def thresholds(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> Floats:
         """Return `threshold` for each row of (n, k) rivals: many probes of one gallery."""
         z = best_of_strangers(fpir, gallery_size)
-        found = np.asarray(rivals, dtype=np.float64)[:, :RIVALS]
+        given = np.asarray(rivals, dtype=np.float64)
+        if gallery_size < given.shape[1] + 1:
+            raise InvalidRequest(
+                f"{given.shape[1]} rivals in a gallery of {gallery_size} speakers: leave the best one out"
+            )
+        found = given[:, : self.rivals_among(gallery_size)]
         count = found.shape[1]
-        if gallery_size < count + 1:
-            raise InvalidRequest(f"{count} rivals in a gallery of {gallery_size} speakers: leave the best one out")
         steady = self.level + self.rise * z
         if count == 0:
             return np.full(len(found), steady)
-        share = rivals_share(count)
+        share = self.share(count)
         trust = self.trust * share
         mean, spread = _mean_and_spread(found, gallery_size, self.spread, self.spread_weight)
         shift = share * (self.correction + self.correction_rise * z)
         own: Floats = trust * (mean + spread * z) + (1.0 - trust) * steady + shift
         return own
 
+    def rivals_among(self, gallery_size: int) -> int:
+        """Return how many rivals are looked at in a gallery of this size."""
+        return min(RIVALS, max(LEAST_RIVALS, round(self.among * gallery_size)))
 
-def rivals_share(count: int) -> float:
-    """Return how much so many rivals tell of a probe, from 0 for none to nearly 1 for `RIVALS`."""
-    return count / (count + _RIVALS_TO_HALF)
+    def share(self, count: int) -> float:
+        """Return how much so many rivals tell of a probe, from 0 for none to nearly 1 for `RIVALS`."""
+        return count / (count + self.half_trust)
 
 
 def best_of_strangers(fpir: float, gallery_size: int) -> float:

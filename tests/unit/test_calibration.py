@@ -48,12 +48,8 @@ def test_the_llr_is_the_log_odds_of_scikit_learn_at_equal_priors() -> None:
     trials = trials.take(trials.is_target | (np.arange(len(trials)) % 8 == 1))  # one target is not one nontarget
     calibration = fitted(trials)
     features = [name for name in calibration.weights if name != "intercept"]
-    parts = {
-        "score_1": trials.scores[:, 0],
-        "log_shorter_s": np.log(np.minimum(trials.enrolled_speech_s, trials.probe_speech_s)),
-        "log_longer_s": np.log(np.maximum(trials.enrolled_speech_s, trials.probe_speech_s)),
-        "snr_db": trials.snr_db,
-    }
+    brevity = 1 / (trials.enrolled_speech_s + 2) + 1 / (trials.probe_speech_s + 2)
+    parts = {"score_1": trials.scores[:, 0], "brevity": brevity}
     for name, known in calibration.ranges.items():
         parts[name] = np.clip(parts[name], known.low, known.high)
     matrix = np.stack([np.prod([parts[part] for part in name.split("*")], axis=0) for name in features], axis=1)
@@ -114,17 +110,25 @@ def test_two_encoders_may_come_in_either_order(fused: Calibration) -> None:
 
 
 def test_what_lies_beyond_the_training_data_counts_as_its_edge(of_voices: Calibration) -> None:
-    edge = math.exp(of_voices.ranges["log_shorter_s"].low), math.exp(of_voices.ranges["log_longer_s"].high)
-    at_edge = of_voices.llr([0.4], enrolled_speech_s=edge[1], probe_speech_s=edge[0])
-    beyond = of_voices.llr([0.4], enrolled_speech_s=10_000, probe_speech_s=0.0001)
-    np.testing.assert_allclose(beyond, at_edge)
+    known = of_voices.ranges["brevity"]
+    for brevity, seconds in ((known.low, 10_000), (known.high, 0.0001)):
+        edge = 2 / brevity - 2
+        at_edge = of_voices.llr([0.4], enrolled_speech_s=edge, probe_speech_s=edge)
+        beyond = of_voices.llr([0.4], enrolled_speech_s=seconds, probe_speech_s=seconds)
+        np.testing.assert_allclose(beyond, at_edge)
 
 
-def test_an_unknown_quality_counts_as_the_typical_one(single: Calibration) -> None:
-    typical = single.ranges["snr_db"].typical
-    known = single.llr([0.4, 0.4], enrolled_speech_s=5, probe_speech_s=5, snr_db=[math.nan, typical])
-    unknown = single.llr([0.4], enrolled_speech_s=5, probe_speech_s=5)
-    assert known[0] == known[1] == unknown[0]
+def test_noise_counts_where_it_helps_and_unknown_noise_as_the_typical_one(single: Calibration) -> None:
+    assert "snr_db" not in single.ranges
+    trials = gaussian_trials()
+    trials.scores[:, 0] += 0.02 * (trials.snr_db - 20)
+    noisy = fitted(trials)
+    typical = noisy.ranges["snr_db"].typical
+    quality = {"enrolled_speech_s": 5.0, "probe_speech_s": 5.0}
+    llrs = noisy.llr([0.4] * 4, **quality, snr_db=[math.nan, typical, typical + 5, typical - 5])
+    assert llrs[0] == pytest.approx(llrs[1], rel=1e-12)
+    assert llrs[0] == pytest.approx(noisy.llr([0.4], **quality)[0], rel=1e-12)
+    assert llrs[2] < llrs[1] < llrs[3]
 
 
 def test_short_speech_makes_the_same_score_count_differently(of_voices: Calibration) -> None:
@@ -229,10 +233,10 @@ def _without(document: dict[str, Any], key: str) -> None:
         (("weights", "score_2"), 1.0, "unknown feature 'score_2'"),
         (("weights", "score_1*score_1"), 1.0, "unknown feature"),
         (("weights", "__import__"), 1.0, "unknown feature"),
-        (("weights", "score_1*log_shorter_s*log_shorter_s"), 1.0, "different measures"),
+        (("weights", "score_1*brevity*brevity"), 1.0, "different measures"),
         (("weights", "score_1*intercept"), 1.0, "different measures"),
-        (("weights", "score_1*log_shorter_s"), -1000.0, "falls or stays"),
-        (("ranges", "snr_db", "low"), 1000.0, "range"),
+        (("weights", "score_1*brevity"), -10_000.0, "falls or stays"),
+        (("ranges", "brevity", "low"), 1000.0, "range"),
         (("ranges", "loudness"), {"low": 0.0, "typical": 0.0, "high": 0.0}, "loudness"),
         (("encoder_ids",), [], "encoder_ids"),
         (("encoder_ids",), ["a", "b", "c"], "encoder_ids"),

@@ -100,3 +100,24 @@ def test_too_few_probes_or_strangers_fit_nothing() -> None:
     assert fit_open_set(_probes(99, 400, seed=1)) is None
     assert fit_open_set(_probes(600, 49, seed=1)) is None
     assert fit_open_set([]) is None
+
+
+def test_people_of_another_kind_in_a_small_gallery_do_not_make_it_lenient(model: OpenSetModel) -> None:
+    # Three in four are recorded otherwise, and resemble the probe far less than the model's normal draws would.
+    rows = np.stack(_probes(4000, 60, seed=5))
+    rows[:, 15:] -= 8.0
+    ranked = np.sort(rows, axis=1)[:, ::-1]
+    named = ranked[:, 0] >= model.thresholds(0.01, gallery_size=60, rivals=ranked[:, 1 : RIVALS + 1])
+    assert float(named.mean()) < 0.02
+
+
+def test_a_model_of_before_looks_at_everybody_and_is_written_as_it_was(model: OpenSetModel) -> None:
+    earlier = OpenSetModel(level=-7.0, rise=3.2, spread=2.6, spread_weight=50.0, trust=0.7, correction_rise=0.1)
+    assert earlier.is_earlier
+    assert not model.is_earlier
+    assert (earlier.rivals_among(40), model.rivals_among(40), model.rivals_among(3), model.rivals_among(10**6)) == (
+        40,
+        8,
+        5,
+        RIVALS,
+    )

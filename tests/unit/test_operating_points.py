@@ -1,6 +1,7 @@
 """Where decisions are made: whose word holds, what is promised, and what is refused."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 
@@ -81,7 +82,11 @@ def test_where_nobody_is_enrolled_the_threshold_is_that_of_one_and_the_words_cou
 
 def test_a_larger_gallery_needs_more_evidence(calibration: Calibration) -> None:
     asked = _layers(setting=Wanted(rate=0.01))
-    thresholds = [_identification(calibration, asked, size=size).llr_threshold for size in (50, 500, 50_000)]
+    thresholds = []
+    for size in (60, 600, 60_000):
+        rivals = [NormalDist(-12.0, 6.0).inv_cdf(1 - rank / size) for rank in range(2, 52)]
+        point = identification_point(calibration, asked, gallery_size=size, rivals=rivals, encoder="E")
+        thresholds.append(point.llr_threshold)
     assert thresholds == sorted(thresholds)
     assert thresholds[0] != thresholds[-1]
 
