@@ -20,6 +20,7 @@ from indexer.audio.speech_files import read_speech_files, turn_regions
 from indexer.audio.utterances import PlacedUtterance, place_utterances
 from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, NotFound
 from indexer.listening import Listening, Speakers, VoiceTurn, parse_speakers
+from indexer.observability import counting_stage
 from indexer.settings import SpeechSettings
 from indexer.takes import Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
@@ -341,10 +342,12 @@ def _regions(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None
         if not found:
             found = [[] for _ in block]
             streams = [] if marked is not None else [listening.detector.stream() for _ in block]
-        for regions, stream, samples in zip(found, streams, block, strict=False):
-            regions += stream.push(samples)
-    for regions, stream in zip(found, streams, strict=False):
-        regions += stream.finish()
+        with counting_stage("speech"):
+            for regions, stream, samples in zip(found, streams, block, strict=False):
+                regions += stream.push(samples)
+    with counting_stage("speech"):
+        for regions, stream in zip(found, streams, strict=False):
+            regions += stream.finish()
     if marked is not None:
         inside = [
             Region(region.start_s, min(region.end_s, take.duration_s))

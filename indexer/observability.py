@@ -168,6 +168,12 @@ SPEECH_SECONDS = Counter("voxdex_speech_seconds", "Audio of archive files that w
 DECODE_SECONDS = Counter(
     "voxdex_decode_seconds", "Time that decoding threads worked on archive files and probes", registry=REGISTRY
 )
+STAGE_CPU_SECONDS = Counter(
+    "voxdex_stage_cpu_seconds",
+    "Processor time of the threads that decode, by stage: hash, decode, speech, measure",
+    ["stage"],
+    registry=REGISTRY,
+)
 EMBED_SECONDS = Counter("voxdex_embed_seconds", "Time that the encoder worked", registry=REGISTRY)
 COMMIT_SECONDS = Counter("voxdex_commit_seconds", "Time that writing results to the record took", registry=REGISTRY)
 FILES = Counter(
@@ -217,6 +223,28 @@ def counting_seconds_of(items: Iterable[_Item], counter: Counter) -> Iterator[_I
     source = iter(items)
     while True:
         with counting_seconds(counter):
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+        yield item
+
+
+@contextmanager
+def counting_stage(stage: str) -> Iterator[None]:
+    """Add the processor time that this thread spends inside to that of a stage."""
+    started = time.thread_time()
+    try:
+        yield
+    finally:
+        STAGE_CPU_SECONDS.labels(stage=stage).inc(time.thread_time() - started)
+
+
+def counting_stage_of(items: Iterable[_Item], stage: str) -> Iterator[_Item]:
+    """Yield the items, adding the processor time that making them takes to that of a stage."""
+    source = iter(items)
+    while True:
+        with counting_stage(stage):
             try:
                 item = next(source)
             except StopIteration:

@@ -27,7 +27,7 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, Unavailable, VoxdexError, about
 from indexer.hearing import Hearing, listen, place_tracks
 from indexer.listening import Listening, speech_by_voice
-from indexer.observability import DECODE_SECONDS, counting_seconds_of
+from indexer.observability import DECODE_SECONDS, counting_seconds_of, counting_stage, counting_stage_of
 from indexer.settings import AudioSettings
 from indexer.stages import (
     QUEUE_UTTERANCES,
@@ -348,9 +348,10 @@ class EmbeddingPipeline:
         result = work.result
         name = result.file.recorded_uri
         path = work.opened.enter_context(self._fetch(result.file))
-        result.content_sha256 = hash_content(
-            path, max_bytes=self._limits.max_bytes, name=name, progressed=self._progressed
-        )
+        with counting_stage("hash"):
+            result.content_sha256 = hash_content(
+                path, max_bytes=self._limits.max_bytes, name=name, progressed=self._progressed
+            )
         result.size_bytes = path.stat().st_size
         try:
             result.known = self._is_known(result.content_sha256)
@@ -426,12 +427,13 @@ class EmbeddingPipeline:
         for audio in cut_stretches(take.blocks(), list(placed)):
             producer.go_on()
             utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
-            quality = measure_quality(audio.waveform, utterance.spoken)
+            with counting_stage("measure"):
+                quality = measure_quality(audio.waveform, utterance.spoken)
             windows = hearing.windows(audio.track, utterance)
             producer.put(Heard(work, audio, utterance.voice, quality, windows))
 
     def _watched(self, producer: Producer, blocks: Blocks) -> Blocks:
-        for block in counting_seconds_of(blocks, DECODE_SECONDS):
+        for block in counting_seconds_of(counting_stage_of(blocks, "decode"), DECODE_SECONDS):
             self._progressed()
             producer.go_on()
             yield block

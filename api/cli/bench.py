@@ -63,6 +63,29 @@ def embedding(
         print_bench(report)
 
 
+@bench.command("ingest")
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.", readable=False)],
+    files: Annotated[int, typer.Option("--files", help="Most recordings, taken at even steps over all.", min=1)] = 500,
+    encoder: options.Encoder = None,
+    speakers: options.Speakers = None,
+    speech: options.Speech = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure ingest end to end, stage by stage, beside the encoder alone with utterances of the same lengths."""
+    from api.bench.ingest_bench import print_ingest_bench, run_ingest_bench
+    from api.dependencies import open_services
+
+    options.check_speakers(speakers)
+    with open_services(home=home) as services:
+        figures = run_ingest_bench(services, paths, files=files, encoder=encoder, speakers=speakers, speech=speech)
+    if as_json:
+        print_json(figures)
+    else:
+        print_ingest_bench(figures)
+
+
 @bench.command("index")
 def index(
     vectors: Annotated[

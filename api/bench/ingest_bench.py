@@ -1,0 +1,250 @@
+"""How fast recordings become rows: ingest end to end, each of its stages, and the encoder alone, in one run."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from api.bench.machine import PeakMemory, describe_commit, describe_machine, describe_versions
+from api.cli.output import print_line, print_table
+from indexer.errors import InvalidRequest
+from indexer.observability import REGISTRY
+from indexer.settings import DatabaseSettings
+from indexer.types import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from api.dependencies import Services
+    from indexer.embedding.encoder_set import EncoderSet
+
+_GALLERY = "bench"
+_SEED = 20260101
+_WARM_FILES = 24
+_TOGETHER = 32
+"""Utterances of one length that the encoder alone gets at once, as the pipeline gives them to it."""
+
+STAGES = {
+    "read and hash": ("voxdex_stage_cpu_seconds_total", {"stage": "hash"}),
+    "decode, resample": ("voxdex_stage_cpu_seconds_total", {"stage": "decode"}),
+    "find speech": ("voxdex_stage_cpu_seconds_total", {"stage": "speech"}),
+    "measure quality": ("voxdex_stage_cpu_seconds_total", {"stage": "measure"}),
+    "features, encoder": ("voxdex_embed_seconds_total", {}),
+    "rows": ("voxdex_commit_seconds_total", {}),
+}
+"""Stages, and the counters of their seconds: of processor time where threads decode, else of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where time went.
+
+    Attributes
+    ----------
+    seconds
+        Of processor time, summed over threads, where recordings are decoded; of the clock for encoder, rows and index.
+    share
+        Of the time from the first file to the index.
+    """
+
+    name: str
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class IngestFigures:
+    """One ingest, and the encoder alone with utterances of the same lengths.
+
+    Attributes
+    ----------
+    speech_s
+        Seconds of speech that were embedded, without the sound around it.
+    embedded_s
+        Lengths of the utterances that were embedded.
+    encoder_s
+        What these take in the encoder alone.
+    share_of_encoder
+        `encoder_s` by what ingest took: 1 where the rest costs nothing.
+    peak_bytes
+        Most memory that ingest added to the process.
+    """
+
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    commit: str
+    encoder: str
+    decode_threads: int
+    torch_threads: int
+    files: int
+    failed: int
+    several_voices: int
+    utterances: int
+    audio_s: float
+    speech_s: float
+    embedded_s: float
+    elapsed_s: float
+    files_per_s: float
+    audio_times_real_time: float
+    speech_times_real_time: float
+    encoder_s: float
+    encoder_speech_times_real_time: float
+    share_of_encoder: float
+    peak_bytes: int
+    stages: tuple[Stage, ...]
+
+
+def run_ingest_bench(
+    services: "Services",
+    paths: Sequence[Path],
+    *,
+    files: int,
+    encoder: str | None,
+    speakers: str | None = None,
+    speech: str | None = None,
+) -> IngestFigures:
+    """Ingest recordings into a gallery on SQLite that is thrown away, and embed as much by the encoder alone.
+
+    Parameters
+    ----------
+    files
+        Most recordings, taken at even steps over all that are found.
+    speakers, speech
+        As `voxdex ingest` takes them.
+
+    Raises
+    ------
+    InvalidRequest
+        If no recording is found.
+    """
+    import torch
+
+    from api.dependencies import Services
+    from indexer.archive import list_archive, nobody
+
+    found = list_archive(paths, nobody).files
+    if not found:
+        raise InvalidRequest("no recording is there: give files or folders of recordings")
+    chosen = [found[place] for place in np.linspace(0, len(found) - 1, min(files, len(found))).round().astype(int)]
+    with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
+        settings = services.settings.model_copy(update={"home": Path(folder), "database": DatabaseSettings()})
+        with closing(Services(settings)) as apart:
+            # Networks, codecs and kernels are loaded before anything is measured.
+            warm = apart.ingest("warm", encoder, speakers=speakers, speech=speech)
+            warm.run(chosen[:: max(1, len(chosen) // _WARM_FILES)], source="bench")
+            before = _seconds()
+            began = time.perf_counter()
+            with PeakMemory() as memory:
+                ingest = apart.ingest(_GALLERY, encoder, speakers=speakers, speech=speech)
+                tally = ingest.run(chosen, source="bench").tally
+                indexing = time.perf_counter()
+                apart.indexes.bring_into_step(_GALLERY)
+            ended = time.perf_counter()
+            spent = {name: seconds - before[name] for name, seconds in _seconds().items()}
+            spent["index"] = ended - indexing
+            samples, several = _lengths(apart)
+            encoders = ingest.encoders_for(ingest.gallery_id)
+            encoder_s = _encoder_alone(encoders, samples)
+    elapsed_s = ended - began
+    return IngestFigures(
+        machine=describe_machine(),
+        versions=describe_versions(),
+        commit=describe_commit(),
+        encoder=", ".join(encoders.ids),
+        decode_threads=settings.ingest.decode_threads,
+        torch_threads=torch.get_num_threads(),
+        files=tally.processed,
+        failed=tally.failed,
+        several_voices=several,
+        utterances=tally.utterances,
+        audio_s=tally.audio_s,
+        speech_s=tally.speech_s,
+        embedded_s=sum(samples) / SAMPLE_RATE_HZ,
+        elapsed_s=elapsed_s,
+        files_per_s=tally.processed / elapsed_s,
+        audio_times_real_time=tally.audio_s / elapsed_s,
+        speech_times_real_time=tally.speech_s / elapsed_s,
+        encoder_s=encoder_s,
+        encoder_speech_times_real_time=tally.speech_s / encoder_s,
+        share_of_encoder=encoder_s / elapsed_s,
+        peak_bytes=memory.peak_bytes,
+        stages=tuple(Stage(name, seconds, seconds / elapsed_s) for name, seconds in spent.items()),
+    )
+
+
+def _seconds() -> dict[str, float]:
+    return {name: REGISTRY.get_sample_value(counter, labels) or 0.0 for name, (counter, labels) in STAGES.items()}
+
+
+def _lengths(services: "Services") -> tuple[list[int], int]:
+    """Return how many samples each utterance has, and how many recordings hold several voices."""
+    from indexer.db.models import Recording, Utterance
+    from indexer.db.repositories import Galleries
+
+    with services.database.read_scope() as session:
+        gallery_id = Galleries(session).by_name(_GALLERY).id
+        query = (
+            select(Utterance.start_s, Utterance.end_s, Utterance.recording_id, Utterance.voice)
+            .join(Recording, Recording.id == Utterance.recording_id)
+            .where(Recording.gallery_id == gallery_id)
+        )
+        rows = session.execute(query).all()
+    samples = [round(row.end_s * SAMPLE_RATE_HZ) - round(row.start_s * SAMPLE_RATE_HZ) for row in rows]
+    return samples, len({row.recording_id for row in rows if row.voice})
+
+
+def _encoder_alone(encoders: "EncoderSet", samples: Sequence[int]) -> float:
+    """Seconds that utterances of these lengths take in the encoders alone, those of one length together."""
+    noise = np.random.default_rng(_SEED).normal(0.0, 0.1, max(samples) + SAMPLE_RATE_HZ).astype(np.float32)
+    batches = list(_batches(samples))
+    spent_s = 0.0
+    for length, count in batches:
+        # Arithmetic takes as long for noise as for speech.
+        waveforms: list[NDArray[np.float32]] = [noise[place : place + length] for place in range(count)]
+        began = time.perf_counter()
+        encoders.embed(waveforms)
+        spent_s += time.perf_counter() - began
+    return spent_s
+
+
+def _batches(samples: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield lengths and how many utterances of each go together."""
+    for length, some in groupby(sorted(samples)):
+        left = len(list(some))
+        while left > 0:
+            yield length, min(left, _TOGETHER)
+            left -= _TOGETHER
+
+
+def print_ingest_bench(figures: IngestFigures) -> None:
+    """Print the figures."""
+    print_line(", ".join(f"{key} {value}" for key, value in {**figures.machine, **figures.versions}.items()))
+    print_line(
+        f"commit {figures.commit}; encoder {figures.encoder}; {figures.torch_threads} threads of torch, "
+        f"{figures.decode_threads} that decode"
+    )
+    print_line(
+        f"{figures.files} files ({figures.failed} failed, {figures.several_voices} with several voices): "
+        f"{figures.audio_s:.0f} s of audio, {figures.speech_s:.0f} s of speech, {figures.utterances} utterances of "
+        f"{figures.embedded_s:.0f} s"
+    )
+    print_table(
+        ["stage", "seconds", "share of the time"],
+        [[stage.name, f"{stage.seconds:.2f}", f"{100 * stage.share:.1f} %"] for stage in figures.stages],
+    )
+    print_line(
+        f"ingest: {figures.elapsed_s:.1f} s, {figures.files_per_s:.1f} files/s, {figures.audio_times_real_time:.1f} "
+        f"times real time of audio, {figures.speech_times_real_time:.1f} of speech; "
+        f"{figures.peak_bytes / 2**20:.0f} MiB at the most"
+    )
+    print_line(
+        f"the encoder alone, utterances of the same lengths: {figures.encoder_s:.1f} s, "
+        f"{figures.encoder_speech_times_real_time:.1f} times real time of speech; ingest reaches "
+        f"{100 * figures.share_of_encoder:.0f} % of it"
+    )
