@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cli_kit import voxdex
 from tests.vectors import unit_vectors
 
 VOXDEX = Path(sys.executable).with_name("voxdex")
@@ -67,7 +68,7 @@ def test_a_scan_of_a_device_is_measured_alone_beside_what_its_memory_allows() ->
 
 
 def test_a_device_that_is_not_there_is_refused_by_name() -> None:
-    done = bench(*QUICK, "--engine", "faiss-gpu", "--device", "cuda:97")
+    done = voxdex("bench", "index", *QUICK, "--engine", "faiss-gpu", "--device", "cuda:97")
     assert done.returncode != 0
     assert "'cuda:97'" in done.stderr
     assert "--device cpu" in done.stderr
@@ -89,7 +90,7 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(words: list[str], named: str) -> None:
-    done = bench(*words)
+    done = voxdex("bench", "index", *words)
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -1,9 +1,6 @@
 """`voxdex evaluate` as a user runs it, on tiny recordings, with the default encoder."""
 
 import csv
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,11 @@ from typer.testing import CliRunner
 
 from api.cli.main import app
 from indexer.errors import InvalidRequest, NotFound
+from indexer.settings import load_settings
+from tests.cli_kit import voxdex
 from tests.formats.audio_samples import speech_like
 
 pytestmark = pytest.mark.real_weights
-
-VOXDEX = Path(sys.executable).with_name("voxdex")
 
 
 @pytest.fixture(scope="module")
@@ -42,30 +39,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(*words: object, home: Path, status: int = 0) -> Any:
-    environment = {
-        "VOXDEX_HOME": str(home),
-        "VOXDEX_SPEECH__DETECTOR": "off",
-        "VOXDEX_CACHE": str(home / "cache"),
-        "PATH": "/usr/bin:/bin",
-    }
-    weights = home / "cache" / "encoders"
-    if not weights.exists():
-        from indexer.settings import load_settings
-
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        weights.symlink_to(load_settings().cache / "encoders")
-    done = subprocess.run(
-        [VOXDEX, "evaluate", *map(str, words), "--json"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == status, done.stderr
-    return json.loads(done.stdout)
+def _run(*words: object) -> Any:
+    done = voxdex("evaluate", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return done.answer
 
 
-def test_evaluations_end_to_end(data: Path, tmp_path: Path, default_weights: Path) -> None:
+def test_evaluations_end_to_end(
+    data: Path, tmp_path: Path, default_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "encoders").symlink_to(load_settings().cache / "encoders")
+    monkeypatch.setenv("VOXDEX_CACHE", str(cache))
     verified = _run(
         "verification", "--manifest", data / "manifest.csv", "--baseline", "--bootstrap", 10,
-        "--conditions", "noise5,crop2s", "--noise", data / "noise", "--report", tmp_path / "report", home=tmp_path,
+        "--conditions", "noise5,crop2s", "--noise", data / "noise", "--report", tmp_path / "report",
     )  # fmt: skip
     systems = [system["system"] for system in verified["systems"]]
     assert systems[0] == "baseline"
@@ -77,24 +66,20 @@ def test_evaluations_end_to_end(data: Path, tmp_path: Path, default_weights: Pat
     assert (tmp_path / "report" / "report.html").is_file()
 
     # The second run hears nothing: the network would have to be asked otherwise, and answers come from the cache.
-    listed = _run("verification", data / "trials.txt", "--bootstrap", 0, "--uncalibrated", home=tmp_path)
+    listed = _run("verification", data / "trials.txt", "--bootstrap", 0, "--uncalibrated")
     assert listed["trials"] == 3
 
     identified = _run(
         "identification", data / "manifest.csv", "--enroll-per-speaker", 2, "--gallery-sizes", "2,3",
-        "--uncalibrated", "--bootstrap", 0, home=tmp_path,
+        "--uncalibrated", "--bootstrap", 0,
     )  # fmt: skip
     assert [one["gallery_size"] for one in identified["systems"]] == [2, 3]
     assert all(one["mated"] == 12 for one in identified["systems"])
 
-    diarized = _run(
-        "diarization", data / "s0-0.rttm", "--speech", "given", "--speakers", "known", "--bootstrap", 0, home=tmp_path
-    )
+    diarized = _run("diarization", data / "s0-0.rttm", "--speech", "given", "--speakers", "known", "--bootstrap", 0)
     assert diarized["systems"][0]["figures"]["der"]["value"] == pytest.approx(0.0, abs=0.01)
 
-    copied = _run(
-        "copies", data / "manifest.csv", "--conditions", "telephone", "--output", tmp_path / "copies", home=tmp_path
-    )
+    copied = _run("copies", data / "manifest.csv", "--conditions", "telephone", "--output", tmp_path / "copies")
     assert len(list((tmp_path / "copies" / "telephone").iterdir())) == 12
     assert Path(copied["manifest"]).is_file()
 

@@ -1,25 +1,20 @@
 """The main job through the command line, on the real weights and real meetings: the product as a user meets it."""
 
-import io
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from api.cli.main import run as entry_point
+from tests.cli_kit import Done, voxdex
 
 pytestmark = [pytest.mark.real_weights, pytest.mark.real_speech]
 
-Run = Callable[..., "Done"]
+Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -58,41 +53,17 @@ def cut(meeting_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture(scope="module")
 def run(home: Path, default_weights: Path) -> Run:
-    """Run the command in this process, through its entry point: torch is loaded once and not for every command."""
+    """Run the command on one home folder."""
 
     def call(*arguments: object, expect: int = 0) -> Done:
-        command = ["voxdex", *map(str, arguments), "--home", str(home)]
-        stdout, stderr, status = io.StringIO(), io.StringIO(), 0
-        before = sys.argv
-        sys.argv = command
-        try:
-            with redirect_stdout(stdout), redirect_stderr(stderr):
-                entry_point()
-        except SystemExit as leave:
-            status = int(leave.code or 0)
-        finally:
-            sys.argv = before
-        done = Done(status, stdout.getvalue(), stderr.getvalue())
-        assert done.returncode == expect, f"{command}: {done}"
+        done = voxdex(*arguments, "--home", home)
+        assert done.returncode == expect, f"{arguments}: {done}"
         assert "Traceback" not in done.stderr
         return done
 
     return call
-
-
-def answer(done: Done) -> Any:
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +79,14 @@ def gallery(run: Run, cut: Path, meeting_dir: Path) -> str:
 
 def test_known_voices_are_identified_and_an_unknown_one_is_nobody(run: Run, gallery: str, cut: Path) -> None:
     probes = [cut / "FEE083" / "probe.wav", cut / "MEO069" / "probe.wav", cut / "MEE009" / "probe.wav"]
-    found = answer(run("identify", *probes, "-g", gallery, "--json"))["results"]
+    found = run("identify", *probes, "-g", gallery, "--json").answer["results"]
     assert [result["speaker"] for result in found] == ["Fee", "Meo", None]
     assert [result["decision"] for result in found] == ["identified", "identified", "unknown"]
     for result in found:
         scores = [candidate["score"] for candidate in result["candidates"]]
         assert scores == sorted(scores, reverse=True)
         assert len(scores) == 2
-    strict = answer(run("identify", probes[0], "-g", gallery, "--threshold", "0.999", "--top-k", "1", "--json"))[
+    strict = run("identify", probes[0], "-g", gallery, "--threshold", "0.999", "--top-k", "1", "--json").answer[
         "results"
     ]
     assert (strict[0]["decision"], len(strict[0]["candidates"])) == ("unknown", 1)
@@ -133,22 +104,22 @@ def test_a_score_is_the_cosine_of_the_exported_vectors(run: Run, gallery: str, c
         assert unit[key].shape == (192,)
         assert unit[key].dtype == np.float32
         np.testing.assert_allclose(unit[key], raw[key] / np.linalg.norm(raw[key]), atol=1e-6)
-    compared = answer(run("compare", probe, enrolled, "--json"))["results"][0]
+    compared = run("compare", probe, enrolled, "--json").answer["results"][0]
     assert compared["score"] == pytest.approx(float(unit[str(probe)] @ unit[str(enrolled)]), abs=1e-6)
-    verified = answer(run("verify", probe, "--speaker", "Fee", "-g", gallery, "--json"))["results"][0]
-    identified = answer(run("identify", probe, "-g", gallery, "--json"))["results"][0]
+    verified = run("verify", probe, "--speaker", "Fee", "-g", gallery, "--json").answer["results"][0]
+    identified = run("identify", probe, "-g", gallery, "--json").answer["results"][0]
     assert verified["score"] == pytest.approx(identified["candidates"][0]["score"], abs=1e-6)
 
 
 def test_a_claim_is_accepted_or_rejected(run: Run, gallery: str, cut: Path) -> None:
     probe = cut / "MEO069" / "probe.wav"
-    assert answer(run("verify", probe, "-s", "Meo", "-g", gallery, "--json"))["results"][0]["decision"] == "accept"
-    assert answer(run("verify", probe, "-s", "Fee", "-g", gallery, "--json"))["results"][0]["decision"] == "reject"
+    assert run("verify", probe, "-s", "Meo", "-g", gallery, "--json").answer["results"][0]["decision"] == "accept"
+    assert run("verify", probe, "-s", "Fee", "-g", gallery, "--json").answer["results"][0]["decision"] == "reject"
     assert run("verify", probe, "-s", "Meo", "-g", gallery).stdout.startswith("accept: ")
 
 
 def test_a_voice_is_found_in_the_archive_with_its_stretches(run: Run, gallery: str, cut: Path) -> None:
-    found = answer(run("search", cut / "MEO069" / "probe.wav", "-g", gallery, "--json"))["results"][0]
+    found = run("search", cut / "MEO069" / "probe.wav", "-g", gallery, "--json").answer["results"][0]
     names = {Path(recording["uri"]).name: recording for recording in found["recordings"]}
     assert "trn03.wav" in names
     assert "dev00.wav" not in names
@@ -157,22 +128,22 @@ def test_a_voice_is_found_in_the_archive_with_its_stretches(run: Run, gallery: s
 
 def test_what_is_stored_can_be_listed_shown_and_checked(run: Run, gallery: str) -> None:
     listed = {
-        speaker["name"]: speaker for speaker in answer(run("speakers", "list", "-g", gallery, "--json"))["speakers"]
+        speaker["name"]: speaker for speaker in run("speakers", "list", "-g", gallery, "--json").answer["speakers"]
     }
     assert set(listed) == {"Fee", "Meo"}
-    shown = answer(run("speakers", "show", "Fee", "-g", gallery, "--json"))
+    shown = run("speakers", "show", "Fee", "-g", gallery, "--json").answer
     assert len(shown["enrolled"]) == listed["Fee"]["enrollments"]
-    recordings = answer(run("recordings", "list", "-g", gallery, "--json"))["recordings"]
+    recordings = run("recordings", "list", "-g", gallery, "--json").answer["recordings"]
     assert len(recordings) == 4
-    first = answer(run("recordings", "show", recordings[0]["id"], "-g", gallery, "--json"))
+    first = run("recordings", "show", recordings[0]["id"], "-g", gallery, "--json").answer
     assert first["content_sha256"] == recordings[0]["content_sha256"]
-    galleries = answer(run("galleries", "list", "--json"))["galleries"]
+    galleries = run("galleries", "list", "--json").answer["galleries"]
     assert [entry["name"] for entry in galleries] == [gallery]
-    assert answer(run("galleries", "show", gallery, "--json"))["recordings"] == 4
-    assert answer(run("index", "check", "-g", gallery, "--json"))["in_step"] is True
-    info = answer(run("index", "info", "-g", gallery, "--json"))
+    assert run("galleries", "show", gallery, "--json").answer["recordings"] == 4
+    assert run("index", "check", "-g", gallery, "--json").answer["in_step"] is True
+    info = run("index", "info", "-g", gallery, "--json").answer
     assert (
-        info["count"] == galleries[0]["embeddings"] == answer(run("index", "rebuild", "-g", gallery, "--json"))["count"]
+        info["count"] == galleries[0]["embeddings"] == run("index", "rebuild", "-g", gallery, "--json").answer["count"]
     )
 
 
@@ -190,7 +161,7 @@ def test_the_tables_for_people_say_the_same(run: Run, gallery: str, cut: Path) -
 def test_one_bad_probe_does_not_cost_the_others_their_answer(run: Run, gallery: str, cut: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     done = run("identify", tmp_path / "broken.wav", cut / "FEE083" / "probe.wav", "-g", gallery, "--json", expect=1)
-    document = answer(done)
+    document = done.answer
     assert [result["speaker"] for result in document["results"]] == ["Fee"]
     assert [failure["path"] for failure in document["failed"]] == [str(tmp_path / "broken.wav")]
 
@@ -252,12 +223,12 @@ def test_a_refused_output_leaves_the_recording_alone(run: Run, cut: Path, tmp_pa
 def test_keys_are_the_paths_as_typed(run: Run, cut: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(cut)
     typed = ["./MEE009/probe.wav", "MEE009//probe.wav", str(cut / "MEE009" / "probe.wav")]
-    document = answer(run("embed", *typed, typed[0], "-o", tmp_path / "v.npz", "--json"))
+    document = run("embed", *typed, typed[0], "-o", tmp_path / "v.npz", "--json").answer
     assert document["keys"] == list(np.load(tmp_path / "v.npz")) == typed
 
 
 def test_a_usage_error_is_a_document_where_json_was_asked_for(run: Run) -> None:
-    document = answer(run("identify", "x.wav", "--threshold", "high", "--json", expect=2))
+    document = run("identify", "x.wav", "--threshold", "high", "--json", expect=2).answer
     assert document["error"]["code"] == "invalid-request"
     assert "--threshold" in document["error"]["message"]
 
@@ -266,20 +237,15 @@ def test_a_folder_without_recordings_is_no_success(run: Run, tmp_path: Path) -> 
     assert "no recordings in" in run("ingest", tmp_path, "-g", "mount", expect=1).stderr
     (tmp_path / "notes.txt").write_text("no audio")
     done = run("ingest", tmp_path, "-g", "mount", "--json", expect=1)
-    assert (answer(done)["found"], answer(done)["ignored"]) == (0, 1)
+    assert (done.answer["found"], done.answer["ignored"]) == (0, 1)
     assert "1 file there: none looks like audio" in done.stderr
-    assert [job["state"] for job in answer(run("jobs", "list", "-g", "mount", "--json"))["jobs"]] == ["failed"] * 2
+    assert [job["state"] for job in run("jobs", "list", "-g", "mount", "--json").answer["jobs"]] == ["failed"] * 2
     run("galleries", "delete", "mount", "--yes")  # Other tests list what is here.
 
 
 def test_asking_makes_nothing(default_weights: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "typo"
-    done = subprocess.run(
-        [Path(sys.executable).with_name("voxdex"), "speakers", "list", "--home", nowhere],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = voxdex("speakers", "list", "--home", nowhere)
     assert (done.returncode, nowhere.exists()) == (4, False)
     assert str(nowhere) in done.stderr
 
@@ -287,8 +253,7 @@ def test_asking_makes_nothing(default_weights: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["h %20 x", "q?x=1#a", "50%", "caf\u00e9 \U0001f600"])
 def test_a_home_of_any_name_holds_its_own_database(name: str, tmp_path: Path) -> None:
     home = tmp_path / name
-    command = [Path(sys.executable).with_name("voxdex"), "db", "upgrade", "--home", home]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = voxdex("db", "upgrade", "--home", home)
     assert (done.returncode, done.stderr) == (0, "")
     assert (home / "voxdex.sqlite3").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -311,14 +276,14 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
     database.close()
     needle = gone.astype("<f4").tobytes()[:64]
     assert any(needle in path.read_bytes() for path in home.rglob("*") if path.is_file())
-    done = answer(run("speakers", "delete", "Gone", "-g", "erasure", "--yes", "--json"))
+    done = run("speakers", "delete", "Gone", "-g", "erasure", "--yes", "--json").answer
     assert (done["speakers"], done["recordings"]) == (1, 1)
     holders = [str(path) for path in home.rglob("*") if path.is_file() and needle in path.read_bytes()]
     assert holders == []
     # The name, and the path that may hold it, are gone too: from the rows, the notes of jobs and the free pages.
     for trace in (b"Gone", str(cut / "MEE009").encode()):
         assert [str(path) for path in home.rglob("*") if path.is_file() and trace in path.read_bytes()] == []
-    found = answer(run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", "--json"))["results"][0]
+    found = run("identify", cut / "MEE009" / "probe.wav", "-g", "erasure", "--json").answer["results"][0]
     assert (found["decision"], [candidate["speaker"] for candidate in found["candidates"]]) == ("unknown", ["Stays"])
     run("galleries", "delete", "erasure", "--yes")
     assert not (home / "index" / str(gallery_id)).exists()
@@ -327,10 +292,7 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
 
 def test_what_is_kept_of_voices_is_readable_by_its_owner_only(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "a" / "home"
-    done = subprocess.run(
-        [Path(sys.executable).with_name("voxdex"), "db", "upgrade", "--home", target], capture_output=True, check=False
-    )
-    assert done.returncode == 0
+    assert voxdex("db", "upgrade", "--home", target).returncode == 0
     assert target.stat().st_mode & 0o077 == 0
 
 
