@@ -86,6 +86,36 @@ def ingest(
         print_ingest_bench(figures)
 
 
+@bench.command("api")
+def api(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Recordings of at least twice --probe-s, or folders of them.", readable=False)
+    ],
+    clients: Annotated[
+        str, typer.Option("--clients", help="How many ask at once, with commas between them.")
+    ] = "1,2,4,8,16",
+    probe_s: Annotated[float, typer.Option("--probe-s", help="Length of a probe.", min=0.5, max=60)] = 3.0,
+    speakers: Annotated[int, typer.Option("--speakers", help="Most recordings that are enrolled.", min=1)] = 32,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time given to each number of clients.", min=0.5, max=600)
+    ] = 10.0,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the service: how long an identification takes by how many ask at once, beside the encoder alone."""
+    from api.bench.api_bench import print_api_bench, run_api_bench
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        figures = run_api_bench(
+            services, paths, clients=_clients(clients), probe_s=probe_s, speakers=speakers, seconds=seconds
+        )
+    if as_json:
+        print_json(figures)
+    else:
+        print_api_bench(figures)
+
+
 @bench.command("index")
 def index(
     vectors: Annotated[
@@ -186,6 +216,17 @@ def index(
         print_json({**asdict(report), "asked": list(judged(report)), "growth": growth(report)})
     else:
         print_report(report)
+
+
+def _clients(text: str) -> tuple[int, ...]:
+    most = 1024
+    try:
+        counts = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or not all(1 <= count <= most for count in counts):
+        raise InvalidRequest(f"--clients {text!r}: give numbers from 1 to {most} with commas between, as in 1,4,16")
+    return counts
 
 
 def _on_device(device: str, text: str) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from api.bench.apart import run_apart
 from api.cli.local_service import LocalService
 from tests.conftest import REPOSITORY
 from tests.cut_speech import Cut, cut_speech
@@ -79,16 +80,13 @@ def request_bytes(service: LocalService, cut: Cut) -> bytes:
     return "\r\n".join((*head, "", "")).encode() + cut.wav
 
 
-def ask_at_once(service: LocalService, load: dict[str, Any], seconds: float, folder: Path) -> dict[str, Any]:
+def ask_at_once(service: LocalService, requests: list[Path], clients: int, seconds: float) -> dict[str, Any]:
     """Run the clients in their own process and return what they saw."""
-    plan = folder / "plan.json"
-    document = {"host": "127.0.0.1", "port": int(service.url.rpartition(":")[2]), "seconds": seconds, **load}
-    plan.write_text(json.dumps(document), encoding="utf-8")
-    command = [sys.executable, "-m", "tests.reports.load_client", str(plan)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds + 180)
-    if done.returncode != 0:
-        raise RuntimeError(f"the clients failed: {done.stderr[-2000:]}")
-    seen: dict[str, Any] = json.loads(done.stdout)
+    port = int(service.url.rpartition(":")[2])
+    paths = [str(path) for path in requests]
+    seen: dict[str, Any] = run_apart(
+        "ask", limit_s=seconds + 180, host="127.0.0.1", port=port, requests=paths, clients=clients, seconds=seconds
+    )
     return seen
 
 
@@ -116,9 +114,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             requests.append(folder / f"{number:04}.http")
             requests[-1].write_bytes(request_bytes(service, probe))
         before = encoder_throughput(probes, service.environment, arguments.encoder_seconds)
-        plan = {"clients": arguments.clients, "requests": [str(path) for path in requests]}
-        warm = ask_at_once(service, plan, 3.0, folder)
-        seen = ask_at_once(service, plan, arguments.seconds, folder)
+        warm = ask_at_once(service, requests, arguments.clients, 3.0)
+        seen = ask_at_once(service, requests, arguments.clients, arguments.seconds)
         after = encoder_throughput(probes, service.environment, arguments.encoder_seconds)
     latencies = np.array(seen["latencies_s"])
     throughput = seen["requests"] / seen["elapsed_s"]

@@ -1,0 +1,289 @@
+"""How fast the service identifies voices: requests by how many ask at once, beside the encoder alone."""
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
+
+from api.bench.apart import run_apart
+from api.bench.machine import describe_commit, describe_machine, describe_versions
+from api.cli.output import print_line, print_table
+from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
+from indexer.types import SAMPLE_RATE_HZ, Waveform
+
+if TYPE_CHECKING:
+    from api.dependencies import Services
+
+_GALLERY = "bench"
+_READY_S = 120.0
+_ENCODER_S = 5.0
+"""How long the encoder alone is measured, before the requests and after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRow:
+    """Requests of so many clients, each of which sends its next one when the last is answered.
+
+    Attributes
+    ----------
+    p50_by_encoder
+        Median wait, in times of what the encoder alone takes for one utterance of the probe's length.
+    """
+
+    clients: int
+    requests: int
+    errors: int
+    requests_per_s: float
+    p50_s: float
+    p99_s: float
+    p50_by_encoder: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFigures:
+    """Everything that was measured, with what is needed to repeat it."""
+
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    commit: str
+    encoder: str
+    probe_s: float
+    speakers: int
+    named_right: int
+    encoder_one_s: float
+    rows: tuple[ApiRow, ...]
+
+
+def run_api_bench(
+    services: "Services",
+    paths: Sequence[Path],
+    *,
+    clients: Sequence[int],
+    probe_s: float,
+    speakers: int,
+    seconds: float,
+) -> ApiFigures:
+    """Serve a gallery on SQLite from a process of its own, and ask it who speaks.
+
+    Of each recording the beginning is enrolled and the following stretch of the same length is the probe.
+
+    Raises
+    ------
+    InvalidRequest
+        If no recording is long enough.
+    Unavailable
+        If the service does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as name:
+        folder = Path(name)
+        pairs = list(_pairs(services, paths, probe_s, speakers))
+        if not pairs:
+            raise InvalidRequest(f"no recording of {2 * probe_s:g} s or more: give longer ones, or a shorter --probe-s")
+        encoder_id = _enroll(services, folder, pairs)
+        probes = []
+        for number, (_, probe) in enumerate(pairs):
+            probes.append(folder / f"{number:04}.wav")
+            probes[-1].write_bytes(_wav(probe))
+        with _served(folder) as port:
+            requests = [_written_request(path, port) for path in probes]
+            alone = [_encoder_alone(probes)]
+            run_apart("ask", host="127.0.0.1", port=port, requests=requests, clients=2, seconds=3.0)
+            seen = [
+                run_apart("ask", host="127.0.0.1", port=port, requests=requests, clients=count, seconds=seconds)
+                for count in clients
+            ]
+            alone.append(_encoder_alone(probes))
+    one_s = float(np.mean(alone))
+    right = sum(
+        answer == ["identified", speaker]
+        for (speaker, _), answer in zip(_named(pairs), seen[0]["answers"], strict=True)
+    )
+    rows = []
+    for count, told in zip(clients, seen, strict=True):
+        p50_s, p99_s = (float(np.percentile(told["latencies_s"] or [np.nan], share)) for share in (50, 99))
+        rows.append(
+            ApiRow(
+                clients=count,
+                requests=told["requests"],
+                errors=sum(told["errors"].values()),
+                requests_per_s=told["requests"] / told["elapsed_s"],
+                p50_s=p50_s,
+                p99_s=p99_s,
+                p50_by_encoder=p50_s / one_s,
+            )
+        )
+    return ApiFigures(
+        machine=describe_machine(),
+        versions=describe_versions(),
+        commit=describe_commit(),
+        encoder=encoder_id,
+        probe_s=probe_s,
+        speakers=len(pairs),
+        named_right=right,
+        encoder_one_s=one_s,
+        rows=tuple(rows),
+    )
+
+
+def encode_alone(probes: Sequence[str], seconds: float) -> float:
+    """Median seconds that the encoder takes for one of these recordings, in a process of its own."""
+    import soundfile
+
+    from api.dependencies import open_services
+
+    with open_services() as services:
+        encoder = services.comparison(None).encoder
+        waveforms = [soundfile.read(path, dtype="float32")[0] for path in probes]
+        for waveform in waveforms[:3]:
+            encoder.embed([waveform])
+        taken: list[float] = []
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            encoder.embed([waveforms[len(taken) % len(waveforms)]])
+            taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
+
+
+def _encoder_alone(probes: Sequence[Path]) -> float:
+    answer: float = run_apart("encode_alone", probes=[str(path) for path in probes], seconds=_ENCODER_S)
+    return answer
+
+
+def _pairs(
+    services: "Services", paths: Sequence[Path], probe_s: float, most: int
+) -> Iterator[tuple[Waveform, Waveform]]:
+    from indexer.archive import list_archive, nobody
+    from indexer.audio.decode import ChannelPolicy, open_audio
+
+    size, made = round(probe_s * SAMPLE_RATE_HZ), 0
+    files = list_archive(paths, nobody).files
+    for place in np.random.default_rng(1).permutation(len(files)).tolist():
+        if made == most:
+            return
+        with suppress(InvalidAudio):
+            mix = ChannelPolicy.parse("mix")
+            with open_audio(files[place].path, channels=mix, limits=services.settings.audio) as reader:
+                samples = np.concatenate([block[0] for block in reader.blocks()])
+            if len(samples) >= 2 * size:
+                made += 1
+                yield samples[:size], samples[size : 2 * size]
+
+
+def _named(pairs: Sequence[tuple[Waveform, Waveform]]) -> list[tuple[str, Waveform]]:
+    return [(f"speaker {number}", enrolled) for number, (enrolled, _) in enumerate(pairs)]
+
+
+def _enroll(services: "Services", folder: Path, pairs: Sequence[tuple[Waveform, Waveform]]) -> str:
+    """Fill the gallery that is served; return the encoder's id."""
+    from api.dependencies import Services
+    from indexer.archive import ArchiveFile
+    from indexer.settings import DatabaseSettings
+
+    settings = services.settings.model_copy(update={"home": folder / "home", "database": DatabaseSettings()})
+    apart = Services(settings)
+    try:
+        files = []
+        for speaker, enrolled in _named(pairs):
+            path = folder / f"{speaker}.wav"
+            path.write_bytes(_wav(enrolled))
+            files.append(ArchiveFile(path, speaker, path.stat().st_size))
+        ingest = apart.ingest(_GALLERY, None)
+        ingest.run(files, source="bench")
+        apart.indexes.bring_into_step(_GALLERY)
+        return ingest.encoders_for(ingest.gallery_id).first.id
+    finally:
+        apart.close()
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[int]:
+    """Run the service over the gallery, and yield its port once it is ready."""
+    import httpx
+
+    from api.cli.local_servers import free_port
+    from worker.supervisor import Program, Supervisor, python
+
+    port = free_port()
+    environment = {
+        **os.environ,
+        "VOXDEX_HOME": str(folder / "home"),
+        "VOXDEX_API__HOST": "127.0.0.1",
+        "VOXDEX_API__PORT": str(port),
+        "VOXDEX_API__RATE_LIMIT_PER_MINUTE": "100000000",
+        "VOXDEX_LOGGING__LEVEL": "WARNING",
+    }
+    environment.pop("VOXDEX_DATABASE__URL", None)
+    environment.pop("VOXDEX_BROKER__URL", None)
+    program = Program(
+        name="api", command=python("api.cli.main", "serve"), environment=environment, log=folder / "api.log"
+    )
+    supervisor = Supervisor([program])
+    supervisor.start()
+    try:
+        until = time.monotonic() + _READY_S
+        while True:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False).is_success:
+                    break
+            if program.ended() is not None or time.monotonic() > until:
+                last = (folder / "api.log").read_text(errors="replace").splitlines()[-3:]
+                raise Unavailable(f"the service did not come up: {' '.join(last) or 'it says nothing'}")
+            time.sleep(0.1)
+        yield port
+    finally:
+        supervisor.end(30.0)
+
+
+def _written_request(probe: Path, port: int) -> str:
+    """Write a whole HTTP request that identifies a voice, and return where."""
+    audio = probe.read_bytes()
+    head = (
+        f"POST /v1/galleries/{_GALLERY}/identify?filename={quote(probe.name)} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Content-Type: audio/wav",
+        f"Content-Length: {len(audio)}",
+    )
+    path = probe.with_suffix(".http")
+    path.write_bytes("\r\n".join((*head, "", "")).encode() + audio)
+    return str(path)
+
+
+def _wav(samples: Waveform) -> bytes:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def print_api_bench(figures: ApiFigures) -> None:
+    """Print the figures."""
+    print_line(", ".join(f"{key} {value}" for key, value in {**figures.machine, **figures.versions}.items()))
+    print_line(
+        f"commit {figures.commit}; encoder {figures.encoder}, alone {1000 * figures.encoder_one_s:.1f} ms for one "
+        f"utterance of {figures.probe_s:g} s; {figures.named_right} of {figures.speakers} named right"
+    )
+    print_table(
+        ["clients", "requests", "errors", "requests/s", "p50 ms", "p99 ms", "p50 by encoder"],
+        [
+            [
+                row.clients,
+                row.requests,
+                row.errors,
+                round(row.requests_per_s, 1),
+                round(1000 * row.p50_s, 1),
+                round(1000 * row.p99_s, 1),
+                round(row.p50_by_encoder, 2),
+            ]
+            for row in figures.rows
+        ],
+    )
