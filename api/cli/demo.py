@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.cli.demo_sets import MIN_SPEECH_S, DemoProbe, DemoSet, labeled_recordings, meeting_excerpts
+from api.cli.ingest import IngestProgress
 from api.cli.output import outcome_text, print_line, print_table
-from api.cli.progress import transfer_progress
+from api.cli.progress import transfer_progress, waiting
 from indexer.archive import everybody, list_archive, nobody
 from search.evidence import llr_in_words
 
@@ -34,7 +35,9 @@ def run_demo(services: "Services", *, data: Path | None, most_speakers: int, qui
     # A gallery of its own for every set of recordings, so that a second run, or other data, meets no leftovers.
     gallery = GALLERY if data is None else f"{GALLERY}-{data.resolve().stem}"
     ingest = services.ingest(gallery, None)
-    archive = ingest.run(list_archive(demo.archive, nobody).files, source="demo").tally
+    files = list_archive(demo.archive, nobody).files
+    with IngestProgress("ingest", len(files), quiet=quiet) as shown:
+        archive = ingest.run(files, source="demo", on_file=shown.update).tally
     if archive.ingested:
         say(
             f"Ingested:   {archive.ingested} recordings, {archive.audio_s / 60:.1f} min of audio, "
@@ -43,13 +46,16 @@ def run_demo(services: "Services", *, data: Path | None, most_speakers: int, qui
     elif demo.archive:
         say(f"Ingested:   {archive.duplicate} recordings were already there")
     enrolled = 0
-    for speaker, files in demo.enrollments.items():
-        listing = list_archive(files, everybody(speaker))
-        enrolled += ingest.run(listing.files, source="demo", naming="must").tally.found
+    with waiting("enroll", total=len(demo.enrollments), quiet=quiet) as advance:
+        for speaker, recordings in demo.enrollments.items():
+            listing = list_archive(recordings, everybody(speaker))
+            enrolled += ingest.run(listing.files, source="demo", naming="must").tally.found
+            advance()
     unknown = sorted({probe.speaker for probe in demo.probes if not probe.enrolled})
     say(f"Enrolled:   {len(demo.enrollments)} people with {enrolled} recordings; kept out: {', '.join(unknown)}")
 
-    report = _Report(services, gallery, demo)
+    with waiting("identify, verify, search", quiet=quiet):
+        report = _Report(services, gallery, demo)
     if not quiet:
         report.print()
         _print_next(gallery, demo)

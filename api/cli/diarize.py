@@ -16,6 +16,7 @@ from api.cli.output import (
     print_notice,
     print_table,
 )
+from api.cli.progress import waiting
 from indexer.errors import InvalidAudio, InvalidRequest, NotFound, one_line
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ def diarize(
     options.check_speakers(speakers)
     found: list[tuple[Path, Conversation]] = []
     failed: list[dict[str, str]] = []
-    with open_services(home=home, channels=channels) as services:
+    with (
+        waiting("listening", total=len(files), quiet=as_json) as advance,
+        open_services(home=home, channels=channels) as services,
+    ):
         settings = services.settings
         listening = _only_speech(
             listening_as_asked(services.listening, settings.speech, speakers=speakers, speech=speech)
@@ -104,6 +108,7 @@ def diarize(
                 print_line(format_rttm(heard.as_rttm()).rstrip("\n"))
             elif not as_json:
                 _print_turns(file, heard)
+            advance()
     if target is not None:
         target.write_text(format_rttm(turn for _, heard in found for turn in heard.as_rttm()), encoding="utf-8")
     if as_json:

@@ -7,6 +7,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import print_json, print_line
+from api.cli.progress import waiting
 
 index = typer.Typer(help="Inspect, check and rebuild the vector index.", no_args_is_help=True)
 
@@ -39,7 +40,7 @@ def check(
     """
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with waiting("comparing", quiet=as_json), open_services(home=home) as services:
         reports = {one: services.indexes.check(gallery, one) for one in services.indexes.encoders(gallery)}
     in_step = all(report.in_step for report in reports.values())
     if as_json:
@@ -63,7 +64,7 @@ def rebuild(
     """Build the index of a gallery anew from the record; processes that answer go on, and change over to it."""
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with waiting("rebuilding", quiet=as_json), open_services(home=home) as services:
         documents = [services.indexes.rebuild(gallery, one) for one in services.indexes.encoders(gallery)]
     if as_json:
         print_json({"gallery": gallery, **_beside(documents)})
@@ -90,7 +91,7 @@ def migrate(
     from api.dependencies import open_services
     from indexer.index.migration import Engine
 
-    with open_services(home=home) as services:
+    with waiting(f"going to {to}", quiet=as_json), open_services(home=home) as services:
         done = services.indexes.migrate(gallery, Engine(to), leave_collections=leave_collections)
     if as_json:
         print_json({"gallery": gallery, **asdict(done)})

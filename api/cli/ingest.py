@@ -117,7 +117,7 @@ def _ingest_here(
             print_notice(f"no recordings in {source}" + (others if listing.ignored else "; check path and mounts"))
         for folder in listing.unreadable:
             print_notice(folder)
-        with _Progress(len(listing.files) + len(listing.refused), quiet=as_json) as progress:
+        with IngestProgress("ingest", len(listing.files) + len(listing.refused), quiet=as_json) as progress:
             report = services.ingest(gallery, encoder, speakers=speakers, speech=speech).run(
                 listing.files, source=source, refused=listing.refused, on_file=progress.update
             )
@@ -137,10 +137,10 @@ def print_report(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-class _Progress:
+class IngestProgress:
     """A live bar on a terminal; nothing where output is not watched."""
 
-    def __init__(self, files: int, *, quiet: bool) -> None:
+    def __init__(self, label: str, files: int, *, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -153,7 +153,7 @@ class _Progress:
 
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("ingest"),
+            TextColumn(label),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
@@ -165,7 +165,7 @@ class _Progress:
         )
         self._task = self._progress.add_task("", total=files, speed="")
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "IngestProgress":
         self._progress.start()
         return self
 

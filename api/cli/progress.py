@@ -1,5 +1,6 @@
 """Progress of downloads and of long work, as a person sees it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -80,3 +81,29 @@ def share_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int
     task = bars.add_task(label, total=None)
     with bars:
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def waiting(label: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Show on a terminal that something is under way, and how long it has taken; nothing of it stays.
+
+    What is yielded is called after each of the `total` steps. Lines that are written meanwhile appear above it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    counts = [BarColumn(), MofNCompleteColumn()] if total is not None and total > 1 else []
+    moving = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        *counts,
+        TimeElapsedColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    task = moving.add_task(label, total=total)
+    with moving:
+        yield lambda: moving.advance(task)

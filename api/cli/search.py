@@ -7,6 +7,7 @@ import typer
 
 from api.cli import filters, options, voice_options
 from api.cli.output import print_json
+from api.cli.progress import waiting
 from api.cli.voices import document_of
 
 
@@ -83,7 +84,7 @@ def search(
     )
     asked = voice_options.asked(threshold=threshold, llr_threshold=llr_threshold, rate=fpir)
     hearing = voice_options.hearing(channels, heard_speakers, force)
-    with open_services(home=home, channels=channels) as services:
+    with waiting("listening", quiet=as_json), open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
         heard = hear(voices, file, name=str(file), asked=hearing, speech=services.settings.speech, request=False)
         if heard.dominant is None:

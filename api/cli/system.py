@@ -49,9 +49,11 @@ def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
     """Tell what works here: device, codecs, weights, database; exit status 1 says that something needed does not."""
     from api.cli.doctor import examine
     from api.cli.output import print_table
+    from api.cli.progress import waiting
     from api.dependencies import settings_of
 
-    findings = examine(settings_of(home=home))
+    with waiting("looking", quiet=as_json):
+        findings = examine(settings_of(home=home))
     if as_json:
         print_json({"ok": all(finding.ok for finding in findings), "findings": findings})
     else:

@@ -10,6 +10,7 @@ import typer
 
 from api.cli import options, voice_options
 from api.cli.output import EXIT_SOME_FAILED, counted, print_error, print_json, print_line, print_notice
+from api.cli.progress import waiting
 from indexer.errors import InvalidAudio, NotFound, VoxdexError, one_line
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def enroll(
 
     Of a recording in which several voices are heard, only the one that speaks most is enrolled, and a notice says so.
     """
-    from api.cli.ingest import print_report
+    from api.cli.ingest import IngestProgress, print_report
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
     from indexer.db.repositories import require_name
@@ -104,7 +105,10 @@ def enroll(
         ingest = services.ingest(gallery, encoder, speakers=speakers, speech=speech)
         if consent_reference is not None:
             services.catalog.record_consent(gallery, speaker, Consent(consent_reference))
-        report = ingest.run(listing.files, source="enroll", naming="must", refused=listing.refused)
+        with IngestProgress("enroll", len(listing.files) + len(listing.refused), quiet=as_json) as progress:
+            report = ingest.run(
+                listing.files, source="enroll", naming="must", refused=listing.refused, on_file=progress.update
+            )
         services.indexes.bring_into_step(gallery)
     print_report(gallery, report, as_json=as_json)
 
@@ -182,7 +186,10 @@ def identify(
     proposals(top_k)  # Refuses what is out of range.
     listening = voice_options.hearing(channels, speakers, force)
     attempts, answers = _Attempts(), []
-    with open_services(home=home, channels=channels) as services:
+    with (
+        waiting("listening", total=len(files), quiet=as_json) as advance,
+        open_services(home=home, channels=channels) as services,
+    ):
         voices = services.voices(gallery)
         for file, heard in attempts.heard(files, voices, listening, services):
             found = voices.identify_each(
@@ -190,6 +197,7 @@ def identify(
             )
             point = partial(voices.identification_point, asked, label)
             answers.append((file, voice_answers.identified(voices, heard, found, point)))
+            advance()
         encoder_id = voices.encoder.id
     if as_json:
         results = [document_of(file, answer) for file, answer in answers]
@@ -236,7 +244,7 @@ def verify(
         prior=prior,
     )
     listening = voice_options.hearing(channels, speakers, force)
-    with open_services(home=home, channels=channels) as services:
+    with waiting("listening", quiet=as_json), open_services(home=home, channels=channels) as services:
         voices = services.voices(gallery)
         heard = hear(voices, file, name=str(file), asked=listening, speech=services.settings.speech, request=False)
         found = None
@@ -285,7 +293,7 @@ def compare(
         prior=prior,
     )
     listening = voice_options.hearing(channels, speakers, force)
-    with open_services(home=home, channels=channels) as services:
+    with waiting("listening", quiet=as_json), open_services(home=home, channels=channels) as services:
         comparison = services.comparison(encoder)
         first, second = (
             hear(comparison, file, name=str(file), asked=listening, speech=services.settings.speech, request=False)
@@ -324,11 +332,15 @@ def embed(
     target = check_output(output, map(Path, files))
     attempts = _Attempts()
     vectors: dict[str, NDArray[np.float32]] = {}
-    with open_services(home=home, channels=channels) as services:
+    with (
+        waiting("embedding", total=len(files), quiet=as_json) as advance,
+        open_services(home=home, channels=channels) as services,
+    ):
         comparison = services.comparison(encoder, front_end=front_end)
         for file in dict.fromkeys(files):  # A path writes "./a" as "a"; a key is what was typed.
             for _, probe in attempts.each([Path(file)], lambda path: comparison.probe(path, raw=raw)):
                 vectors[file if probe.channel is None else f"{file}#{probe.channel}"] = probe.vector
+            advance()
         encoder_id, dim = comparison.encoder.id, comparison.encoder.dim
     if vectors:
         save_npz(target, vectors)
