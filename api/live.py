@@ -17,6 +17,7 @@ from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import NotFound, Unavailable, VoxdexError
 from indexer.index import stores
+from indexer.index.base import IndexInfo
 from indexer.index.follower import POLL_S, FeedWatch
 from indexer.index.gallery_index import GalleryIndex
 from indexer.types import GalleryId
@@ -25,6 +26,17 @@ logger = logging.getLogger(__name__)
 
 _OVERDUE_S = 4 * POLL_S
 """An index that was in step so recently is not behind: the record is asked that often."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIndex:
+    """One index of an open gallery."""
+
+    gallery_id: GalleryId
+    gallery: str
+    info: IndexInfo
+    changes_behind: int
+    lag_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +306,17 @@ class LiveGalleries:
         """Say how far behind the record each open gallery is."""
         with self._guard:
             return [live.lag() for live in self._open.values() if not live.gone]
+
+    def indexes(self) -> list[OpenIndex]:
+        """Say what the index of each open gallery is, under each of its encoders."""
+        with self._guard:
+            lives = [live for live in self._open.values() if not live.gone]
+        return [
+            OpenIndex(lag.gallery_id, lag.gallery, side.indexed.index.info(), lag.changes_behind, lag.lag_s)
+            for live in lives
+            for lag in (live.lag(),)
+            for side in live.sides
+        ]
 
     @property
     def probes_waiting(self) -> int:

@@ -20,6 +20,7 @@ from indexer.settings import Settings
 from indexer.types import GalleryId
 
 if TYPE_CHECKING:
+    from api.gallery_reports import GalleryReports
     from api.live import LiveGalleries
     from indexer.db.session import Database
     from indexer.intake import Intake
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _DECODERS = 4
 """Uploads, and recordings to listen to, that are decoded at the same time."""
+
+_REPORTS = 16
+"""Reports of whole galleries that are waited for; one is made at a time, for each is seconds of work."""
 
 _LOOKERS = 2
 """Threads that look, for all who watch jobs, at how far these are."""
@@ -54,6 +58,7 @@ class Runtime:
         self.watching_threads = RequestThreads(
             _LOOKERS, most=settings.api.max_watchers, what="watchers", retry_after_s=30
         )
+        self.report_threads = RequestThreads(1, most=_REPORTS, what="reports", retry_after_s=10)
         self.examiner = Examiner(self)
         self.chores = index_chores(lambda: self.database, settings)
         self.stopping = threading.Event()
@@ -96,6 +101,13 @@ class Runtime:
             listening=self.services.listening,
             committed=self.live.catch_up,
         )
+
+    @made_once
+    def reports(self) -> "GalleryReports":
+        """What is told of galleries as a whole."""
+        from api.gallery_reports import GalleryReports
+
+        return GalleryReports(self)
 
     def gallery_id(self, name: str) -> GalleryId:
         """Return the id of the gallery of this name, or raise NotFound."""

@@ -212,6 +212,12 @@ class Voices(Comparison):
         """The gallery that is asked."""
         return self._gallery_id
 
+    def identification_rules(self) -> Rules:
+        """Return how it is decided now who somebody is, where a request asks for nothing else."""
+        head = self._head()
+        rules, _ = self._deciding.identification(NOTHING, head, calibration_of(self._database, head))
+        return rules
+
     def verification_point(self, asked: Asked = NOTHING) -> OperatingPoint:
         """Operating point of a claim in this gallery."""
         head = self._head()

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends
 
 from api.openapi import problems
 from api.runtime import Runtime, runtime_of
-from api.schemas.service import Encoder, Encoders, Stats
+from api.schemas.service import Encoder, Encoders, Stats, System
 from api.security import Reader
+from api.system import system_view, visible_galleries
 from indexer.db.jobs import Jobs
 
 router = APIRouter(tags=["service"])
@@ -39,17 +40,16 @@ def list_encoders(_: Reader, parts: Parts) -> Encoders:
     )
 
 
+@router.get("/system", responses=problems())
+def show_system(principal: Reader, parts: Parts) -> System:
+    """Tell what this process is made of and how it is: indexes and their lag, encoders, work under way, queues."""
+    return system_view(parts, principal)
+
+
 @router.get("/stats", responses=problems())
 def show_stats(principal: Reader, parts: Parts) -> Stats:
     """Count what is stored in the galleries that the key opens."""
-    catalog = parts.services.catalog
-    if principal.gallery is not None:
-        galleries = [catalog.gallery(principal.gallery)]
-    else:
-        galleries = page = catalog.galleries()
-        while page:
-            page = catalog.galleries(after=page[-1].id)
-            galleries += page
+    galleries = visible_galleries(parts, principal)
     with parts.database.read_scope() as session:
         jobs = Jobs(session).count_by_state(principal.gallery_id)
     return Stats(

@@ -1,5 +1,7 @@
 """What the service says of itself."""
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field
 
 from api.schemas.common import View
@@ -118,6 +120,81 @@ class Encoders(View):
     )
 
     items: list[Encoder]
+
+
+class IndexView(View):
+    """One index of an open gallery in this process."""
+
+    gallery: str
+    encoder_id: str
+    kind: str = Field(description="What searches: `faiss-flat`, `faiss-codes`, `milvus`...")
+    vectors: int
+    memory_bytes: int = Field(description="Resident, without vectors that are mapped from files.")
+    mapped_bytes: int
+    changes_behind: int = Field(description="Transactions that are not yet in it.")
+    lag_s: float
+    details: dict[str, str | int | float] = Field(description="Of the engine: measured recall, generation, address.")
+
+
+class EncoderInUse(View):
+    """An encoder, and the galleries that are searched under it."""
+
+    encoder_id: str
+    name: str
+    galleries: list[str]
+
+
+class WorkUnderWay(View):
+    """A shard of a job that somebody works on."""
+
+    name: str = Field(description="Whoever it is; the beginning of a random word.")
+    state: str = Field(description="On what.")
+
+
+class System(View):
+    """What this process is made of and how it is; of galleries that the key opens."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "version": "0.1.0",
+                    "database": "sqlite",
+                    "jobs_run": "here",
+                    "workers": [{"name": "4f1d0c9b", "state": "job 42: 250 files"}],
+                    "queues": {"local": 0, "probes": 0},
+                    "device": "cpu",
+                    "encoders": [
+                        {"encoder_id": "0575cb64845e6b9a-speechbrain", "name": "ecapa", "galleries": ["calls"]}
+                    ],
+                    "indexes": [
+                        {
+                            "gallery": "calls",
+                            "encoder_id": "0575cb64845e6b9a-speechbrain",
+                            "kind": "faiss-flat",
+                            "vectors": 51200,
+                            "memory_bytes": 39321600,
+                            "mapped_bytes": 0,
+                            "changes_behind": 0,
+                            "lag_s": 0.0,
+                            "details": {"rows": "float32", "generation": 3},
+                        }
+                    ],
+                    "media_bytes_free": 64000000000,
+                }
+            ]
+        }
+    )
+
+    version: str
+    database: Literal["sqlite", "postgresql"]
+    jobs_run: Literal["here", "workers"] = Field(description="Who works jobs through.")
+    workers: list[WorkUnderWay] = Field(description="Shards that are worked on now; an idle worker is not seen.")
+    queues: dict[str, int] = Field(description="What waits; a queue that cannot be asked is left out.")
+    device: str = Field(description="Where encoders of this process run, as the setting says.")
+    encoders: list[EncoderInUse]
+    indexes: list[IndexView] = Field(description="Of this process; another one may be a second apart.")
+    media_bytes_free: int | None = Field(description="Room for uploads; null where it cannot be told.")
 
 
 class Stats(View):

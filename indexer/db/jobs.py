@@ -179,6 +179,18 @@ class Jobs:
             query = query.where(Job.gallery_id == gallery_id)
         return {row[0]: row[1] for row in self._session.execute(query)}
 
+    def shards_under_way(self, gallery_id: GalleryId | None = None) -> list[tuple[str, JobId, int]]:
+        """List the shards that somebody works on now: whoever holds them, of which job, and how many files."""
+        query = (
+            select(JobShard.lease_token, JobShard.job_id, JobShard.items)
+            .join(Job, Job.id == JobShard.job_id)
+            .where(JobShard.state == ShardState.RUNNING, JobShard.lease_until >= clock(self._session))
+            .order_by(JobShard.id)
+        )
+        if gallery_id is not None:
+            query = query.where(Job.gallery_id == gallery_id)
+        return [(token or "", JobId(job_id), items) for token, job_id, items in self._session.execute(query)]
+
     def items_page(
         self, job_id: JobId, *, state: JobItemState | None = None, after: int = 0, limit: int = PAGE_LIMIT
     ) -> list[JobItem]:

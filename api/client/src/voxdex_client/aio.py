@@ -23,6 +23,8 @@ class AsyncGalleries(AsyncResource):
     list = alists(routes.list_galleries)
     get = acalls(routes.get_gallery)
     change = acalls(routes.change_gallery)
+    quality = acalls(routes.gallery_quality)
+    map = acalls(routes.gallery_map)
     delete = acalls(routes.delete_gallery)
 
 
@@ -169,7 +171,9 @@ class AsyncClient(AsyncResource):
     search = acalls(routes.search)
     session = acalls(routes.session)
     encoders = acalls(routes.encoders)
+    calibrations = acalls(routes.calibrations)
     stats = acalls(routes.stats)
+    system = acalls(routes.system)
     health = acalls(routes.health)
     readiness = acalls(routes.readiness)
     metrics = acalls(routes.metrics)

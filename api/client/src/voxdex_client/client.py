@@ -22,6 +22,8 @@ class Galleries(Resource):
     list = lists(routes.list_galleries)
     get = calls(routes.get_gallery)
     change = calls(routes.change_gallery)
+    quality = calls(routes.gallery_quality)
+    map = calls(routes.gallery_map)
     delete = calls(routes.delete_gallery)
 
 
@@ -168,7 +170,9 @@ class Client(Resource):
     search = calls(routes.search)
     session = calls(routes.session)
     encoders = calls(routes.encoders)
+    calibrations = calls(routes.calibrations)
     stats = calls(routes.stats)
+    system = calls(routes.system)
     health = calls(routes.health)
     readiness = calls(routes.readiness)
     metrics = calls(routes.metrics)

@@ -710,3 +710,140 @@ class RecordingVoices(Model):
 
     duration_s: float | None
     voices: list[RecordedVoice]
+
+
+class Calibration(Model):
+    """What turns scores into llrs, and how well it does on speakers it was not fitted to."""
+
+    id: str
+    name: str
+    origin: Literal["voxdex", "record"]
+    encoder_ids: list[str]
+    description: str
+    speakers: int
+    recordings: int
+    fitted_at: str
+    cllr_before: float
+    cllr_after: float
+    min_cllr: float
+
+
+class Calibrations(Model):
+    """The calibrations that galleries can be given."""
+
+    items: list[Calibration]
+
+
+class Shares(Model):
+    """Shares of the pairs of one speaker and of two, by columns between the edges."""
+
+    edges: list[float]
+    same: list[float]
+    different: list[float]
+
+
+class DetPoint(Model):
+    """Both error rates of pairs at a threshold."""
+
+    threshold: float
+    p_fa: float
+    p_miss: float
+
+
+class Errors(Model):
+    """What is to be expected of identification at a threshold."""
+
+    threshold: float
+    fpir: float
+    """Share of strangers who would be named."""
+    fnir: float
+    """Share of recordings of enrolled people that would not be given their name."""
+
+
+class ErrorsNow(Errors):
+    """The same where the gallery decides now."""
+
+    asked: str
+
+
+class GalleryQuality(Model):
+    """How well a gallery's recordings are told apart: each compared with the others, as if it were new."""
+
+    speakers: int
+    recordings: int
+    sampled: bool
+    same_pairs: int
+    different_pairs: int
+    scores: Shares
+    llrs: Shares | None
+    eer: float | None
+    det: list[DetPoint]
+    decides_by: Literal["llr", "score"]
+    """What thresholds are of."""
+    curve: list[Errors]
+    point: ErrorsNow | None
+    calibration: Calibration | None
+    warnings: list[str]
+
+
+class PlacedSpeaker(Model):
+    """A speaker on the map."""
+
+    speaker: str
+    x: float
+    y: float
+    recordings: int
+    enrolled_s: float
+    nearest: str | None
+    score: float | None
+
+
+class GalleryMap(Model):
+    """Speakers on a plane: the nearer two are, the more alike they sound."""
+
+    method: Literal["t-SNE", "PCA"]
+    speakers: int
+    points: list[PlacedSpeaker]
+
+
+class OpenIndex(Model):
+    """One index of an open gallery in the process that answered."""
+
+    gallery: str
+    encoder_id: str
+    kind: str
+    vectors: int
+    memory_bytes: int
+    mapped_bytes: int
+    changes_behind: int
+    lag_s: float
+    details: dict[str, str | int | float]
+
+
+class EncoderInUse(Model):
+    """An encoder, and the galleries that are searched under it."""
+
+    encoder_id: str
+    name: str
+    galleries: list[str]
+
+
+class WorkUnderWay(Model):
+    """A shard of a job that somebody works on."""
+
+    name: str
+    state: str
+
+
+class System(Model):
+    """What the process that answered is made of and how it is."""
+
+    version: str
+    database: Literal["sqlite", "postgresql"]
+    jobs_run: Literal["here", "workers"]
+    workers: list[WorkUnderWay]
+    queues: dict[str, int]
+    device: str
+    encoders: list[EncoderInUse]
+    indexes: list[OpenIndex]
+    media_bytes_free: int | None

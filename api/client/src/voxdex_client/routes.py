@@ -604,6 +604,27 @@ def delete_unknown_voice(gallery: str, voice: str) -> Sent:
     return Sent(path={"gallery": gallery, "voice": voice})
 
 
+# What a gallery is like as a whole
+
+
+@route("GET", "/v1/galleries/{gallery}/quality", models.GalleryQuality)
+def gallery_quality(gallery: str) -> Sent:
+    """Tell how well a gallery's recordings are told apart, and the errors to expect at each threshold."""
+    return Sent(path={"gallery": gallery})
+
+
+@route("GET", "/v1/galleries/{gallery}/map", models.GalleryMap)
+def gallery_map(gallery: str) -> Sent:
+    """Place a gallery's speakers on a plane, near to whom they sound like."""
+    return Sent(path={"gallery": gallery})
+
+
+@route("GET", "/v1/calibrations", models.Calibrations)
+def calibrations() -> Sent:
+    """List the calibrations that galleries can be given."""
+    return Sent()
+
+
 # Jobs
 
 
@@ -730,6 +751,12 @@ def session() -> Sent:
 @route("GET", "/v1/encoders", models.Encoders)
 def encoders() -> Sent:
     """List the encoders that the service knows."""
+    return Sent()
+
+
+@route("GET", "/v1/system", models.System)
+def system() -> Sent:
+    """Tell what the process that answers is made of and how it is."""
     return Sent()
 
 
