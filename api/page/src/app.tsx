@@ -8,7 +8,7 @@ import { Empty } from "./parts/Basics";
 import { FirstGallery, GalleriesProvider, GalleryChooser, useGalleries } from "./parts/Gallery";
 import { Icon, type IconName } from "./parts/Icon";
 import { Logo } from "./parts/Logo";
-import { SessionProvider, useSession } from "./parts/Session";
+import { SessionProvider, useSession, type Scope } from "./parts/Session";
 import { Identify } from "./pages/Identify";
 import { Jobs } from "./pages/Jobs";
 import { Quality } from "./pages/Quality";
@@ -23,7 +23,7 @@ interface Place {
   page: string;
   name: string;
   icon: IconName;
-  scope: string;
+  scope: Scope;
   show: ComponentType<{ rest: string[] }>;
 }
 
@@ -140,7 +140,7 @@ function Frame() {
         ) : Page ? (
           <Page key={`${chosen?.name ?? ""}:${route.page}`} rest={route.rest} />
         ) : (
-          <Empty icon="search" title="There is no such page">
+          <Empty alone icon="search" title="There is no such page">
             <p>Choose one on the left, or one that your key may see.</p>
           </Empty>
         )}

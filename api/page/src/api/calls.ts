@@ -5,8 +5,8 @@ import type {
   CreatedKey,
   Encoder,
   Enrollment,
+  Erasable,
   Erased,
-  Erasure,
   Gallery,
   GalleryChange,
   GalleryMap,
@@ -36,7 +36,6 @@ import type {
   UnknownUtterance,
   UnknownVoice,
   VerifyAnswer,
-  Waveform,
 } from "./types";
 
 type Signal = AbortSignal | undefined;
@@ -87,7 +86,7 @@ export const speakers = {
   merge: (gallery: string, speaker: string, into: string) =>
     send<Speaker>("POST", path(inGallery(gallery, "speakers", speaker, "merge")), { json: { into }, once: true }),
   erasure: (gallery: string, speaker: string, keep: boolean, signal?: Signal) =>
-    get<Erasure>(path(inGallery(gallery, "speakers", speaker, "erasure"), { keep_recordings: keep }), signal),
+    get<Erasable>(path(inGallery(gallery, "speakers", speaker, "erasure"), { keep_recordings: keep }), signal),
   erase: (gallery: string, speaker: string, keep: boolean) =>
     send<Erased>("DELETE", path(inGallery(gallery, "speakers", speaker), { keep_recordings: keep })),
   enrollments: (gallery: string, speaker: string, query: Cursor, signal?: Signal) =>
@@ -112,8 +111,6 @@ export const recordings = {
   erase: (gallery: string, id: number) => send<Erased>("DELETE", path(inGallery(gallery, "recordings", id))),
   voices: (gallery: string, id: number, signal?: Signal) =>
     get<RecordingVoices>(path(inGallery(gallery, "recordings", id, "voices")), signal),
-  waveform: (gallery: string, id: number, query: Query, signal?: Signal) =>
-    get<Waveform>(path(inGallery(gallery, "recordings", id, "waveform"), query), signal),
   audio: (gallery: string, id: number, query: Query) => path(inGallery(gallery, "recordings", id, "audio"), query),
 };
 

@@ -45,6 +45,12 @@ export type Key = Schemas["Key"];
 export type CreatedKey = Schemas["CreatedKey"];
 export type KeyRequest = Schemas["KeyRequest"];
 
+export type Session = Schemas["Session"];
+export type Erasable = Schemas["Erasable"];
+export type Inspection = Schemas["Inspection"];
+export type RecordingVoices = Schemas["RecordingVoices"];
+export type RecordingVoice = RecordingVoices["voices"][number];
+
 export type Decision =
   | IdentifyAnswer["decision"]
   | VerifyAnswer["decision"]
@@ -63,62 +69,6 @@ export interface ProblemDocument {
   detail: string;
   request_id?: string | null;
   errors?: { location: string; message: string }[] | null;
-}
-
-export interface Session {
-  state: "open" | "signed_in" | "signed_out";
-  key: string | null;
-  name: string | null;
-  scopes: string[];
-  gallery: string | null;
-  expires_at: string | null;
-  version: string;
-}
-
-export interface Inspection {
-  duration_s: number;
-  sample_rate_hz: number;
-  channels: number;
-  container: string | null;
-  codec: string | null;
-  peaks: number[];
-  speech: Turn[];
-  speech_s: number;
-  quality: VoiceQuality | null;
-  issues: string[];
-  needed_s: number;
-}
-
-export interface Waveform {
-  start_s: number;
-  end_s: number;
-  duration_s: number;
-  peaks: number[];
-}
-
-export interface RecordingVoice {
-  voice: number;
-  channel: number | null;
-  speech_s: number;
-  turns: Turn[];
-  speakers: string[];
-  unknown_voice: string | null;
-  decision: "enrolled" | "identified" | "possible" | "unknown" | "not_enough_speech";
-  speaker: string | null;
-  candidates: Candidate[];
-  operating_point: OperatingPoint | null;
-}
-
-export interface RecordingVoices {
-  duration_s: number;
-  voices: RecordingVoice[];
-}
-
-export interface Erasure {
-  recordings: number;
-  vectors: number;
-  enrollments: number;
-  kept_recordings: number;
 }
 
 export interface Shares {

@@ -11,7 +11,7 @@ import { at, count, lasting, placeName, type Tone } from "../lib/words";
 import { Badge, Failure, Figure, Loading, More } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGalleries } from "../parts/Gallery";
-import { JobBadge, Progress } from "../parts/JobProgress";
+import { isGrouping, JobBadge, jobName, Progress } from "../parts/JobProgress";
 import { PageHead } from "../parts/PageHead";
 import { useSession } from "../parts/Session";
 
@@ -44,7 +44,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
       <p class="crumbs">
         <a href={to("jobs")}>Jobs</a>
       </p>
-      <PageHead title={`Job ${job.id}`} lead={<span class="break">{job.source}</span>}>
+      <PageHead title={`Job ${job.id}`} lead={<span class="break">{jobName(job)}</span>}>
         {session.may("write") && !over && (
           <button type="button" class="button danger" onClick={() => setStopping(true)}>
             Stop
@@ -67,14 +67,27 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
         <dl class="figures">
           <Figure name="Started">{at(job.started_at)}</Figure>
           <Figure name={over ? "Took" : "Runs for"}>{lasting(Math.round(elapsed))}</Figure>
-          <Figure name="Audio">{lasting(job.audio_s)}</Figure>
-          <Figure name="Speech in it">{lasting(job.speech_s)}</Figure>
-          <Figure name="Pace">{job.times_real_time ? `${job.times_real_time.toFixed(1)} × real time` : "–"}</Figure>
-          <Figure name="Speakers from">{job.speaker_from}</Figure>
+          {!isGrouping(job) && <OfFiles job={job} />}
         </dl>
+        {isGrouping(job) && over && (
+          <p>
+            <a href={to("unknown")}>See the unknown voices</a>
+          </p>
+        )}
       </section>
-      <Items job={job} />
+      {!isGrouping(job) && <Items job={job} />}
       {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={reload} />}
+    </>
+  );
+}
+
+function OfFiles({ job }: { job: Job }) {
+  return (
+    <>
+      <Figure name="Audio">{lasting(job.audio_s)}</Figure>
+      <Figure name="Speech in it">{lasting(job.speech_s)}</Figure>
+      <Figure name="Pace">{job.times_real_time ? `${job.times_real_time.toFixed(1)} × real time` : "–"}</Figure>
+      <Figure name="Speakers from">{job.speaker_from === "none" ? "not known" : job.speaker_from}</Figure>
     </>
   );
 }

@@ -12,7 +12,7 @@ import { Empty, Failure, Field, Loading, More } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGallery } from "../parts/Gallery";
 import { Icon } from "../parts/Icon";
-import { JobBadge, Progress } from "../parts/JobProgress";
+import { JobBadge, jobName, Progress } from "../parts/JobProgress";
 import { PageHead } from "../parts/PageHead";
 import { useSession } from "../parts/Session";
 import { JobPage } from "./Job";
@@ -79,7 +79,7 @@ function JobRow({ job }: { job: Job }) {
     <li class="hit">
       <div class="hit-head">
         <a class="hit-name" href={to("jobs", [live.id])}>
-          {live.kind === "cluster" ? "Group unknown voices" : live.source}
+          {jobName(live)}
         </a>
         <JobBadge state={live.state} />
         <span class="hint number end">{at(live.created_at)}</span>

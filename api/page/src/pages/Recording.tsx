@@ -7,7 +7,7 @@ import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { go, to } from "../lib/router";
 import { voiceToken } from "../lib/theme";
 import { at, bytes, clock, cosine, count, counted, evidence, lasting, placeName } from "../lib/words";
-import { Badge, DecisionBadge, Failure, Figure, Loading } from "../parts/Basics";
+import { Badge, DecisionBadge, Failure, Figure, Loading, Warnings } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGalleries, useGallery } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
@@ -69,14 +69,15 @@ function Heard({ gallery, id, recording, duration }: Of) {
   );
   const from = part * PART_S;
   const parts = Math.ceil(duration / PART_S);
+  const lanes = useMemo(() => lanesOf(found.data), [found.data]);
   const marks = useMemo(
     () =>
-      (found.data?.voices ?? []).flatMap((voice) =>
+      lanes.flatMap(({ voice, lane }) =>
         voice.turns
           .filter((turn) => turn.end_s > from && turn.start_s < from + PART_S)
-          .map((turn) => ({ start_s: turn.start_s - from, end_s: turn.end_s - from, token: voiceToken(voice.voice) })),
+          .map((turn) => ({ start_s: turn.start_s - from, end_s: turn.end_s - from, token: voiceToken(lane) })),
       ),
-    [found.data, from],
+    [lanes, from],
   );
   const play = (turn: Turn) => {
     const wanted = Math.floor(turn.start_s / PART_S);
@@ -103,58 +104,72 @@ function Heard({ gallery, id, recording, duration }: Of) {
           )}
         </Waveform>
         {found.loading && <Loading what="Looking who speaks" />}
-        {found.data && <Lanes voices={found.data} onPlay={play} />}
+        {lanes.length > 0 && (
+          <Timeline
+            duration_s={duration}
+            onPlay={play}
+            lanes={lanes.map(({ voice, lane }) => ({
+              voice: lane,
+              name: nameOf(voice, lane),
+              called: nameOf(voice, lane),
+              speech_s: voice.speech_s,
+              turns: voice.turns,
+            }))}
+          />
+        )}
       </div>
       <Failure error={found.error} retry={found.reload} />
-      {found.data && <Who voices={found.data} />}
+      {lanes.length > 0 && <Who lanes={lanes} />}
     </section>
   );
 }
 
-function Lanes({ voices, onPlay }: { voices: RecordingVoices; onPlay: (turn: Turn) => void }) {
-  return (
-    <Timeline
-      duration_s={voices.duration_s}
-      onPlay={onPlay}
-      lanes={[...voices.voices]
-        .sort((a, b) => a.voice - b.voice)
-        .map((one) => ({ voice: one.voice, name: nameOf(one), called: nameOf(one), speech_s: one.speech_s, turns: one.turns }))}
-    />
-  );
+/** A voice, and the number of its lane and color: those that nobody told apart have no number of their own. */
+interface Laned {
+  voice: RecordingVoice;
+  lane: number;
 }
 
-function nameOf(voice: RecordingVoice): string {
+function lanesOf(found: RecordingVoices | null): Laned[] {
+  const first = (voice: RecordingVoice) => voice.turns[0]?.start_s ?? 0;
+  return [...(found?.voices ?? [])].sort((a, b) => first(a) - first(b)).map((voice, lane) => ({ voice, lane }));
+}
+
+function nameOf(voice: RecordingVoice, lane: number): string {
   if (voice.speakers.length) return voice.speakers.join(", ");
   if (voice.speaker !== null) return voice.speaker;
   if (voice.decision === "possible" && voice.candidates[0]) return `${voice.candidates[0].speaker}?`;
-  return voice.unknown_voice ?? `Voice ${voice.voice + 1}`;
+  return voice.unknown_voice ?? `Voice ${lane + 1}`;
 }
 
-function Who({ voices }: { voices: RecordingVoices }) {
+function Who({ lanes }: { lanes: readonly Laned[] }) {
   return (
     <ul class="card hits" aria-label="Voices">
-      {voices.voices.map((voice) => (
-        <li class="hit" key={`${voice.channel ?? ""}:${voice.voice}`}>
+      {lanes.map(({ voice, lane }) => (
+        <li class="hit" key={lane}>
           <div class="hit-head">
-            <span class="dot" style={{ background: `var(--${voiceToken(voice.voice)})` }} />
+            <span class="dot" style={{ background: `var(--${voiceToken(lane)})` }} />
             <span class="hit-name">
-              <NameLink voice={voice} />
+              <NameLink voice={voice} lane={lane} />
             </span>
             {voice.decision === "enrolled" ? <Badge tone="good">Enrolled</Badge> : <DecisionBadge decision={voice.decision} />}
             <span class="hint">{explained(voice)}</span>
             <span class="hint number end">{`${lasting(voice.speech_s)}, ${counted(voice.turns.length, "turn")}`}</span>
           </div>
+          <Warnings items={voice.warnings} />
         </li>
       ))}
     </ul>
   );
 }
 
-function NameLink({ voice }: { voice: RecordingVoice }) {
-  const speaker = voice.speakers[0] ?? voice.speaker ?? (voice.decision === "possible" ? voice.candidates[0]?.speaker : null);
-  if (speaker) return <a href={to("speakers", [speaker])}>{nameOf(voice)}</a>;
-  if (voice.unknown_voice) return <a href={to("unknown", [voice.unknown_voice])}>{voice.unknown_voice}</a>;
-  return <>{nameOf(voice)}</>;
+function NameLink({ voice, lane }: Laned) {
+  const name = nameOf(voice, lane);
+  const possible = voice.decision === "possible" ? voice.candidates[0]?.speaker : null;
+  const speaker = voice.speakers[0] ?? voice.speaker ?? possible;
+  if (speaker) return <a href={to("speakers", [speaker])}>{name}</a>;
+  if (voice.unknown_voice) return <a href={to("unknown", [voice.unknown_voice])}>{name}</a>;
+  return <>{name}</>;
 }
 
 function explained(voice: RecordingVoice): string {
@@ -208,7 +223,7 @@ function DeleteRecording({ recording, onClose }: { recording: Recording; onClose
     <Dialog title={`Delete ${placeName(recording.uri)}`} onClose={onClose}>
       <p>This will be erased, and cannot be brought back:</p>
       <ul class="plain-list">
-        <li>{`the entry and ${counted(recording.utterance_count, "voiceprint vector")}`}</li>
+        <li>{`the entry and ${counted(recording.utterance_count, "voice vector")}`}</li>
         {recording.speakers.length > 0 && <li>{`its enrollments as ${recording.speakers.join(", ")}`}</li>}
         <li>{uploaded ? "the audio that was uploaded" : "nothing of the original file, which stays where it is"}</li>
       </ul>

@@ -52,12 +52,13 @@ export function Warnings({ items }: { items: readonly string[] }) {
   );
 }
 
-/** Nothing here yet, and what to do about it. */
-export function Empty({ icon, title, children }: { icon: IconName; title: string; children?: ComponentChildren }) {
+/** Nothing here yet, and what to do about it; `alone` where it is the whole page. */
+export function Empty(shown: { icon: IconName; title: string; alone?: boolean; children?: ComponentChildren }) {
+  const { icon, title, alone, children } = shown;
   return (
     <div class="empty">
       <Icon name={icon} size={32} />
-      <h2>{title}</h2>
+      {alone ? <h1>{title}</h1> : <h2>{title}</h2>}
       {children}
     </div>
   );

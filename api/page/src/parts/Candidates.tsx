@@ -112,14 +112,14 @@ function Beside(shown: { gallery: string; best: readonly BestEnrollment[]; speak
   return (
     <div class="beside">
       <div class="beside-half">
-        <h4>This recording</h4>
+        <h3>This recording</h3>
         <Probe file={probe.file} marks={probe.marks} small />
       </div>
       <div class="beside-half">
-        <h4>
+        <h3>
           {`${speaker}, best match`}
           <span class="hint number">{` score ${cosine(first.score)}`}</span>
-        </h4>
+        </h3>
         <Waveform source={stretchOf(gallery, first)} label={`${speaker}'s best match`} height={44}>
           <a class="hint ellipsis" href={to("recordings", [first.recording_id])}>
             {`${placeName(first.uri)} · ${clock(first.start_s)}–${clock(first.end_s)}`}

@@ -4,7 +4,7 @@ import { useContext, useEffect, useState } from "preact/hooks";
 
 import { galleries } from "../api/calls";
 import type { Gallery } from "../api/types";
-import { useDo, useLoad } from "../lib/hooks";
+import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { Empty, Failure, Field, Loading } from "./Basics";
 import { useSession } from "./Session";
 
@@ -65,10 +65,11 @@ export function GalleryChooser() {
 /** Shown where there is no gallery yet. */
 export function FirstGallery() {
   const session = useSession();
+  useTitle("Make a gallery");
   return (
-    <Empty icon="speakers" title="Make the first gallery">
+    <Empty alone icon="speakers" title="Make the first gallery">
       <p>A gallery holds recordings and the people who speak in them: one for each archive or team.</p>
-      {session.scopes.includes("admin") ? (
+      {session.may("admin") ? (
         <NewGalleryForm />
       ) : (
         <p class="muted">Your key may not make galleries. Ask whoever runs this service for one.</p>

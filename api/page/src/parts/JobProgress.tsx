@@ -33,7 +33,7 @@ export function Progress({ job }: { job: Job }) {
           aria-valuemin={0}
           aria-valuemax={job.found}
           aria-valuenow={settled}
-          aria-valuetext={`${count(settled)} of ${count(job.found)} files`}
+          aria-valuetext={`${count(settled)} of ${count(job.found)}`}
         >
           <div class="band-good" style={{ width: share(job.done) }} />
           <div class="band-none" style={{ width: share(job.duplicate) }} />
@@ -45,8 +45,18 @@ export function Progress({ job }: { job: Job }) {
   );
 }
 
+/** Whether a job groups unknown voices rather than taking files in. */
+export function isGrouping(job: Job): boolean {
+  return job.kind === "cluster";
+}
+
+export function jobName(job: Job): string {
+  return isGrouping(job) ? "Look for unknown voices" : job.source;
+}
+
 function inWords(job: Job, settled: number): string {
-  const said = [`${count(settled)} of ${count(job.found)}${job.planned ? "" : " or more"} files`];
+  const things = isGrouping(job) ? "recordings" : "files";
+  const said = [`${count(settled)} of ${count(job.found)}${job.planned ? "" : " or more"} ${things}`];
   if (job.duplicate) said.push(`${count(job.duplicate)} already there`);
   if (job.failed) said.push(`${count(job.failed)} failed`);
   if (job.audio_s) said.push(`${lasting(job.audio_s)} of audio`);

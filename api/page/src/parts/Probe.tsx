@@ -6,7 +6,6 @@ import { voices } from "../api/calls";
 import { ask, formOf, path } from "../api/http";
 import { useLoad } from "../lib/hooks";
 import { lasting } from "../lib/words";
-import { QualityLine } from "./QualityLine";
 import { Waveform, type Marked, type WaveHandle } from "./Waveform";
 
 interface Shown {
@@ -50,8 +49,11 @@ export function InspectedProbe({ file, handle }: { file: File; handle?: RefObjec
   const marks = useMemo(() => (data?.speech ?? []).map((turn) => ({ ...turn, token: "voice-0" })), [data]);
   return (
     <Probe file={file} marks={marks} {...(handle && { handle })}>
-      {data?.quality && <QualityLine quality={data.quality} />}
-      {data && !data.quality && <span class="hint end">{`no speech in ${lasting(data.duration_s)}`}</span>}
+      {data && (
+        <span class="hint number end">
+          {data.speech_s > 0 ? `${lasting(data.speech_s)} of speech` : `no speech in ${lasting(data.end_s)}`}
+        </span>
+      )}
       {error && <span class="hint end tone-text-bad">{error.message}</span>}
     </Probe>
   );

@@ -9,10 +9,12 @@ import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { Failure, Field, Loading } from "./Basics";
 import { Logo } from "./Logo";
 
-interface Present extends Session {
-  may: (scope: string) => boolean;
+export type Scope = Session["scopes"][number];
+
+type Present = Session & {
+  may: (scope: Scope) => boolean;
   signOut: () => Promise<void>;
-}
+};
 
 const Who = createContext<Present | null>(null);
 

@@ -108,12 +108,12 @@ export function DeleteSpeaker({ gallery, speaker, onClose, onDeleted }: About & 
           <p>This will be erased, and cannot be brought back:</p>
           <ul class="plain-list">
             <li>{`the name ${speaker.name}, labels and consent`}</li>
-            <li>{`${counted(erasure.enrollments, "enrollment")}`}</li>
-            {erasure.recordings > 0 && <li>{`${counted(erasure.recordings, "recording")} with what is stored of their audio`}</li>}
-            {erasure.vectors > 0 && <li>{counted(erasure.vectors, "voiceprint vector")}</li>}
+            <li>{`${counted(erasure.enrollments, "enrolled stretch", "enrolled stretches")}`}</li>
+            {erasure.recordings > 0 && <li>{`${counted(erasure.recordings, "recording")}, with their audio where it was uploaded`}</li>}
+            {erasure.vectors > 0 && <li>{counted(erasure.vectors, "voice vector")}</li>}
           </ul>
           {erasure.kept_recordings > 0 && (
-            <p class="hint">{`${counted(erasure.kept_recordings, "recording")} will be kept.`}</p>
+            <p class="hint">{`${counted(erasure.kept_recordings, "recording")} will stay${keep ? "" : ", for others speak in them"}.`}</p>
           )}
         </div>
       ) : (
