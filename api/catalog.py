@@ -245,12 +245,15 @@ class Catalog:
             recordings = Recordings(session)
             return recordings.summary(number), recordings.utterances(number)
 
-    def erasable(self, gallery: str, name: str) -> Erasable:
+    def erasable(self, gallery: str, name: str, *, keep_recordings: bool) -> Erasable:
         """Tell what `delete_speaker` would erase now, and what it would leave, or raise NotFound."""
         with self._database.read_scope() as session:
             _, speaker_id = _speaker(session, gallery, name)
             speakers = Speakers(session)
-            summary, gone = speakers.summary(speaker_id), speakers.erasable(speaker_id)
+            summary = speakers.summary(speaker_id)
+            if keep_recordings:
+                return Erasable(summary.enrollments, 0, 0, summary.recordings)
+            gone = speakers.erasable(speaker_id)
             left = summary.recordings - len(gone.recording_ids)
             return Erasable(summary.enrollments, len(gone.recording_ids), len(gone.embedding_ids), left)
 

@@ -66,9 +66,15 @@ def get_speaker(gallery: GalleryName, speaker: SpeakerName, principal: Reader, p
 
 
 @router.get("/{speaker}/erasure", responses=problems(404))
-def show_erasure(gallery: GalleryName, speaker: SpeakerName, principal: Reader, parts: Parts) -> Erasable:
-    """Tell what erasing a speaker with their voice would take away now; nothing is erased."""
-    return Erasable.model_validate(parts.services.catalog.erasable(gallery, speaker))
+def show_erasure(
+    gallery: GalleryName,
+    speaker: SpeakerName,
+    principal: Reader,
+    parts: Parts,
+    keep_recordings: Annotated[bool, Query(description="As it would be asked of the erasure.")] = False,
+) -> Erasable:
+    """Tell what erasing a speaker would take away now; nothing is erased."""
+    return Erasable.model_validate(parts.services.catalog.erasable(gallery, speaker, keep_recordings=keep_recordings))
 
 
 @router.patch("/{speaker}", responses=problems(404, 409, 413))

@@ -137,6 +137,8 @@ def test_what_an_erasure_would_take_is_what_it_takes(client: ServiceClient) -> N
         speakers.enroll(bo, [one.utterance_id for one in utterances])
     foretold = client.get(f"{path}/speakers/Ann/erasure").json()
     assert foretold == {"enrollments": 2, "recordings": 1, "vectors": 1, "kept_recordings": 1}
+    kept_all = client.get(f"{path}/speakers/Ann/erasure?keep_recordings=true").json()
+    assert kept_all == {"enrollments": 2, "recordings": 0, "vectors": 0, "kept_recordings": 2}
     assert client.get(f"{path}/speakers/Ann").json()["enrolled_utterances"] == 2
     erased = client.delete(f"{path}/speakers/Ann").json()
     assert (erased["recordings"], erased["vectors"]) == (foretold["recordings"], foretold["vectors"])

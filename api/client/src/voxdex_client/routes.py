@@ -163,9 +163,9 @@ def change_speaker(
 
 
 @route("GET", "/v1/galleries/{gallery}/speakers/{speaker}/erasure", models.Erasable)
-def show_erasure(gallery: str, speaker: str) -> Sent:
+def show_erasure(gallery: str, speaker: str, *, keep_recordings: bool | None = None) -> Sent:
     """Tell what `delete` would erase now; nothing is erased."""
-    return Sent(path={"gallery": gallery, "speaker": speaker})
+    return Sent(path={"gallery": gallery, "speaker": speaker}, query={"keep_recordings": keep_recordings})
 
 
 @route("DELETE", "/v1/galleries/{gallery}/speakers/{speaker}", models.Erased)
