@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from indexer.audio.meter import CLIPPED_MAGNITUDE
@@ -24,6 +25,7 @@ LEAST_SNR_DB = -10.0
 
 _WINDOW = 512
 _HOP = 256
+_TAPER = np.hanning(_WINDOW).astype(np.float32)
 _HZ_PER_BIN = SAMPLE_RATE_HZ / _WINDOW
 _OUTSIDE_S = 0.25
 """Least time outside the speech that its noise is measured in."""
@@ -125,8 +127,10 @@ def _power_spectra(waveform: Waveform) -> NDArray[np.float32]:
     if len(waveform) < _WINDOW:
         waveform = np.pad(waveform, (0, _WINDOW - len(waveform)))
     frames = np.lib.stride_tricks.sliding_window_view(waveform, _WINDOW)[::_HOP]
-    spectra = np.fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32))
-    power: NDArray[np.float32] = (spectra.real**2 + spectra.imag**2).astype(np.float32)
+    # SciPy's transform: NumPy's takes nine times as long for float32, which was as much as finding the speech.
+    parts = scipy.fft.rfft(frames * _TAPER).view(np.float32)  # (T, 2 x 257): real and imaginary parts in turn
+    parts *= parts
+    power: NDArray[np.float32] = parts[:, ::2] + parts[:, 1::2]
     power[:, :2] = 0.0  # the offset, and what the window spreads of it
     return power
 
