@@ -41,13 +41,14 @@ def enrolled(*, folder: str, count: int, seed: int, budget_s: float) -> dict[str
     voices = ClusteredVoices(seed)
     services = Services(load_settings(home=Path(folder) / "home", database={}))
     try:
-        filled_s = seconds_of(partial(_fill, services.database, voices, count))
+        filled_s = seconds_of(partial(fill_record, services.database, voices, count))
         return {"vectors": count, "fill_s": filled_s, **_measured(services, voices, count, budget_s)}
     finally:
         services.close()
 
 
-def _fill(database: Database, voices: ClusteredVoices, count: int) -> None:
+def fill_record(database: Database, voices: ClusteredVoices, count: int) -> None:
+    """Enroll `count` vectors in a gallery of their own, ten a speaker."""
     with database.session_scope() as session:
         encoder = Encoders(session).register(
             NewEncoder(ENCODER, "bench", "speechbrain", "0" * 64, "bench", EMBEDDING_DIM)

@@ -1,0 +1,148 @@
+"""Whether a file costs the same however many there are: `python -m tests.reports.growth FOLDER [--files N]`.
+
+First `--files` recordings of a second, all different, cut from the speech in FOLDER, are ingested into an empty gallery
+on SQLite: prints the time of a file, and what the process holds, from 100 to 1,000 to 10,000. Then `--again` such
+recordings are ingested into records that hold so many vectors already: prints the time of a file beside each number.
+Without `--real` the encoder is the tests' own, which weighs nothing: what is left is everything but the network, and
+growth that would hide behind it shows.
+"""
+
+import argparse
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import soundfile
+
+from api.bench.enrolled_voices import fill_record
+from api.bench.vector_sets import ClusteredVoices
+from api.dependencies import Services
+from indexer.archive import ArchiveFile
+from indexer.audio.channels import ChannelPolicy
+from indexer.embedding.encoder_set import EncoderSet
+from indexer.ingest import Ingest, Tally
+from indexer.settings import DatabaseSettings, load_settings
+from indexer.types import SAMPLE_RATE_HZ, Waveform
+from tests.fakes import SpectrumEncoder
+from tests.job_kit import make_gallery
+from tests.reports.conversations import decode_mono
+
+_MARKS = (100, 1_000, 10_000, 100_000)
+_DITHER = 1e-4
+"""Noise that makes repeated pieces different recordings."""
+
+
+def main() -> None:
+    """Measure as the command line asks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="speech to cut recordings from")
+    parser.add_argument("--files", type=int, default=10_000, help="recordings into an empty gallery; 0: none")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="vectors there")
+    parser.add_argument("--again", type=int, default=500, help="recordings into each of these")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a recording")
+    parser.add_argument("--real", action="store_true", help="use the default encoder")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pieces = list(itertools.islice(cut_pieces(asked.folder, asked.seconds), 1000))
+        if asked.files:
+            files = write_pieces(folder / "in", pieces, asked.files, seed=0)
+            report_files(folder / "empty", files, real=asked.real)
+            shutil.rmtree(folder / "in")
+        files = write_pieces(folder / "again", pieces, asked.again, seed=1)
+        for rows in asked.rows:
+            report_rows(folder / f"home-{rows}", files, rows, real=asked.real)
+            shutil.rmtree(folder / f"home-{rows}")
+
+
+def cut_pieces(folder: Path, seconds: float) -> Iterator[Waveform]:
+    """Yield stretches of the recordings of a folder."""
+    size = round(seconds * SAMPLE_RATE_HZ)
+    for path in sorted(folder.rglob("*.flac")):
+        samples = decode_mono(path)
+        for first in range(0, len(samples) - size + 1, size):
+            piece = samples[first : first + size]
+            if np.abs(piece).max() > 0.05:  # No pause.
+                yield piece
+
+
+def write_pieces(folder: Path, pieces: list[Waveform], count: int, *, seed: int) -> list[ArchiveFile]:
+    """Write `count` recordings, no two alike."""
+    rng = np.random.default_rng(seed)
+    files = []
+    for number in range(count):
+        path = folder / f"{number // 1000:03}" / f"{number:06}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        piece = pieces[number % len(pieces)]
+        soundfile.write(path, piece + rng.normal(0, _DITHER, len(piece)), SAMPLE_RATE_HZ, subtype="PCM_16")
+        files.append(ArchiveFile(path, None, path.stat().st_size))
+    return files
+
+
+def ingest_into(services: Services, *, real: bool) -> Ingest:
+    """Return what ingests into a new gallery."""
+    if real:
+        return services.ingest("grown", None)
+    encoder = SpectrumEncoder()
+    return Ingest(
+        database=services.database,
+        gallery_id=make_gallery(services.database, encoder, "grown"),
+        encoders_for=lambda _: EncoderSet(encoder),
+        limits=services.settings.audio,
+        channels=ChannelPolicy.parse("mix"),
+        decode_threads=services.settings.ingest.decode_threads,
+        listening=services.listening,
+    )
+
+
+def report_files(home: Path, files: list[ArchiveFile], *, real: bool) -> None:
+    """Print the time of a file from mark to mark."""
+    process = psutil.Process()
+    with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
+        ingest = ingest_into(services, real=real)
+        ingest.run(files[:20], source="warm")
+        before, last, first_ms = 20, time.perf_counter(), 0.0
+
+        def told(tally: Tally) -> None:
+            nonlocal before, last, first_ms
+            done = tally.processed
+            if done in _MARKS or done == len(files):
+                now = time.perf_counter()
+                each_ms = 1000 * (now - last) / max(1, done - before)
+                first_ms = first_ms or each_ms
+                say(
+                    f"files {before} to {done}: {each_ms:.2f} ms a file ({each_ms / first_ms:.2f}), "
+                    f"{process.memory_info().rss / 1e6:.0f} MB"
+                )
+                before, last = done, now
+
+        ingest.run(files, source="growth", on_file=told)
+
+
+def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool) -> None:
+    """Print the time of a file into a record that holds `rows` vectors."""
+    with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
+        fill_record(services.database, ClusteredVoices(1), rows)
+        ingest = ingest_into(services, real=real)
+        ingest.run(files[:20], source="warm")
+        began = time.perf_counter()
+        tally = ingest.run(files[20:], source="growth").tally
+        each_ms = 1000 * (time.perf_counter() - began) / max(1, tally.processed)
+        say(f"beside {rows} vectors: {each_ms:.2f} ms a file ({tally.failed} of {tally.processed} failed)")
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
