@@ -43,7 +43,7 @@ DOINGS = ("add", "snapshot", "rebuild")
 RECORDINGS_AT_ONCE = 4
 UTTERANCES = 10
 DELETE_SHARE = 0.2
-START_S = 60.0
+START_S = 600.0
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
