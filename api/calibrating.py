@@ -17,7 +17,7 @@ from api.evaluation.workbench import Progress
 from indexer.errors import InvalidRequest
 from indexer.settings import Settings
 from search.calibration import Calibration
-from search.calibration_fit import fit_calibration, likely_one_voice
+from search.calibration_fit import HeldOut, fit_calibration, likely_one_voice
 from search.calibration_trials import LabeledVoices, ScoredTrials, all_trials, score_pairs, strangers
 from search.normalization import Normalization, cohort_of
 from search.trials import LabeledRecording, TrialList
@@ -48,6 +48,8 @@ class Calibrated:
 
     Attributes
     ----------
+    held_out
+        How it does on speakers that a fit had not seen.
     refused
         Recordings that could not be used, counted by the code of the error.
     likely_one_voice
@@ -55,6 +57,7 @@ class Calibrated:
     """
 
     calibration: Calibration
+    held_out: HeldOut
     recordings: int
     refused: Mapping[str, int]
     likely_one_voice: Sequence[tuple[str, str]]
@@ -104,7 +107,7 @@ def calibrate(
         wanted.cohort,
     )
     trials, unknown = _trials(labeled, voices, usable)
-    calibration = fit_calibration(
+    calibration, held_out = fit_calibration(
         trials,
         strangers=unknown,
         name=wanted.name,
@@ -116,7 +119,7 @@ def calibrate(
     )
     refused = Counter(one.refusal or "not-heard" for one, fine in zip(heard, usable, strict=True) if not fine)
     doubles = likely_one_voice(calibration, trials, unknown or trials)
-    return Calibrated(calibration, len(voices), dict(refused), doubles)
+    return Calibrated(calibration, held_out, len(voices), dict(refused), doubles)
 
 
 def _voices(

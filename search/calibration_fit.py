@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,28 @@ _MEASURES = ("brevity", "snr_db", *SHARES)
 _MUCH_BETTER = 0.99
 """Noise is looked at where that makes of Cllr, on speakers held out, at most this."""
 
+SHARED_C = 1_000.0
+"""What the trials together count beside the wish that weights be small, where two encoders share them. Ten times as much
+left long speech to ECAPA alone in one half of the speakers and to both in the other; a tenth made words worse."""
+
 _SEED = 20260101
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What fits to one half of the speakers made of trials between speakers of the other half.
+
+    Attributes
+    ----------
+    scores, llrs
+        (n,) cosines, the mean of both where two encoders are fused, and what was made of them.
+    is_target
+        (n,) whether one speaker is on both sides.
+    """
+
+    scores: Floats
+    llrs: Floats
+    is_target: NDArray[np.bool_]
 
 
 def fit_calibration(
@@ -41,7 +62,7 @@ def fit_calibration(
     recordings: int,
     today: str,
     normalized: Normalization | None = None,
-) -> Calibration:
+) -> tuple[Calibration, HeldOut]:
     """Fit llrs to labeled trials by logistic regression at equal priors, and measure it on speakers held out.
 
     Parameters
@@ -70,18 +91,17 @@ def fit_calibration(
     (2006), for logistic regression as calibration.
     """
     _require_enough(trials)
-    fitted, (before, llrs, held_out) = _best(
-        trials, name, tuple(encoder_ids), _data_of(trials, description, recordings, today)
-    )
-    return replace(
+    fitted, held_out = _best(trials, name, tuple(encoder_ids), _data_of(trials, description, recordings, today))
+    calibration = replace(
         fitted,
-        cllr_before=cllr(before, held_out),
-        cllr_after=cllr(llrs, held_out),
-        min_cllr=min_cllr(llrs, held_out),
+        cllr_before=cllr(held_out.scores, held_out.is_target),
+        cllr_after=cllr(held_out.llrs, held_out.is_target),
+        min_cllr=min_cllr(held_out.llrs, held_out.is_target),
         nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
         open_set=fit_open_set(_by_probe(fitted, _without_one_voice(fitted, trials, strangers or trials))),
         normalized=normalized,
     )
+    return calibration, held_out
 
 
 def likely_one_voice(calibration: Calibration, trials: ScoredTrials, strangers: ScoredTrials) -> list[tuple[str, str]]:
@@ -127,7 +147,7 @@ def _data_of(trials: ScoredTrials, description: str, recordings: int, today: str
 
 def _best(
     trials: ScoredTrials, name: str, encoder_ids: tuple[EncoderId, ...], data: TrainingData
-) -> tuple[Calibration, tuple[Floats, Floats, NDArray[np.bool_]]]:
+) -> tuple[Calibration, HeldOut]:
     """Fit the richest set of features under which the llr rises with every score; return what it did on others too.
 
     Noise is among them where that helps on speakers held out: how noisy a recording is was estimated, and says little
@@ -181,12 +201,13 @@ def _feature_sets(encoders: int, measures: Collection[str]) -> Iterator[list[str
     """Yield sets of features, the richest first."""
     columns = [f"score_{number}" for number in range(1, encoders + 1)]
     scores = ["intercept", *columns]
-    # How much either of two encoders counts is the same for words and for minutes: where long speech is told apart
-    # without error, as in most collections, nothing else can be learned of it.
-    brief = [*scores, "brevity"] if "brevity" in measures else scores
-    if "brevity" in measures and encoders == 1:
-        yield from _with_telephones([*brief, "score_1*brevity"], columns, measures)
-    yield from _with_telephones(brief, columns, measures)
+    if "brevity" in measures:
+        yield from _with_telephones(
+            [*scores, "brevity", *[f"{column}*brevity" for column in columns]], columns, measures
+        )
+        yield from _with_telephones([*scores, "brevity"], columns, measures)
+    else:
+        yield from _with_telephones(scores, columns, measures)
     yield scores
 
 
@@ -227,9 +248,11 @@ def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[
     matrix = design(trials.scores, quality, [name for name in features if name != "intercept"])
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     scale[scale == 0] = 1.0
-    # Both classes weigh the same, which makes the log odds a log likelihood ratio; C is large, for a dozen weights of
-    # so many trials need no shrinking.
-    regression = LogisticRegression(C=1e4, max_iter=1000)
+    # Both classes weigh the same, which makes the log odds a log likelihood ratio. A dozen weights of so many trials need
+    # no shrinking, unless two encoders share them: long speech is told apart without error by either, and nothing but
+    # the shrinking says then how much each counts.
+    shrinking = 1e4 if trials.scores.shape[1] == 1 else SHARED_C / len(trials)
+    regression = LogisticRegression(C=shrinking, max_iter=1000)
     lines = _lines(measured) if set(SHARES) & set(ranges) else np.zeros(len(trials), dtype=np.int64)
     regression.fit((matrix - mean) / scale, trials.is_target, sample_weight=_balanced(trials, lines))
     slopes = regression.coef_[0] / scale
@@ -296,10 +319,8 @@ def _numbered(labels: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def _cross_validated(
-    trials: ScoredTrials, fitted: Calibration
-) -> tuple[float, tuple[Floats, Floats, NDArray[np.bool_]]]:
-    """Return Cllr by weight, and cosines, llrs and labels, of trials between speakers that a fit had not seen."""
+def _cross_validated(trials: ScoredTrials, fitted: Calibration) -> tuple[float, HeldOut]:
+    """Return Cllr by weight of trials between speakers that a fit had not seen, and these trials."""
     speakers = np.array(trials.speakers)
     half = set(np.random.default_rng(_SEED).permutation(speakers)[: len(speakers) // 2].tolist())
     first = np.array([speaker in half for speaker in trials.enrolled_speakers.tolist()])
@@ -314,7 +335,7 @@ def _cross_validated(
         weights.append(unseen.weights)
     llrs, is_target = np.concatenate(after), np.concatenate(labels)
     error = RankedTrials(llrs, is_target).cllr(np.concatenate(weights))
-    return error, (np.concatenate(before), llrs, is_target)
+    return error, HeldOut(np.concatenate(before), llrs, is_target)
 
 
 def _false_alarm_curve(llrs: Floats) -> tuple[tuple[float, float], ...]:

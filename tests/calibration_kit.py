@@ -71,7 +71,7 @@ def fitted(trials: ScoredTrials, *, name: str = "default", encoders: tuple[Encod
     """Fit a calibration to trials."""
     return fit_calibration(
         trials, name=name, encoder_ids=encoders, description="made-up scores", recordings=10, today=TODAY
-    )
+    )[0]
 
 
 def fitted_to_voices(labeled: LabeledVoices, encoders: tuple[EncoderId, ...] = (ECAPA,)) -> Calibration:
@@ -84,4 +84,4 @@ def fitted_to_voices(labeled: LabeledVoices, encoders: tuple[EncoderId, ...] = (
         description="made-up voices",
         recordings=len(labeled),
         today=TODAY,
-    )
+    )[0]

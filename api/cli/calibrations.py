@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli import options
-from api.cli.evaluation_options import Part, Sets, Without, read_recordings
+from api.cli.evaluation_options import (
+    Part,
+    Report,
+    Sets,
+    Without,
+    read_recordings,
+    require_report,
+    save_report,
+)
 from api.cli.output import counted, print_json, print_line, print_notice, print_table
 from indexer.errors import InvalidRequest, NotFound
 
@@ -73,6 +81,7 @@ def calibrate(
             "--output", "-o", help="Write it to this file instead of the record.", show_default=False, readable=False
         ),
     ] = None,
+    report: Report = None,
     sets: Sets = None,
     part: Part = None,
     without: Without = None,
@@ -105,6 +114,7 @@ def calibrate(
         )
     if output is not None:
         check_output(output, [labels])
+    require_report(report)
     labeled = read_trials(labels) if trials else read_recordings(labels, sets, part, without)
     with open_services(home=home) as services:
         cohort = _cohort(services, gallery) if as_norm else None
@@ -127,6 +137,10 @@ def calibrate(
             CalibrationStore(services.record()).use(gallery, made.calibration)
         else:
             CalibrationStore(services.database).keep(made.calibration)
+    if report:
+        from api.evaluation.pages import calibration_page
+
+        save_report(report, calibration_page(made))
     if as_json:
         print_json(
             {

@@ -4,27 +4,42 @@ import base64
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from api.evaluation.plots import Drawn
 from indexer.errors import Unavailable
 
 PAGE = "report.html"
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1a1a1a; --back: #fff; --soft: #5a5a5a; --line: #d5d5d5; }
-@media (prefers-color-scheme: dark) { :root { --text: #ececec; --back: #16181b; --soft: #a8a8a8; --line: #3a3d42; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 70rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
-p.soft, figcaption, footer { color: var(--soft); }
+:root { color-scheme: light dark; --text: #1a1a1a; --back: #f6f7f8; --card: #fff; --soft: #565c64; --line: #dfe2e6;
+  --stripe: #f3f5f7; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e6e6; --back: #15171a; --card: #1d2024; --soft: #a7adb5;
+  --line: #33373d; --stripe: #24282d; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
+  margin: 0 auto; padding: 2rem 1rem 3rem; }
+h1 { line-height: 1.2; margin: 0 0 .5rem; }
+.soft, figcaption, footer { color: var(--soft); }
+p.soft { margin: .15rem 0; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.2rem;
+  margin: 1.2rem 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; padding: 0; margin: 1.2rem 0; list-style: none; }
+.figures li { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .7rem 1.1rem; }
+.figures b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-caption { text-align: left; padding: .4rem 0; color: var(--soft); }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-td.number, th.number { text-align: right; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 4px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%; }
+caption { text-align: left; padding: 0 0 .6rem; font-weight: 600; }
+th, td { padding: .35rem .8rem; text-align: left; white-space: nowrap; }
+thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; }
+tbody th { font-weight: 500; }
+tbody tr:nth-child(even) { background: var(--stripe); }
+.number { text-align: right; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1.2rem; }
+.plots .card { margin: 0; }
+figure img { display: block; width: 100%; height: auto; margin-bottom: .6rem; }
+@media print { body { background: #fff; } .card, .figures li { break-inside: avoid; } }
 """
 
 _NUMBER = re.compile(r"^[-+0-9.,/%() to]*$")
@@ -41,22 +56,23 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A PNG, the name of its file, and what it shows, for those who do not see it."""
+    """A picture, the name of its file, and what it shows, for those who do not see it."""
 
     name: str
-    png: bytes
+    drawn: Drawn
     caption: str
     alt: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a report says."""
+    """What a report says; `figures` are what to look at first, each with what it is."""
 
     title: str
     paragraphs: Sequence[str]
     tables: Sequence[Table]
-    plots: Sequence[Plot] = field(default_factory=tuple)
+    plots: Sequence[Plot] = ()
+    figures: Sequence[tuple[str, str]] = ()
 
 
 def write_report(folder: Path, page: Page) -> Path:
@@ -70,7 +86,7 @@ def write_report(folder: Path, page: Page) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for plot in page.plots:
-            (folder / f"{plot.name}.png").write_bytes(plot.png)
+            (folder / f"{plot.name}.png").write_bytes(plot.drawn.light)
         (folder / PAGE).write_text(_document(page), encoding="utf-8")
     except OSError as error:
         raise Unavailable(f"{folder}: the report cannot be written ({error.strerror or error})") from error
@@ -86,11 +102,18 @@ def _document(page: Page) -> str:
         f"<title>{title}</title><style>{_STYLE}</style></head>",
         f"<body><main><h1>{title}</h1>",
         *(f'<p class="soft">{html.escape(paragraph)}</p>' for paragraph in page.paragraphs),
+        *_figures(page.figures),
         *map(_table, page.tables),
+        '<div class="plots">',
         *map(_plot, page.plots),
-        "</main></body></html>",
+        "</div></main></body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _figures(figures: Sequence[tuple[str, str]]) -> list[str]:
+    shown = [f"<li><b>{html.escape(value)}</b>{html.escape(meaning)}</li>" for value, meaning in figures]
+    return ['<ul class="figures">', *shown, "</ul>"] if shown else []
 
 
 def _table(table: Table) -> str:
@@ -101,18 +124,21 @@ def _table(table: Table) -> str:
         f'<th scope="col" {kind}>{html.escape(column)}</th>' for column, kind in zip(table.columns, kinds, strict=True)
     )
     body = "\n".join(
-        "<tr>"
-        + "".join(f"<td {kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
+        f'<tr><th scope="row" {kinds[0]}>{html.escape(row[0])}</th>'
+        + "".join(f"<td {kind}>{html.escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
         + "</tr>"
         for row in texts
     )
     caption = f"<caption>{html.escape(table.caption)}</caption>"
-    return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    return (
+        f'<div class="card wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    )
 
 
 def _plot(plot: Plot) -> str:
-    data = base64.b64encode(plot.png).decode()
+    light, dark = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in plot.drawn)
     return (
-        f'<figure><img alt="{html.escape(plot.alt, quote=True)}" src="data:image/png;base64,{data}">'
+        f'<figure class="card"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img alt="{html.escape(plot.alt, quote=True)}" src="{light}"></picture>'
         f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>"
     )

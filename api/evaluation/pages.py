@@ -1,18 +1,22 @@
 """Evaluations as pages: their tables, their plots, and what was measured in words."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from api.evaluation import plots
 from api.evaluation.diarization import Conditions, DiarizationFigures
-from api.evaluation.html_report import Page, Plot
+from api.evaluation.html_report import Page, Plot, Table
 from api.evaluation.identification import IdentificationFigures
 from api.evaluation.systems import Floats, System
 from api.evaluation.tables import diarization_tables, identification_tables, percent, verification_tables
 from api.evaluation.verification import Slice, SystemFigures
 from search.metrics import RankedTrials
 from search.trials import TrialList
+
+if TYPE_CHECKING:
+    from api.calibrating import Calibrated
 
 
 def verification_page(
@@ -55,7 +59,65 @@ def verification_page(
             )
         )
     paragraphs = [f"{one.system}: {one.scoring}." for one in figures]
-    return Page("Verification", paragraphs, verification_tables(figures), drawn)
+    first = [(f"{100 * one.slices[0].figures['eer'].value:.2f} %", f"EER, {one.system}") for one in figures]
+    return Page("Verification", paragraphs, verification_tables(figures), drawn, first)
+
+
+def calibration_page(made: "Calibrated") -> Page:
+    """Return what a calibration makes of speakers that it was not fitted to."""
+    calibration, held_out = made.calibration, made.held_out
+    before = RankedTrials(held_out.scores, held_out.is_target)
+    after = RankedTrials(held_out.llrs, held_out.is_target)
+    data = calibration.data
+    drawn = [
+        Plot(
+            "llrs",
+            plots.histogram_plot(after, "llr"),
+            "Llrs of speakers held out: above 0 the evidence speaks for one person, below for two.",
+            "Histogram of llrs: trials of one speaker to the right of 0, those of two speakers to the left.",
+        ),
+        Plot(
+            "calibration",
+            plots.calibration_plot({calibration.name: after}),
+            "What llrs are worth: on the diagonal they are neither too bold nor too timid.",
+            "The llr that the trials bear out, over the llr that is given.",
+        ),
+        Plot(
+            "det",
+            plots.det_plot({"scores": before, "llrs": after}),
+            "Misses over false alarms (DET), lower left is better. Speech and noise count in llrs and not in scores.",
+            "DET curves of the bare scores and of the llrs.",
+        ),
+    ]
+    tables = [
+        Table(
+            "fitted to",
+            ["speakers", "recordings", "not used", "target trials", "nontarget trials", "date"],
+            [
+                [
+                    data.speakers,
+                    made.recordings,
+                    sum(made.refused.values()),
+                    f"{data.target_trials:,}",
+                    f"{data.nontarget_trials:,}",
+                    data.fitted_at,
+                ]
+            ],
+        ),
+        Table("weights", ["of", "weight"], [[name, f"{weight:.4f}"] for name, weight in calibration.weights.items()]),
+    ]
+    if made.likely_one_voice:
+        tables.append(Table("sound like one voice: check their labels", ["speaker", "and"], made.likely_one_voice))
+    paragraphs = [
+        f"{calibration.name}: {data.description}; encoders {' + '.join(calibration.encoder_ids)}.",
+        "All figures are of speakers held out: of either half of the speakers, under a fit to the other half.",
+    ]
+    figures = [
+        (f"{calibration.cllr_after:.3f}", f"Cllr; at best {calibration.min_cllr:.3f}"),
+        (f"{calibration.cllr_before:.3f}", "Cllr of the scores taken for llrs"),
+        (f"{100 * after.eer():.2f} %", f"EER; of the scores {100 * before.eer():.2f} %"),
+    ]
+    return Page(f"Calibration {calibration.name}", paragraphs, tables, drawn, figures)
 
 
 def identification_page(figures: Sequence[IdentificationFigures]) -> Page:

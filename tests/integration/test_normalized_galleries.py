@@ -66,7 +66,7 @@ def normalized() -> Calibration:
         recordings=len(known),
         today=TODAY,
         normalized=Normalization(len(cohort)),
-    )
+    )[0]
 
 
 @pytest.fixture

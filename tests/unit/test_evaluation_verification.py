@@ -126,7 +126,7 @@ def test_a_report_needs_nothing_but_itself(tmp_path: Path) -> None:
     figures = [evaluate_verification(system, trials, scores, slices, Resampling(draws=0)) for system, scores in scored]
     page = write_report(tmp_path / "report", verification_page(figures, scored, trials, slices[0]))
     text = page.read_text(encoding="utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    assert not re.findall(r'(?:src|srcset|href)="(?!data:)', text)
     assert not re.findall(r"https?:|@import|url\(", text)
     images = re.findall(r"<img ([^>]*)>", text)
     assert len(images) == 4
@@ -134,6 +134,10 @@ def test_a_report_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert "a <b> & c" not in text
     assert "a &lt;b&gt; &amp; c" in text
     assert "prefers-color-scheme: dark" in text
+    light, dark = re.findall(r'src="([^"]+)"', text), re.findall(r'srcset="([^"]+)"', text)
+    assert len(light) == len(dark) == 4
+    assert not set(light) & set(dark)
+    assert all(f"{100 * one.slices[0].figures['eer'].value:.2f} %</b>" in text for one in figures)
     assert '<html lang="en">' in text
     written = sorted(path.name for path in (tmp_path / "report").iterdir())
     assert written == ["calibration.png", "det.png", "report.html", "scores-1.png", "scores-2.png"]
