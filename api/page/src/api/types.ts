@@ -46,6 +46,10 @@ export type CreatedKey = Schemas["CreatedKey"];
 export type KeyRequest = Schemas["KeyRequest"];
 
 export type Session = Schemas["Session"];
+export type Calibration = Schemas["CalibrationView"];
+export type GalleryQuality = Schemas["GalleryQualityView"];
+export type GalleryMap = Schemas["GalleryMapView"];
+export type System = Schemas["System"];
 export type Erasable = Schemas["Erasable"];
 export type Inspection = Schemas["Inspection"];
 export type RecordingVoices = Schemas["RecordingVoices"];
@@ -69,77 +73,4 @@ export interface ProblemDocument {
   detail: string;
   request_id?: string | null;
   errors?: { location: string; message: string }[] | null;
-}
-
-export interface Shares {
-  edges: number[];
-  same: number[];
-  different: number[];
-}
-
-export interface Calibration {
-  encoder_ids: string[];
-  id: string;
-  name: string;
-  origin: string;
-  description: string;
-  speakers: number;
-  recordings: number;
-  fitted_at: string | null;
-  cllr_before: number | null;
-  cllr_after: number | null;
-  min_cllr: number | null;
-}
-
-export interface GalleryQuality {
-  speakers: number;
-  recordings: number;
-  sampled: boolean;
-  same_pairs: number;
-  different_pairs: number;
-  scores: Shares;
-  llrs: Shares | null;
-  eer: number | null;
-  det: { threshold: number; p_fa: number; p_miss: number }[];
-  decides_by: "llr" | "score";
-  curve: { threshold: number; fpir: number; fnir: number }[];
-  point: { threshold: number; asked: string; fpir: number; fnir: number } | null;
-  calibration: Calibration | null;
-  warnings: string[];
-}
-
-export interface GalleryMap {
-  method: string;
-  speakers: number;
-  points: {
-    speaker: string;
-    x: number;
-    y: number;
-    recordings: number;
-    enrolled_s: number;
-    nearest: string | null;
-    score: number | null;
-  }[];
-}
-
-export interface System {
-  version: string;
-  database: string;
-  jobs_run: "here" | "workers";
-  workers: { name: string; state: string }[];
-  queues: Record<string, number>;
-  device: string;
-  encoders: { encoder_id: string; name: string; galleries: string[] }[];
-  indexes: {
-    gallery: string;
-    encoder_id: string;
-    kind: string;
-    vectors: number;
-    memory_bytes: number;
-    mapped_bytes: number;
-    changes_behind: number;
-    lag_s: number;
-    details: Record<string, unknown>;
-  }[];
-  media_bytes_free: number | null;
 }

@@ -1,5 +1,6 @@
 // Loading and doing: the two things that every page does with the service.
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import type { RefObject } from "preact";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { Problem } from "../api/http";
 
@@ -85,20 +86,22 @@ export function useTitle(title: string): void {
   }, [title]);
 }
 
-/** An address of a file in memory, given back when it is no longer shown. */
-export function useBlobUrl(blob: Blob | null): string | null {
-  const [url, setUrl] = useState<string | null>(null);
-  useEffect(() => {
-    if (blob === null) {
-      setUrl(null);
-      return undefined;
-    }
-    const made = URL.createObjectURL(blob);
-    setUrl(made);
-    return () => URL.revokeObjectURL(made);
-  }, [blob]);
-  return url;
+/** How wide something is now, in pixels; for what is drawn to measure. */
+export function useWidth(box: RefObject<HTMLElement>): number {
+  const [width, setWidth] = useState(WIDTH);
+  useLayoutEffect(() => {
+    const { current } = box;
+    if (current === null) return undefined;
+    const measure = () => setWidth(current.clientWidth || WIDTH);
+    measure();
+    const watch = new ResizeObserver(measure);
+    watch.observe(current);
+    return () => watch.disconnect();
+  }, []);
+  return width;
 }
+
+const WIDTH = 640;
 
 function asError(failure: unknown): Error {
   if (failure instanceof Problem || failure instanceof Error) return failure;

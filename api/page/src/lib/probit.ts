@@ -13,4 +13,4 @@ export function probit(share: number): number {
 /** Rates below cannot be told from none with as many trials as a gallery has. */
 export const LEAST_RATE = 0.0001;
 
-export const DET_RATES: readonly number[] = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4];
+export const DET_RATES: readonly number[] = [0.0001, 0.001, 0.01, 0.05, 0.15, 0.3, 0.5];

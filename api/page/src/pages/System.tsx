@@ -89,24 +89,27 @@ function Health({ ready }: { ready: Readiness }) {
   );
 }
 
+const DATABASES: Record<SystemDocument["database"], string> = { sqlite: "SQLite", postgresql: "PostgreSQL" };
+const QUEUES: Record<string, string> = { local: "Shards that wait", probes: "Questions that wait" };
+
 function Workers({ system }: { system: SystemDocument }) {
   const queues = Object.entries(system.queues);
   return (
     <section class="card" aria-label="Workers">
       <div class="card-head">
         <h2>Workers</h2>
-        <span class="hint">{`${system.database}, ${system.device}`}</span>
+        <span class="hint">{`${DATABASES[system.database]}, device ${system.device}`}</span>
       </div>
       {system.jobs_run === "here" ? (
         <p class="muted">Jobs run in this process. With a broker, any number of workers on any number of machines do them.</p>
       ) : system.workers.length === 0 ? (
-        <p class="tone-text-bad">No worker is running: jobs wait. Start one with voxdex worker.</p>
+        <p class="muted">No worker has anything to do now.</p>
       ) : (
         <ul class="rows">
           {system.workers.map((one) => (
             <li key={one.name}>
               <span class="break">{one.name}</span>
-              <Badge tone={one.state === "online" ? "good" : "none"}>{one.state}</Badge>
+              <span class="hint">{one.state}</span>
             </li>
           ))}
         </ul>
@@ -114,7 +117,7 @@ function Workers({ system }: { system: SystemDocument }) {
       {queues.length > 0 && (
         <dl class="figures">
           {queues.map(([name, length]) => (
-            <Figure key={name} name={`Queue ${name}`}>
+            <Figure key={name} name={QUEUES[name] ?? `Queue ${name}`}>
               {count(length)}
             </Figure>
           ))}

@@ -54,7 +54,10 @@ function Choose({ used, onChanged }: { used: Calibration | null; onChanged: () =
     await galleries.change(gallery.name, { calibration_id: wanted || null });
     onChanged();
   });
-  const fitting = (data?.items ?? []).filter((one) => one.encoder_ids.includes(gallery.encoder_id));
+  const encoders = [gallery.encoder_id, gallery.second_encoder_id].filter(Boolean);
+  const fitting = (data?.items ?? []).filter(
+    (one) => one.encoder_ids.length === encoders.length && encoders.every((id) => one.encoder_ids.includes(id ?? "")),
+  );
   if (fitting.length < 2) return null;
   return (
     <div class="row filter">

@@ -36,6 +36,7 @@ interface Shown {
 }
 
 const WIDTH = 640;
+const NARROW = 440;
 
 export function Chart(shown: Shown) {
   const box = useRef<HTMLDivElement>(null);
@@ -96,7 +97,7 @@ function options(shown: Shown, width: number, height: number, marks: () => Marks
     grid: { stroke: color("line"), width: 1 },
     ticks: { show: false },
     ...(text && { values: (_: uPlot, values: number[]) => values.map(text) }),
-    ...(ticks && { splits: () => [...ticks] }),
+    ...(ticks && { splits: (plot: uPlot) => [...fewer(ticks, plot)] }),
   });
   return {
     width,
@@ -122,6 +123,11 @@ function options(shown: Shown, width: number, height: number, marks: () => Marks
     ],
     hooks: { draw: [(plot) => drawMarks(plot, marks())] },
   };
+}
+
+/** Every other tick where all would run into each other. */
+function fewer(ticks: readonly number[], plot: uPlot): readonly number[] {
+  return plot.width < NARROW ? ticks.filter((_, place) => place % 2 === 0) : ticks;
 }
 
 function drawMarks(plot: uPlot, { mark, point }: Marks): void {

@@ -22,7 +22,8 @@ export function OperatingPointCard({ quality, onChanged }: About) {
   const { curve, point } = quality;
   const [chosen, setChosen] = useState<number | null>(null);
   const place = chosen ?? nearest(quality);
-  const here = curve[place];
+  // As it decides now, thresholds follow each recording: that was measured, and is not a point of the curve.
+  const here = chosen === null && point ? point : curve[place];
   const lines = useMemo<Line[]>(
     () => [
       { name: "strangers who are named", token: "voice-1", values: curve.map((one) => one.fpir) },
@@ -43,6 +44,7 @@ export function OperatingPointCard({ quality, onChanged }: About) {
     onChanged();
   });
   if (here === undefined) return null;
+  const verb = chosen === null ? "are" : "would be";
   const unit = quality.decides_by === "llr" ? decimal(here.threshold) : cosine(here.threshold);
   return (
     <section class="card" aria-label="Operating point">
@@ -78,19 +80,23 @@ export function OperatingPointCard({ quality, onChanged }: About) {
           <div class="expected" role="status">
             <p>
               <strong class="number">{percent(here.fpir)}</strong>
-              {` of strangers would be named: ${ofHundred(here.fpir)}.`}
+              {` of strangers ${verb} named: ${ofHundred(here.fpir)}.`}
             </p>
             <p>
               <strong class="number">{percent(here.fnir)}</strong>
-              {` of recordings of enrolled people would go unnamed: ${ofHundred(here.fnir)}.`}
+              {` of recordings of enrolled people ${chosen === null ? "go" : "would go"} unnamed: ${ofHundred(here.fnir)}.`}
             </p>
           </div>
-          <p class="hint">As the enrolled recordings behave among each other; other recordings may be better or worse.</p>
+          <p class="hint">
+            {chosen === null && point
+              ? "As the gallery decides now, measured with its enrolled recordings."
+              : "With one threshold for all, measured with the enrolled recordings; thresholds that follow each recording do a little better."}
+          </p>
           <Failure error={saving.error} />
           {session.may("admin") && (
             <div class="row">
               <button type="button" class="button primary" disabled={chosen === null || saving.busy} onClick={() => void saving.run()}>
-                {quality.decides_by === "llr" ? `Decide at ${percent(Math.max(LEAST_FPIR, round(here.fpir)))} of strangers` : `Decide at ${unit}`}
+                {quality.decides_by === "llr" ? `Ask for at most ${percent(Math.max(LEAST_FPIR, round(here.fpir)))} of strangers named` : `Decide at ${unit}`}
               </button>
               {chosen !== null && (
                 <button type="button" class="button" onClick={() => setChosen(null)}>

@@ -1,9 +1,9 @@
 // Everybody on a plane, near to whom they sound like; each leads to their page.
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 
 import { galleries } from "../api/calls";
 import type { GalleryMap } from "../api/types";
-import { useLoad } from "../lib/hooks";
+import { useLoad, useWidth } from "../lib/hooks";
 import { to } from "../lib/router";
 import { cosine, count, counted } from "../lib/words";
 import { Failure, Loading } from "./Basics";
@@ -11,11 +11,10 @@ import { useGallery } from "./Gallery";
 
 type Point = GalleryMap["points"][number];
 
-const WIDTH = 1000;
-const HEIGHT = 560;
-const EDGE = 60;
-/** Names beyond would lie over each other. */
-const MOST_NAMES = 60;
+const EDGE = 44;
+const LEAST_HEIGHT = 340;
+/** Square pixels that a point needs for its name not to lie over others. */
+const NAME_ROOM = 6000;
 /** Points that are stops of the Tab key; everybody is in the list of speakers too. */
 const MOST_STOPS = 150;
 
@@ -38,13 +37,16 @@ export function SpeakerMap() {
 
 function Plane({ map }: { map: GalleryMap }) {
   const [over, setOver] = useState<Point | null>(null);
-  const names = map.points.length <= MOST_NAMES;
-  const x = (point: Point) => EDGE + ((point.x + 1) / 2) * (WIDTH - 2 * EDGE);
-  const y = (point: Point) => EDGE / 2 + ((1 - point.y) / 2) * (HEIGHT - EDGE);
+  const box = useRef<HTMLDivElement>(null);
+  const width = useWidth(box);
+  const height = Math.max(LEAST_HEIGHT, width * 0.52);
+  const names = map.points.length * NAME_ROOM <= width * height;
+  const x = (point: Point) => EDGE + ((point.x + 1) / 2) * (width - 2 * EDGE);
+  const y = (point: Point) => EDGE + ((1 - point.y) / 2) * (height - 1.5 * EDGE);
   const neighbor = over && map.points.find((one) => one.speaker === over.nearest);
   return (
-    <>
-      <svg class="map" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label="Map of the voices">
+    <div ref={box}>
+      <svg class="map" width={width} height={height} role="group" aria-label="Map of the voices">
         {over && neighbor && <line class="map-tie" x1={x(over)} y1={y(over)} x2={x(neighbor)} y2={y(neighbor)} />}
         {map.points.map((point) => (
           <a
@@ -58,7 +60,7 @@ function Plane({ map }: { map: GalleryMap }) {
             onBlur={() => setOver(null)}
           >
             <circle class="map-halo" cx={x(point)} cy={y(point)} r={18} />
-            <circle class="map-point" cx={x(point)} cy={y(point)} r={Math.min(12, 5 + Math.sqrt(point.recordings))} />
+            <circle class="map-point" cx={x(point)} cy={y(point)} r={Math.min(10, 4 + Math.sqrt(point.recordings))} />
             {(names || over === point) && (
               <text class="map-name" x={x(point)} y={y(point) - 13} text-anchor="middle">
                 {point.speaker}
@@ -70,7 +72,7 @@ function Plane({ map }: { map: GalleryMap }) {
       <p class="map-said hint number" aria-hidden="true">
         {over ? said(over) : " "}
       </p>
-    </>
+    </div>
   );
 }
 
