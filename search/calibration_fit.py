@@ -29,8 +29,8 @@ _MUCH_BETTER = 0.99
 """Noise is looked at where that makes of Cllr, on speakers held out, at most this."""
 
 SHARED_C = 1_000.0
-"""What the trials together count beside the wish that weights be small, where two encoders share them. Ten times as much
-left long speech to ECAPA alone in one half of the speakers and to both in the other; a tenth made words worse."""
+"""What the trials together count beside the wish that weights be small, where two encoders share them. Ten times as
+much left long speech to ECAPA alone in one half of the speakers and to both in the other; a tenth made words worse."""
 
 _SEED = 20260101
 
@@ -248,9 +248,9 @@ def _regress(trials: ScoredTrials, ranges: dict[str, Range], features: Sequence[
     matrix = design(trials.scores, quality, [name for name in features if name != "intercept"])
     mean, scale = matrix.mean(axis=0), matrix.std(axis=0)
     scale[scale == 0] = 1.0
-    # Both classes weigh the same, which makes the log odds a log likelihood ratio. A dozen weights of so many trials need
-    # no shrinking, unless two encoders share them: long speech is told apart without error by either, and nothing but
-    # the shrinking says then how much each counts.
+    # Both classes weigh the same, which makes the log odds a log likelihood ratio. A dozen weights of so many trials
+    # need no shrinking, unless two encoders share them: long speech is told apart without error by either, and nothing
+    # but the shrinking says then how much each counts.
     shrinking = 1e4 if trials.scores.shape[1] == 1 else SHARED_C / len(trials)
     regression = LogisticRegression(C=shrinking, max_iter=1000)
     lines = _lines(measured) if set(SHARES) & set(ranges) else np.zeros(len(trials), dtype=np.int64)
