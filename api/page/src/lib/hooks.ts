@@ -87,7 +87,7 @@ export function useTitle(title: string): void {
 }
 
 /** How wide something is now, in pixels; for what is drawn to measure. */
-export function useWidth(box: RefObject<HTMLElement>): number {
+export function useWidth(box: RefObject<HTMLElement | null>): number {
   const [width, setWidth] = useState(WIDTH);
   useLayoutEffect(() => {
     const { current } = box;
