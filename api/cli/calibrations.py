@@ -20,6 +20,8 @@ from api.cli.output import counted, print_json, print_line, print_notice, print_
 from indexer.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:  # Loads SQLAlchemy, torch and NumPy.
+    from collections.abc import Iterable
+
     from api.calibration_store import CalibrationStore
     from api.dependencies import Services
     from indexer.embedding.encoder import Encoder
@@ -187,8 +189,8 @@ def list_calibrations(home: options.Home = None, as_json: options.Json = False) 
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        names = _encoder_names(services)
         rows = _store(services).list()
+        names = _encoder_names(services, [found for found, _ in rows])
     if as_json:
         print_json({"calibrations": [{**_summary(found), "origin": origin} for found, origin in rows]})
         return
@@ -330,14 +332,17 @@ def _encoders(services: "Services", gallery: str | None, names: list[str]) -> "l
     return list(services.encoders.all_of_gallery(services.database, number))
 
 
-def _encoder_names(services: "Services") -> dict[str, str]:
-    """Return names by encoder id, of the encoders whose vectors the record holds."""
-    if not services.exists:
-        return {}
+def _encoder_names(services: "Services", calibrations: "Iterable[Calibration]") -> dict[str, str]:
+    """Return names by encoder id: of encoders in the record, and of published weights by their hash."""
     from indexer.db.repositories import Encoders
 
-    with services.record().read_scope() as session:
-        return {encoder.id: encoder.name for encoder in Encoders(session).all()}
+    published = {spec.sha256[:16]: spec.name for spec in services.registry.list() if spec.sha256}
+    of_calibrations = {one for calibration in calibrations for one in calibration.encoder_ids}
+    names: dict[str, str] = {one: published[one[:16]] for one in of_calibrations if one[:16] in published}
+    if services.exists:
+        with services.record().read_scope() as session:
+            names |= {encoder.id: encoder.name for encoder in Encoders(session).all()}
+    return names
 
 
 def _write(calibration: "Calibration", file: Path) -> None:
