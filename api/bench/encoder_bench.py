@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
 from api.bench.timing import median_s
 from api.cli.output import print_line, print_table
-from indexer.types import SAMPLE_RATE_HZ
+from indexer.types import SAMPLE_RATE_HZ, precision_of
 
 if TYPE_CHECKING:
     from api.dependencies import Services
 
 _SEED = 20260101
-_MATRIX = 1536
-"""Rows of the square float32 matrices that give the machine's own rate: as large as this network's products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class BenchReport:
 
 
 def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> BenchReport:
-    """Measure the machine's float32 matrix rate, the encoder, and ingest end to end from WAV files, in one run.
+    """Measure the machine's matrix rate, the encoder, and ingest end to end from WAV files, in one run.
 
     Parameters
     ----------
@@ -55,25 +54,20 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
         Seconds given to each measurement.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    loaded = services.comparison(encoder).encoder
+    loaded, _ = services.encoders.load(encoder)
     rng = np.random.default_rng(_SEED)
-    with FlopCounterMode(display=False) as counter:
-        loaded.embed([_noise(rng, 10.0)])
-    # Convolutions and matrix products only; they are more than 99 % of the work.
-    gflop_per_audio_s = counter.get_total_flops() / 10.0 / 1e9
-
-    left = torch.randn(_MATRIX, _MATRIX)
-    matrix_s = median_s(partial(torch.mm, left, left), budget_s)
-    matrix_gflop_per_s = 2 * _MATRIX**3 / matrix_s / 1e9
+    gflop = gflop_per_audio_s(loaded.checkpoint)
+    # The rate that bounds it: of the numbers that its large products are made in.
+    dtype = torch.bfloat16 if precision_of(loaded.id) == "fast" else torch.float32
+    rate = matrix_gflop_per_s(dtype, budget_s)
 
     rows = []
     for utterance_s, batch in ((3.0, 1), (3.0, 8), (10.0, 1), (10.0, 8)):
         waveforms = [_noise(rng, utterance_s) for _ in range(batch)]
         elapsed_s = median_s(partial(loaded.embed, waveforms), budget_s)
         speed = utterance_s * batch / elapsed_s
-        rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop_per_audio_s / matrix_gflop_per_s))
+        rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop / rate))
 
     ingest_speed = _ingest_speed(services, encoder, rng, audio_s=max(60.0, budget_s * rows[-1].times_real_time))
     return BenchReport(
@@ -86,8 +80,8 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
             "voxdex": version("voxdex"),
         },
         seed=_SEED,
-        gflop_per_audio_s=gflop_per_audio_s,
-        matrix_gflop_per_s=matrix_gflop_per_s,
+        gflop_per_audio_s=gflop,
+        matrix_gflop_per_s=rate,
         encoder=rows,
         ingest_times_real_time=ingest_speed,
         ingest_share_of_encoder=ingest_speed / max(row.times_real_time for row in rows if row.utterance_s == 10.0),
@@ -123,7 +117,7 @@ def print_bench(report: BenchReport) -> None:
     """Print the figures."""
     print_line(", ".join(f"{key} {value}" for key, value in report.machine.items()))
     print_line(
-        f"float32 matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
+        f"matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
         f"{report.gflop_per_audio_s:.2f} GFLOP; seed {report.seed}"
     )
     print_table(

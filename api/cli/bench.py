@@ -63,6 +63,59 @@ def embedding(
         print_bench(report)
 
 
+@bench.command("encoder")
+def encoder(
+    speech: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Recordings, or folders of them, whose beginnings are embedded (default: noise).",
+            readable=False,
+            show_default=False,
+        ),
+    ] = None,
+    lengths: Annotated[str, typer.Option("--lengths", help="Seconds of an utterance, with commas between.")] = "3,10",
+    batches: Annotated[str, typer.Option("--batches", help="Utterances of a pass, with commas between.")] = "1,8",
+    utterances: Annotated[
+        int, typer.Option("--utterances", help="Most utterances that cosines are compared on.", min=1)
+    ] = 64,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Other ways to run the same weights: all, or the beginnings of their names (SpeechBrain, ONNX, "
+            "OpenVINO) with commas between them.",
+            show_default=False,
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time given to each length and batch.", min=0.1, max=600)
+    ] = 10.0,
+    encoder: options.Encoder = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the encoder by engine, precision, length and batch, beside peers and the machine's own matrix rates."""
+    from api.bench.encoder_engines import print_engine_bench, run_engine_bench
+    from api.bench.encoder_peers import peer_names
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        report = run_engine_bench(
+            services,
+            encoder=encoder,
+            speech=speech or (),
+            lengths_s=_numbers(lengths, "--lengths", 0.5, 60.0),
+            batches=[round(number) for number in _numbers(batches, "--batches", 1, 256)],
+            utterances=utterances,
+            peers=peer_names(peers) if peers is not None else (),
+            budget_s=seconds,
+        )
+    if as_json:
+        print_json(report)
+    else:
+        print_engine_bench(report)
+
+
 @bench.command("ingest")
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.", readable=False)],
@@ -235,6 +288,16 @@ def _on_device(device: str, text: str) -> tuple[int, ...]:
 
     require_device(device)
     return () if text == "0" else _sizes(text, "--device-vectors")
+
+
+def _numbers(text: str, option: str, least: float, most: float) -> list[float]:
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(least <= number <= most for number in numbers):
+        raise InvalidRequest(f"{option} {text!r}: give numbers from {least:g} to {most:g} with commas between them")
+    return numbers
 
 
 def _sizes(text: str, option: str = "--vectors") -> tuple[int, ...]:

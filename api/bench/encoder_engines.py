@@ -1,0 +1,224 @@
+"""How fast the encoder is by engine, precision, batch and length, beside peers and beside the machine's own limit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.encoder_peers import Embed, open_peer
+from api.bench.machine import describe_commit, describe_machine, describe_versions
+from api.bench.timing import medians_s
+from api.cli.output import print_line, print_table
+from indexer.archive import list_archive, nobody
+from indexer.audio.decode import decode
+from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
+from indexer.types import SAMPLE_RATE_HZ, Vectors, Waveform
+
+if TYPE_CHECKING:
+    from api.dependencies import Services
+    from indexer.embedding.checkpoints import Checkpoint
+
+_SEED = 20260101
+_TRUTH = "PyTorch float32"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """One engine on utterances of one length.
+
+    Attributes
+    ----------
+    times_real_time
+        Seconds of audio by the median seconds of a pass over a batch, from waveforms to vectors.
+    share_of_limit
+        Of what the machine's own matrix rate in float32 allows, or in bfloat16 where the engine multiplies in it.
+    least_cosine
+        To the vectors of the network as it was published, in float32, over all utterances of this length.
+    """
+
+    engine: str
+    precision: str
+    utterance_s: float
+    batch: int
+    times_real_time: float
+    share_of_limit: float
+    least_cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """All rows of one run, with what is needed to repeat it."""
+
+    machine: dict[str, str]
+    versions: dict[str, str]
+    commit: str
+    encoder: str
+    threads: int
+    utterances: dict[str, int]
+    gflop_per_audio_s: float
+    matrix_gflop_per_s: dict[str, float]
+    rows: list[EngineRow]
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    name: str
+    precision: str
+    embed: Embed
+
+
+def run_engine_bench(
+    services: "Services",
+    *,
+    encoder: str | None,
+    speech: Sequence[Path],
+    lengths_s: Sequence[float],
+    batches: Sequence[int],
+    utterances: int,
+    peers: Sequence[str],
+    budget_s: float,
+) -> EngineReport:
+    """Measure every engine in turns, so that whatever else the machine does meets all of them.
+
+    Parameters
+    ----------
+    speech
+        Recordings whose beginnings are embedded; noise where there are none, which takes as long.
+    utterances
+        Most of them, at even steps over the recordings, that cosines are compared on.
+    budget_s
+        Seconds given to each length and batch, all engines together.
+    """
+    import torch
+
+    spec = services.registry.get(encoder or services.settings.embedding.encoder)
+    weights = services.registry.pull(spec)
+    ours, checkpoint = _ours(services, encoder)
+    threads = torch.get_num_threads()
+    contenders, missing = list(ours), {}
+    for name in peers:
+        try:
+            embed, found = open_peer(name, checkpoint, weights, threads)
+            contenders.append(_Contender(f"{name} {found}", "bfloat16" if "bfloat16" in name else "float32", embed))
+        except Unavailable as error:
+            missing[name] = str(error)
+    gflop = gflop_per_audio_s(checkpoint)
+    limits = {
+        name: matrix_gflop_per_s(dtype, budget_s / 4)
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    }
+    rows, counts = [], {}
+    for seconds in lengths_s:
+        cut = _utterances(services, speech, seconds, utterances, least=max(batches))
+        counts[f"{seconds:g} s"] = len(cut)
+        cosines = _least_cosines(contenders, cut)
+        for batch in batches:
+            calls = [partial(contender.embed, cut[:batch]) for contender in contenders]
+            medians_s(calls, budget_s=0.0, least=2)  # engines make what they need for a new length
+            taken = medians_s(calls, budget_s=budget_s, least=3)
+            for contender, elapsed_s, cosine in zip(contenders, taken, cosines, strict=True):
+                speed = seconds * batch / elapsed_s
+                share = speed * gflop / limits[contender.precision]
+                rows.append(EngineRow(contender.name, contender.precision, seconds, batch, speed, share, cosine))
+    return EngineReport(
+        machine=describe_machine(),
+        versions=describe_versions(),
+        commit=describe_commit(),
+        encoder=spec.name,
+        threads=threads,
+        utterances=counts,
+        gflop_per_audio_s=gflop,
+        matrix_gflop_per_s=limits,
+        rows=rows,
+        missing=missing,
+    )
+
+
+def _ours(services: "Services", encoder: str | None) -> "tuple[list[_Contender], Checkpoint]":
+    """Return the product's engines by precision, and the network as it was published, first of all."""
+    import torch
+
+    from indexer.embedding.engines import runs_fast
+
+    exact, _ = services.encoders.load(encoder, precision="exact")
+    front_end, network = exact.checkpoint.build_front_end(), exact.checkpoint.build_network()
+
+    def plain(waveforms: Sequence[Waveform]) -> Vectors:
+        with torch.inference_mode():
+            frames = front_end(torch.from_numpy(np.stack(waveforms)))
+            vectors: Vectors = network(frames.values, frames.valid).numpy()
+            return vectors
+
+    found = [_Contender(_TRUTH, "float32", plain), _Contender("voxdex exact", "float32", exact.embed)]
+    if runs_fast(exact.checkpoint.network, exact.device):
+        fast, _ = services.encoders.load(encoder, precision="fast")
+        found.append(_Contender("voxdex fast", "bfloat16", fast.embed))
+    return found, exact.checkpoint
+
+
+def _utterances(
+    services: "Services", speech: Sequence[Path], seconds: float, most: int, *, least: int
+) -> list[Waveform]:
+    """Return utterances of one length: the beginnings of recordings, or noise."""
+    samples = round(seconds * SAMPLE_RATE_HZ)
+    if not speech:
+        rng = np.random.default_rng(_SEED)
+        return [rng.normal(0.0, 0.1, samples).clip(-1, 1).astype(np.float32) for _ in range(least)]
+    found: list[Waveform] = []
+    for file in list_archive(speech, nobody).files:
+        try:
+            decoded = decode(file.path, limits=services.settings.audio)
+        except InvalidAudio:
+            continue
+        if decoded.waveforms.shape[1] >= samples:
+            found.append(np.ascontiguousarray(decoded.waveforms[0, :samples]))
+    if len(found) < least:
+        raise InvalidRequest(f"{len(found)} recordings of {seconds:g} s or more: {least} are needed, for a whole batch")
+    return found[:: -(-len(found) // most)] if len(found) > most else found
+
+
+def _least_cosines(contenders: Sequence[_Contender], utterances: Sequence[Waveform]) -> list[float]:
+    """Least cosine of each to the first over all utterances, embedded one at a time."""
+    vectors = []
+    for contender in contenders:
+        raw = np.concatenate([contender.embed([utterance]) for utterance in utterances]).astype(np.float64)
+        vectors.append(raw / np.linalg.norm(raw, axis=1, keepdims=True))
+    return [float((vectors[0] * own).sum(axis=1).min()) for own in vectors]
+
+
+def print_engine_bench(report: EngineReport) -> None:
+    """Print the figures, and what each precision gains on each peer."""
+    for facts in (report.machine, report.versions):
+        print_line(", ".join(f"{key} {value}" for key, value in facts.items()))
+    print_line(f"commit {report.commit}, encoder {report.encoder}, {report.threads} threads")
+    print_line(
+        f"matrix rates {report.matrix_gflop_per_s['float32']:.0f} (float32) and "
+        f"{report.matrix_gflop_per_s['bfloat16']:.0f} GFLOP/s (bfloat16); a second of audio takes "
+        f"{report.gflop_per_audio_s:.2f} GFLOP; least cosines over "
+        + ", ".join(f"{count} utterances of {length}" for length, count in report.utterances.items())
+    )
+    for name, why in report.missing.items():
+        print_line(f"{name}: {why}")
+    cases = list(dict.fromkeys((row.utterance_s, row.batch) for row in report.rows))
+    for seconds, batch in cases:
+        rows = [row for row in report.rows if (row.utterance_s, row.batch) == (seconds, batch)]
+        ours = [row for row in rows if row.engine.startswith("voxdex")]
+        print_line(f"\n{seconds:g} s, batches of {batch}")
+        print_table(
+            ["engine", "times real time", "share of limit", "least cosine", *(f"{row.engine} is" for row in ours)],
+            [
+                [
+                    row.engine,
+                    f"{row.times_real_time:.1f}",
+                    f"{row.share_of_limit:.0%}",
+                    f"{row.least_cosine:.6f}",
+                    *(f"{own.times_real_time / row.times_real_time:.2f} x" for own in ours),
+                ]
+                for row in rows
+            ],
+        )
