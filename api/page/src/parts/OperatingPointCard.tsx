@@ -37,7 +37,7 @@ export function OperatingPointCard({ quality, onChanged }: About) {
     const byScore = quality.decides_by === "score";
     await galleries.change(
       gallery.name,
-      byScore ? { identification_threshold: here.threshold } : { target_fpir: Math.max(LEAST_FPIR, round(here.fpir)) },
+      byScore ? { identification_threshold: here.threshold } : { target_fpir: asked(here.fpir) },
     );
     setChosen(null);
     recount();
@@ -93,16 +93,16 @@ export function OperatingPointCard({ quality, onChanged }: About) {
               : "With one threshold for all, measured with the enrolled recordings; thresholds that follow each recording do a little better."}
           </p>
           <Failure error={saving.error} />
-          {session.may("admin") && (
+          {chosen !== null && (
             <div class="row">
-              <button type="button" class="button primary" disabled={chosen === null || saving.busy} onClick={() => void saving.run()}>
-                {quality.decides_by === "llr" ? `Ask for at most ${percent(Math.max(LEAST_FPIR, round(here.fpir)))} of strangers named` : `Decide at ${unit}`}
-              </button>
-              {chosen !== null && (
-                <button type="button" class="button" onClick={() => setChosen(null)}>
-                  Back to where it is
+              {session.may("admin") && (
+                <button type="button" class="button primary" disabled={saving.busy} onClick={() => void saving.run()}>
+                  {quality.decides_by === "llr" ? `Ask for at most ${percent(asked(here.fpir))}` : `Decide at ${unit}`}
                 </button>
               )}
+              <button type="button" class="button" onClick={() => setChosen(null)}>
+                Back to where it is
+              </button>
             </div>
           )}
         </div>
@@ -113,9 +113,10 @@ export function OperatingPointCard({ quality, onChanged }: About) {
 
 /** Lowest rate that can be asked for by the slider: below, no gallery has the trials to tell. */
 const LEAST_FPIR = 0.0001;
+const MOST_FPIR = 0.99;
 
-function round(share: number): number {
-  return Number(share.toPrecision(2));
+function asked(share: number): number {
+  return Math.min(MOST_FPIR, Math.max(LEAST_FPIR, Number(share.toPrecision(2))));
 }
 
 function nearest(quality: GalleryQuality): number {
