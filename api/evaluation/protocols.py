@@ -128,7 +128,8 @@ def drawn_galleries(protocol: Protocol, size: int, draws: int, seed: int) -> Ite
     """Look everybody up in galleries of a size, drawn at random: once with themselves in it, once without.
 
     Each speaker is enrolled in one gallery, for their probes, and left out of another in which their probes and their
-    enrollments are those of a stranger: every voice there is serves both questions.
+    enrollments are those of a stranger: every voice there is serves both questions. Each speaker has other galleries:
+    in one for all, a single voice that resembles many would decide how often strangers are named.
 
     Raises
     ------
@@ -153,15 +154,17 @@ def drawn_galleries(protocol: Protocol, size: int, draws: int, seed: int) -> Ite
     nobody = protocol.probes[~mated]
     rng = np.random.default_rng(seed)
     for _ in range(draws):
-        order = rng.permutation(speakers)
-        others = np.stack([order[order != speaker][:size] for speaker in range(speakers)])
+        # Of the other speakers, whose numbers are those below one's own and those above it less one.
+        others = np.stack([rng.permutation(speakers - 1)[:size] for _ in range(speakers)])
+        others += others >= np.arange(speakers)[:, None]
+        everybody = rng.permutation(speakers)[:size]
         own = protocol.own[mated]
         yield Lookups(
             protocol.probes[mated],
             own,
             np.concatenate([own[:, None], others[own][:, : size - 1]], axis=1),
             np.concatenate([strangers, nobody]),
-            np.concatenate([others[stranger_own], np.broadcast_to(order[:size], (len(nobody), size))]),
+            np.concatenate([others[stranger_own], np.broadcast_to(everybody, (len(nobody), size))]),
         )
 
 

@@ -154,8 +154,10 @@ class Workbench:
     def _calibration(self, ids: tuple[EncoderId, ...], *, normalized: bool = False) -> Calibration | None:
         if not self.wanted.calibrated:
             return None
+        weights = tuple(map(without_precision, ids))
         for given in self.wanted.calibrations:
-            if given.encoder_ids == ids and (given.normalized is not None) is normalized:
+            of = tuple(map(without_precision, given.encoder_ids))
+            if of == weights and (given.normalized is not None) is normalized:
                 return given
         return None if normalized else default_calibration(ids)
 
