@@ -1,7 +1,8 @@
 """The use case that writes: recordings into a gallery, each exactly once, whatever happens on the way.
 
-A recording, its utterances, vectors and enrollments, and the job's note of it are one transaction. A process killed
-between two of them loses nothing that was committed; the next run finds every committed recording by its content.
+A recording, its utterances, vectors and enrollments, and the job's note of it are one transaction, with a few other
+recordings that were done at the time. A process killed between two of them loses nothing that was committed; the
+next run finds every committed recording by its content.
 """
 
 import logging
@@ -29,6 +30,11 @@ from indexer.settings import AudioSettings
 from indexer.types import GalleryId, JobId
 
 logger = logging.getLogger(__name__)
+
+COMMIT_FILES = 8
+COMMIT_S = 0.5
+"""A transaction holds this many files, or those that were done in this time: in an archive of single words, one for
+each file would hold up the encoder, which waits meanwhile."""
 
 
 @dataclass(slots=True)
@@ -183,13 +189,17 @@ class Ingest:
             is_known=recorder.is_known,
             listening=self.listening,
         )
-        with closing(pipeline.run(list(undone.values()))) as results:
-            for result in results:
+        done = pipeline.run_batches(list(undone.values()), most=COMMIT_FILES, within_s=COMMIT_S)
+        with closing(done) as batches:
+            for batch in batches:
                 with interrupts_deferred():
-                    run.commit(recorder, result)
-                    del undone[id(result.file)]
-                if on_file:
-                    on_file(run.tally)
+                    outcomes = run.commit(recorder, batch)
+                    for result in batch:
+                        del undone[id(result.file)]
+                for outcome in outcomes:
+                    run.count(outcome)
+                    if on_file:
+                        on_file(run.tally)
 
 
 @dataclass
@@ -217,11 +227,9 @@ class _Run:
                 self.failures.append(failure)
                 self.tally.failed += 1
 
-    def commit(self, recorder: Recorder, result: EmbeddedFile) -> None:
-        """Write what became of a file, in one transaction."""
-        for outcome in recorder.commit([result], note=self._note):
-            self._count(outcome)
-        self.tally.elapsed_s = time.monotonic() - self.tally.started
+    def commit(self, recorder: Recorder, results: Sequence[EmbeddedFile]) -> list[Outcome]:
+        """Write what became of some files, in one transaction."""
+        return recorder.commit(results, note=self._note)
 
     def renew(self) -> bool:
         """State that this process is alive."""
@@ -244,8 +252,10 @@ class _Run:
                 error_message=outcome.error_message,
             )
 
-    def _count(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
+        """Count a file that was written."""
         result, tally = outcome.result, self.tally
+        tally.elapsed_s = time.monotonic() - tally.started
         uri = result.file.recorded_uri
         tally.enrolled += outcome.enrolled
         self.notices += [f"{uri}: {notice}" for notice in outcome.notices]

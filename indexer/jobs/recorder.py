@@ -1,6 +1,6 @@
 """What came out of files -> rows of the record: the one place where it is decided what a file becomes.
 
-The in-process ingest writes a file a transaction, a shard of a job a batch; both come through here.
+Ingest in the process and shards of jobs write some files a transaction; both come through here.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
