@@ -53,7 +53,7 @@ class _Product:
         self._weight = weight.to(dtype).contiguous()  # (C, K)
         self._bias = bias.to(dtype)
         self._packed: Tensor | None = None
-        if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if weight.device.type == "cpu" and _packs():
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR_ROWS)
             self._weight = self._weight[:0]  # the packed copy is the only one that is read
 
@@ -299,6 +299,10 @@ class FoldedEcapa:
         for weight, bias in self._layers.embeddings:
             pooled = functional.linear(pooled, weight, bias)
         return pooled
+
+
+def _packs() -> bool:
+    return bool(torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

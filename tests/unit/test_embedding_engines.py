@@ -1,0 +1,139 @@
+"""Engines give the vectors of the network as it was published, within what their precision states, and say which."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from indexer.audio.decode import decode
+from indexer.embedding.checkpoints import read_checkpoint
+from indexer.embedding.ecapa import ConvShape, Ecapa, EcapaConfig
+from indexer.embedding.encoder import SpeakerEncoder, encoder_id, load_encoder
+from indexer.embedding.encoder_set import EncoderSet
+from indexer.embedding.engines import make_engine, multiplies_bfloat16, settled_precision
+from indexer.embedding.folded import FoldedEcapa, can_fold
+from indexer.embedding.registry import SPEECHBRAIN_ECAPA
+from indexer.errors import EncoderMismatch
+from indexer.types import Precision, Waveform, precision_of, with_precision, without_precision
+from search.calibration import default_calibration
+
+CASCADE = EcapaConfig(
+    bins=8,
+    channels=16,
+    stem=ConvShape(5, 1),
+    blocks=(ConvShape(3, 2), ConvShape(3, 3)),
+    aggregation=ConvShape(1, 1),
+    middle="res2",
+    scale=4,
+    gate_channels=4,
+    gate_norm=False,
+    padding="reflect",
+    pooling="attention",
+    attention_channels=6,
+    variance_floor=1e-12,
+    embedding_sizes=(5,),
+)
+GROUPS = dataclasses.replace(CASCADE, middle="group", padding="zeros", gate_norm=True, embedding_sizes=(7, 5))
+TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
+
+
+def trained(config: EcapaConfig) -> Ecapa:
+    """Return a network whose normalizations have scales of both signs, and offsets."""
+    torch.manual_seed(3)
+    network = Ecapa(config).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.weight.uniform_(-1.0, 2.0)
+            module.bias.uniform_(-1.0, 1.0)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(0.0, 1.0)
+            module.running_var.uniform_(0.5, 2.0)
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # switching oneDNN off and on says so
+@pytest.mark.parametrize("config", [CASCADE, GROUPS])
+@pytest.mark.parametrize("packed", [True, False])
+@torch.inference_mode()
+def test_folding_changes_no_vector_nor_those_of_windows(config: EcapaConfig, packed: bool) -> None:
+    network = trained(config)
+    frames, valid = torch.randn(3, 8, 48), 41
+    with torch.backends.mkldnn.flags(enabled=packed):  # type: ignore[no-untyped-call]
+        folded = FoldedEcapa(network, torch.float32)
+        torch.testing.assert_close(folded(frames, valid), network(frames, valid), atol=1e-4, rtol=1e-4)
+        trunk, expected = folded.trunk(frames, valid)[:, :, 5:25], network.trunk(frames, valid)[:, :, 5:25]
+        torch.testing.assert_close(folded.pooled(trunk, 20), network.pooled(expected, 20), atol=1e-4, rtol=1e-4)
+
+
+def test_what_cannot_be_folded_runs_as_it_was_published() -> None:
+    assert not can_fold(dataclasses.replace(CASCADE, pooling="xvector"))
+    assert not can_fold(dataclasses.replace(CASCADE, stem=ConvShape(4, 1)))
+    checkpoint = read_checkpoint(TINY, "nemo")
+    plain = dataclasses.replace(checkpoint.network, pooling="tap")
+    assert settled_precision("fast", plain, torch.device("cpu")) == "exact"
+
+
+def test_the_id_says_the_precision_and_new_vectors_are_exact_where_fast_gains_nothing() -> None:
+    assert encoder_id("ab" * 32, "nemo-legacy", "fast") == "abababababababab-nemo-legacy-fast"
+    fast = with_precision(encoder_id("ab" * 32, "kaldi"), "fast")
+    assert (precision_of(fast), without_precision(fast)) == ("fast", "abababababababab-kaldi")
+    assert with_precision(fast, "exact") == without_precision(fast)
+    network = read_checkpoint(TINY, "nemo").network
+    assert settled_precision("fast", network, torch.device("mps")) == "exact"
+    able = multiplies_bfloat16(torch.device("cpu"))
+    chosen = load_encoder(TINY, name="tiny", family="nemo", device="cpu", precision="fast", or_exact=True)
+    assert precision_of(chosen.id) == ("fast" if able else "exact")
+
+
+def test_fast_vectors_that_were_made_elsewhere_are_found_on_any_machine() -> None:
+    asked = load_encoder(TINY, name="tiny", family="nemo", device="cpu", precision="fast")
+    assert precision_of(asked.id) == "fast"
+    engine = make_engine(read_checkpoint(TINY, "nemo"), "fast", torch.device("cpu"))
+    assert isinstance(engine, FoldedEcapa)
+
+
+def test_one_network_in_two_precisions_is_no_pair_to_fuse() -> None:
+    pair = [load_encoder(TINY, name="tiny", family="nemo", device="cpu", precision=one) for one in ("exact", "fast")]  # type: ignore[arg-type]
+    with pytest.raises(EncoderMismatch, match="two different ones"):
+        EncoderSet(*pair)
+
+
+def test_the_shipped_calibration_is_of_both_precisions() -> None:
+    assert SPEECHBRAIN_ECAPA.sha256 is not None
+    exact = encoder_id(SPEECHBRAIN_ECAPA.sha256, "speechbrain")
+    found = default_calibration((exact,))
+    assert found is not None
+    assert default_calibration((with_precision(exact, "fast"),)) == found
+
+
+@pytest.fixture(scope="module")
+def utterances(speech_dir: Path) -> list[Waveform]:
+    """Real speech of every kind: the beginning of the largest recording of each set; of one set, a word of a second."""
+    sets = ("an4", "librispeech_multi", "librispeech_testother", "speech_commands", "telephony_8k")
+    files = [max((speech_dir / name).rglob("*.*"), key=lambda path: path.stat().st_size) for name in sets]
+    return [decode(path).waveforms[0, :48_000] for path in files]
+
+
+@pytest.mark.real_weights
+@pytest.mark.real_speech
+def test_real_speech_gives_the_vectors_of_float32_within_what_each_precision_states(
+    default_weights: Path, utterances: list[Waveform]
+) -> None:
+    checkpoint = read_checkpoint(default_weights, "speechbrain")
+    network, front_end = checkpoint.build_network(), checkpoint.build_front_end()
+    with torch.inference_mode():
+        features = [front_end(torch.from_numpy(waveform)[None]) for waveform in utterances]
+        truth = np.concatenate([network(one.values, one.valid).numpy() for one in features]).astype(np.float64)
+    truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+    kinds: tuple[tuple[Precision, float, float], ...] = (("exact", 0.99999, 1e-5), ("fast", 0.999, 1e-4))
+    for precision, least, tolerance in kinds:
+        encoder = SpeakerEncoder(checkpoint, name="default", device="cpu", precision=precision)
+        alone = np.concatenate([encoder.embed([one]) for one in utterances]).astype(np.float64)
+        assert (alone * truth).sum(axis=1).min() >= least
+        # The same utterance among others of its length, in every place of a batch.
+        mates = [np.roll(utterances[1], shift) for shift in (0, 9_999, 20_000)]
+        together = encoder.embed([mates[1], utterances[1], mates[2], mates[1]]).astype(np.float64)
+        assert 1.0 - float(together[1] @ alone[1]) <= tolerance
