@@ -37,7 +37,8 @@ def run_demo(services: "Services", *, data: Path | None, most_speakers: int, qui
     ingest = services.ingest(gallery, None)
     files = list_archive(demo.archive, nobody).files
     with IngestProgress("ingest", len(files), quiet=quiet) as shown:
-        archive = ingest.run(files, source="demo", on_file=shown.update).tally
+        taken = ingest.run(files, source="demo", on_file=shown.update)
+    archive = taken.tally
     if archive.ingested:
         say(
             f"Ingested:   {archive.ingested} recordings, {archive.audio_s / 60:.1f} min of audio, "
@@ -45,6 +46,8 @@ def run_demo(services: "Services", *, data: Path | None, most_speakers: int, qui
         )
     elif demo.archive:
         say(f"Ingested:   {archive.duplicate} recordings were already there")
+    for failure in taken.failures:
+        say(f"Refused:    {Path(failure.path).name} ({failure.code})")
     enrolled = 0
     with waiting("enroll", total=len(demo.enrollments), quiet=quiet) as advance:
         for speaker, recordings in demo.enrollments.items():

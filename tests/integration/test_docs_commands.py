@@ -18,7 +18,7 @@ from api.cli import main
 from indexer.embedding.registry import EncoderSpec
 from indexer.encoders_in_use import EncodersInUse
 from indexer.settings import Settings, load_settings
-from indexer.types import EncoderId
+from search.calibration import default_calibrations
 from tests.api_kit import RegisteredSpectrum, SpectrumServices, Weights, serving, wav
 from tests.docs_kit import FENCE, PAGES, REPOSITORY, Shell, in_place, run_command, run_program, shell_blocks
 from tests.fakes import ReversedSpectrumEncoder
@@ -57,9 +57,11 @@ STATUS = {
 """How else than well a command may end here."""
 
 PUBLISHED = {
-    "speechbrain-ecapa-voxceleb": EncoderId("0575cb64845e6b9a-speechbrain"),
-    "campplus-zh-en": EncoderId("92f29b94e6948786-kaldi"),
+    "campplus-zh-en" if "kaldi" in one.encoder_ids[0] else "speechbrain-ecapa-voxceleb": one.encoder_ids[0]
+    for one in default_calibrations()
+    if len(one.encoder_ids) == 1
 }
+"""Ids under which there are calibrations that come along."""
 
 FILE = re.compile(r"(?<![\w/.*-])((?:[\w-]+/)*[\w-]+\.(?:wav|flac|mp3|m4a|csv|nemo|rttm|dump))\b")
 FOLDER = re.compile(r"(?<![\w/.-])([\w-]+)/(?:\*\.wav|(?=\s))")
@@ -80,7 +82,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
 class PagesEncoders(EncodersInUse):
     """Runs an encoder without weights under every name, and another one as CAM++ and for models of one's own."""
 
-    def _load(self, name: str, front_end: str | None) -> tuple[Any, EncoderSpec]:
+    def _load(self, name: str, *_: str | None) -> tuple[Any, EncoderSpec]:
         spec = self._registry.get(name)
         encoder: Any = ReversedSpectrumEncoder() if name in ("campplus-zh-en", "mine") else RegisteredSpectrum()
         encoder.checkpoint = Weights()
