@@ -17,7 +17,7 @@ _LEAST_PREFIX = 4
 
 
 class CalibrationStore:
-    """Finds calibrations by the beginning of their id, keeps them, and lets galleries use them.
+    """Finds calibrations by name or the beginning of their id, keeps them, and lets galleries use them.
 
     Parameters
     ----------
@@ -40,18 +40,22 @@ class CalibrationStore:
         known = {found.id for found, _ in shipped}
         return shipped + [(found, "record") for found in map(calibration_of, self._stored()) if found.id not in known]
 
-    def find(self, beginning: str) -> Calibration:
-        """Return the calibration whose id begins so.
+    def find(self, wanted: str) -> Calibration:
+        """Return the calibration of this name, or whose id begins so.
 
         Raises
         ------
         NotFound
             If there is none.
         InvalidRequest
-            If there are several, or the beginning is shorter than four characters.
+            If there are several, or the beginning of an id is shorter than four characters.
         """
         known = {found.id: found for found, _ in self.list()}
-        return known[_only(beginning, known)]
+        named = [found for found in known.values() if found.name == wanted]
+        if len(named) > 1:
+            which = "; ".join(f"{found.id[:12]} of {' + '.join(found.encoder_ids)}" for found in named)
+            raise InvalidRequest(f"{len(named)} calibrations are named {wanted!r}: give the id of one: {which}")
+        return named[0] if named else known[_only(wanted, known)]
 
     def keep(self, calibration: Calibration) -> None:
         """Keep a calibration in the record, for any gallery; the same one again changes nothing."""

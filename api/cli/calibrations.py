@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # Loads SQLAlchemy, torch and NumPy.
 calibrations = typer.Typer(help="List, show, use, import, export and delete calibrations.", no_args_is_help=True)
 
 _Id = Annotated[str, typer.Argument(help="Its id, or the beginning of it.", show_default=False)]
+_NameOrId = Annotated[
+    str, typer.Argument(help="Its name, where no other has it; or its id, or the beginning of it.", show_default=False)
+]
 
 
 def calibrate(
@@ -213,7 +216,7 @@ def list_calibrations(home: options.Home = None, as_json: options.Json = False) 
 
 
 @calibrations.command("show")
-def show(calibration_id: _Id, home: options.Home = None, as_json: options.Json = False) -> None:
+def show(calibration_id: _NameOrId, home: options.Home = None, as_json: options.Json = False) -> None:
     """Show a calibration: what it was fitted on, how good it is, its weights."""
     from api.dependencies import open_services
 
@@ -230,7 +233,8 @@ def show(calibration_id: _Id, home: options.Home = None, as_json: options.Json =
 @calibrations.command("use")
 def use(
     calibration_id: Annotated[
-        str | None, typer.Argument(help="Its id, or the beginning of it.", show_default=False)
+        str | None,
+        typer.Argument(help="Its name, where no other has it; or its id, or the beginning of it.", show_default=False),
     ] = None,
     gallery: options.Gallery = options.DEFAULT_GALLERY,
     shipped: Annotated[bool, typer.Option("--shipped", help="Go back to the one that comes with voxdex.")] = False,
@@ -246,7 +250,13 @@ def use(
         store = _store(services)
         found = store.find(calibration_id) if calibration_id else None
         store.use(gallery, found)
+        second = services.catalog.gallery(gallery).second_encoder_id
     used = found.id if found else None
+    if found and second and len(found.encoder_ids) == 1:
+        print_notice(
+            f"gallery {gallery} has two encoders, and this calibration is of one: decisions are made under that one "
+            f"alone until voxdex calibrate --gallery {gallery} fits one of both"
+        )
     if as_json:
         print_json({"gallery": gallery, "calibration_id": used})
     else:
@@ -277,7 +287,7 @@ def import_calibration(
 
 @calibrations.command("export")
 def export(
-    calibration_id: _Id,
+    calibration_id: _NameOrId,
     file: Annotated[Path, typer.Argument(help="File to write.", show_default=False, readable=False)],
     home: options.Home = None,
     as_json: options.Json = False,

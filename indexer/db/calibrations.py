@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Calibration, Gallery
 from indexer.db.repositories import insert_if_absent
 from indexer.errors import NotFound
-from indexer.types import EncoderId, GalleryId
+from indexer.types import EncoderId
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,6 @@ class StoredCalibration:
     name: str
     encoder_ids: tuple[EncoderId, ...]
     document: Mapping[str, Any]
-    gallery_id: GalleryId | None = None
-    """The gallery that it goes with; None: any."""
 
 
 class Calibrations:
@@ -32,7 +30,7 @@ class Calibrations:
         self._session = session
 
     def add(self, calibration: StoredCalibration) -> None:
-        """Keep a calibration; the same one again changes nothing, and belongs to no single gallery from then on."""
+        """Keep a calibration, for any gallery; the same one again changes nothing."""
         self._session.execute(
             insert_if_absent(self._session, Calibration),
             {
@@ -40,16 +38,8 @@ class Calibrations:
                 "name": calibration.name,
                 "encoder_ids": list(calibration.encoder_ids),
                 "document": dict(calibration.document),
-                "gallery_id": calibration.gallery_id,
             },
         )
-        same = Calibration.id == calibration.id
-        if calibration.gallery_id is None:
-            shared = same & Calibration.gallery_id.is_not(None)
-        else:
-            shared = same & (Calibration.gallery_id != calibration.gallery_id)
-        self._session.execute(update(Calibration).where(shared).values(gallery_id=None))
-        self._session.expire_all()
 
     def find(self, calibration_id: str) -> StoredCalibration | None:
         """Return the calibration of this id, if there is one."""
@@ -68,12 +58,6 @@ class Calibrations:
         rows = self._session.scalars(select(Calibration).order_by(Calibration.created_at, Calibration.id))
         return [_stored(row) for row in rows]
 
-    def usable(self, gallery_id: GalleryId | None = None) -> Sequence[StoredCalibration]:
-        """List the calibrations of no single gallery and those of this one, oldest first."""
-        query = select(Calibration).where(or_(Calibration.gallery_id.is_(None), Calibration.gallery_id == gallery_id))
-        rows = self._session.scalars(query.order_by(Calibration.created_at, Calibration.id))
-        return [_stored(row) for row in rows]
-
     def delete(self, calibration_id: str) -> None:
         """Delete a calibration; galleries that use it use the shipped one from then on. NotFound if already gone."""
         self.get(calibration_id)
@@ -89,5 +73,4 @@ def _stored(row: Calibration) -> StoredCalibration:
         name=row.name,
         encoder_ids=tuple(EncoderId(encoder_id) for encoder_id in row.encoder_ids),
         document=row.document,
-        gallery_id=GalleryId(row.gallery_id) if row.gallery_id is not None else None,
     )

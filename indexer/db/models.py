@@ -258,7 +258,7 @@ class Calibration(Base):
     encoder_ids: Mapped[list[str]] = mapped_column(Document)
     document: Mapped[dict[str, Any]] = mapped_column(Document)
     gallery_id: Mapped[int | None] = mapped_column(ForeignKey("galleries.id", ondelete="CASCADE"), index=True)
-    """The gallery that it was fitted for, and goes with; null: any."""
+    """Always null: a calibration is for any gallery of its encoders."""
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
 
 

@@ -135,7 +135,7 @@ def test_a_missing_recording_is_named(folder: Path, settings: Settings) -> None:
 
 @pytest.fixture(scope="module")
 def single() -> Calibration:
-    return fitted(gaussian_trials())
+    return fitted(gaussian_trials(), name="telephone")
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_gallery_uses_a_calibration_and_goes_back(database: Database, single: 
     store = CalibrationStore(database)
     store.use("people", single)
     assert _used(database) == single.id
-    assert store.find(single.id[:12]) == single
+    assert store.find(single.id[:12]) == store.find(single.name) == single
     store.use("people", None)
     assert _used(database) is None
     store.use("people", single)
@@ -201,6 +201,12 @@ def test_a_calibration_that_was_changed_in_the_record_is_never_used(database: Da
         store.find(single.id)
     store.delete(store.find_id(single.id[:12]))  # As the message says.
     assert [origin for _, origin in store.list() if origin == "record"] == []
+
+
+def test_a_name_that_several_calibrations_have_is_refused_with_their_ids() -> None:
+    shipped = [found for found, _ in CalibrationStore(None).list() if found.name == "default"]
+    with pytest.raises(InvalidRequest, match=rf"3 calibrations are named 'default'.*{shipped[0].id[:12]} of "):
+        CalibrationStore(None).find("default")
 
 
 def test_without_a_record_only_what_is_shipped_is_known(single: Calibration) -> None:

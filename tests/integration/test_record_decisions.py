@@ -57,8 +57,7 @@ def test_a_recording_that_nobody_listened_to_says_so(database: Database, gallery
         assert Recordings(session).summary(number).voices is None
 
 
-def _stored(gallery: GalleryId | None, number: str = "c1") -> StoredCalibration:
-    return StoredCalibration(number, "telephone", (ENCODER,), {"weights": [1.5, None, "x"]}, gallery)
+STORED = StoredCalibration("c1", "telephone", (ENCODER,), {"weights": [1.5, None, "x"]})
 
 
 def test_a_gallery_says_which_calibration_and_operating_point_it_has(database: Database, gallery: GalleryId) -> None:
@@ -72,19 +71,19 @@ def test_a_gallery_says_which_calibration_and_operating_point_it_has(database: D
         "score_normalization": True,
     }
     with database.session_scope() as session:
-        Calibrations(session).add(_stored(gallery))
+        Calibrations(session).add(STORED)
         Galleries(session).change(gallery, **rules)
     with database.read_scope() as session:
         head, summary = Galleries(session).head("archive"), Galleries(session).summary(gallery)
         assert Galleries(session).heads([gallery]) == {gallery: head}
         assert {name: getattr(head, name) for name in rules} == rules
         assert {name: getattr(summary, name) for name in rules} == rules
-        assert Calibrations(session).get("c1") == _stored(gallery)
+        assert Calibrations(session).get("c1") == STORED
 
 
 def test_a_deleted_calibration_is_nobodys_any_more(database: Database, gallery: GalleryId) -> None:
     with database.session_scope() as session:
-        Calibrations(session).add(_stored(None))
+        Calibrations(session).add(STORED)
         Galleries(session).change(gallery, calibration_id="c1")
     with database.session_scope() as session:
         Calibrations(session).delete("c1")
@@ -94,24 +93,19 @@ def test_a_deleted_calibration_is_nobodys_any_more(database: Database, gallery: 
             Calibrations(session).get("c1")
 
 
-def test_a_calibration_goes_with_its_gallery_unless_others_use_it(database: Database, gallery: GalleryId) -> None:
+def test_a_calibration_outlives_the_galleries_that_use_it(database: Database, gallery: GalleryId) -> None:
     with database.session_scope() as session:
-        calibrations = Calibrations(session)
-        other = GalleryId(Galleries(session).get_or_create("other", Encoders(session).get(ENCODER)).id)
-        for place, number in ((gallery, "own"), (gallery, "both"), (other, "both")):
-            calibrations.add(_stored(place, number))
-        assert [found.id for found in calibrations.usable(gallery)] == ["own", "both"]
-        assert [found.id for found in calibrations.usable(other)] == ["both"]
-        Galleries(session).change(gallery, calibration_id="own")
+        for _ in range(2):
+            Calibrations(session).add(STORED)
+        Galleries(session).change(gallery, calibration_id="c1")
         Galleries(session).delete(gallery)
     with database.read_scope() as session:
-        assert [found.id for found in Calibrations(session).usable(other)] == ["both"]
-        assert Calibrations(session).find("own") is None
+        assert Calibrations(session).all() == [STORED]
 
 
 def test_each_encoder_of_a_gallery_keeps_its_calibration_and_band(database: Database, gallery: GalleryId) -> None:
     with database.session_scope() as session:
-        Calibrations(session).add(_stored(gallery))
+        Calibrations(session).add(STORED)
         Galleries(session).change(gallery, calibration_id="c1", possible_threshold=0.3, target_fpir=0.02)
         GalleryEncoders(session, gallery).switch(OTHER)
     with database.session_scope() as session:
