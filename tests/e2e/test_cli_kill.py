@@ -45,7 +45,13 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, defaul
     archive.mkdir()
     for number in range(FILES):
         soundfile.write(archive / f"{number:03}.wav", speech_like(2.0, seed=number), 16_000)
-    process = subprocess.Popen([VOXDEX, "ingest", archive, "--home", home], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [VOXDEX, "ingest", archive, "--home", home],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not contents(home) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
