@@ -21,9 +21,9 @@ def main(url: str, source: str, voice: str) -> None:
         for now in voxdex.jobs.events(job.id):  # until it ends; a broken connection is taken up again
             print(f"{now.state}: {now.done + now.duplicate + now.failed} of {now.found} files")
         for item in voxdex.jobs.items(job.id, state="failed"):
-            print(f"  not used: {item.uri}: {item.error_message}")
+            print(f"  not used: {item.error_message}")
 
-        for recording in voxdex.search(GALLERY, voice, top_k=10).recordings:
+        for recording in voxdex.search(GALLERY, voice).recordings:
             stretches = ", ".join(f"{one.start_s:.1f}-{one.end_s:.1f} s" for one in recording.stretches)
             print(f"{recording.uri}: score {recording.score:.3f} at {stretches}")
 

@@ -20,7 +20,7 @@ def main(people: str, *unknown: str) -> None:
         report = services.ingest(GALLERY, None).run(listing.files, source="example", refused=listing.refused)
         services.indexes.bring_into_step(GALLERY)
         for failure in report.failures:
-            print(f"not used: {failure.path}: {failure.message}")
+            print(f"not used: {failure.message}")
 
         voices = services.voices(GALLERY)
         for path in unknown:

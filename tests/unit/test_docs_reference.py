@@ -64,6 +64,7 @@ def test_every_variable_of_the_reference_is_a_setting(monkeypatch: pytest.Monkey
             "60",
             "300",
             "268435456",
+            "exact",
             '["/archive"]',
         ]:
             monkeypatch.setenv(name, value)
