@@ -96,7 +96,7 @@ def histogram_plot(theme: _Theme, ranked: RankedTrials, unit: str) -> bytes:
             scores, bins=bins.tolist(), weights=np.full(len(scores), 100 / len(scores)), alpha=0.6, label=name,
             color=theme.drawn[number],
         )  # fmt: skip
-    return _finished(theme, figure, axes, unit, "% of trials of each kind")
+    return _finished(theme, figure, axes, unit, "% of trials of each kind", legend="upper center")
 
 
 @_in_both_themes
@@ -112,7 +112,7 @@ def calibration_plot(theme: _Theme, systems: Mapping[str, RankedTrials]) -> byte
         axes.plot(*_thinned(points), label=name, **_line(theme, number))
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
-    return _finished(theme, figure, axes, "llr given", "llr that the trials bear out")
+    return _finished(theme, figure, axes, "llr given", "llr that the trials bear out", legend="upper left")
 
 
 @_in_both_themes
@@ -162,12 +162,13 @@ def _thinned(points: Floats) -> Floats:
     return points[:, np.linspace(0, points.shape[1] - 1, _MOST_POINTS).astype(int)]
 
 
-def _finished(theme: _Theme, figure: "Figure", axes: "Axes", x: str, y: str) -> bytes:
+def _finished(theme: _Theme, figure: "Figure", axes: "Axes", x: str, y: str, *, legend: str = "upper right") -> bytes:
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(visible=True, color=theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(fontsize="small", frameon=False, labelcolor=theme.ink)
+    # A place of its own choosing is searched for among all points, which takes seconds where there are many.
+    axes.legend(fontsize="small", frameon=False, labelcolor=theme.ink, loc=legend)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
