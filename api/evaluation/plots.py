@@ -162,7 +162,7 @@ def _thinned(points: Floats) -> Floats:
     return points[:, np.linspace(0, points.shape[1] - 1, _MOST_POINTS).astype(int)]
 
 
-def _finished(theme: _Theme, figure: "Figure", axes: "Axes", x: str, y: str, *, legend: str = "upper right") -> bytes:
+def _finished(theme: _Theme, figure: "Figure", axes: "Axes", x: str, y: str, *, legend: Any = "upper right") -> bytes:
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(visible=True, color=theme.grid, linewidth=0.6)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from indexer.audio.meter import CLIPPED_MAGNITUDE
@@ -127,6 +126,8 @@ def _power_spectra(waveform: Waveform) -> NDArray[np.float32]:
     if len(waveform) < _WINDOW:
         waveform = np.pad(waveform, (0, _WINDOW - len(waveform)))
     frames = np.lib.stride_tricks.sliding_window_view(waveform, _WINDOW)[::_HOP]
+    import scipy.fft  # here, for it takes a tenth of a second that commands which hear nothing need not wait
+
     # SciPy's transform: NumPy's takes nine times as long for float32, which was as much as finding the speech.
     parts = scipy.fft.rfft(frames * _TAPER).view(np.float32)  # (T, 2 x 257): real and imaginary parts in turn
     parts *= parts
