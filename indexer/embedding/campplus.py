@@ -254,3 +254,7 @@ class CamPlus(nn.Module):
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
         deviation, mean = torch.std_mean(x[:, :, :valid], dim=2, correction=1, keepdim=True)
         return cast(Tensor, self.embedding_norm(self.embedding(torch.cat((mean, deviation), dim=1)))).flatten(1)
+
+    def pooled_evenly(self, x: Tensor) -> Tensor:
+        """Map stretches of the frames of `trunk` to (B, D) vectors; this network pools evenly always."""
+        return self.pooled(x, x.shape[2])

@@ -194,6 +194,10 @@ class AttentivePooling(nn.Module):
         weights = torch.softmax(self.score(torch.tanh(hidden)), dim=2)
         return torch.cat(self._statistics(x, weights), dim=1)
 
+    def evenly(self, x: Tensor) -> Tensor:
+        """Pool (B, C, T) into (B, 2 C, 1) without attention."""
+        return torch.cat(self._statistics(x, x.new_full((1, 1, 1), 1.0 / x.shape[2])), dim=1)
+
     def _statistics(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         # Two passes: E[x^2] - mean^2 loses the digits that a short utterance needs.
         mean = (x * weights).sum(dim=2, keepdim=True)
@@ -303,7 +307,15 @@ class Ecapa(nn.Module):
 
     def pooled(self, x: Tensor, valid: int) -> Tensor:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        x = self.pooling(x, valid)
+        return self._embedded(self.pooling(x, valid))
+
+    def pooled_evenly(self, x: Tensor) -> Tensor:
+        """Map stretches of the frames of `trunk` to (B, D) vectors, by their plain statistics."""
+        if not isinstance(self.pooling, AttentivePooling):
+            return self.pooled(x, x.shape[2])
+        return self._embedded(self.pooling.evenly(x))
+
+    def _embedded(self, x: Tensor) -> Tensor:
         for index, embedding in enumerate(self.embeddings):
             if index > 0 and self.config.pooling != "attention":
                 x = functional.relu(x)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
-from indexer.embedding.engines import make_engine, settled_precision
+from indexer.embedding.engines import best_pass_s, make_engine, settled_precision
 from indexer.embedding.user_encoders import Family
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
@@ -120,11 +120,13 @@ class SpeakerEncoder:
         if self.device.type == "cuda":
             # TF32 keeps 10 bits of the mantissa: scores would differ between machines in the third decimal.
             torch.backends.cudnn.allow_tf32 = False
+            # Sums in bfloat16 between parts of a product would do the same to fast vectors.
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         self._front_end = checkpoint.build_front_end().to(self.device)
         self._network = make_engine(checkpoint, precision, self.device)
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
-        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
+        self._batch_samples = int(min(batch_audio_s, best_pass_s(self._network, self.device)) * SAMPLE_RATE_HZ)
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances so that a dot product of two rows is their cosine score.
@@ -165,8 +167,13 @@ class SpeakerEncoder:
             self._check(index, waveform)
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
         with counting_seconds(EMBED_SECONDS):
-            for rows in self._batches([len(waveform) for waveform in waveforms]):
-                vectors[rows] = self._forward(np.stack([waveforms[row] for row in rows]))
+            # All passes are handed over before the first is waited for, so that a GPU never idles between two.
+            passes = [
+                (rows, self._forward(np.stack([waveforms[row] for row in rows])))
+                for rows in self._batches([len(waveform) for waveform in waveforms])
+            ]
+            for rows, made in passes:
+                vectors[rows] = made.cpu().numpy()
         return self._finite(vectors)
 
     def embed_with_windows(
@@ -174,8 +181,9 @@ class SpeakerEncoder:
     ) -> tuple[Vectors, list[Vectors]]:
         """Embed utterances as `embed` does, and stretches inside them out of the same pass.
 
-        Windows are pooled from the frames that the network made of their utterance, which costs some hundredths of a
-        pass. They tell who is heard where within it; for comparison with other recordings, cut them out and embed them.
+        Windows are pooled from the frames that the network made of their utterance, without attention, which costs some
+        hundredths of a pass. They tell who is heard where within it; for comparison with other recordings, cut them
+        out and embed them.
 
         Parameters
         ----------
@@ -242,16 +250,23 @@ class SpeakerEncoder:
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
 
-    def _forward(self, batch: Vectors) -> Vectors:
+    def _forward(self, batch: Vectors) -> torch.Tensor:
+        """Embed (B, N) waveforms; return (B, D) rows on the device, which may not be computed yet."""
         with torch.inference_mode(), self._memory_for(batch):
-            frames = self._front_end(torch.from_numpy(batch).to(self.device))
-            vectors: Vectors = self._network(frames.values, frames.valid).cpu().numpy()
-            return vectors
+            frames = self._front_end(self._on_device(batch))
+            return self._network(frames.values, frames.valid)
+
+    def _on_device(self, batch: Vectors) -> torch.Tensor:
+        waveforms = torch.from_numpy(batch)
+        if self.device.type != "cuda":
+            return waveforms.to(self.device)
+        # From pinned memory the copy runs beside what the GPU does; torch keeps the memory until it is done.
+        return waveforms.pin_memory().to(self.device, non_blocking=True)
 
     def _forward_with_frames(self, batch: Vectors) -> tuple[Vectors, torch.Tensor]:
         """Embed (B, N) waveforms; return also the (B, C, T) frames that their vectors were pooled from."""
         with torch.inference_mode(), self._memory_for(batch):
-            features = self._front_end(torch.from_numpy(batch).to(self.device))
+            features = self._front_end(self._on_device(batch))
             frames = self._network.trunk(features.values, features.valid)
             vectors: Vectors = self._network.pooled(frames, features.valid).cpu().numpy()
             return vectors, frames[:, :, : features.valid]
@@ -263,12 +278,14 @@ class SpeakerEncoder:
         for row, (start, end) in enumerate(spans):
             length = max(2, round((end - start) * per_sample))
             by_length[length].append((row, max(0, min(round(start * per_sample), frames.shape[1] - length))))
+        by_frame = frames.stride(0) == 1  # As they lie, one after the other, they are copied fastest.
         with torch.inference_mode():
             for length, places in by_length.items():
                 for at in range(0, len(places), _WINDOWS_AT_ONCE):
                     some = places[at : at + _WINDOWS_AT_ONCE]
-                    stretches = torch.stack([frames[:, first : first + length] for _, first in some])
-                    into[[row for row, _ in some]] = self._network.pooled(stretches, length).cpu().numpy()
+                    cut = [frames[:, first : first + length] for _, first in some]
+                    stretches = torch.stack([own.T for own in cut]).transpose(1, 2) if by_frame else torch.stack(cut)
+                    into[[row for row, _ in some]] = self._network.pooled_evenly(stretches).cpu().numpy()
 
     @contextmanager
     def _memory_for(self, batch: Vectors) -> Iterator[None]:

@@ -218,12 +218,19 @@ class _Pooling:
         self._dtype = dtype
         self._floor = pooling.variance_floor
 
+    def evenly(self, x: Tensor) -> Tensor:
+        """Pool (B, T, C) into (B, 2 C) without attention."""
+        mean = x.mean(dim=1, dtype=torch.float32)
+        power = torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).square() / x.shape[1]
+        variance = (power - mean.square()) * self._scale.square()
+        return torch.cat((self._scale * mean + self._offset, variance.clamp(min=self._floor).sqrt()), dim=1)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Pool (B, T, C) into (B, 2 C)."""
         batch, frames, _ = x.shape
         mean = x.mean(dim=1, keepdim=True, dtype=torch.float32)
         centered = x - mean
-        deviation = torch.linalg.vector_norm(centered, dim=1) / frames**0.5
+        deviation = centered.square().mean(dim=1).sqrt()
         mean = mean.squeeze(1)
         constant = functional.linear(mean, *self._means) + functional.linear(deviation, self._deviations)
         hidden = self._context(x.flatten(0, 1)).view(batch, frames, -1) + constant.unsqueeze(1)
@@ -295,7 +302,13 @@ class FoldedEcapa:
 
     def pooled(self, x: Tensor, valid: int) -> Tensor:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        pooled = self._layers.pooling(x[:, :, :valid].transpose(1, 2).contiguous())
+        return self._embedded(self._layers.pooling(x[:, :, :valid].transpose(1, 2).contiguous()))
+
+    def pooled_evenly(self, x: Tensor) -> Tensor:
+        """Map stretches of the frames of `trunk` to (B, D) vectors, by their plain statistics."""
+        return self._embedded(self._layers.pooling.evenly(x.transpose(1, 2)))
+
+    def _embedded(self, pooled: Tensor) -> Tensor:
         for weight, bias in self._layers.embeddings:
             pooled = functional.linear(pooled, weight, bias)
         return pooled
