@@ -1,11 +1,12 @@
 """Calibrations that may be used: those that come with voxdex and those of the record."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from indexer.errors import Conflict, CorruptArtifact, EncoderMismatch, InvalidRequest, NotFound
+from indexer.errors import Conflict, EncoderMismatch, InvalidRequest, NotFound
 from indexer.types import GalleryId, without_precision
 from search.calibration import Calibration, default_calibrations
+from search.stored_calibration import stored_calibration
 
 if TYPE_CHECKING:  # Loads SQLAlchemy.
     from indexer.db.calibrations import StoredCalibration
@@ -38,7 +39,7 @@ class CalibrationStore:
         """
         shipped: list[tuple[Calibration, Origin]] = [(found, "voxdex") for found in default_calibrations()]
         known = {found.id for found, _ in shipped}
-        return shipped + [(found, "record") for found in map(calibration_of, self._stored()) if found.id not in known]
+        return shipped + [(found, "record") for found in self._read() if found.id not in known]
 
     def find(self, wanted: str) -> Calibration:
         """Return the calibration of this name, or whose id begins so.
@@ -124,6 +125,9 @@ class CalibrationStore:
                 raise Conflict(f"calibration {calibration_id[:12]} comes with voxdex and cannot be deleted")
             known.delete(calibration_id)
 
+    def _read(self) -> Iterator[Calibration]:
+        return (stored_calibration(stored.id, stored.document) for stored in self._stored())
+
     def _stored(self) -> "Sequence[StoredCalibration]":
         from indexer.db.calibrations import Calibrations
 
@@ -147,23 +151,3 @@ def _only(beginning: str, ids: Iterable[str]) -> str:
     if len(found) > 1:
         raise InvalidRequest(f"{len(found)} calibrations begin with {beginning!r}: give more of the id")
     return found[0]
-
-
-def calibration_of(stored: "StoredCalibration") -> Calibration:
-    """Read what the record keeps.
-
-    Raises
-    ------
-    CorruptArtifact
-        If it is damaged, or its figures are not those that its id was made of.
-    """
-    try:
-        calibration = Calibration.from_document(dict(stored.document))
-    except CorruptArtifact as error:
-        raise CorruptArtifact(f"{error}; `voxdex calibrations delete {stored.id[:12]}` removes it") from error
-    if calibration.id != stored.id:
-        raise CorruptArtifact(
-            f"calibration {stored.id[:12]} of the record was changed: its content has the id {calibration.id[:12]}; "
-            f"`voxdex calibrations delete {stored.id[:12]}` removes it"
-        )
-    return calibration

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.calibration_store import calibration_of
 from api.deciding import require_normalized
 from api.gallery_rules import require_rules
 from indexer.db.calibrations import Calibrations
@@ -25,6 +24,7 @@ from indexer.likeness import enrollment_likeness
 from indexer.media import MediaStore
 from indexer.types import GalleryId, RecordingId, SpeakerId
 from search.normalization import require_cohort
+from search.stored_calibration import stored_calibration
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ class Catalog:
             if rules.get("score_normalization"):
                 number = before.calibration_id
                 stored = Calibrations(session).find(number) if number is not None else None
-                normalization = require_normalized(calibration_of(stored) if stored is not None else None)
+                own = stored_calibration(stored.id, stored.document) if stored is not None else None
+                normalization = require_normalized(own)
                 require_cohort(Speakers(session).count_enrolled(gallery_id), normalization.cohort)
             galleries.change(gallery_id, **rules)
             return galleries.summary(gallery_id)

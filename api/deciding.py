@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.calibration_store import calibration_of as parsed
 from indexer.db.calibrations import Calibrations
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
@@ -19,6 +18,7 @@ from search.evidence import EVEN, require_prior
 from search.identification import Rules
 from search.normalization import Normalization
 from search.operating_point import Costs, ThresholdSource, Wanted
+from search.stored_calibration import stored_calibration
 
 _KEPT = 64
 _read: OrderedDict[str, Calibration] = OrderedDict()
@@ -234,7 +234,7 @@ def calibration_of(database: Database, head: GalleryHead) -> Calibration | None:
         stored = Calibrations(session).find(number)
     if stored is None:  # Deleted since the head was read: the gallery has none any more.
         return None
-    calibration = parsed(stored)
+    calibration = stored_calibration(stored.id, stored.document)
     with _reading:
         _read[number] = calibration
         while len(_read) > _KEPT:

@@ -32,6 +32,7 @@ from indexer.settings import IndexSettings, Settings
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, JobId, UnknownVoiceId, Vectors
 from search.calibration import Calibration, default_calibration
 from search.clustering import NeighborGraph, cluster, neighbor_graph
+from search.stored_calibration import stored_calibration
 from search.unknown_voices import (
     ClusterPoint,
     ClusterRule,
@@ -284,7 +285,7 @@ def _calibration_of(session: Session, gallery: Gallery, shipped: str) -> Calibra
     if gallery.calibration_id is not None:
         stored = Calibrations(session).find(gallery.calibration_id)
         if stored is not None and tuple(stored.encoder_ids) == (gallery.encoder_id,):
-            own = Calibration.from_document(stored.document)
+            own = stored_calibration(stored.id, stored.document)
             if own.normalized is None:  # What is compared here are plain cosines.
                 return own
     return default_calibration((gallery.encoder_id,), shipped)

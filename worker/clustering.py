@@ -13,7 +13,7 @@ from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.db.unknown_voices import UnknownVoices
-from indexer.errors import LeaseLost, Unavailable, VoxdexError, one_line
+from indexer.errors import Conflict, LeaseLost, Unavailable, VoxdexError, one_line
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import MAX_STALLS, send
 from indexer.jobs.queue import JobQueue
@@ -71,10 +71,20 @@ class Clusterings:
             If there is no such gallery.
         ConsentRequired
             If the gallery requires consent: nobody is grouped in it.
+        Conflict
+            If another run of the gallery has not ended: of two at once, one would undo what the other finds.
         """
         with self._database.session_scope() as session:
             gallery_id = GalleryId(Galleries(session).by_name(gallery).id)
-            UnknownVoices(session, gallery_id).require_allowed()
+            voices = UnknownVoices(session, gallery_id)
+            voices.require_allowed()
+            voices.lock()
+            other = Jobs(session).not_ended(gallery_id, CLUSTER)
+            if other is not None:
+                raise Conflict(
+                    f"job {other} looks for unknown voices in gallery {gallery} already: wait for it (`voxdex jobs "
+                    f"watch {other}`), or cancel it (`voxdex jobs cancel {other}`)"
+                )
             job_id = Jobs(session).create(gallery_id, kind=CLUSTER, source=SOURCE, options=asdict(rule))
         if send_it:
             send(lambda: self._queue.send_clustering(job_id))

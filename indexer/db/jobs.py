@@ -172,6 +172,12 @@ class Jobs:
             query = query.where(Job.state == state)
         return list(self._session.scalars(query))
 
+    def not_ended(self, gallery_id: GalleryId, kind: str) -> JobId | None:
+        """Return the oldest job of this kind in a gallery that has not ended; None where all have."""
+        query = select(Job.id).where(Job.gallery_id == gallery_id, Job.kind == kind, Job.state.not_in(ENDED))
+        found = self._session.scalars(query.order_by(Job.id).limit(1)).one_or_none()
+        return None if found is None else JobId(found)
+
     def count_by_state(self, gallery_id: GalleryId | None = None) -> dict[JobState, int]:
         """Count the jobs of a gallery (None: of all) in each state that has any."""
         query = select(Job.state, func.count()).group_by(Job.state)

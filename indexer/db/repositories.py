@@ -352,9 +352,14 @@ class Galleries:
             self._session.execute(update(Gallery).where(Gallery.id == gallery_id).values(**rules))
             self._session.expire_all()
 
-    def set_engine(self, gallery_id: GalleryId, encoder_id: EncoderId, engine: str) -> bool:
-        """Say what searches a gallery; return False where it is gone, or under another encoder than this."""
-        these = (Gallery.id == gallery_id, Gallery.encoder_id == encoder_id)
+    def set_engine(self, gallery_id: GalleryId, encoder_ids: Sequence[EncoderId], engine: str) -> bool:
+        """Say what searches a gallery; return False where it is gone, or under other encoders than these, in order."""
+        first, second = encoder_ids[0], encoder_ids[1] if len(encoder_ids) > 1 else None
+        these = (
+            Gallery.id == gallery_id,
+            Gallery.encoder_id == first,
+            Gallery.second_encoder_id.is_not_distinct_from(second),
+        )
         found = self._session.scalars(
             update(Gallery).where(*these).values(index_engine=engine).returning(Gallery.id)
         ).one_or_none()

@@ -123,9 +123,9 @@ def _switched(database: Database, head: GalleryHead, position: int, to: Engine) 
     with database.session_scope() as session:
         if Changes(session).position(head.id).vectors - position > CHANGES_AT_ONCE:
             return False
-        if not Galleries(session).set_engine(head.id, head.encoder_id, to.value):
+        if not Galleries(session).set_engine(head.id, head.encoder_ids, to.value):
             raise EncoderMismatch(
-                f"gallery {head.name!r} went over to another encoder while its index was built: migrate it again"
+                f"gallery {head.name!r} went over to other encoders while its index was built: migrate it again"
             )
         return True
 

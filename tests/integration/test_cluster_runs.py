@@ -2,6 +2,7 @@
 
 import pytest
 
+from indexer.db.calibrations import Calibrations, StoredCalibration
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobState
 from indexer.db.plans import Plans
@@ -9,11 +10,13 @@ from indexer.db.recordings import Recordings
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.session import Database
 from indexer.db.unknown_voices import UnknownVoices
-from indexer.errors import ConsentRequired
+from indexer.errors import Conflict, ConsentRequired
 from indexer.settings import Settings
 from indexer.types import RecordingId
 from search.unknown_voices import ClusterRule
+from tests.calibration_kit import fitted, gaussian_trials
 from tests.cluster_kit import (
+    ENCODER,
     RULE,
     Said,
     clusterings,
@@ -240,6 +243,32 @@ def test_a_run_that_was_killed_is_sent_again_by_the_sweep_and_done_by_whoever_co
     assert job_of(database, job_id).state is JobState.SUCCEEDED
     runs.perform(job_id)  # a message too many
     assert len(listed(database, gallery_id)) == 1
+
+
+def test_a_run_is_refused_while_another_of_the_gallery_has_not_ended(
+    database: Database, record_settings: Settings
+) -> None:
+    make_gallery(database)
+    runs = clusterings(database, record_settings)
+    job_id = runs.submit("archive", RULE)
+    with pytest.raises(Conflict, match=rf"job {job_id} looks .*voxdex jobs cancel {job_id}"):
+        runs.submit("archive", RULE)
+    runs.perform(job_id)
+    runs.perform(runs.submit("archive", RULE))
+
+
+def test_a_calibration_that_was_changed_in_the_record_judges_nobody(
+    database: Database, record_settings: Settings
+) -> None:
+    gallery_id = make_gallery(database)
+    record(database, gallery_id, *singly(voices(1, 6)))
+    changed = fitted(gaussian_trials(), encoders=(ENCODER,)).to_document()
+    changed["weights"]["intercept"] += 5.0
+    with database.session_scope() as session:
+        Calibrations(session).add(StoredCalibration("c1", "own", (ENCODER,), changed))
+        Galleries(session).change(gallery_id, calibration_id="c1")
+    job = job_of(database, run(database, record_settings))
+    assert (job.state, "calibration c1 of the record was changed" in (job.error or "")) == (JobState.FAILED, True)
 
 
 def test_a_canceled_run_writes_nothing_more(database: Database, record_settings: Settings) -> None:

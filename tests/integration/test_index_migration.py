@@ -255,8 +255,9 @@ def test_a_gallery_that_changed_its_encoder_meanwhile_is_not_switched(
     with database.session_scope() as session:
         Encoders(session).register(NewEncoder(other, "other", "speechbrain", "1" * 64, "x", 192))
         session.execute(update(Gallery).where(Gallery.id == gallery).values(encoder_id=other))
-        assert not Galleries(session).set_engine(gallery, ENCODER, "milvus")
-        assert Galleries(session).set_engine(gallery, other, "milvus")
+        assert not Galleries(session).set_engine(gallery, [ENCODER], "milvus")
+        assert not Galleries(session).set_engine(gallery, [other, ENCODER], "milvus")
+        assert Galleries(session).set_engine(gallery, [other], "milvus")
     assert engine_of(database, gallery) == "milvus"
     with pytest.raises(NotFound):
         migrate(database, settings, GalleryId(99), Engine.MILVUS)
