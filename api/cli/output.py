@@ -104,6 +104,14 @@ def _field(value: Any) -> str:
     return str(value)
 
 
+def terminal_width() -> int | None:
+    """Return how wide the terminal is that answers go to; None where they go to a file or a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """Print rows as a table; numbers are aligned to the right, and markup in names means nothing."""
     from rich import box

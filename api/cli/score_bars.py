@@ -12,7 +12,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _REST, _EDGE = "·", "┃"
 
 
-def score_bar(score: float, threshold: float | None, possible: float | None = None) -> "Text":
+def score_bar(score: float, threshold: float | None, possible: float | None = None, *, width: int = CELLS) -> "Text":
     """Draw a score from 0 to 1, with a line where it would be accepted.
 
     Parameters
@@ -23,17 +23,19 @@ def score_bar(score: float, threshold: float | None, possible: float | None = No
         The cosine from which on a voice is identified; None where the score alone does not decide.
     possible
         The cosine from which on it is possible.
+    width
+        Cells of the bar.
     """
     from rich.text import Text
 
-    eighths = round(min(max(score, 0.0), 1.0) * CELLS * 8)
+    eighths = round(min(max(score, 0.0), 1.0) * width * 8)
     whole, part = divmod(eighths, 8)
     cells = [*"█" * whole, *([_EIGHTHS[part]] if part else [])]
     style = _style(score, threshold, possible)
-    styles = [style] * len(cells) + ["dim"] * (CELLS - len(cells))
-    cells += [_REST] * (CELLS - len(cells))
+    styles = [style] * len(cells) + ["dim"] * (width - len(cells))
+    cells += [_REST] * (width - len(cells))
     if threshold is not None and 0 <= threshold <= 1:
-        edge = min(int(threshold * CELLS), CELLS - 1)
+        edge = min(int(threshold * width), width - 1)
         cells[edge], styles[edge] = _EDGE, "bold"
     bar = Text()
     for cell, how in zip(cells, styles, strict=True):

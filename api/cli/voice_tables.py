@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api.cli.output import counted, outcome_text, print_line, print_notice, print_table
+from api.cli.output import counted, outcome_text, print_line, print_notice, print_table, terminal_width
 from api.cli.score_bars import CELLS, score_bar
 from api.schemas.voices import (
     Candidate,
@@ -21,10 +21,21 @@ from search.evidence import llr_in_words
 _UNCALIBRATED = "uncalibrated"
 _TURNS_SHOWN = 3
 
+_ROOM_FOR_ALL = 150
+"""Width of a terminal under which a table of candidates says less of each, rather than break its lines."""
+
+_ROOM_FOR_BARS = 100
+"""Width under which bars are half as long."""
+
+_LIKELY = 5
+"""Column of the evidence in that table."""
+
 
 def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> None:
     """Print a table of who speaks where, what makes it less sure, and where the decisions were made."""
     rows: list[list[Any]] = []
+    room = terminal_width()
+    bar = CELLS if room is None or room >= _ROOM_FOR_BARS else CELLS // 2
     for file, answer in answers:
         own = answer.voices[0].warnings if answer.voices else []
         _print_notices(str(file), answer, answer.warnings[: len(answer.warnings) - len(own)])
@@ -33,9 +44,13 @@ def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> Non
         if not answer.voices:
             rows.append([str(file), outcome_text("not enough speech", good=False), "", None, "", "", None, None])
         for voice in answer.voices:
-            rows += _rows_of(_label(file, answer, voice), voice)
-    scale = f"0{'┃ threshold':^{CELLS - 2}}1"
-    print_table(["recording", "decision", "candidate", "score", scale, "how likely", "margin", "enrollments"], rows)
+            rows += _rows_of(_label(file, answer, voice), voice, bar)
+    scale = f"0{'┃ threshold':^{bar - 2}}1" if bar == CELLS else "0 to 1"
+    columns = ["recording", "decision", "candidate", "score", scale, "how likely", "margin", "enrollments"]
+    if room is not None and room < _ROOM_FOR_ALL:
+        columns[_LIKELY] = "times likelier"
+        rows = [[*row[:_LIKELY], _shortened(row[_LIKELY])] for row in rows]
+    print_table(columns[: len(rows[0])] if rows else columns, rows)
     for point in dict.fromkeys(point_in_words(answer.operating_point) for _, answer in answers if answer.voices):
         print_line(f"identified at {point}")
 
@@ -98,7 +113,7 @@ def point_in_words(point: OperatingPoint) -> str:
     return f"{edge} ({promise}from the {point.source}{'' if point.calibration_id else '; ' + _UNCALIBRATED})"
 
 
-def _rows_of(label: str, voice: VoiceIdentified) -> list[list[Any]]:
+def _rows_of(label: str, voice: VoiceIdentified, bar: int) -> list[list[Any]]:
     decided = voice.speaker or voice.decision.replace("_", " ")
     shown = outcome_text(decided, good=voice.decision == "identified")
     if not voice.candidates:
@@ -111,13 +126,19 @@ def _rows_of(label: str, voice: VoiceIdentified) -> list[list[Any]]:
             shown if candidate.rank == 1 else "",
             candidate.speaker,
             candidate.score,
-            score_bar(candidate.score, point.score_threshold, point.possible_score_threshold),
+            score_bar(candidate.score, point.score_threshold, point.possible_score_threshold, width=bar),
             _worth(candidate),
             candidate.margin,
             candidate.enrollments,
         ]
         for candidate in voice.candidates
     ]
+
+
+def _shortened(worth: str) -> str:
+    """Say "1,200 times likelier if it is the same person" in a narrow column: "1,200 if the same"."""
+    short = worth.replace(" times likelier if it is", " if").replace("the same person", "the same")
+    return short.replace("another person", "another")
 
 
 def _worth(candidate: Candidate) -> str:

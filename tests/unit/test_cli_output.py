@@ -60,3 +60,18 @@ def test_what_is_said_of_one_of_several_voices_names_it(capsys: pytest.CaptureFi
         "voxdex: a.wav: voice 1: noisy: 5 dB",
         "voxdex: a.wav: voice 2: 0.10 s of speech",
     ]
+
+
+def test_a_narrow_terminal_breaks_no_line_of_a_candidate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "xterm"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    (example,) = cast(Any, IdentifyAnswer.model_config["json_schema_extra"])["examples"]
+    print_identifications([(Path("a.wav"), IdentifyAnswer.model_validate(example))])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    (first,) = [line for line in lines if "a.wav" in line]
+    best = example["voices"][0]["candidates"][0]
+    assert f"{best['score']:.3f}" in first
+    assert "█" in first
+    assert re.search(r"\d if the same", first)
