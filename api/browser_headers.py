@@ -39,7 +39,6 @@ _PAGE = {
             "payment=()",
             "usb=()",
             "serial=()",
-            "bluetooth=()",
         )
     ),
     "x-frame-options": "DENY",
