@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.$(basename $(LOCK)).stamp
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help install dev page demo up up-local test lint format types bench docs docs-reference lock clean
+.PHONY: help install dev page demo up up-local test test-page lint format types bench docs docs-reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -62,6 +62,13 @@ up-local: $(VENV)/.dev.stamp ## The whole service on this machine: PostgreSQL, R
 
 test: $(VENV)/.dev.stamp ## All tests, on the real weights and real speech where they can be fetched
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+$(VENV)/.browser.stamp: requirements/browser.lock tests/page/install | $(VENV)/.dev.stamp
+	@tests/page/install $(VENV) requirements/browser.lock
+	@touch $@
+
+test-page: $(VENV)/.browser.stamp $(PAGE) ## The page driven in a browser, on real speech; brings the browser where it may
+	VOXDEX_TEST_PAGE=1 $(BIN)/python -m pytest tests/page
 
 lint: $(VENV)/.dev.stamp ## Style, import directions, locks in step
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ def read_pins(path: Path) -> dict[str, set[str]]:
 def problems() -> list[str]:
     """Everything that is wrong, in words."""
     found = []
-    names = ("run.lock", "milvus.lock", "dev.lock", "bootstrap.lock", "node.lock")
+    names = ("run.lock", "milvus.lock", "dev.lock", "browser.lock", "bootstrap.lock", "node.lock")
     locks = {name: REPOSITORY / "requirements" / name for name in names}
     for name, path in locks.items():
         text = path.read_text()

