@@ -189,7 +189,7 @@ def draw_architecture(figure: Figure) -> None:
     arrow((74, 44.5), (79, 54), "jobs", (-3.8, 0.6))
     arrow((88.5, 52), (88.5, 46))
     arrow((26, 20.5), (26, 13), "candidates", (0.8, 0))
-    arrow((74, 20.5), (74, 13), "one transaction a file", (0.8, 0))
+    arrow((74, 20.5), (74, 13), "commits", (0.8, 0))
     arrow((57, 8), (43, 8), "feed of changes", (-6.4, 1.2))
 
 
