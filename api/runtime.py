@@ -1,9 +1,9 @@
 """The parts of one API process, put together once and shared by all of its requests."""
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from api.chores import index_chores
 from api.dependencies import Services
@@ -156,3 +156,7 @@ def runtime_of(request: Request) -> Runtime:
     """Return the parts that a request works with; also a FastAPI dependency."""
     runtime: Runtime = request.app.state.runtime
     return runtime
+
+
+Parts = Annotated[Runtime, Depends(runtime_of)]
+"""The parts that a route works with."""

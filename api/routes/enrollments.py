@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
@@ -13,7 +13,7 @@ from api.intake import received_to_keep, take
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.probe_warnings import NOISY_DB
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts, Runtime
 from api.schemas.common import (
     PAGE_ROWS,
     Cursor,
@@ -37,7 +37,6 @@ from indexer.intake import Taken
 
 router = APIRouter(prefix="/galleries/{gallery}/speakers/{speaker}/enrollments", tags=["enrollments"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 LITTLE_SPEECH_S = 3.0
 """Below this much of a voice, others score nearly as high as its owner."""

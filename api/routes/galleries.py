@@ -1,24 +1,21 @@
 """Galleries: made, listed, changed, erased."""
 
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.calibration_store import CalibrationStore
 from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Page
 from api.schemas.galleries import Erased, Gallery, GalleryChange, NewGallery
 from api.security import Admin, Reader
 from indexer.db.rows import GallerySummary
 
 router = APIRouter(prefix="/galleries", tags=["galleries"])
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 @router.post("", status_code=201, response_model=Gallery, responses=problems(404, 409, 413))

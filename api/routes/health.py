@@ -1,19 +1,17 @@
 """For orchestrators and Prometheus: alive, ready, metrics. They need no key, and hold no names."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import JSONResponse, Response
 
 from api.readiness import Scrape
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.service import Alive, Readiness
 
 router = APIRouter(tags=["health"])
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 @router.get("/healthz")

@@ -14,7 +14,7 @@ from api.idempotency import Answer, Idempotent
 from api.job_views import job_view
 from api.openapi import problems
 from api.pagination import after_of, page_of
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts, Runtime
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, RowNumber
 from api.schemas.jobs import Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
 from api.security import Principal, Reader, Writer
@@ -33,8 +33,6 @@ EVENT_STEP_S = 0.5
 
 KEY_STEP_S = 60.0
 """How often a watcher's key is looked at again: one that was revoked does not go on watching."""
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 async def _watching(parts: Parts) -> AsyncIterator[None]:

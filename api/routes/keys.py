@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.approach import is_loopback
 from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import PAGE_ROWS, Cursor, Limit, Page, Text
 from api.schemas.keys import CreatedKey, Key, KeyRequest
 from api.security import Admin
@@ -17,7 +17,6 @@ from indexer.db.keys import KeyRow
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 _PublicId = Annotated[Text, Path(description="The middle of the key.", examples=["4f1d0c9be27a3b58"])]
 

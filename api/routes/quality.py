@@ -1,20 +1,16 @@
 """How well a gallery's voices are told apart, and the calibrations it could be given."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from api.calibration_store import CalibrationStore
 from api.gallery_reports import calibration_view
 from api.openapi import problems
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import GalleryName
 from api.schemas.quality import Calibrations, GalleryMapView, GalleryQualityView
 from api.security import Reader
 
 router = APIRouter(tags=["quality"])
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 @router.get("/galleries/{gallery}/quality", responses=problems(404))

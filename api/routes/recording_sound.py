@@ -3,14 +3,14 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.openapi import problems
 from api.ranges import in_part
 from api.recorded_voices import recorded_voices
 from api.routes.sound import WAV, OneTrack, Points
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import GalleryName, RowNumber
 from api.schemas.recording_voices import RecordingVoices
 from api.schemas.sound import WaveformView
@@ -21,7 +21,6 @@ from indexer.stretches import MOST_STRETCH_S, audio_of, stretch_as_wav
 
 router = APIRouter(prefix="/galleries/{gallery}/recordings/{recording_id}", tags=["recordings"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 MOST_CANDIDATES = 20
 

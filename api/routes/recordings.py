@@ -4,14 +4,14 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
 from api.intake import received_to_keep, take
 from api.openapi import problems
 from api.pagination import after_of, page_of
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import (
     PAGE_ROWS,
     Cursor,
@@ -36,7 +36,6 @@ from indexer.db.speaker_records import Consent
 
 router = APIRouter(prefix="/galleries/{gallery}/recordings", tags=["recordings"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 _KNOWN: dict[str, Any] = {"model": TakenRecording, "description": "The gallery has this content already"}
 

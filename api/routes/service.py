@@ -1,19 +1,15 @@
 """What the service knows and holds: encoders and figures."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from api.openapi import problems
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.service import Encoder, Encoders, Stats, System
 from api.security import Reader
 from api.system import system_view, visible_galleries
 from indexer.db.jobs import Jobs
 
 router = APIRouter(tags=["service"])
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 @router.get("/encoders", responses=problems())

@@ -3,21 +3,20 @@
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Cookie, Depends, Request
+from fastapi import APIRouter, Cookie, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.approach import Approach, given_key
 from api.keys import SCOPES
 from api.openapi import problems
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.sessions import Session, SignIn
 from api.security import SESSION_COOKIE, Principal
 from indexer.errors import Unauthenticated
 
 router = APIRouter(prefix="/session", tags=["sessions"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 HeldCookie = Annotated[str | None, Cookie(alias=SESSION_COOKIE, include_in_schema=False)]
 
 

@@ -4,14 +4,14 @@ import datetime as dt
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api import catalog
 from api.idempotency import Answer, Idempotent
 from api.openapi import problems
 from api.pagination import after_of, page_of
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, Page, PartOf, SpeakerName
 from api.schemas.galleries import Erased
 from api.schemas.speakers import Erasable, NewSpeaker, Speaker, SpeakerChange, SpeakerMerge
@@ -21,8 +21,6 @@ from indexer.db.speaker_records import Consent
 from indexer.errors import InvalidRequest
 
 router = APIRouter(prefix="/galleries/{gallery}/speakers", tags=["speakers"])
-
-Parts = Annotated[Runtime, Depends(runtime_of)]
 
 
 @router.post("", status_code=201, response_model=Speaker, responses=problems(404, 409, 413))

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
@@ -11,7 +11,7 @@ from api.job_views import job_view
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.routes.speakers import consent_given, speaker_view
-from api.runtime import Runtime, runtime_of
+from api.runtime import Parts
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, Page, RowNumber
 from api.schemas.jobs import Job
 from api.schemas.speakers import Speaker
@@ -32,7 +32,6 @@ from search.unknown_voices import ClusterRule
 
 router = APIRouter(prefix="/galleries/{gallery}/unknown-voices", tags=["unknown voices"])
 
-Parts = Annotated[Runtime, Depends(runtime_of)]
 VoiceName = Annotated[Name, Path(description="The unknown voice's name.", examples=["Unknown-17"])]
 
 
