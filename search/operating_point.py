@@ -141,12 +141,9 @@ class Wanted:
         return self.score is None and (self.llr is not None or self.rate is not None or self.costs is not None)
 
 
-LEAST_IDENTIFIED_LLR = 0.0
-"""Nobody is named by an error rate where the evidence speaks against it; few may be enrolled, so that even that would
-keep the rate."""
-
-LEAST_POSSIBLE_LLR = -math.log(10.0)
-"""Nor is anybody called possible by a rate who is ten times likelier to be somebody else."""
+LEAST_LLR = 0.0
+"""Nobody is named or called possible by an error rate where the evidence speaks against it; few may be enrolled, so
+that even that would keep the rate."""
 
 
 Layers = Sequence[tuple[ThresholdSource, Wanted]]
@@ -193,17 +190,11 @@ def identification_point(
                 f"calibration {calibration.name} was fitted on too few speakers to promise an FPIR: fit it on more, "
                 "or give --llr-threshold"
             )
-        return calibration.open_set.threshold(rate, gallery_size=chances, rivals=rivals)
-
-    def accept_at(rate: float) -> float:
-        return max(at_rate(rate), LEAST_IDENTIFIED_LLR)
-
-    def possible_at(rate: float) -> float:
-        return max(at_rate(rate), LEAST_POSSIBLE_LLR)
+        return max(LEAST_LLR, calibration.open_set.threshold(rate, gallery_size=chances, rivals=rivals))
 
     promise = f"of unknown voices named, {gallery_size} {compared}"
     # As likely beforehand as all of them together is each of them only in part.
-    return _point(calibration, layers, accept_at, possible_at, encoder, promise, chances=chances)
+    return _point(calibration, layers, at_rate, encoder, promise, chances=chances)
 
 
 def verification_point(calibration: Calibration | None, layers: Layers, *, encoder: str) -> OperatingPoint:
@@ -213,14 +204,13 @@ def verification_point(calibration: Calibration | None, layers: Layers, *, encod
         assert calibration is not None
         return calibration.llr_at_p_fa(rate)
 
-    return _point(calibration, layers, at_rate, at_rate, encoder, "of strangers accepted")
+    return _point(calibration, layers, at_rate, encoder, "of strangers accepted")
 
 
 def _point(
     calibration: Calibration | None,
     layers: Layers,
-    accept_at: Callable[[float], float],
-    possible_at: Callable[[float], float],
+    llr_at_rate: Callable[[float], float],
     encoder: str,
     promise: str,
     *,
@@ -245,12 +235,12 @@ def _point(
                     "one with `voxdex calibrate`, or give a score threshold"
                 )
             continue
-        accept, asked = _llr(wanted, accept_at, promise, chances)
+        accept, asked = _llr(wanted, llr_at_rate, promise, chances)
         return OperatingPoint(
             score_threshold=None,
             source=source,
             llr_threshold=accept,
-            possible_llr_threshold=_possible_llr(layers, accept, possible_at),
+            possible_llr_threshold=_possible_llr(layers, accept, llr_at_rate),
             calibration_id=calibration.id,
             asked=asked,
         )

@@ -99,8 +99,8 @@ def test_however_few_are_enrolled_an_error_rate_names_nobody_against_the_evidenc
         rivals=[],
         encoder="E",
     )
-    assert (point.llr_threshold, point.possible_llr_threshold) == (0.0, pytest.approx(-math.log(10.0)))
-    assert point.band(None, -0.01) == "possible"
+    assert (point.llr_threshold, point.possible_llr_threshold) == (0.0, 0.0)
+    assert point.band(None, -0.01) == "unknown"
     asked = identification_point(calibration, _layers(Wanted(llr=-2.0)), gallery_size=1, rivals=[], encoder="E")
     assert asked.llr_threshold == -2.0
 
