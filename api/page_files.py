@@ -7,6 +7,7 @@ request ever reaches the file system.
 import gzip
 import hashlib
 import mimetypes
+import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
+
+from api.browser_headers import page_policy
 
 DIST = Path(__file__).parent / "page" / "dist"
 """Where the build puts the page."""
@@ -25,6 +28,9 @@ _HASHED = "assets/"
 
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK = "no-cache"
+
+_NONCE = b"CSP_NONCE"
+"""What stands in the page where the nonce of its style elements belongs."""
 
 _LEAST_COMPRESSED = 256
 """Bytes below which compressing costs more than it saves."""
@@ -58,6 +64,8 @@ class PageFile:
 
     def answer(self, headers: Headers) -> Response:
         """Build the answer to whoever sent these headers."""
+        if _NONCE in self.content:
+            return self._with_nonce()
         accepted = {part.partition(";")[0].strip() for part in headers.get("accept-encoding", "").split(",")}
         coding = next((coding for coding in self.encoded if coding in accepted), None)
         etag = f'"{self.etag}{"-" + coding if coding else ""}"'
@@ -68,6 +76,13 @@ class PageFile:
             said["Content-Encoding"] = coding
         content = self.encoded[coding] if coding is not None else self.content
         return Response(content, headers=said, media_type=self.media_type)
+
+    def _with_nonce(self) -> Response:
+        # Another one in every answer, or it would keep nobody out: so that it is neither compressed before nor known
+        # to the browser from the last time.
+        nonce = secrets.token_urlsafe(16)
+        said = {"Cache-Control": "no-store", "Content-Security-Policy": page_policy(nonce)}
+        return Response(self.content.replace(_NONCE, nonce.encode()), headers=said, media_type=self.media_type)
 
 
 class PageFiles:

@@ -107,6 +107,19 @@ def test_the_page_may_load_nothing_from_elsewhere_and_run_no_script_of_a_documen
         assert "camera=()" in answer.headers["permissions-policy"]
 
 
+def test_style_elements_need_a_nonce_that_no_two_answers_share(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_bytes(b'<meta name="csp-nonce" content="CSP_NONCE">')
+    with serving(load_settings(home=tmp_path / "home"), page=PageFiles(tmp_path)) as client:
+        answers = [get(client, "/", **BROWSER) for _ in range(2)]
+    nonces = {answer.text.split('"')[3] for answer in answers}
+    assert len(nonces) == 2
+    assert "CSP_NONCE" not in nonces
+    for answer in answers:
+        assert answer.headers["cache-control"] == "no-store"
+        assert f"style-src 'self' 'nonce-{answer.text.split(chr(34))[3]}'" in answer.headers["content-security-policy"]
+        assert "unsafe-inline" not in answer.headers["content-security-policy"]
+
+
 def test_answers_of_the_api_are_kept_nowhere_and_shown_in_no_frame(client: ServiceClient) -> None:
     for answer in (client.get("/v1/galleries"), client.get("/v1/nothing"), client.get("/healthz")):
         assert answer.headers["cache-control"] == "no-store"

@@ -25,7 +25,7 @@ export function Quality() {
     <>
       <PageHead title="Quality" lead={`How well the voices of ${gallery.name} can be told apart`} />
       <Failure error={error} retry={reload} />
-      {loading && data === null && <Loading what="Comparing enrolled voices with each other" />}
+      {loading && <Loading what={data ? "Measuring anew" : "Comparing enrolled voices with each other"} />}
       {data && data.speakers < FEWEST && (
         <Empty icon="quality" title="Too few speakers to tell">
           <p>Enroll two people or more, each with two recordings or more: their voices are then compared with each other.</p>

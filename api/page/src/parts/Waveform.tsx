@@ -109,19 +109,21 @@ export function Waveform(shown: Shown) {
     made.on("pause", () => setPlaying(false));
     made.on("finish", () => setPlaying(false));
     made.on("timeupdate", setTime);
-    const load = async () => {
+    let tried = false;
+    // What the browser cannot decode is told by the promise, by an event, or by both.
+    const fallBack = async (error: unknown) => {
+      if (abort.signal.aborted || tried) return;
+      tried = true;
       try {
-        await (typeof source === "string" ? made.load(source) : made.loadBlob(source));
-      } catch (error) {
-        if (abort.signal.aborted) return;
         if (!decode) throw error;
         const readable = await decode(abort.signal);
         if (!abort.signal.aborted) await made.loadBlob(readable);
+      } catch (failure) {
+        if (!abort.signal.aborted) setFailed(failure instanceof Error ? failure.message : String(failure));
       }
     };
-    load().catch((error: unknown) => {
-      if (!abort.signal.aborted) setFailed(error instanceof Error ? error.message : String(error));
-    });
+    made.on("error", (error) => void fallBack(error));
+    (typeof source === "string" ? made.load(source) : made.loadBlob(source)).catch(fallBack);
     if (handle) {
       handle.current = {
         play: (startS, endS) => void made.play(startS, endS),
