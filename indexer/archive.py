@@ -77,11 +77,6 @@ class ArchiveListing:
     """Folders that could not be listed."""
     refused: tuple[RefusedRow, ...] = ()
 
-    @property
-    def total_bytes(self) -> int:
-        """Size of all files found."""
-        return sum(file.size_bytes for file in self.files)
-
 
 SpeakerRule = Callable[[Path], str | None]
 """How a path tells its speaker; InvalidRequest where it cannot be told."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
 from api.intake import received_to_keep, take
+from api.intake_query import How
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.probe_warnings import NOISY_DB
@@ -24,7 +25,6 @@ from api.schemas.common import (
     Reference,
     RowNumber,
     SpeakerName,
-    Text,
 )
 from api.schemas.galleries import Erased
 from api.schemas.speakers import Enrollment, NewEnrollment, Quality
@@ -64,38 +64,10 @@ async def create_enrollment(
     principal: Writer,
     parts: Parts,
     once: Idempotent,
+    how: How,
     consent_reference: Annotated[
         Reference | None,
         Query(description="Where the speaker's consent is kept; some galleries need it."),
-    ] = None,
-    channels: Annotated[
-        Text | None,
-        Query(
-            max_length=16,
-            description="mix, left, right, a channel number, or each (refused where several channels hold sound). "
-            "Left out: the setting; for a recording that is there already, as it is kept.",
-        ),
-    ] = None,
-    speakers: Annotated[
-        Text | None,
-        Query(
-            max_length=16,
-            description="Voices of the recording: auto (found), one, channels (one a channel), or how many. "
-            "Left out: the setting.",
-        ),
-    ] = None,
-    speech: Annotated[
-        Literal["auto", "off"] | None,
-        Query(description="auto: speech is found; off: all that sounds is taken for it. Left out: the setting."),
-    ] = None,
-    min_speech_s: Annotated[
-        float | None,
-        Query(
-            ge=0,
-            le=3600,
-            allow_inf_nan=False,
-            description="Least speech that a voice is enrolled with. Left out: the setting.",
-        ),
     ] = None,
     _filename: FileName = None,
 ) -> Response:
@@ -104,7 +76,6 @@ async def create_enrollment(
     async with received_to_keep(request, parts, gallery) as upload:
 
         def work() -> Answer:
-            how = {"channels": channels, "speakers": speakers, "speech": speech, "min_speech_s": min_speech_s}
             taken = take(parts, gallery, upload, how, speaker=speaker, consent=consent)
             place = f"/v1/galleries/{quote(gallery, '')}/speakers/{quote(speaker, '')}/enrollments"
             location = f"{place}/{taken.recording_id}"

@@ -1,7 +1,7 @@
 """Recordings: uploaded, listed, shown, listened to, erased."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api.idempotency import Answer, Idempotent
 from api.intake import received_to_keep, take
+from api.intake_query import How
 from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Parts
@@ -24,7 +25,6 @@ from api.schemas.common import (
     PartOf,
     Reference,
     RowNumber,
-    Text,
 )
 from api.schemas.galleries import Erased
 from api.schemas.recordings import Recording, RecordingDetail, TakenRecording, Utterance, UtteranceQuality
@@ -53,6 +53,7 @@ async def create_recording(
     principal: Writer,
     parts: Parts,
     once: Idempotent,
+    how: How,
     speaker: Annotated[Name | None, Query(description="Whom to enroll it as.")] = None,
     consent_reference: Annotated[
         Reference | None,
@@ -61,35 +62,6 @@ async def create_recording(
     session: Annotated[Name | None, Query(description="The occasion it was made on.")] = None,
     recorded_at: Annotated[Instant | None, Query(description="When it was made; without a time zone: in UTC.")] = None,
     label: Annotated[list[Name] | None, Query(max_length=100, description="Words it is known by.")] = None,
-    channels: Annotated[
-        Text | None,
-        Query(
-            max_length=16,
-            description="mix, left, right, a channel number, or each. "
-            "Left out: the setting; for a recording that is there already, as it is kept.",
-        ),
-    ] = None,
-    speakers: Annotated[
-        Text | None,
-        Query(
-            max_length=16,
-            description="Voices of the recording: auto (found), one, channels (one a channel), or how many. "
-            "Left out: the setting.",
-        ),
-    ] = None,
-    speech: Annotated[
-        Literal["auto", "off"] | None,
-        Query(description="auto: speech is found; off: all that sounds is taken for it. Left out: the setting."),
-    ] = None,
-    min_speech_s: Annotated[
-        float | None,
-        Query(
-            ge=0,
-            le=3600,
-            allow_inf_nan=False,
-            description="Least speech that a voice is enrolled with. Left out: the setting.",
-        ),
-    ] = None,
     _filename: FileName = None,
 ) -> Response:
     """Take one recording in and keep its audio; for many, post a job."""
@@ -98,7 +70,6 @@ async def create_recording(
 
         def work() -> Answer:
             said = {"speaker": speaker, "session": session, "recorded_at": recorded_at, "labels": label or ()}
-            how = {"channels": channels, "speakers": speakers, "speech": speech, "min_speech_s": min_speech_s}
             taken = take(parts, gallery, upload, how, consent=consent, **said)
             row, _ = parts.services.catalog.recording(gallery, taken.recording_id)
             location = f"/v1/galleries/{quote(gallery, '')}/recordings/{row.id}"

@@ -61,11 +61,6 @@ class Recordings:
             known.update((sha, (RecordingId(number), state)) for sha, number, state in self._session.execute(query))
         return known
 
-    def by_uri(self, gallery_id: GalleryId, uri: str) -> list[Recording]:
-        """Return the recordings read from this place; more than one if the file there has changed."""
-        query = select(Recording).where(Recording.gallery_id == gallery_id, Recording.uri == uri).order_by(Recording.id)
-        return list(self._session.scalars(query))
-
     def add(self, gallery_id: GalleryId, encoder_id: EncoderId, recording: NewRecording) -> RecordedIds:
         """Add a recording with its utterances, vectors and enrollments.
 

@@ -4,6 +4,7 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -14,6 +15,10 @@ from indexer.db.session import Database, open_database
 from indexer.errors import Unavailable
 from indexer.settings import Settings, load_settings
 from tests.conftest import unavailable
+
+if TYPE_CHECKING:  # Loads an encoder's libraries, which most tests do without.
+    from indexer.jobs.bulk import BulkIngest
+    from tests.job_kit import ListQueue
 
 _numbers = itertools.count()
 
@@ -87,6 +92,24 @@ def database(record_settings: Settings) -> Iterator[Database]:
     opened = open_database(record_settings)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def queue(database: Database) -> "ListQueue":
+    """The queue of a record with the gallery "archive"."""
+    from tests.fakes import SpectrumEncoder
+    from tests.job_kit import ListQueue, make_gallery
+
+    make_gallery(database, SpectrumEncoder())
+    return ListQueue()
+
+
+@pytest.fixture
+def bulk(database: Database, record_settings: Settings, queue: "ListQueue") -> "BulkIngest":
+    """What does jobs of that record, by an encoder without weights."""
+    from tests.job_kit import make_bulk
+
+    return make_bulk(database, record_settings, queue)
 
 
 def _administer(server: str, statement: str) -> None:

@@ -12,21 +12,9 @@ from indexer.db.session import Database
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.planning import Planner
 from indexer.jobs.source import Cursor, Listed
-from indexer.settings import JobSettings, Settings
+from indexer.settings import JobSettings
 from indexer.types import JobId
-from tests.fakes import SpectrumEncoder
-from tests.job_kit import ListQueue, job_of, make_bulk, make_gallery, submit, work_off, write_archive
-
-
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
-
-
-@pytest.fixture
-def bulk(database: Database, record_settings: Settings, queue: ListQueue) -> BulkIngest:
-    return make_bulk(database, record_settings, queue)
+from tests.job_kit import ListQueue, job_of, submit, work_off, write_archive
 
 
 def progress(database: Database, job_id: JobId) -> JobProgress:

@@ -27,7 +27,6 @@ from tests.job_kit import (
     items_of,
     job_of,
     make_bulk,
-    make_gallery,
     require_counters_equal_items,
     shards_of,
     submit,
@@ -36,12 +35,6 @@ from tests.job_kit import (
     write_archive,
 )
 from tests.job_workers import BlockedEncoder, DeadlyEncoder, start_worker
-
-
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
 
 
 def hasty(settings: Settings, **changes: object) -> Settings:

@@ -42,17 +42,6 @@ from tests.job_kit import (
 from tests.reports.planning import plan_made_up
 
 
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
-
-
-@pytest.fixture
-def bulk(database: Database, record_settings: Settings, queue: ListQueue) -> BulkIngest:
-    return make_bulk(database, record_settings, queue)
-
-
 class Killed(BaseException):
     """The process ends here."""
 

@@ -18,33 +18,19 @@ from indexer.errors import Conflict
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.planning import Planner
 from indexer.jobs.source import Cursor, Listed, SourceEntry
-from indexer.settings import JobSettings, Settings
+from indexer.settings import JobSettings
 from indexer.types import GalleryId, JobId, RecordingId, SpeakerId
-from tests.fakes import SpectrumEncoder
 from tests.job_kit import (
     ListQueue,
     counts,
     items_of,
     job_of,
-    make_bulk,
-    make_gallery,
     require_counters_equal_items,
     shards_of,
     submit,
     work_off,
     write_archive,
 )
-
-
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
-
-
-@pytest.fixture
-def bulk(database: Database, record_settings: Settings, queue: ListQueue) -> BulkIngest:
-    return make_bulk(database, record_settings, queue)
 
 
 class Gone:

@@ -4,8 +4,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from indexer.db.models import JobItemState, JobState, ShardState
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder
@@ -19,7 +17,6 @@ from tests.job_kit import (
     items_of,
     job_of,
     make_bulk,
-    make_gallery,
     require_counters_equal_items,
     shards_of,
     submit,
@@ -28,12 +25,6 @@ from tests.job_kit import (
 )
 from tests.job_workers import BlockedEncoder, DeadlyEncoder
 from tests.loopback_server import Server, running
-
-
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
 
 
 def impatient(settings: Settings, **changes: object) -> Settings:

@@ -23,7 +23,6 @@ from tests.job_kit import (
     items_of,
     job_of,
     make_bulk,
-    make_gallery,
     require_counters_equal_items,
     shards_of,
     submit,
@@ -31,12 +30,6 @@ from tests.job_kit import (
     write_archive,
 )
 from tests.loopback_server import Server, running
-
-
-@pytest.fixture
-def queue(database: Database) -> ListQueue:
-    make_gallery(database, SpectrumEncoder())
-    return ListQueue()
 
 
 def test_three_hundred_small_files_go_in_exactly_once(

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from indexer.db.calibrations import Calibrations, StoredCalibration
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.models import Embedding, Gallery, JobState
+from indexer.db.models import Embedding, Gallery, JobState, Recording, Utterance
 from indexer.db.recordings import Recordings
 from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewRecording, NewUtterance
@@ -170,10 +170,9 @@ def test_an_erased_recording_leaves_rows_and_files_of_both_encoders(
     for encoder_id in (FIRST.id, SECOND.id):
         kept.open(encoder_id).close()
     with database.read_scope() as session:
-        (recording,) = Recordings(session).by_uri(fused_id, str(paths[2]))
-    gone = {
-        encoder_id: vectors_of(database, encoder_id)[utterances(database)[2]] for encoder_id in (FIRST.id, SECOND.id)
-    }
+        recording = session.scalars(select(Recording).where(Recording.uri == str(paths[2]))).one()
+        utterance = session.scalars(select(Utterance.id).where(Utterance.recording_id == recording.id)).one()
+    gone = {encoder_id: vectors_of(database, encoder_id)[utterance] for encoder_id in (FIRST.id, SECOND.id)}
     for encoder_id, vector in gone.items():
         assert vector.tobytes() in bytes_below(index_folder(record_settings.home, fused_id, encoder_id))
 
