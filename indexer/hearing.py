@@ -179,6 +179,11 @@ class Hearing:
         return self._wanted is None and not self.is_settled
 
     @property
+    def is_as_supposed(self) -> bool:
+        """Whether no track is known to hold several voices."""
+        return all(len({turn.voice for turn in track.turns}) <= 1 for track in self._tracks)
+
+    @property
     def tracks(self) -> list[HeardTrack]:
         """Who speaks when, as far as it is known."""
         return _numbered(self._tracks, self._listening.speakers)

@@ -413,11 +413,14 @@ class EmbeddingPipeline:
         work.hearing = hearing
 
     def _tell_apart(self, work: Work, producer: Producer) -> None:
-        """Find who speaks when, and cut that; the recording is read twice more."""
+        """Find who speaks when, and cut that where it is more than one; the recording is read once or twice more."""
         assert work.take is not None
         assert work.hearing is not None
         work.hearing.tell_apart(work.take, producer)
-        self._hand_over(work, work.take, work.hearing, producer)
+        if work.hearing.is_as_supposed:
+            work.result.utterances = work.supposed
+        else:
+            self._hand_over(work, work.take, work.hearing, producer)
         work.take.forget()
 
     def _hand_over(self, work: Work, take: Take, hearing: Hearing, producer: Producer) -> None:

@@ -187,7 +187,8 @@ def hear_voices(
         hearing.judge(_windows_seen(speech), encoders.first.id)
     if not hearing.is_settled:
         hearing.tell_apart(take, encoders.first)
-        speech = _speech_of_voices(hearing, take, encoders, label)
+        if not hearing.is_as_supposed:
+            speech = _speech_of_voices(hearing, take, encoders, label)
     apart = len(hearing.tracks) > 1
     heard = [
         HeardVoice(

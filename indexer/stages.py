@@ -17,7 +17,7 @@ from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
 
 if TYPE_CHECKING:
     from indexer.embedding.encoder import Encoder  # Loads torch.
-    from indexer.pipeline import EmbeddedFile
+    from indexer.pipeline import EmbeddedFile, EmbeddedUtterance
 
 QUEUE_UTTERANCES = 64
 """Decoded utterances on their way to the consuming thread: 40 MB at ten seconds each."""
@@ -40,6 +40,8 @@ class Work:
     hearing: Hearing | None = None
     seen: list[tuple[Stretch, Sequence[Span], Vectors]] = field(default_factory=list)
     """Windows of its utterances."""
+    supposed: "list[EmbeddedUtterance]" = field(default_factory=list)
+    """Its utterances, if one voice should turn out to be all there is after all."""
     waiting: int = 0
     """Utterances that were decoded and not embedded."""
     all_handed: bool = False
@@ -54,7 +56,7 @@ class Work:
         self.hearing.judge(of_tracks, encoder_id)
         self.seen.clear()
         if not self.hearing.is_settled:
-            self.result.utterances.clear()
+            self.supposed, self.result.utterances = self.result.utterances, []
             self.all_handed = False
 
 
