@@ -7,9 +7,8 @@ import csv
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import numpy as np
@@ -20,51 +19,13 @@ from api.dependencies import Services
 from api.page_files import PageFiles
 from indexer.settings import load_settings
 from tests.api_kit import ServiceClient, serving
-
-GALLERY = "calls"
-ANSWER_MS = 60_000
-"""How long the page may take for an answer: two cores that others use too embed a recording in it."""
+from tests.page_kit import GALLERY, Speech, Watched, absent, watched
 
 SPEAKERS = ("fclc", "fejs", "fjam", "fkai", "mcrt", "mcfl", "LS27", "LS4406")
 ENROLLED = 3
 
 TURN_S = 6
 """Of the conversation: long enough to tell two voices apart, short enough to wait for."""
-
-
-def absent(reason: str) -> NoReturn:
-    """Skip for a stated reason, or fail where `make test-page` has promised a browser."""
-    if os.environ.get("VOXDEX_TEST_PAGE") == "1":
-        pytest.fail(f"required here, and not available: {reason}")
-    pytest.skip(reason)
-
-
-@dataclass(frozen=True)
-class Speech:
-    """Real recordings: of known people with a manifest, others of theirs, of a stranger, of a conversation; an archive
-    of which one file is none, and two recordings of somebody without a name."""
-
-    manifest: Path
-    archive: Path
-    probes: dict[str, Path]
-    stranger: Path
-    conversation: Path
-    unnamed: tuple[Path, Path]
-
-
-@dataclass
-class Watched:
-    """A page, and everything that went wrong in it."""
-
-    page: Any
-    url: str
-    errors: list[str] = field(default_factory=list)
-
-    def open(self, place: str, heading: str) -> Any:
-        """Go to a place of the page and wait for its heading."""
-        self.page.goto(f"{self.url}/#/{place}")
-        self.page.get_by_role("heading", level=1, name=heading, exact=True).wait_for()
-        return self.page
 
 
 @pytest.fixture(scope="session")
@@ -147,20 +108,3 @@ def _ended(client: httpx.Client, job_id: int) -> None:
 def shown(browser: Any, service: ServiceClient) -> Iterator[Watched]:
     """A page of its own, in which nothing may go wrong and from which nothing may leave for another machine."""
     yield from watched(browser, str(service.base_url).rstrip("/"))
-
-
-def watched(browser: Any, url: str, **context: Any) -> Iterator[Watched]:
-    """Open a page and note what goes wrong in it; in the end nothing must have."""
-    with browser.new_context(viewport={"width": 1280, "height": 900}, **context) as opened:
-        page = opened.new_page()
-        page.set_default_timeout(ANSWER_MS)
-        seen = Watched(page, url)
-        page.on("console", lambda said: seen.errors.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("request", lambda sent: None if _is_here(sent.url, url) else seen.errors.append(f"left: {sent.url}"))
-        yield seen
-        assert seen.errors == []
-
-
-def _is_here(address: str, url: str) -> bool:
-    return address.startswith((url + "/", "blob:" + url, "data:"))

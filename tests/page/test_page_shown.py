@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import Watched
+from tests.page_kit import Watched
 
 PLACES = {
     "identify": "Identify",

@@ -8,7 +8,7 @@ import pytest
 from api.page_files import PageFiles
 from indexer.settings import load_settings
 from tests.api_kit import ServiceClient, changed, serving
-from tests.page.conftest import Watched, absent, watched
+from tests.page_kit import Watched, absent, watched
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api_kit import ServiceClient
-from tests.page.conftest import GALLERY, Speech, Watched
+from tests.page_kit import GALLERY, Speech, Watched
 
 
 @pytest.fixture
