@@ -1,7 +1,9 @@
 """Who speaks when, found in one reading where that is enough, and in memory that no recording outgrows."""
 
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +25,10 @@ from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
 from indexer.probes import hear_voices
 from indexer.settings import AudioSettings, SpeechSettings
 from indexer.takes import Blocks, Take
-from indexer.types import Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
-from tests.listening_kit import plain_listening, silence, voice, write_take
+from tests.listening_kit import AlikeScreen, plain_listening, silence, voice, write_take
 
 MIX = ChannelPolicy.parse("mix")
 LIMITS = AudioSettings(block_s=1.0)
@@ -264,6 +266,59 @@ def test_windows_are_embedded_by_the_consuming_thread_alone(tmp_path: Path) -> N
     done = run_all(pipeline_of(encoder, plain_listening()), paths)
     assert len(done) == 6
     assert encoder.threads == {threading.current_thread().name}
+
+
+class LengthsEncoder(SpectrumEncoder):
+    """Remembers how long what it embedded was, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
+        self.seconds += [len(waveform) / SAMPLE_RATE_HZ for waveform in waveforms]
+        return super().embed_raw(waveforms)
+
+
+class DoubtfulScreen(AlikeScreen):
+    def is_one_voice(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
+        return False
+
+
+def test_what_was_taken_for_one_voice_is_not_embedded_again_where_doubt_was_unfounded(tmp_path: Path) -> None:
+    encoder = LengthsEncoder()
+    doubtful = replace(plain_listening(), screen=DoubtfulScreen())
+    done = run_all(pipeline_of(encoder, doubtful), [write_take(tmp_path / "one.wav", voice(0, 7))])["one.wav"]
+    assert [(one.start_s, one.end_s, one.voice) for one in done.utterances] == [(0.0, 7.0, 0)]
+    assert encoder.seconds.count(7.0) == 1
+    path = write_take(tmp_path / "probe.wav", voice(0, 6))
+    (found,) = hear_voices(EncoderSet(encoder), path, doubtful, channels=MIX, limits=LIMITS)
+    assert found.voice == 0
+    assert encoder.seconds.count(6.0) == 1
+
+
+def test_a_fetched_conversation_stays_readable_until_its_voices_are_told_apart(tmp_path: Path) -> None:
+    stored = write_take(tmp_path / "stored" / "both.wav", voice(0, 4), voice(1, 4))
+    fetched = tmp_path / "fetched.wav"
+
+    @contextmanager
+    def fetch(file: ArchiveFile) -> Iterator[Path]:
+        shutil.copy(stored, fetched)
+        yield fetched
+        fetched.unlink()
+
+    pipeline = EmbeddingPipeline(
+        EncoderSet(SpectrumEncoder()),
+        channels=MIX,
+        limits=LIMITS,
+        decode_threads=1,
+        is_known=lambda content: False,
+        fetch=fetch,
+        listening=plain_listening(),
+    )
+    done = run_all(pipeline, [stored])["both.wav"]
+    assert (done.error, set(done.voices_s)) == (None, {0, 1})
+    assert not fetched.exists()
 
 
 def test_windows_that_cannot_be_embedded_fail_their_file_alone(tmp_path: Path) -> None:
