@@ -16,6 +16,7 @@ from api.evaluation.remembering import RememberingEncoder
 from api.evaluation.workbench import Progress
 from indexer.errors import InvalidRequest
 from indexer.settings import Settings
+from indexer.types import without_precision
 from search.calibration import Calibration
 from search.calibration_fit import HeldOut, fit_calibration, likely_one_voice
 from search.calibration_trials import LabeledVoices, ScoredTrials, all_trials, score_pairs, strangers
@@ -111,7 +112,7 @@ def calibrate(
         trials,
         strangers=unknown,
         name=wanted.name,
-        encoder_ids=[encoder.id for encoder in encoders],
+        encoder_ids=[without_precision(encoder.id) for encoder in encoders],
         description=wanted.description,
         recordings=len(voices),
         today=wanted.today,

@@ -68,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, closing(HeardCache(settings.cache / "evaluation")) as cache:
         folder = given.folder.absolute()
         recordings = labeled(folder, (given.copies or Path(temporary)).absolute(), given.kind or COPIED)
-        both = [RememberingEncoder(in_use.load(name)[0], cache) for name in ENCODERS]
+        both = [RememberingEncoder(in_use.load(name, precision="exact")[0], cache) for name in ENCODERS]
         for encoders in ([both[0]], [both[1]], both):
             wanted = CalibrationWanted("default", DESCRIPTION, datetime.now(UTC).date().isoformat())
             made = calibrate(
