@@ -14,11 +14,12 @@ from indexer.types import GalleryId
 
 if TYPE_CHECKING:  # What these load takes a second or more; each is imported where it is first needed.
     from api.catalog import Catalog
+    from api.comparison import Comparison
     from api.encoder_side import EncoderSide
     from api.indexes import Indexes
     from api.live import LiveGalleries
     from api.unknown_voices import UnknownCatalog
-    from api.voices import Comparison, Voices
+    from api.voices import Voices
     from indexer.db.rows import GalleryHead
     from indexer.db.session import Database
     from indexer.embedding.encoder import Encoder
@@ -345,7 +346,7 @@ class Services:
 
     def comparison(self, encoder: str | None, *, front_end: str | None = None) -> "Comparison":
         """Prepare to embed and compare without a gallery."""
-        from api.voices import Comparison
+        from api.comparison import Comparison
         from indexer.embedding.encoder_set import EncoderSet
 
         loaded, spec = self.encoders.load(encoder, front_end)

@@ -8,10 +8,11 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.comparison import Comparison
 from api.dependencies import Services
 from api.live_encoders import LiveEncoders
 from api.live_side import each, open_sides
-from api.voices import Comparison, Voices
+from api.voices import Voices
 from indexer.db.repositories import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder_set import EncoderSet

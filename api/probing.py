@@ -16,7 +16,7 @@ from indexer.settings import SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from api.voices import Comparison
+    from api.comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from api.comparison import Comparison, VerifiedVoice
 from api.conversations import Conversation
 from api.probe_warnings import voices_warning
 from api.probing import Heard
@@ -24,7 +25,7 @@ from api.schemas.voices import (
     VoiceQuality,
 )
 from api.voice_search import Occurrences
-from api.voices import Comparison, IdentifiedVoice, VerifiedVoice, Voices
+from api.voices import IdentifiedVoice, Voices
 from indexer.audio.quality import Quality as Measured
 from indexer.types import EncoderId
 from search.evidence import EVEN

@@ -2,36 +2,32 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from api.deciding import NOTHING, Asked, Deciding, calibration_of
+from api.comparison import BestEnrollment, Comparison, VerifiedVoice, probe_quality
+from api.deciding import NOTHING, Asked, calibration_of
 from api.encoder_side import EncoderSide
-from api.probe_warnings import band_warnings, pair_warnings, quality_warnings
+from api.probe_warnings import band_warnings, quality_warnings
 from api.probing import Heard
 from api.speaker_ranking import SpeakerRanking
 from api.voice_search import Occurrences, VoiceSearch
-from indexer.audio.decode import ChannelPolicy
 from indexer.db.embeddings import Embeddings
 from indexer.db.filters import RowFilter
 from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
-from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.embedding.registry import EncoderSpec
 from indexer.errors import EncoderChanged, NotFound
 from indexer.listening import Listening
-from indexer.probes import HeardVoice, Probe, embed_probes, hear_voices
+from indexer.probes import HeardVoice
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from search.calibration import Calibration
 from search.exclusive import assign_speakers
 from search.identification import (
     Identification,
-    ProbeQuality,
     Rules,
     ScoredSpeaker,
     identify,
@@ -39,27 +35,13 @@ from search.identification import (
     speaker_llrs,
 )
 from search.operating_point import OperatingPoint, identification_point, verification_point
-from search.scoring import speaker_score
-from search.verification import Verification, verify
+from search.verification import verify
 
 BEST_ENROLLMENTS = 3
 """Enrollments shown of each candidate unless a request says otherwise."""
 
 SHOWN_WITH_ENROLLMENTS = 20
 """Candidates whose best enrollments are looked up; further ones are seldom listened to."""
-
-
-@dataclass(frozen=True, slots=True)
-class BestEnrollment:
-    """An enrolled stretch that a probe resembles, for a person to listen to; `score` is the cosine with it."""
-
-    utterance_id: int
-    recording_id: int
-    uri: str
-    channel: int | None
-    start_s: float
-    end_s: float
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,93 +60,6 @@ class IdentifiedVoice:
     answer: Identification
     best_enrollments: dict[SpeakerId, list[BestEnrollment]]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedVoice:
-    """Whether one voice is whom it claims to be; attributes as in `IdentifiedVoice`."""
-
-    answer: Verification
-    best_enrollments: list[BestEnrollment]
-    warnings: tuple[str, ...]
-
-
-class Comparison:
-    """What encoders can answer without a gallery."""
-
-    def __init__(
-        self, encoders: EncoderSet, spec: EncoderSpec, settings: Settings, listening: Callable[[], Listening]
-    ) -> None:
-        self.encoders = encoders
-        self._spec = spec
-        self._settings = settings
-        self._listening = listening
-        self._deciding = Deciding(settings, spec, encoders.ids)
-
-    @property
-    def encoder(self) -> Encoder:
-        """The first encoder, whose cosines are the scores."""
-        return self.encoders.first
-
-    def probe(self, file: Path, *, raw: bool = False) -> list[Probe]:
-        """Embed a recording whole, once for each track of the channel policy; see `embed_probes` for the errors."""
-        channels = ChannelPolicy.parse(self._settings.audio.channels)
-        return embed_probes(self.encoder, file, channels=channels, limits=self._settings.audio, raw=raw)
-
-    def hear(
-        self,
-        file: Path,
-        *,
-        channels: str | None = None,
-        listening: Listening | None = None,
-        name: str | None = None,
-        request: bool = False,
-    ) -> list[HeardVoice]:
-        """Embed each voice of a recording; see `hear_voices` for the errors.
-
-        Parameters
-        ----------
-        channels, listening
-            None: as the settings say.
-        request
-            Whether the limits of requests hold, rather than those of recordings.
-        """
-        return hear_voices(
-            self.encoders,
-            file,
-            listening or self._listening(),
-            channels=ChannelPolicy.parse(channels or self._settings.audio.channels),
-            limits=self._settings.probe_audio if request else self._settings.audio,
-            name=name,
-        )
-
-    def listening(self) -> Listening:
-        """Return how recordings are listened to, unless a request says otherwise."""
-        return self._listening()
-
-    def compare(self, first: HeardVoice, second: HeardVoice, asked: Asked = NOTHING) -> VerifiedVoice:
-        """Tell whether two voices are the same."""
-        rules, notes = self._deciding.verification(asked)
-        scores = [speaker_score(first.vectors[number], second.vectors[number]) for number in self.encoders.ids]
-        quality = second.quality
-        other = ScoredSpeaker(
-            SpeakerId(0),
-            second.name,
-            scores[0],
-            enrollments=1,
-            speech_s=quality.net_speech_s,
-            snr_db=quality.snr_db,
-            telephone=quality.telephone,
-            second_score=scores[1] if len(scores) > 1 else None,
-        )
-        answer = verify(other, quality=_quality(first), rules=rules)
-        warned = (*notes, *pair_warnings(first, second))
-        return VerifiedVoice(answer, [], warned)
-
-    def verification_point(self, asked: Asked = NOTHING) -> OperatingPoint:
-        """Operating point of a claim."""
-        rules, _ = self._deciding.verification(asked)
-        return verification_point(rules.calibration, rules.layers, encoder=rules.encoder)
 
 
 class Voices(Comparison):
@@ -270,7 +165,7 @@ class Voices(Comparison):
         found = [ranking.nearest(voice.vectors, looked_at) for voice in heard]
 
         def answer(voice: HeardVoice, speakers: Sequence[ScoredSpeaker]) -> Identification:
-            return identify(speakers, top_k=top_k, gallery_size=size, quality=_quality(voice), rules=rules)
+            return identify(speakers, top_k=top_k, gallery_size=size, quality=probe_quality(voice), rules=rules)
 
         answers = [answer(voice, speakers) for voice, speakers in zip(heard, found, strict=True)]
         if exclusive and len(heard) > 1:
@@ -338,7 +233,7 @@ class Voices(Comparison):
         claimed = self._ranking(head, rules=rules).of(heard.vectors, number)
         if claimed is None:
             raise NotFound(f"speaker {speaker!r} has no enrollment; add one: `voxdex enroll {speaker!r} FILE`")
-        answer = verify(claimed, quality=_quality(heard), rules=rules)
+        answer = verify(claimed, quality=probe_quality(heard), rules=rules)
         stretches = self._best_enrollments(heard, [number], max(1, best_enrollments)).get(number, [])
         bands = band_warnings(heard.quality, [stretch.quality for stretch, _ in stretches])
         warned = (*notes, *quality_warnings(heard.quality), *bands)
@@ -373,7 +268,7 @@ class Voices(Comparison):
         rules, notes = self._deciding.identification(asked, head, self._single(head), utterances=True)
         found = self._search.search(
             heard.vectors[self.encoder.id],
-            _quality(heard),
+            probe_quality(heard),
             rules=rules,
             head=head,
             filter=filter,
@@ -442,10 +337,6 @@ def _encoder_changed(gallery: str, now: Sequence[EncoderId], asked: Sequence[Enc
     )
 
 
-def _quality(heard: HeardVoice) -> ProbeQuality:
-    return ProbeQuality(heard.quality.net_speech_s, heard.quality.snr_db, heard.quality.telephone)
-
-
 def _exclusive(
     found: Sequence[Sequence[ScoredSpeaker]],
     answers: Sequence[Identification],
@@ -456,7 +347,7 @@ def _exclusive(
     worth = []
     for speakers, answer, voice in zip(found, answers, heard, strict=True):
         edge = answer.operating_point.lowest_edge
-        decides = speaker_llrs(speakers, _quality(voice), rules.calibration)
+        decides = speaker_llrs(speakers, probe_quality(voice), rules.calibration)
         if decides is None or answer.operating_point.llr_threshold is None:
             decides = np.array([speaker.score for speaker in speakers])
         worth.append({one.speaker_id: value - edge for one, value in zip(speakers, decides.tolist(), strict=True)})

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api import conversations, voice_answers
+from api.comparison import Comparison
 from api.filter_query import Filter
 from api.openapi import problems
 from api.probing import Heard, HearingAsked, hear
@@ -16,7 +17,7 @@ from api.schemas.voices import CompareAnswer, DiarizeAnswer, IdentifyAnswer, Sea
 from api.security import Identifier
 from api.uploads import Upload, audio_body, received
 from api.voice_query import AskedToIdentify, AskedToSearch, AskedToVerify, Hearing, Voices
-from api.voices import BEST_ENROLLMENTS, SHOWN_WITH_ENROLLMENTS, Comparison
+from api.voices import BEST_ENROLLMENTS, SHOWN_WITH_ENROLLMENTS
 from indexer.audio.decode import ChannelPolicy
 from indexer.errors import EncoderChanged, NotFound
 from indexer.hearing import listening_as_asked

@@ -17,8 +17,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from api.comparison import Comparison
 from api.dependencies import Services
-from api.voices import Comparison
 from indexer.audio.decode import decode
 from indexer.errors import VoxdexError
 from indexer.settings import load_settings
