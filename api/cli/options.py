@@ -41,10 +41,6 @@ Speech = Annotated[
         show_default=False,
     ),
 ]
-Threshold = Annotated[
-    float | None,
-    typer.Option("--threshold", help="Accept at this cosine or above (default: the encoder's).", show_default=False),
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")]
 
 DEFAULT_GALLERY = "default"

@@ -56,7 +56,7 @@ def search(
     min_speech_s: filters.MinSpeech = None,
     min_sample_rate_hz: filters.MinSampleRate = None,
     max_sample_rate_hz: filters.MaxSampleRate = None,
-    heard_speakers: voice_options.Speakers = None,
+    heard_speakers: options.Speakers = None,
     force: voice_options.Force = False,
     channels: options.Channels = None,
     home: options.Home = None,

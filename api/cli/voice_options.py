@@ -10,15 +10,6 @@ if TYPE_CHECKING:
     from api.deciding import Asked
     from api.probing import HearingAsked
 
-Speakers = Annotated[
-    str | None,
-    typer.Option(
-        "--speakers",
-        help="How many voices speak in a recording: auto, one, channels (one a channel), or a number (default: the "
-        "setting's, auto).",
-        show_default=False,
-    ),
-]
 Force = Annotated[
     bool, typer.Option("--force", help="Decide however little or noisy the speech is, as long as it can be embedded.")
 ]
