@@ -154,9 +154,17 @@ def _ours(services: "Services", encoder: str | None) -> "tuple[list[_Contender],
             vectors: Vectors = network(frames.values, frames.valid).numpy()
             return vectors
 
+    def automatic(waveforms: Sequence[Waveform]) -> Vectors:
+        with torch.inference_mode():
+            frames = front_end(torch.from_numpy(np.stack(waveforms)))
+            with torch.autocast("cpu", torch.bfloat16):
+                vectors: Vectors = network(frames.values, frames.valid).float().numpy()
+            return vectors
+
     found = [_Contender(_TRUTH, "float32", plain), _Contender("voxdex exact", "float32", exact.embed)]
     if runs_fast(exact.checkpoint.network, exact.device):
         fast, _ = services.encoders.load(encoder, precision="fast")
+        found.append(_Contender("PyTorch autocast", "bfloat16", automatic))
         found.append(_Contender("voxdex fast", "bfloat16", fast.embed))
     return found, exact.checkpoint
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.types import Precision, precision_of
 from search.metrics import equal_error_rate
 from search.trials import LabeledRecording, read_manifest
 
@@ -69,7 +70,15 @@ def speed(names: list[str]) -> None:
     registry = make_registry(load_settings())
     torch.set_num_threads(1)
     specs = [registry.get(name) for name in names]
-    encoders = [load_encoder(registry.pull(one), name=one.name, family=one.family, device="cpu") for one in specs]
+    kinds: tuple[Precision, ...] = ("exact", "fast")
+    loaded = [
+        load_encoder(
+            registry.pull(one), name=one.name, family=one.family, device="cpu", precision=precision, or_exact=True
+        )
+        for one in specs
+        for precision in kinds
+    ]
+    encoders = list({encoder.id: encoder for encoder in loaded}.values())
     dice = np.random.default_rng(0)
     for seconds, count in SPEED:
         waveforms = [(0.1 * dice.standard_normal(seconds * 16_000)).astype(np.float32) for _ in range(count)]
@@ -80,7 +89,8 @@ def speed(names: list[str]) -> None:
                 encoder.embed_raw(waveforms)
                 spent.append(time.process_time() - began)
             _say(
-                f"{encoder.name}, {count} utterances of {seconds} s: {seconds * count / min(spent):.1f} times real time"
+                f"{encoder.name} ({precision_of(encoder.id)}), {count} utterances of {seconds} s: "
+                f"{seconds * count / min(spent):.1f} times real time"
             )
 
 

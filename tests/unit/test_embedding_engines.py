@@ -12,7 +12,7 @@ from indexer.embedding.checkpoints import read_checkpoint
 from indexer.embedding.ecapa import ConvShape, Ecapa, EcapaConfig
 from indexer.embedding.encoder import SpeakerEncoder, encoder_id, load_encoder
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.embedding.engines import make_engine, multiplies_bfloat16, settled_precision
+from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, settled_precision
 from indexer.embedding.folded import FoldedEcapa, can_fold
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
 from indexer.errors import EncoderMismatch
@@ -93,6 +93,12 @@ def test_fast_vectors_that_were_made_elsewhere_are_found_on_any_machine() -> Non
     assert precision_of(asked.id) == "fast"
     engine = make_engine(read_checkpoint(TINY, "nemo"), "fast", torch.device("cpu"))
     assert isinstance(engine, FoldedEcapa)
+
+
+def test_an_engine_that_gives_other_vectors_is_told_before_it_serves() -> None:
+    network = trained(CASCADE)
+    assert agrees(FoldedEcapa(network, torch.float32), network, CASCADE.bins, torch.device("cpu"))
+    assert not agrees(FoldedEcapa(trained(GROUPS), torch.float32), network, CASCADE.bins, torch.device("cpu"))
 
 
 def test_one_network_in_two_precisions_is_no_pair_to_fuse() -> None:
