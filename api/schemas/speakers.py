@@ -100,9 +100,7 @@ class Erasable(View):
     enrollments: int = Field(description="Utterances that are enrolled as the speaker.")
     recordings: int = Field(description="Recordings that would go, with their uploaded audio.")
     vectors: int = Field(description="Vectors that would go: of utterances that are enrolled as nobody else.")
-    kept_recordings: int = Field(
-        description="Recordings with the speaker that would stay, for others speak in them."
-    )
+    kept_recordings: int = Field(description="Recordings with the speaker that would stay, for others speak in them.")
 
 
 class Quality(View):
