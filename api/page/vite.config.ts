@@ -9,7 +9,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     target: "es2022",
-    reportCompressedSize: true,
+    // What the licenses of the libraries ask for, beside the bundle.
+    license: { fileName: "licenses.md" },
   },
   // For work on the page itself: `npm run dev` beside `voxdex serve`.
   server: { proxy: { "/v1": "http://127.0.0.1:8080", "/readyz": "http://127.0.0.1:8080" } },
