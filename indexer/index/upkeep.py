@@ -11,13 +11,8 @@ import numpy as np
 
 from indexer.errors import CorruptSnapshot, DeviceFailed, VoxdexError
 from indexer.index.calibration import TARGET_RECALL, Calibration, measure
-from indexer.index.faiss_scans import (
-    CompressedScan,
-    FlatScan,
-    Quantizer,
-    compressible,
-    give_memory_back,
-)
+from indexer.index.faiss_codes import Quantizer, compressible
+from indexer.index.faiss_scans import CompressedScan, FlatScan, give_memory_back
 from indexer.index.rows import RowTable, RowView
 from indexer.index.scans import Positions, Scan
 from indexer.index.snapshot_format import BLOCK_ROWS, MappedSnapshot, Rows
