@@ -12,7 +12,7 @@ import numpy as np
 from indexer.audio.regions import Region, bridged
 from indexer.errors import InvalidRequest
 from indexer.listening import VoiceTurn
-from indexer.types import EncoderId, Vectors
+from indexer.types import EncoderId, Vectors, without_precision
 from search.resegmentation import Coverage, FrameGrid, Labels, edges_of, sharpen_changes
 from search.voice_groups import DiarizationTuning, mean_directions, settle_voices
 
@@ -41,7 +41,7 @@ class ClusteringDiarizer:
 
     def for_encoder(self, encoder_id: EncoderId) -> "ClusteringDiarizer":
         """Return one that is tuned to an encoder's vectors; to the default encoder's where the encoder is not known."""
-        return ClusteringDiarizer(TUNINGS.get(encoder_id, DiarizationTuning()))
+        return ClusteringDiarizer(TUNINGS.get(without_precision(encoder_id), DiarizationTuning()))
 
     def windows(self, regions: Sequence[Region]) -> list[Region]:
         """Plan what to embed: overlapping windows inside the regions, or through pauses too short to matter.

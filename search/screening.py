@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.audio.regions import Region, bridged
-from indexer.types import EncoderId, Vectors
+from indexer.types import EncoderId, Vectors, without_precision
 
 WINDOW_S = 1.5
 _LEAST_S = 1.0
@@ -54,7 +54,7 @@ class OneVoiceScreen:
 
         It errs towards several: the diarizer, which hears more, decides then.
         """
-        share = SECOND_DIRECTION.get(encoder_id, _SECOND_DIRECTION)
+        share = SECOND_DIRECTION.get(without_precision(encoder_id), _SECOND_DIRECTION)
         return all(
             _second_eigenvalue(block) < max(share * np.sqrt(len(block)), _LEAST_SECOND)
             for block in _blocks(vectors.astype(np.float64))
