@@ -25,7 +25,7 @@ def read_pins(path: Path) -> dict[str, set[str]]:
 def problems() -> list[str]:
     """Everything that is wrong, in words."""
     found = []
-    names = ("run.lock", "milvus.lock", "dev.lock", "browser.lock", "bootstrap.lock", "node.lock")
+    names = ("run.lock", "milvus.lock", "dev.lock", "bench.lock", "browser.lock", "bootstrap.lock", "node.lock")
     locks = {name: REPOSITORY / "requirements" / name for name in names}
     for name, path in locks.items():
         text = path.read_text()
@@ -37,12 +37,13 @@ def problems() -> list[str]:
             )
         entries = [entry for entry in re.split(r"\n(?=\S)", text.strip()) if not entry.startswith("#")]
         found += [f"{name}: {entry.split()[0]} has no hash" for entry in entries if "--hash=sha256:" not in entry]
-    run, milvus, dev = (read_pins(locks[name]) for name in ("run.lock", "milvus.lock", "dev.lock"))
+    run, milvus, dev, bench = (read_pins(locks[f"{name}.lock"]) for name in ("run", "milvus", "dev", "bench"))
     found += [
         f"{name} is {fewer[name]} in {smaller}, {more.get(name)} in {larger}"
         for smaller, fewer, larger, more in (
             ("run.lock", run, "milvus.lock", milvus),
             ("milvus.lock", milvus, "dev.lock", dev),
+            ("milvus.lock", milvus, "bench.lock", bench),
         )
         for name in fewer
         if fewer[name] != more.get(name)
@@ -51,7 +52,8 @@ def problems() -> list[str]:
     for lock, pins, wanted in (
         ("run.lock", run, project["dependencies"]),
         ("milvus.lock", milvus, project["optional-dependencies"]["milvus"]),
-        ("dev.lock", dev, [one for extra in project["optional-dependencies"].values() for one in extra]),
+        ("dev.lock", dev, project["optional-dependencies"]["dev"]),
+        ("bench.lock", bench, project["optional-dependencies"]["bench"]),
     ):
         missing = {normalized(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in wanted} - {"voxdex", *pins}
         found += [f"{lock} misses {name}: run `make lock`" for name in sorted(missing)]

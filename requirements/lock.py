@@ -1,7 +1,7 @@
 """Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
 
 run.lock is what a user installs, milvus.lock the same versions plus the client of a Milvus server, dev.lock those plus
-the tools, browser.lock what drives a browser in the tests of the page, bootstrap.lock the installer itself, node.lock
+the tools, bench.lock what `voxdex bench` is compared with, browser.lock what drives a browser in the tests of the page, bootstrap.lock the installer itself, node.lock
 the Node.js that builds the page where there is no other.
 """
 
@@ -26,6 +26,7 @@ def main() -> None:
     compile_lock("run.lock", "pyproject.toml")
     compile_lock("milvus.lock", "pyproject.toml", "--extra", "milvus", "--constraint", "requirements/run.lock")
     compile_lock("dev.lock", "pyproject.toml", "--extra", "dev", "--constraint", "requirements/milvus.lock")
+    compile_lock("bench.lock", "pyproject.toml", "--extra", "bench", "--constraint", "requirements/dev.lock")
     browser = "playwright\naxe-playwright-python\n"
     compile_lock("browser.lock", "-", "--constraint", "requirements/dev.lock", stdin=browser)
     compile_lock("bootstrap.lock", "-", stdin="uv\n")
