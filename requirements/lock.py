@@ -1,8 +1,8 @@
 """Resolve pyproject.toml into the locks: exact versions with hashes for every platform, and no URL.
 
 run.lock is what a user installs, milvus.lock the same versions plus the client of a Milvus server, dev.lock those plus
-the tools, bench.lock what `voxdex bench` is compared with, browser.lock what drives a browser in the tests of the page, bootstrap.lock the installer itself, node.lock
-the Node.js that builds the page where there is no other.
+the tools, bench.lock what `voxdex bench` compares with, browser.lock what drives a browser in the tests of the page,
+bootstrap.lock the installer itself, node.lock the Node.js that builds the page where there is no other.
 """
 
 import subprocess
