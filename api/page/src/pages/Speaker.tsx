@@ -193,7 +193,10 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                       source={recordings.audio(gallery, one.recording_id, { start_s: 0, end_s: PLAYED_S })}
                       name={`recording ${one.recording_id}`}
                     />
-                    <a href={to("recordings", [one.recording_id])}>{`Recording ${one.recording_id}`}</a>
+                    <a href={to("recordings", [one.recording_id])} aria-label={`Recording ${one.recording_id}`}>
+                      <span class="wide-only">Recording </span>
+                      {one.recording_id}
+                    </a>
                     {one.is_outlier && <Badge tone="bad">unlike the others</Badge>}
                   </span>
                 </th>
