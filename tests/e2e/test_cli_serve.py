@@ -23,9 +23,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def served(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def served(home: Path, *options: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     with subprocess.Popen(
-        [VOXDEX, "serve", "--port", "0"],
+        [VOXDEX, "serve", "--port", "0", *options],
         env=environment(home, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -43,7 +43,7 @@ def served(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], str
 
 def test_it_answers_and_a_signal_ends_it_with_status_0_within_seconds(tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        with served(tmp_path / "home") as (process, url, who):
+        with served(tmp_path / "home", BROWSER=_noting(tmp_path)) as (process, url, who):
             assert "open" in who
             assert httpx.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
             assert httpx.get(f"{url}/readyz").json()["encoder"]["ok"] is False
@@ -55,6 +55,23 @@ def test_it_answers_and_a_signal_ends_it_with_status_0_within_seconds(tmp_path: 
             assert process.returncode == 0, log
             assert time.monotonic() - started < 10
             assert '"service": "serve"' in log
+    assert not (tmp_path / "shown").exists()
+
+
+def test_the_page_is_shown_in_a_browser_where_that_is_asked_for(tmp_path: Path) -> None:
+    with served(tmp_path / "home", "--open", BROWSER=_noting(tmp_path)) as (_, url, _):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not (tmp_path / "shown").exists():
+            time.sleep(0.05)
+        assert (tmp_path / "shown").read_text(encoding="utf-8").strip() == url
+
+
+def _noting(folder: Path) -> str:
+    """Make a browser that notes what it is to show."""
+    browser = folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {folder}/shown.new && mv {folder}/shown.new {folder}/shown\n')
+    browser.chmod(0o700)
+    return f"{browser} %s"
 
 
 def test_an_address_that_others_reach_is_refused_while_there_is_no_key(tmp_path: Path) -> None:
