@@ -51,7 +51,6 @@ export const session = {
 
 export const galleries = {
   list: (signal?: Signal) => get<Page<Gallery>>(path(["galleries"], { limit: 1000 }), signal),
-  show: (gallery: string, signal?: Signal) => get<Gallery>(path(inGallery(gallery)), signal),
   make: (gallery: NewGallery) => send<Gallery>("POST", path(["galleries"]), { json: gallery, once: true }),
   change: (gallery: string, change: Partial<GalleryChange>) =>
     send<Gallery>("PATCH", path(inGallery(gallery)), { json: change }),

@@ -28,7 +28,6 @@ export type NewEnrollment = Schemas["NewEnrollment"];
 export type Recording = Schemas["Recording"];
 export type RecordingDetail = Schemas["RecordingDetail"];
 export type TakenRecording = Schemas["TakenRecording"];
-export type Utterance = Schemas["Utterance"];
 
 export type Job = Schemas["Job"];
 export type JobItem = Schemas["JobItem"];

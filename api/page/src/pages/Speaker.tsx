@@ -165,7 +165,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
           <thead>
             <tr>
               <th scope="col">Recording</th>
-              <th scope="col" class="numeric">
+              <th scope="col" class="wide-only numeric">
                 Speech
               </th>
               <th scope="col" class="wide-only numeric">
@@ -200,7 +200,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                     {one.is_outlier && <Badge tone="bad">unlike the others</Badge>}
                   </span>
                 </th>
-                <td class="numeric">{lasting(one.net_speech_s ?? one.enrolled_s)}</td>
+                <td class="wide-only numeric">{lasting(one.net_speech_s ?? one.enrolled_s)}</td>
                 <td class={`wide-only numeric ${(one.snr_db ?? NOISY_DB) < NOISY_DB ? "tone-text-maybe" : ""}`}>
                   {one.snr_db == null ? "–" : `${Math.round(one.snr_db)} dB`}
                 </td>
