@@ -60,7 +60,7 @@ class Unreachable(EncodersInUse):
 
     there = False
 
-    def _load(self, name: str, front_end: str | None) -> tuple[RegisteredSpectrum, EncoderSpec]:  # type: ignore[override]
+    def _load(self, name: str, *_: str | None) -> tuple[RegisteredSpectrum, EncoderSpec]:  # type: ignore[override]
         if not self.there:
             raise DownloadFailed("http://weights.example/secret: no answer")
         return RegisteredSpectrum(), self._registry.get(name)

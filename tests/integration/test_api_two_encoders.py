@@ -25,7 +25,7 @@ class RegisteredReversed(ReversedSpectrumEncoder):
 class BothInUse(EncodersInUse):
     """Runs an encoder without weights under the names of two published ones."""
 
-    def _load(self, name: str, front_end: str | None) -> tuple[SpectrumEncoder, EncoderSpec]:  # type: ignore[override]
+    def _load(self, name: str, *_: str | None) -> tuple[SpectrumEncoder, EncoderSpec]:  # type: ignore[override]
         return RegisteredReversed() if name == SECOND else RegisteredSpectrum(), self._registry.get(name)
 
 

@@ -51,7 +51,7 @@ class TwoEncoders(EncodersInUse):
 
     held = HeldSpectrum()
 
-    def _load(self, name: str, front_end: str | None) -> tuple[RegisteredSpectrum | RegisteredReversed, EncoderSpec]:  # type: ignore[override]
+    def _load(self, name: str, *_: str | None) -> tuple[RegisteredSpectrum | RegisteredReversed, EncoderSpec]:  # type: ignore[override]
         return (RegisteredReversed() if name == OTHER else self.held), self._registry.get(name)
 
 
