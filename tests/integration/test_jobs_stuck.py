@@ -97,13 +97,13 @@ def test_a_worker_stuck_in_its_device_is_told_and_keeps_its_shard_no_longer(
 def test_a_worker_that_is_slow_but_moves_on_keeps_its_shard(
     tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
 ) -> None:
-    write_archive(tmp_path / "in", 60)
+    write_archive(tmp_path / "in", 120)
     stuck = threading.Event()
     bulk = bulk_of(
-        database, impatient(record_settings), queue, DeadlyEncoder(pause_s=0.04), stuck
-    )  # 0.6 s a pass of 16
+        database, impatient(record_settings), queue, DeadlyEncoder(pause_s=0.02), stuck
+    )  # 0.3 s a pass of 16
     job_id = submit(bulk, tmp_path / "in")
     bulk.plan(queue.plans.pop())
     bulk.work(queue.shards.pop())
     assert not stuck.is_set()
-    assert (job_of(database, job_id).state, job_of(database, job_id).done) == (JobState.SUCCEEDED, 60)
+    assert (job_of(database, job_id).state, job_of(database, job_id).done) == (JobState.SUCCEEDED, 120)
