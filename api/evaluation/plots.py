@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +162,15 @@ def _thinned(points: Floats) -> Floats:
     return points[:, np.linspace(0, points.shape[1] - 1, _MOST_POINTS).astype(int)]
 
 
-def _finished(theme: _Theme, figure: "Figure", axes: "Axes", x: str, y: str, *, legend: Any = "upper right") -> bytes:
+def _finished(
+    theme: _Theme,
+    figure: "Figure",
+    axes: "Axes",
+    x: str,
+    y: str,
+    *,
+    legend: Literal["upper right", "upper left", "upper center"] = "upper right",
+) -> bytes:
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.grid(visible=True, color=theme.grid, linewidth=0.6)

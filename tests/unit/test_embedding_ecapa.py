@@ -10,28 +10,13 @@ from indexer.embedding.ecapa import (
     ChannelGate,
     ConvShape,
     Ecapa,
-    EcapaConfig,
     Res2Cascade,
     StatisticsPooling,
     TimeConv,
 )
+from tests.network_kit import SMALL_CASCADE
 
-CONFIG = EcapaConfig(
-    bins=8,
-    channels=8,
-    stem=ConvShape(5, 1),
-    blocks=(ConvShape(3, 2), ConvShape(3, 3)),
-    aggregation=ConvShape(1, 1),
-    middle="res2",
-    scale=4,
-    gate_channels=4,
-    gate_norm=False,
-    padding="reflect",
-    pooling="attention",
-    attention_channels=6,
-    variance_floor=1e-12,
-    embedding_sizes=(5,),
-)
+CONFIG = SMALL_CASCADE
 
 
 def _ones(module: torch.nn.Module) -> None:

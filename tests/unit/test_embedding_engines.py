@@ -18,23 +18,9 @@ from indexer.embedding.registry import SPEECHBRAIN_ECAPA
 from indexer.errors import EncoderMismatch
 from indexer.types import Precision, Waveform, precision_of, with_precision, without_precision
 from search.calibration import default_calibration
+from tests.network_kit import SMALL_CASCADE
 
-CASCADE = EcapaConfig(
-    bins=8,
-    channels=16,
-    stem=ConvShape(5, 1),
-    blocks=(ConvShape(3, 2), ConvShape(3, 3)),
-    aggregation=ConvShape(1, 1),
-    middle="res2",
-    scale=4,
-    gate_channels=4,
-    gate_norm=False,
-    padding="reflect",
-    pooling="attention",
-    attention_channels=6,
-    variance_floor=1e-12,
-    embedding_sizes=(5,),
-)
+CASCADE = dataclasses.replace(SMALL_CASCADE, channels=16)
 GROUPS = dataclasses.replace(CASCADE, middle="group", padding="zeros", gate_norm=True, embedding_sizes=(7, 5))
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 
