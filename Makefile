@@ -87,8 +87,8 @@ types: $(VENV)/.dev.stamp ## mypy, strict
 bench: $(INSTALLED) ## Encoder and ingest speed on this machine, beside its own matrix rate
 	@$(BIN)/voxdex bench
 
-docs: $(VENV)/.dev.stamp ## The documentation as a site in build/docs; a broken link fails
-	$(BIN)/zensical build --strict --clean
+docs: $(VENV)/.dev.stamp ## The documentation as a site in docs/build; a broken link fails
+	$(BIN)/zensical build --strict --clean --config-file docs/zensical.toml
 
 docs-reference: $(INSTALLED) ## Rewrite the generated pages of docs/ from the commands, the settings and the API
 	$(BIN)/python docs/make_cli_reference.py
@@ -99,4 +99,4 @@ lock: $(VENV)/.dev.stamp ## Resolve the newest allowed versions into requirement
 	$(BIN)/python requirements/lock.py
 
 clean: ## Remove the virtual environment and caches of this folder
-	rm -rf $(VENV) $(addprefix api/page/,dist node_modules .node *.log openapi.json) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info api/client/src/*.egg-info
+	rm -rf $(VENV) docs/build docs/.cache $(addprefix api/page/,dist node_modules .node *.log openapi.json) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info api/client/src/*.egg-info

@@ -28,11 +28,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not zensical.exists():
         unavailable("zensical is not installed: make dev")
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(REPOSITORY / "docs", folder / "docs")
-    shutil.copy(REPOSITORY / "zensical.toml", folder)
-    done = subprocess.run([zensical, "build", "--strict"], cwd=folder, capture_output=True, text=True, check=False)
+    shutil.copytree(REPOSITORY / "docs", folder / "docs", ignore=shutil.ignore_patterns("build", ".cache"))
+    build = [zensical, "build", "--strict", "--config-file", "docs/zensical.toml"]
+    done = subprocess.run(build, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "build" / "docs"
+    return folder / "docs" / "build"
 
 
 def test_every_page_becomes_a_page_of_the_site(site: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_page_that_would_ask_another_server_is_found() -> None:
 
 
 def test_the_menu_leads_to_every_page_but_the_decisions() -> None:
-    settings = tomllib.loads((REPOSITORY / "zensical.toml").read_text(encoding="utf-8"))
+    settings = tomllib.loads((REPOSITORY / "docs" / "zensical.toml").read_text(encoding="utf-8"))
     docs = REPOSITORY / "docs"
     led_to = list(pages_of(settings["project"]["nav"]))
     assert len(led_to) == len(set(led_to))
