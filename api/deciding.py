@@ -4,7 +4,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexer.db.calibrations import Calibrations
 from indexer.db.rows import GalleryHead
@@ -219,6 +219,16 @@ def require_normalized(calibration: Calibration | None) -> Normalization:
             "calibrate --as-norm --gallery NAME`, or turn it off"
         )
     return calibration.normalized
+
+
+def of_plain_scores(rules: Rules) -> tuple[Rules, list[str]]:
+    """Return rules for plain scores, and what to say about them, where a gallery cannot normalize those it is about."""
+    if rules.calibration is None or rules.calibration.normalized is None:
+        return rules, []
+    scored = [(source, wanted) for source, wanted in rules.layers if wanted.score is not None]
+    return replace(rules, calibration=None, layers=scored), [
+        "the gallery normalizes its scores; these figures are of plain cosines, which tell voices apart less well"
+    ]
 
 
 def calibration_of(database: Database, head: GalleryHead) -> Calibration | None:

@@ -3,13 +3,14 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from api.calibration_store import CalibrationStore, Origin
+from api.deciding import of_plain_scores
 from api.schemas.quality import (
     CalibrationView,
     DetPoint,
@@ -62,7 +63,7 @@ class GalleryReports:
     def quality(self, gallery: str) -> GalleryQualityView:
         """Tell how well a gallery's voices are told apart; raises NotFound."""
         voices = self._runtime.live.get(gallery)
-        rules, notes = _plain(voices.identification_rules())
+        rules, notes = of_plain_scores(voices.identification_rules())
         return self._remembered("quality", gallery, lambda: self._quality(voices, rules, notes), repr(rules.layers))
 
     def map(self, gallery: str) -> GalleryMapView:
@@ -166,16 +167,6 @@ def calibration_view(calibration: Calibration, origin: Origin) -> CalibrationVie
         cllr_after=calibration.cllr_after,
         min_cllr=calibration.min_cllr,
     )
-
-
-def _plain(rules: Rules) -> tuple[Rules, list[str]]:
-    """Return rules for plain scores: those of recordings taken out of the gallery are not normalized by it."""
-    if rules.calibration is None or rules.calibration.normalized is None:
-        return rules, []
-    scored = [(source, wanted) for source, wanted in rules.layers if wanted.score is not None]
-    return replace(rules, calibration=None, layers=scored), [
-        "the gallery normalizes its scores; these figures are of plain cosines, which tell voices apart less well"
-    ]
 
 
 def _shares(histogram: Histogram) -> Shares:

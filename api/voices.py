@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from api.comparison import BestEnrollment, Comparison, VerifiedVoice, probe_quality
-from api.deciding import NOTHING, Asked, calibration_of
+from api.deciding import NOTHING, Asked, calibration_of, of_plain_scores
 from api.encoder_side import EncoderSide
 from api.probe_warnings import band_warnings, quality_warnings
 from api.probing import Heard
@@ -28,13 +28,16 @@ from search.calibration import Calibration
 from search.exclusive import assign_speakers
 from search.identification import (
     Identification,
+    ProbeQuality,
     Rules,
     ScoredSpeaker,
     identify,
     proposals,
     speaker_llrs,
 )
+from search.open_set import RIVALS
 from search.operating_point import OperatingPoint, identification_point, verification_point
+from search.same_voice import SameVoice, same_voices
 from search.verification import verify
 
 BEST_ENROLLMENTS = 3
@@ -283,6 +286,41 @@ class Voices(Comparison):
         rules, _ = self._deciding.identification(asked, head, self._single(head), utterances=True)
         count = self._search.count(filter, head)
         return self._search.operating_point(rules, count), count if filter else None
+
+    def same_voices(self, speaker: str) -> list[SameVoice]:
+        """Return the other speakers who sound like one, likeliest first; none where the speaker has no voiceprint.
+
+        Cosines are those of voiceprints. Where the gallery normalizes its scores, plain ones are judged: the cohort
+        that they are normalized by may hold both.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone, or has no such speaker.
+        InvalidRequest
+            If nobody gives a threshold that can be had.
+        """
+        with self._database.read_scope() as session:
+            head = self._head_in(session)
+            number = SpeakerId(Speakers(session).by_name(self._gallery_id, speaker).id)
+        own = calibration_of(self._database, head)
+        claim, _ = of_plain_scores(self._deciding.verification(NOTHING, head, own)[0])
+        naming, _ = of_plain_scores(self._deciding.identification(NOTHING, head, own)[0])
+        prints = [(side.encoder.id, side.enrolled.as_of(head).voiceprint(number)) for side in self._sides]
+        vectors = {encoder_id: one.vector for encoder_id, one in prints if one is not None}
+        first = prints[0][1]
+        if first is None or len(vectors) < len(prints):
+            return []
+        ranking = self._ranking(head)
+        looked_at = RIVALS + 1 + SHOWN_WITH_ENROLLMENTS  # Itself, those of the same voice, and strangers.
+        found = [one for one in ranking.nearest(vectors, looked_at) if one.speaker_id != number]
+        return same_voices(
+            found,
+            gallery_size=ranking.count() - 1,
+            quality=ProbeQuality(first.speech_s, first.snr_db, first.telephone),
+            claim=claim,
+            naming=naming,
+        )
 
     def close(self) -> None:
         """Close the indexes and who is enrolled, where nobody else uses them."""

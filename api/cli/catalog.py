@@ -8,6 +8,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import counted, print_fields, print_json, print_line, print_notice, print_table
+from api.cli.progress import waiting
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def show_speaker(
 
     with open_services(home=home) as services:
         speaker, enrollments = services.catalog.speaker(gallery, name)
-        found = services.catalog.enrollments(gallery, name, after=0, limit=_RECORDINGS_SHOWN)
+        with waiting("comparing", quiet=as_json):
+            found = services.catalog.enrollments(gallery, name, after=0, limit=_RECORDINGS_SHOWN)
     if as_json:
         rows = [asdict(row) for row in found]
         print_json({**asdict(speaker), "enrolled": [asdict(row) for row in enrollments], "enrollments": rows})
@@ -96,8 +98,28 @@ def withdraw_enrollment(
     with open_services(home=home) as services:
         if erase:
             confirm(f"Erase recording {recording_id} of speaker {name} from gallery {gallery}?", yes=yes)
-        erased = services.catalog.delete_enrollment(gallery, name, recording_id, erase=erase)
+        with waiting("erasing" if erase else "withdrawing", quiet=as_json):
+            erased = services.catalog.delete_enrollment(gallery, name, recording_id, erase=erase)
     _print_erased(erased, as_json=as_json, what=f"enrollment {recording_id} of {name}")
+
+
+@speakers.command("merge")
+def merge_speakers(
+    name: Annotated[str, typer.Argument(help="Name that goes.", show_default=False)],
+    into: Annotated[str, typer.Argument(help="Name that stays.", show_default=False)],
+    gallery: options.Gallery = options.DEFAULT_GALLERY,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make two speakers one person: enrollments and labels of the first go over to the second."""
+    from api.dependencies import open_services
+
+    with open_services(home=home) as services:
+        merged = services.catalog.merge_speakers(gallery, name, into)
+    if as_json:
+        print_json(merged)
+        return
+    print_line(f"{name} is {merged.name} now, with {counted(merged.enrollments, 'enrolled utterance')}")
 
 
 @speakers.command("delete")
@@ -118,7 +140,8 @@ def delete_speaker(
     with open_services(home=home) as services:
         speaker, _ = services.catalog.speaker(gallery, name)
         confirm(f"Erase speaker {name} of gallery {gallery} ({extent})?", yes=yes)
-        erased = services.catalog.delete_speaker(gallery, name, keep_recordings=keep_recordings)
+        with waiting("erasing", quiet=as_json):
+            erased = services.catalog.delete_speaker(gallery, name, keep_recordings=keep_recordings)
     _print_erased(erased, as_json=as_json, what=f"speaker {speaker.name}")
 
 
@@ -196,7 +219,8 @@ def delete_recording(
     with open_services(home=home) as services:
         recording, _ = services.catalog.recording(gallery, recording_id)
         confirm(f"Erase recording {recording_id} ({recording.uri}) from gallery {gallery}?", yes=yes)
-        erased = services.catalog.delete_recording(gallery, recording_id)
+        with waiting("erasing", quiet=as_json):
+            erased = services.catalog.delete_recording(gallery, recording_id)
     _print_erased(erased, as_json=as_json, what=f"recording {recording_id}")
 
 
@@ -222,7 +246,8 @@ def create_gallery(
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        services.create_gallery(name, encoder, second_encoder=second_encoder)
+        with waiting("loading", quiet=as_json):
+            services.create_gallery(name, encoder, second_encoder=second_encoder)
         gallery = services.catalog.gallery(name)
     if as_json:
         print_json(gallery)
@@ -355,7 +380,8 @@ def delete_gallery(
     with open_services(home=home) as services:
         gallery = services.catalog.gallery(name)
         confirm(f"Erase gallery {name} ({gallery.speakers} speakers, {gallery.recordings} recordings)?", yes=yes)
-        erased = services.catalog.delete_gallery(name)
+        with waiting("erasing", quiet=as_json):
+            erased = services.catalog.delete_gallery(name)
     _print_erased(erased, as_json=as_json, what=f"gallery {name}")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +10,13 @@ import typer
 
 from api.cli import options
 from api.cli.output import EXIT_SOME_FAILED, counted, print_json, print_line, print_notice
+from api.cli.progress import waiting
 from api.cli.remote import Key, Url
-from indexer.errors import InvalidRequest
+from indexer.errors import InvalidRequest, VoxdexError, one_line
 
 if TYPE_CHECKING:
+    from api.dependencies import Services
+    from indexer.archive import ArchiveFile
     from indexer.ingest import IngestReport, Tally
 
 _SHOWN_FAILURES = 20
@@ -121,8 +125,26 @@ def _ingest_here(
             report = services.ingest(gallery, encoder, speakers=speakers, speech=speech).run(
                 listing.files, source=source, refused=listing.refused, on_file=progress.update
             )
-        services.indexes.bring_into_step(gallery)
+        with waiting("indexing", quiet=as_json):
+            services.indexes.bring_into_step(gallery)
+        report = with_same_voices(services, gallery, listing.files, report)
     print_report(gallery, report, as_json=as_json, ignored=listing.ignored, unreadable=listing.unreadable)
+
+
+def with_same_voices(
+    services: "Services", gallery: str, files: "Sequence[ArchiveFile]", report: "IngestReport"
+) -> "IngestReport":
+    """Add notices about speakers of these files who sound like others of the gallery."""
+    from api.same_voice import same_voice_notices
+
+    names = sorted({file.speaker for file in files if file.speaker is not None})
+    if not names or not report.tally.enrolled:
+        return report
+    try:
+        found = same_voice_notices(services.voices(gallery), gallery, names)
+    except VoxdexError as error:  # What was ingested is in the record all the same.
+        found = [f"speakers were not compared with the others of gallery {gallery}: {one_line(error)}"]
+    return replace(report, notices=(*report.notices, *found))
 
 
 def print_report(

@@ -92,7 +92,7 @@ def enroll(
 
     Of a recording in which several voices are heard, only the one that speaks most is enrolled, and a notice says so.
     """
-    from api.cli.ingest import IngestProgress, print_report
+    from api.cli.ingest import IngestProgress, print_report, with_same_voices
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
     from indexer.db.repositories import require_name
@@ -102,14 +102,17 @@ def enroll(
     options.check_speakers(speakers)
     with open_services(home=home, channels=channels) as services:
         listing = list_archive(files, everybody(speaker))
-        ingest = services.ingest(gallery, encoder, speakers=speakers, speech=speech)
+        with waiting("loading", quiet=as_json):
+            ingest = services.ingest(gallery, encoder, speakers=speakers, speech=speech)
         if consent_reference is not None:
             services.catalog.record_consent(gallery, speaker, Consent(consent_reference))
         with IngestProgress("enroll", len(listing.files) + len(listing.refused), quiet=as_json) as progress:
             report = ingest.run(
                 listing.files, source="enroll", naming="must", refused=listing.refused, on_file=progress.update
             )
-        services.indexes.bring_into_step(gallery)
+        with waiting("indexing", quiet=as_json):
+            services.indexes.bring_into_step(gallery)
+        report = with_same_voices(services, gallery, listing.files, report)
     print_report(gallery, report, as_json=as_json)
 
 

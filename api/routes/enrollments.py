@@ -15,6 +15,7 @@ from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.probe_warnings import NOISY_DB
 from api.runtime import Parts, Runtime
+from api.same_voice import same_voice_warnings
 from api.schemas.common import (
     PAGE_ROWS,
     Cursor,
@@ -134,7 +135,8 @@ def _made(parts: Runtime, gallery: str, speaker: str, taken: Taken) -> NewEnroll
     (row,) = parts.services.catalog.enrollments(gallery, speaker, after=taken.recording_id - 1, limit=1)
     recording, _ = parts.services.catalog.recording(gallery, taken.recording_id)
     quality = _quality(recording, taken.levels)
-    warned = [*taken.warnings, *_doubts(row)]
+    alike = same_voice_warnings(lambda: parts.live.get(gallery), speaker)
+    warned = [*taken.warnings, *_doubts(row), *alike]
     return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=warned)
 
 

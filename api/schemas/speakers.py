@@ -192,5 +192,5 @@ class NewEnrollment(Enrollment):
     quality: Quality
     warnings: list[str] = Field(
         description="What to know of it, as that several voices were heard, of which only the one that speaks most is "
-        "enrolled."
+        "enrolled, or that another speaker sounds the same."
     )

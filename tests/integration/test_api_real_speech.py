@@ -31,6 +31,7 @@ def test_enrolled_people_are_identified_and_a_stranger_is_nobody(
             )
             assert enrolled.status_code == 201
             assert -50 < enrolled.json()["quality"]["level_dbfs"] < -5
+            assert enrolled.json()["warnings"] == []
 
         def ask(file: Path) -> tuple[str, str | None]:
             answer = client.post("/v1/galleries/g/identify", files={"file": (file.name, file.read_bytes())}).json()
@@ -39,3 +40,15 @@ def test_enrolled_people_are_identified_and_a_stranger_is_nobody(
         assert ask(ann[1]) == ("identified", "ann")
         assert ask(bo[1]) == ("identified", "bo")
         assert ask(stranger[0]) == ("unknown", None)
+
+        again = client.post(
+            "/v1/galleries/g/speakers/cat/enrollments", files={"file": (ann[1].name, ann[1].read_bytes())}
+        )
+        assert again.status_code == 201
+        (warning,) = again.json()["warnings"]
+        assert warning.startswith("the voice sounds like 'ann', who is enrolled too: cosine 0.")
+        assert "times likelier if it is the same person" in warning
+        assert "merge the two speakers" in warning
+        merged = client.post("/v1/galleries/g/speakers/cat/merge", json={"into": "ann"})
+        assert merged.status_code == 200, merged.text
+        assert client.get("/v1/galleries/g/speakers/cat").status_code == 404

@@ -1,0 +1,66 @@
+"""What to say of a speaker who was just enrolled and sounds like somebody who is enrolled already."""
+
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from indexer.errors import NotFound, VoxdexError
+from search.evidence import llr_in_words
+from search.same_voice import SameVoice
+
+if TYPE_CHECKING:
+    from api.voices import Voices
+
+logger = logging.getLogger(__name__)
+
+MOST_NAMED = 3
+"""Other speakers who are named in one warning each."""
+
+MOST_COMPARED = 1000
+"""Speakers of one run who are compared: a second or so of work."""
+
+
+def same_voice_warnings(voices: "Callable[[], Voices]", speaker: str) -> list[str]:
+    """Name those who sound like this speaker; nothing that goes wrong here undoes an enrollment that was made."""
+    try:
+        return [_said(one) for one in voices().same_voices(speaker)[:MOST_NAMED]]
+    except VoxdexError as error:
+        logger.warning("an enrolled voice was not compared with the others: %s", error.code, exc_info=error)
+        return []
+
+
+def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) -> list[str]:
+    """Say the same of the speakers of a run at the command line, once of each two.
+
+    Raises
+    ------
+    VoxdexError
+        See `Voices.same_voices`.
+    """
+    notices, told = [], set()
+    for speaker in speakers[:MOST_COMPARED]:
+        try:
+            others = voices.same_voices(speaker)
+        except NotFound:  # Not one recording of theirs could be used.
+            continue
+        for other in others[:MOST_NAMED]:
+            pair = frozenset((speaker, other.speaker))
+            if pair not in told:
+                told.add(pair)
+                command = shlex.join(["voxdex", "speakers", "merge", speaker, other.speaker, "--gallery", gallery])
+                notices.append(f"{speaker}: {_said(other)} (`{command}`)")
+    if len(speakers) > MOST_COMPARED:
+        notices.append(
+            f"{MOST_COMPARED} of {len(speakers)} speakers were compared with the others of gallery {gallery}, to find "
+            "one voice under two names; enroll fewer at once to have all compared"
+        )
+    return notices
+
+
+def _said(other: SameVoice) -> str:
+    worth = "" if other.llr is None else f", {llr_in_words(other.llr)}"
+    return (
+        f"the voice sounds like {other.speaker!r}, who is enrolled too: cosine {other.score:.2f}{worth}; listen to "
+        "both, and merge the two speakers if they are one person, or remove the recording that is under the wrong name"
+    )
