@@ -76,7 +76,7 @@ class CalibrationStore:
         EncoderMismatch
             If the calibration is of other encoders than the gallery.
         """
-        from indexer.db.repositories import Galleries
+        from indexer.db.galleries import Galleries
 
         if calibration is not None:
             calibration = self.fitting(gallery, calibration)
@@ -88,7 +88,7 @@ class CalibrationStore:
 
     def fitting(self, gallery: str, calibration: Calibration) -> Calibration:
         """Return a calibration with its encoders in the gallery's order; see `use` for the errors."""
-        from indexer.db.repositories import Galleries
+        from indexer.db.galleries import Galleries
 
         with self._record().read_scope() as session:
             galleries = Galleries(session)

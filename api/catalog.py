@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 from api.deciding import require_normalized
 from api.gallery_rules import require_rules
 from indexer.db.calibrations import Calibrations
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import RecordingState
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import EnrolledStretch, Erased, GallerySummary, RecordingSummary, SpeakerSummary, UtteranceSummary
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, EnrolledRecording, SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.db.traces import Traces
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict, InvalidRequest, NotFound, Unavailable

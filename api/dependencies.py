@@ -240,7 +240,8 @@ class Services:
             If the rules contradict each other; see `require_rules`.
         """
         from api.gallery_rules import require_rules
-        from indexer.db.repositories import Encoders, Galleries
+        from indexer.db.encoders import Encoders
+        from indexer.db.galleries import Galleries
         from indexer.encoders_in_use import as_row
 
         require_rules(None, rules)
@@ -276,7 +277,8 @@ class Services:
         EncoderMismatch
             If the gallery is of another encoder, or the encoder's vectors do not fit a gallery.
         """
-        from indexer.db.repositories import Encoders, Galleries
+        from indexer.db.encoders import Encoders
+        from indexer.db.galleries import Galleries
         from indexer.encoders_in_use import as_row
         from indexer.hearing import listening_as_asked
         from indexer.ingest import Ingest
@@ -312,7 +314,7 @@ class Services:
             If the gallery's encoder cannot be had any more: another one would compare what must not be compared.
         """
         from api.voices import Voices
-        from indexer.db.repositories import Galleries
+        from indexer.db.galleries import Galleries
 
         with self.record().read_scope() as session:
             head = Galleries(session).head(gallery)

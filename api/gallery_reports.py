@@ -24,7 +24,8 @@ from api.schemas.quality import (
 from indexer.audio.quality import TELEPHONE_BANDWIDTH_HZ
 from indexer.db.embeddings import Embeddings
 from indexer.db.enrolled_recordings import EnrolledEmbedding, EnrolledSample
-from indexer.db.repositories import Galleries, Speakers
+from indexer.db.galleries import Galleries
+from indexer.db.speakers import Speakers
 from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.types import RecordingId, SpeakerId, Vectors
 from search.calibration import Calibration

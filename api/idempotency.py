@@ -24,8 +24,9 @@ from api.errors import problem_of, status_of
 from api.paths import slashes_restored
 from api.security import Principal
 from indexer.db.models import Gallery, IdempotentRequest, utc_now
-from indexer.db.repositories import canonical, insert_if_absent
+from indexer.db.names import canonical
 from indexer.db.session import Database
+from indexer.db.statements import insert_if_absent
 from indexer.errors import Conflict, IdempotencyKeyReused, RequestInFlight, VoxdexError
 
 logger = logging.getLogger(__name__)

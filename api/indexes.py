@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index import stores

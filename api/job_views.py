@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 from api.schemas.jobs import Job
 from indexer.db import models
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
-from indexer.db.repositories import Galleries
 from indexer.types import GalleryId, JobId
 
 

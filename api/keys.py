@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from indexer.db.galleries import Galleries
 from indexer.db.keys import KeyRow, Keys
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.errors import InvalidRequest
 from indexer.types import GalleryId

@@ -13,7 +13,7 @@ from api.dependencies import Services
 from api.live_encoders import LiveEncoders
 from api.live_side import each, open_sides
 from api.voices import Voices
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import NotFound, Unavailable, VoxdexError

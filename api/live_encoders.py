@@ -3,7 +3,7 @@
 import threading
 
 from api.dependencies import Services
-from indexer.db.repositories import Encoders
+from indexer.db.encoders import Encoders
 from indexer.db.rows import GalleryHead
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.encoder import Encoder

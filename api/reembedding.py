@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api.dependencies import Services
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder import Encoder
 from indexer.encoders_in_use import as_row

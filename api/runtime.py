@@ -14,7 +14,7 @@ from api.rate_limits import RateLimiter
 from api.readiness import Examiner
 from api.security import Gate
 from api.threads import RequestThreads
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.media import MediaStore
 from indexer.settings import Settings
 from indexer.types import GalleryId

@@ -17,8 +17,8 @@ from api.paths import slashes_restored
 from api.rate_limits import RateLimiter
 from indexer.db.keys import LAST_USED_STEP, KeyRow, Keys
 from indexer.db.models import utc_now
+from indexer.db.names import canonical
 from indexer.db.page_sessions import PageSessions
-from indexer.db.repositories import canonical
 from indexer.db.session import Database
 from indexer.errors import AccessDenied, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from indexer.settings import ApiSettings

@@ -6,10 +6,11 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from indexer.db.embeddings import Embeddings
-from indexer.db.repositories import Galleries, Speakers
+from indexer.db.galleries import Galleries
 from indexer.db.rows import SpeakerSummary
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.db.transactions import in_transaction
 from indexer.db.unknown_voices import LastRun, UnknownStretch, UnknownVoices, UnknownVoiceSummary
 from indexer.db.voice_runs import VoiceRuns

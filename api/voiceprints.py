@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from indexer.audio.quality import TELEPHONE_BANDWIDTH_HZ
 from indexer.db.embeddings import Embeddings
-from indexer.db.repositories import Speakers
 from indexer.db.rows import EnrolledRows
+from indexer.db.speakers import Speakers
 from indexer.embedding.aggregation import aggregate_voices
 from indexer.errors import NotFound, Unavailable
 from indexer.index.base import Ids, VectorIndex

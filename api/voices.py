@@ -15,9 +15,10 @@ from api.speaker_ranking import SpeakerRanking
 from api.voice_search import Occurrences, VoiceSearch
 from indexer.db.embeddings import Embeddings
 from indexer.db.filters import RowFilter
-from indexer.db.repositories import Galleries, Speakers
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, NotFound
 from indexer.listening import Listening

@@ -4,7 +4,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from indexer.db.repositories import Encoders, Galleries
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.encoder_set import EncoderSet

@@ -15,11 +15,12 @@ from indexer.audio.gates import SpeechGate
 from indexer.audio.meter import Levels
 from indexer.audio.quality import LEAST_LEVEL_DBFS, Quality, pooled_quality
 from indexer.db.models import JobItemState, RecordingState
+from indexer.db.names import require_name
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Speakers, require_name
 from indexer.db.rows import UtteranceSummary
 from indexer.db.session import Database
 from indexer.db.speaker_records import Consent, SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, EncoderChanged, InvalidAudio, InvalidRequest, SilentAudio, VoxdexError
 from indexer.hearing import listening_as_asked

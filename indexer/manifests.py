@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from indexer.db.repositories import NAME_LIMIT, require_text
+from indexer.db.names import NAME_LIMIT, require_text
 from indexer.errors import InvalidRequest
 
 URI_COLUMNS = ("uri", "path", "file")

@@ -28,10 +28,10 @@ from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.segmentation import Stretch
 from indexer.db.changes import Changes
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.leases import clock
 from indexer.db.reembeddings import Missing, OpenRecording, Reembedded, Reembeddings
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder import Encoder

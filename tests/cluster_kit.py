@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import select
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.db.unknown_voices import UnknownVoices, UnknownVoiceSummary

@@ -8,8 +8,9 @@ import numpy as np
 import soundfile
 from sqlalchemy import func, select
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding, Enrollment, Job, JobItem, JobItemState, JobShard, Recording, Utterance
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.cli.local_servers import LocalPostgres
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.migrate import upgrade
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.settings import Settings, load_settings

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from indexer.archive import ArchiveFile, list_archive, parse_speaker_rule
 from indexer.audio.channels import ChannelPolicy
+from indexer.db.encoders import Encoders
 from indexer.db.models import Embedding, Gallery, Utterance
-from indexer.db.repositories import Encoders
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.embedding.encoder import Encoder

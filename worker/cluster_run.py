@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from indexer.db.calibrations import Calibrations
 from indexer.db.embeddings import Embeddings
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import Gallery, Job
 from indexer.db.plans import Plans
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.db.unknown_voices import UnknownVoices

@@ -7,9 +7,9 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import CLUSTER, Jobs
 from indexer.db.plans import Plans, stalls
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
 from indexer.db.unknown_voices import UnknownVoices

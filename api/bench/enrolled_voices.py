@@ -17,10 +17,12 @@ from api.bench.trial import K
 from api.bench.vector_sets import BLOCK_ROWS, PER_SPEAKER, ClusteredVoices, blocks_of
 from api.dependencies import Services
 from api.enrolled import EnrolledGallery, EnrolledView
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.index.base import VectorIndex
 from indexer.settings import Settings, load_settings
 from indexer.types import EMBEDDING_DIM, GalleryId, Vectors

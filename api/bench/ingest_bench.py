@@ -184,8 +184,8 @@ def _seconds() -> dict[str, float]:
 
 def _lengths(services: "Services") -> tuple[list[int], int]:
     """Return how many samples each utterance has, and how many recordings hold several voices."""
+    from indexer.db.galleries import Galleries
     from indexer.db.models import Recording, Utterance
-    from indexer.db.repositories import Galleries
 
     with services.database.read_scope() as session:
         gallery_id = Galleries(session).by_name(_GALLERY).id

@@ -174,7 +174,8 @@ def calibrate(
 
 def _cohort(services: "Services", gallery: str | None) -> int:
     """Return the most speakers of a cohort: of a gallery that is to use it, no more than are enrolled there."""
-    from indexer.db.repositories import Galleries, Speakers
+    from indexer.db.galleries import Galleries
+    from indexer.db.speakers import Speakers
     from indexer.types import GalleryId
     from search.normalization import MOST_COHORT, require_cohort
 
@@ -334,7 +335,7 @@ def _encoders(services: "Services", gallery: str | None, names: list[str]) -> "l
     if names or gallery is None:
         wanted: list[str | None] = [*names] or [None]
         return [services.encoders.load(name)[0] for name in wanted]
-    from indexer.db.repositories import Galleries
+    from indexer.db.galleries import Galleries
     from indexer.types import GalleryId
 
     with services.record().read_scope() as session:
@@ -344,7 +345,7 @@ def _encoders(services: "Services", gallery: str | None, names: list[str]) -> "l
 
 def _encoder_names(services: "Services", calibrations: "Iterable[Calibration]") -> dict[str, str]:
     """Return names by encoder id: of encoders in the record, and of published weights by their hash."""
-    from indexer.db.repositories import Encoders
+    from indexer.db.encoders import Encoders
 
     published = {spec.sha256[:16]: spec.name for spec in services.registry.list() if spec.sha256}
     of_calibrations = {one for calibration in calibrations for one in calibration.encoder_ids}

@@ -112,8 +112,8 @@ class RecordedJobs:
     def jobs(self, gallery: str | None, state: JobState | None) -> Iterable[Job]:
         """List jobs, the newest first."""
         from indexer.db import models
+        from indexer.db.galleries import Galleries
         from indexer.db.jobs import Jobs
-        from indexer.db.repositories import Galleries
         from indexer.types import GalleryId
 
         wanted = None if state is None else models.JobState(state)

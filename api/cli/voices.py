@@ -95,7 +95,7 @@ def enroll(
     from api.cli.ingest import IngestProgress, print_report, with_same_voices
     from api.dependencies import open_services
     from indexer.archive import everybody, list_archive
-    from indexer.db.repositories import require_name
+    from indexer.db.names import require_name
     from indexer.db.speaker_records import Consent
 
     require_name("speaker", speaker)

@@ -19,8 +19,8 @@ from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, RowN
 from api.schemas.jobs import Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
 from api.security import Principal, Reader, Writer
 from indexer.db import models
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
-from indexer.db.repositories import Galleries
 from indexer.db.webhooks import ENDED
 from indexer.errors import InvalidRequest, NotFound
 from indexer.jobs.source import JobOptions, guess_kind

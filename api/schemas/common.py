@@ -7,7 +7,7 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.paths import slashes_restored
-from indexer.db.repositories import NAME_LIMIT, canonical, require_text
+from indexer.db.names import NAME_LIMIT, canonical, require_text
 from indexer.errors import InvalidRequest
 
 ID_LIMIT = 2**63 - 1

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Calibration, Gallery
-from indexer.db.repositories import insert_if_absent
+from indexer.db.statements import insert_if_absent
 from indexer.errors import NotFound
 from indexer.types import EncoderId
 

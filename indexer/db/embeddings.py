@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, LargeBinary, cast, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
-from indexer.db.repositories import batches
 from indexer.db.rows import QUALITY, EnrolledRows, Stretch, quality_of
+from indexer.db.statements import batches
 from indexer.errors import CorruptArtifact, NotFound
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId, Vectors
 from indexer.vectors import FINGERPRINT_MODULUS, Fingerprint

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Speaker, Utterance
-from indexer.db.repositories import batches
+from indexer.db.statements import batches
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
 
 _SCATTER = 2_654_435_761

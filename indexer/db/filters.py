@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
-from indexer.db.repositories import batches, canonical, require_text
+from indexer.db.names import canonical, require_text
+from indexer.db.statements import batches
 from indexer.errors import InvalidRequest, NotFound
 from indexer.types import EncoderId, GalleryId, SpeakerId
 

@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from indexer.db.galleries import Galleries
 from indexer.db.leases import clock
 from indexer.db.models import Calibration, Embedding, Encoder, Gallery, GalleryEncoder, Recording, Reembedding, utc_now
-from indexer.db.repositories import Galleries, insert_if_absent, take_out_vectors
+from indexer.db.statements import insert_if_absent, take_out_vectors
 from indexer.errors import Conflict, NotFound
 from indexer.types import EncoderId, GalleryId, without_precision
 

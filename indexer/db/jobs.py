@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
-from indexer.db.repositories import require_text
+from indexer.db.names import require_text
 from indexer.db.rows import PAGE_LIMIT
 from indexer.db.webhooks import ENDED, Deliveries
 from indexer.errors import Conflict, NotFound

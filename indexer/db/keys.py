@@ -8,7 +8,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.models import ApiKey, Gallery, utc_now
-from indexer.db.repositories import require_name
+from indexer.db.names import require_name
 from indexer.db.rows import PAGE_LIMIT
 from indexer.errors import NotFound
 from indexer.types import GalleryId

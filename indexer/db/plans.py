@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from indexer.db.erased_files import any_erased, erased_among
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, utc_now
-from indexer.db.repositories import batches, insert_if_absent
+from indexer.db.statements import batches, insert_if_absent
 from indexer.errors import LeaseLost
 from indexer.types import JobId, ShardId
 

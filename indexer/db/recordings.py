@@ -11,7 +11,7 @@ from indexer.db.bulk_rows import insert_utterances
 from indexer.db.changes import Changes
 from indexer.db.erased_files import remember_erased
 from indexer.db.models import Embedding, Enrollment, Recording, RecordingState, Speaker, Utterance, utc_now
-from indexer.db.repositories import batches, canonical, insert_if_absent, require_text, take_out_vectors
+from indexer.db.names import canonical, require_text
 from indexer.db.rows import (
     PAGE_LIMIT,
     Erased,
@@ -21,6 +21,7 @@ from indexer.db.rows import (
     UtteranceSummary,
     quality_of,
 )
+from indexer.db.statements import batches, insert_if_absent, take_out_vectors
 from indexer.errors import AlreadyExists, Conflict, NotFound
 from indexer.jobs.uris import without_queries
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId

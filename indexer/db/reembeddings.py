@@ -13,7 +13,7 @@ from indexer.archive import as_text
 from indexer.db.changes import Changes
 from indexer.db.leases import clock
 from indexer.db.models import Embedding, Enrollment, Recording, Reembedding, Speaker, Utterance
-from indexer.db.repositories import batches, insert_if_absent
+from indexer.db.statements import batches, insert_if_absent
 from indexer.errors import VoxdexError, one_line
 from indexer.jobs.uris import without_queries
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, RecordingId, UtteranceId, Vectors

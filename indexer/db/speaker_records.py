@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
 from indexer.db.models import Enrollment, Gallery, Speaker, SpeakerLabel, Utterance, utc_now
-from indexer.db.repositories import Speakers, batches, insert_if_absent, require_name, require_text
+from indexer.db.names import require_name, require_text
 from indexer.db.rows import PAGE_LIMIT
+from indexer.db.speakers import Speakers
+from indexer.db.statements import batches, insert_if_absent
 from indexer.embedding.aggregation import Likeness
 from indexer.errors import AlreadyExists, ConsentRequired, InvalidRequest, NotFound
 from indexer.types import GalleryId, RecordingId, SpeakerId

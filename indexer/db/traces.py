@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from indexer.db.jobs import Jobs
 from indexer.db.models import IdempotentRequest, Job, JobItem
-from indexer.db.repositories import batches, canonical
+from indexer.db.names import canonical
+from indexer.db.statements import batches
 from indexer.types import GalleryId
 
 

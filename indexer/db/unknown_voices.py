@@ -25,8 +25,8 @@ from indexer.db.models import (
     Utterance,
     utc_now,
 )
-from indexer.db.repositories import batches, insert_if_absent
 from indexer.db.rows import PAGE_LIMIT
+from indexer.db.statements import batches, insert_if_absent
 from indexer.errors import Conflict, ConsentRequired, InvalidRequest, NotFound
 from indexer.types import EncoderId, GalleryId, RecordingId, UnknownVoiceId, UtteranceId
 

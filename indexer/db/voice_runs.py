@@ -23,7 +23,7 @@ from indexer.db.models import (
     Utterance,
     utc_now,
 )
-from indexer.db.repositories import batches, insert_if_absent
+from indexer.db.statements import batches, insert_if_absent
 from indexer.db.unknown_voices import is_enrolled
 from indexer.types import EncoderId, GalleryId, UnknownVoiceId, UtteranceId
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.errors import VoxdexError

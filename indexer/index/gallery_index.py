@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from indexer.db.changes import Changes
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.session import Database
 from indexer.errors import Unavailable
 from indexer.index import stores

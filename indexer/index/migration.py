@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from indexer.db.changes import Changes
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.errors import EncoderMismatch, InvalidRequest, NotFound

@@ -2,8 +2,8 @@
 
 import logging
 
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.index import stores
 from indexer.index.gallery_index import GalleryIndex

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import CLUSTER, Jobs
 from indexer.db.models import Job, OnDuplicate
-from indexer.db.repositories import Galleries
 from indexer.db.retries import Retries
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction

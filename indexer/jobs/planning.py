@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from indexer.db.jobs import RESUMED, Jobs
 from indexer.db.models import Job
+from indexer.db.names import canonical, require_name, require_text
 from indexer.db.plans import NewItem, NewShard, Plans, behind, passed_over, reached, stalls
-from indexer.db.repositories import canonical, require_name, require_text
 from indexer.db.retries import RetriedPart, Retries, Retry
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction

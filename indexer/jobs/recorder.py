@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 
 from indexer.archive import as_text
 from indexer.audio.channels import ChannelPolicy
+from indexer.db.galleries import Galleries
 from indexer.db.models import JobItemState, OnDuplicate, RecordingState
+from indexer.db.names import require_name, require_text
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries, Speakers, require_name, require_text
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.db.transactions import in_transaction
 from indexer.errors import (
     AlreadyExists,

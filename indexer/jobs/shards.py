@@ -22,9 +22,9 @@ from indexer.archive import ArchiveFile, as_text
 from indexer.audio.channels import ChannelPolicy
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobItemState
-from indexer.db.repositories import batches
 from indexer.db.session import Database
 from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
+from indexer.db.statements import batches
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, LeaseLost, Unavailable, VoxdexError, one_line

@@ -263,7 +263,7 @@ def test_erasing_reaches_the_record_the_index_and_every_file(run: Run, home: Pat
     run("enroll", "Gone", cut / "MEE009" / "probe.wav", "-g", "erasure")
     run("enroll", "Stays", cut / "FEE083" / "enroll.wav", "-g", "erasure")
     from indexer.db.embeddings import Embeddings
-    from indexer.db.repositories import Galleries
+    from indexer.db.galleries import Galleries
     from indexer.db.session import open_database
     from indexer.settings import load_settings
     from indexer.types import GalleryId

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobItemState, JobState
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database, open_database
 from indexer.settings import Settings
 from indexer.types import GalleryId

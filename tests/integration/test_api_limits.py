@@ -18,8 +18,8 @@ import api.uploads
 import api.voice_search
 from api.body_limit import BodyLimit
 from api.rate_limits import RateLimiter
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
-from indexer.db.repositories import Galleries
 from indexer.errors import RateLimited
 from indexer.settings import BrokerSettings, Settings, load_settings
 from indexer.types import GalleryId

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from indexer.db.repositories import Speakers
+from indexer.db.speakers import Speakers
 from indexer.settings import Settings
 from tests.api_kit import ServiceClient, serving, wav, wav_of
 

@@ -12,8 +12,9 @@ from sqlalchemy import update
 from api.calibrating import Calibrated, CalibrationWanted, calibrate
 from api.calibration_store import CalibrationStore
 from api.evaluation.cache import HeardCache
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Calibration as CalibrationRow
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.errors import CorruptArtifact, EncoderMismatch, InvalidRequest, NotFound

@@ -9,11 +9,13 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from indexer.db.changes import IDS_OF_A_CHANGE, Changes, FeedPosition, VectorChange
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding, IndexChange, utc_now
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.errors import NotFound
 from indexer.types import EncoderId, GalleryId
 from tests.vectors import unit_vectors

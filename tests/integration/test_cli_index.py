@@ -10,8 +10,9 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from api.cli.main import app
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
 from indexer.index.followed import FollowedIndex

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from api.cli.main import app
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
-from indexer.db.repositories import Galleries
 from indexer.errors import AccessDenied, Conflict, EncoderMismatch, InvalidRequest, NotFound, Unavailable
 from indexer.settings import load_settings
 from indexer.types import GalleryId

@@ -3,12 +3,13 @@
 import pytest
 
 from indexer.db.calibrations import Calibrations, StoredCalibration
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import JobState
 from indexer.db.plans import Plans
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries, Speakers
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.db.unknown_voices import UnknownVoices
 from indexer.errors import Conflict, ConsentRequired
 from indexer.settings import Settings

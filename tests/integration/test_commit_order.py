@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.types import EncoderId, GalleryId

@@ -8,12 +8,14 @@ from sqlalchemy.orm import Session
 
 from api.enrolled import EnrolledGallery
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import RecordingState, utc_now
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.db.speaker_records import SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.index.faiss_index import FaissIndex
 from indexer.types import EncoderId, GalleryId, SpeakerId
 from tests.vectors import ReferenceIndex, unit_vectors

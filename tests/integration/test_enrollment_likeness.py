@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 
 from api.cli.main import app
 from indexer.audio.quality import Quality
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
 from indexer.db.speaker_records import SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.likeness import LEAST_JUDGED_S, enrollment_likeness
 from indexer.settings import load_settings
 from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId, Vectors

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.index.orphans import drop_orphans

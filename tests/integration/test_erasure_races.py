@@ -10,12 +10,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding, Enrollment, RecordingState, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.db.speaker_records import SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.db.transactions import in_transaction
 from indexer.errors import Conflict
 from indexer.index.feed import IndexFeed

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.changes import Changes
-from indexer.db.repositories import Encoders, Galleries
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.rows import GalleryHead, NewEncoder
 from indexer.db.session import Database
 from indexer.errors import CorruptArtifact, Unavailable

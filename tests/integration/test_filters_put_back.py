@@ -4,10 +4,11 @@ from sqlalchemy import delete, text
 
 from api.filtered import FilteredGallery
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
 from indexer.db.filters import RowFilter
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding, IndexChange, Recording, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.types import EncoderId, GalleryId

@@ -5,9 +5,10 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import utc_now
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.index.followed import FollowedIndex

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.embeddings import Embeddings
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.errors import Unavailable

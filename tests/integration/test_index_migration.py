@@ -12,10 +12,11 @@ from sqlalchemy import update
 from api.dependencies import Services
 from api.indexes import Indexes
 from api.live import LiveGalleries
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.models import Gallery
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.errors import InvalidRequest, NotFound, Unavailable

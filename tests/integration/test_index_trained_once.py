@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.index.gallery_index import GalleryIndex

@@ -13,12 +13,14 @@ from sqlalchemy import func, select
 
 from indexer.archive import everybody, list_archive, nobody, parse_speaker_rule
 from indexer.audio.channels import ChannelPolicy
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import Embedding, Enrollment, JobItemState, JobState, Recording, RecordingState, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, VoxdexError
 from indexer.ingest import COMMIT_FILES, Ingest, Tally

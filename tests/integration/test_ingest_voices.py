@@ -12,9 +12,9 @@ from indexer.archive import everybody, list_archive, nobody
 from indexer.audio.channels import ChannelPolicy
 from indexer.db.models import JobItemState, OnDuplicate, Recording, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Speakers
 from indexer.db.rows import UtteranceSummary
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, TooNoisy
 from indexer.ingest import Ingest, IngestReport

@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 
 from indexer.db.models import Gallery, JobItemState, JobState, OnDuplicate, Recording, RecordingState, Speaker
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Speakers
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.settings import Settings
 from indexer.types import GalleryId, RecordingId, Vectors, Waveform
 from tests.fakes import SpectrumEncoder

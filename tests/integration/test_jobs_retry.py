@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import select, update
 
 import indexer.db.retries
+from indexer.db.galleries import Galleries
 from indexer.db.models import ErasedFile, Job, JobItemState, JobState
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries, Speakers
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.db.traces import Traces
 from indexer.errors import Conflict
 from indexer.jobs.bulk import BulkIngest

@@ -15,11 +15,13 @@ from api.dependencies import Services
 from api.live import LiveGalleries, LiveGallery
 from api.voices import Voices
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import Gallery, SpeakerLabel, utc_now
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import NotFound, Unavailable
 from indexer.index.snapshots import index_folder

@@ -15,11 +15,13 @@ from api.live import LiveGalleries
 from api.live_encoders import LiveEncoders
 from api.speaker_ranking import SpeakerRanking
 from api.voices import Voices
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.batching import BackgroundEncoder
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import EncoderChanged

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
 from indexer.errors import Unavailable

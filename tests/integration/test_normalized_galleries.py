@@ -11,10 +11,12 @@ from api.catalog import Catalog
 from api.deciding import NOTHING, Deciding, calibration_of
 from api.enrolled import EnrolledGallery
 from api.speaker_ranking import SpeakerRanking
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
 from indexer.errors import InvalidRequest
 from indexer.media import MediaStore

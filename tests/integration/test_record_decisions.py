@@ -5,11 +5,13 @@ import pytest
 from indexer.audio.quality import Quality
 from indexer.db.calibrations import Calibrations, StoredCalibration
 from indexer.db.embeddings import Embeddings
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.errors import NotFound
 from indexer.types import EncoderId, GalleryId
 from tests.vectors import unit_vectors

@@ -5,10 +5,12 @@ import pytest
 from sqlalchemy import text
 
 from indexer.db.embeddings import Embeddings
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.index import stores
 from indexer.index.adjustment import Adjustment
 from indexer.index.base import VectorIndex

@@ -8,6 +8,8 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import InvalidRequestError
 
 from indexer.db.embeddings import Embeddings
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.models import (
     Embedding,
     Encoder,
@@ -22,9 +24,9 @@ from indexer.db.models import (
     Utterance,
 )
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database, open_database
+from indexer.db.speakers import Speakers
 from indexer.errors import (
     AlreadyExists,
     Conflict,

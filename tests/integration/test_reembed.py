@@ -10,11 +10,11 @@ import soundfile
 from sqlalchemy import func, select, update
 
 from indexer.db.changes import Changes
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.models import Embedding, Recording, Reembedding, Utterance, utc_now
 from indexer.db.recordings import Recordings
 from indexer.db.reembeddings import Reembeddings
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.errors import Conflict, EncoderMismatch
 from indexer.index.gallery_index import GalleryIndex

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sqlalchemy import event, func, select
 
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.models import Embedding, IndexChange, Reembedding
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database, open_database
 from indexer.errors import Unavailable
 from indexer.settings import Settings

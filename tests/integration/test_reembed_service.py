@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from indexer.db.repositories import Encoders
+from indexer.db.encoders import Encoders
 from indexer.embedding.registry import EncoderSpec
 from indexer.encoders_in_use import EncodersInUse, as_row
 from indexer.reembed import Reembed

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from api.catalog import Catalog
 from indexer.archive import parse_speaker_rule
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job, JobState
-from indexer.db.repositories import Galleries
 from indexer.db.session import Database
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.folders import FolderSource

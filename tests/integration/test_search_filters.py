@@ -16,13 +16,15 @@ from api.calibration_store import CalibrationStore
 from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
+from indexer.db.encoders import Encoders
 from indexer.db.filters import FilteredRows, RowFilter
+from indexer.db.galleries import Galleries
 from indexer.db.models import IndexChange
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.db.speaker_records import SpeakerRecords
+from indexer.db.speakers import Speakers
 from indexer.embedding.registry import EncoderRegistry
 from indexer.errors import InvalidRequest, NotFound
 from indexer.settings import Settings

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from indexer.db.galleries import Galleries
 from indexer.db.models import Job, JobItem, JobItemState, JobState, OnDuplicate, utc_now
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries
 from indexer.db.rows import NewRecording
 from indexer.jobs.uris import without_queries
 from indexer.settings import Settings

@@ -9,11 +9,13 @@ from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
 from api.voices import Voices
+from indexer.db.encoders import Encoders
 from indexer.db.filters import RowFilter
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers
 from indexer.index.base import VectorIndex
 from indexer.index.gallery_index import GalleryIndex
 from indexer.settings import Settings

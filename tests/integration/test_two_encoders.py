@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import select
 
 from indexer.db.calibrations import Calibrations, StoredCalibration
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.gallery_encoders import GalleryEncoders
 from indexer.db.models import Embedding, Gallery, JobState, Recording, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.embedding.encoder_set import EncoderSet

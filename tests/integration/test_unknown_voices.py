@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.main import app
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.db.session import open_database
 from indexer.errors import ConsentRequired, InvalidRequest
 from indexer.settings import Settings, load_settings

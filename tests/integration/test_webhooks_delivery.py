@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
 from indexer.db.models import Job, JobState, WebhookDelivery, utc_now
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database
 from indexer.db.webhooks import Deliveries

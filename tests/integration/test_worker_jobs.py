@@ -11,9 +11,10 @@ from sqlalchemy import Select, func, select
 
 from api.cli.local_servers import LocalRedis
 from api.dependencies import Services
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.jobs import JobProgress, Jobs
 from indexer.db.models import Embedding, JobShard, JobState, Recording, ShardState, Utterance
-from indexer.db.repositories import Encoders, Galleries
 from indexer.encoders_in_use import as_row
 from indexer.jobs.source import JobOptions
 from indexer.settings import Settings

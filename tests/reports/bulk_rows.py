@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session
 
 from api.cli.local_servers import LocalPostgres
 from indexer.db.changes import Changes
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.migrate import upgrade
 from indexer.db.models import Embedding, Enrollment, Utterance
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Encoders, Galleries, Speakers
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database, make_engine
+from indexer.db.speakers import Speakers
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, SpeakerId
 from indexer.vectors import checksums_of
 

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from indexer.db.galleries import Galleries
 from indexer.db.models import Embedding
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries
 from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
 from indexer.index.adjustment import Adjustment

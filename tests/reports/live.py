@@ -17,10 +17,11 @@ import numpy as np
 from api.encoder_side import EncoderSide
 from api.enrolled import EnrolledGallery
 from api.filtered import FilteredGallery
+from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.repositories import Galleries, Speakers
 from indexer.db.rows import GalleryHead, NewRecording, NewUtterance
 from indexer.db.session import Database, open_database
+from indexer.db.speakers import Speakers
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.registry import EncoderRegistry
 from indexer.encoders_in_use import EncodersInUse

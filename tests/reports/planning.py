@@ -20,9 +20,10 @@ from sqlalchemy import func, select
 
 from api.cli.local_servers import LocalPostgres
 from indexer.archive import parse_speaker_rule
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.db.migrate import upgrade
 from indexer.db.models import Job, JobItem, JobShard
-from indexer.db.repositories import Encoders, Galleries
 from indexer.db.rows import NewEncoder
 from indexer.db.session import Database, open_database
 from indexer.jobs.buckets import BucketSource, Page

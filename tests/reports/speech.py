@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from api.dependencies import Services
 from indexer.archive import ArchiveFile, list_archive, parse_speaker_rule
 from indexer.db.embeddings import Embeddings
-from indexer.db.repositories import Galleries
+from indexer.db.galleries import Galleries
 from indexer.errors import InvalidAudio
 from indexer.settings import load_settings
 from indexer.types import GalleryId
