@@ -1,6 +1,7 @@
 import datetime as dt
 import inspect
 import re
+import tomllib
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+import voxdex_client
 from api.app import create_app
 from indexer.settings import load_settings
 from tests.conftest import REPOSITORY
@@ -184,6 +186,8 @@ def test_its_page_lists_every_method() -> None:
 
 
 def test_every_module_of_the_client_is_in_its_distribution() -> None:
-    folder = Path(routes.__file__).parent
+    folder = Path(voxdex_client.__file__).parent
     assert (folder / "py.typed").is_file()
-    assert not [path for path in folder.rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    project = tomllib.loads((folder.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    named = {folder.parent.joinpath(*package.split(".")) for package in project["tool"]["setuptools"]["packages"]}
+    assert named == {path.parent for path in folder.rglob("*.py")}

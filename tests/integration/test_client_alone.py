@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     # A copy, since building leaves traces beside the sources.
-    for path in [CLIENT / "pyproject.toml", CLIENT / "README.md", *SOURCES.glob("*.py"), SOURCES / "py.typed"]:
+    for path in [CLIENT / "pyproject.toml", CLIENT / "README.md", *SOURCES.rglob("*.py"), SOURCES / "py.typed"]:
         copy = source / path.relative_to(CLIENT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -58,7 +58,7 @@ def test_it_installs_into_an_empty_environment_with_what_it_declares_and_nothing
 
 def test_it_imports_the_standard_library_and_its_two_dependencies_only() -> None:
     imported = set()
-    for path in SOURCES.glob("*.py"):
+    for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
