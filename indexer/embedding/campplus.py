@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from indexer.embedding.windows import Statistics
+
 TIME_STRIDE = 2
 """Of the first convolution over time: the rest of the network sees half the frames."""
 
@@ -253,8 +255,12 @@ class CamPlus(nn.Module):
     def pooled(self, x: Tensor, valid: int) -> Tensor:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
         deviation, mean = torch.std_mean(x[:, :, :valid], dim=2, correction=1, keepdim=True)
-        return cast(Tensor, self.embedding_norm(self.embedding(torch.cat((mean, deviation), dim=1)))).flatten(1)
+        return self._embedded(torch.cat((mean, deviation), dim=1))
 
-    def pooled_evenly(self, x: Tensor) -> Tensor:
-        """Map stretches of the frames of `trunk` to (B, D) vectors; this network pools evenly always."""
-        return self.pooled(x, x.shape[2])
+    def of_statistics(self, stretches: Statistics) -> Tensor:
+        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors; this network pools evenly always."""
+        unbiased = stretches.variance * (stretches.frames / (stretches.frames - 1))
+        return self._embedded(torch.cat((stretches.mean, unbiased.sqrt()), dim=1).unsqueeze(2))
+
+    def _embedded(self, pooled: Tensor) -> Tensor:
+        return cast(Tensor, self.embedding_norm(self.embedding(pooled))).flatten(1)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from indexer.embedding.windows import Statistics
+
 Padding = Literal["zeros", "reflect"]
 
 
@@ -194,9 +196,10 @@ class AttentivePooling(nn.Module):
         weights = torch.softmax(self.score(torch.tanh(hidden)), dim=2)
         return torch.cat(self._statistics(x, weights), dim=1)
 
-    def evenly(self, x: Tensor) -> Tensor:
-        """Pool (B, C, T) into (B, 2 C, 1) without attention."""
-        return torch.cat(self._statistics(x, x.new_full((1, 1, 1), 1.0 / x.shape[2])), dim=1)
+    def evenly(self, stretches: Statistics) -> Tensor:
+        """Pool stretches into (W, 2 C, 1) without attention."""
+        deviation = stretches.variance.clamp(min=self.variance_floor).sqrt()
+        return torch.cat((stretches.mean, deviation), dim=1).unsqueeze(2)
 
     def _statistics(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         # Two passes: E[x^2] - mean^2 loses the digits that a short utterance needs.
@@ -230,6 +233,13 @@ class StatisticsPooling(nn.Module):
             return mean
         variance = (x - mean.unsqueeze(2)).square_().sum(dim=2) / (valid - 1)
         return torch.cat((mean, variance.clamp(min=self.variance_floor).sqrt()), dim=1)
+
+    def evenly(self, stretches: Statistics) -> Tensor:
+        """Pool stretches into (W, C) or (W, 2 C)."""
+        if not self.deviation:
+            return stretches.mean
+        variance = stretches.variance * (stretches.frames / (stretches.frames - 1))
+        return torch.cat((stretches.mean, variance.clamp(min=self.variance_floor).sqrt()), dim=1)
 
 
 class AffineEmbedding(nn.Module):
@@ -309,11 +319,10 @@ class Ecapa(nn.Module):
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
         return self._embedded(self.pooling(x, valid))
 
-    def pooled_evenly(self, x: Tensor) -> Tensor:
-        """Map stretches of the frames of `trunk` to (B, D) vectors, by their plain statistics."""
-        if not isinstance(self.pooling, AttentivePooling):
-            return self.pooled(x, x.shape[2])
-        return self._embedded(self.pooling.evenly(x))
+    def of_statistics(self, stretches: Statistics) -> Tensor:
+        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors, without attention."""
+        pooling = cast("AttentivePooling | StatisticsPooling", self.pooling)
+        return self._embedded(pooling.evenly(stretches))
 
     def _embedded(self, x: Tensor) -> Tensor:
         for index, embedding in enumerate(self.embeddings):

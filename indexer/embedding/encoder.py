@@ -14,6 +14,7 @@ import torch
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
 from indexer.embedding.engines import best_pass_s, make_engine, settled_precision
 from indexer.embedding.user_encoders import Family
+from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
@@ -25,9 +26,6 @@ two frames have only a sign left after normalization; ten frames are about the s
 _PRIMITIVE_CACHE = "128"
 """Compiled CPU kernels that oneDNN keeps, a few for each length of utterance. Its own 1024 grow by a gigabyte over an
 archive of many lengths, and are no faster."""
-
-_WINDOWS_AT_ONCE = 16
-"""Windows that are pooled together: of 1.5 s each they take 30 MB."""
 
 
 class Encoder(Protocol):
@@ -181,14 +179,14 @@ class SpeakerEncoder:
     ) -> tuple[Vectors, list[Vectors]]:
         """Embed utterances as `embed` does, and stretches inside them out of the same pass.
 
-        Windows are pooled from the frames that the network made of their utterance, without attention, which costs some
-        hundredths of a pass. They tell who is heard where within it; for comparison with other recordings, cut them
-        out and embed them.
+        Windows are pooled from the frames that the network made of their utterance, without attention and with edges
+        that are up to 20 ms off: a hundred cost some hundredths of a pass. They tell who is heard where within it; for
+        comparison with other recordings, cut them out and embed them.
 
         Parameters
         ----------
         windows
-            For each waveform, stretches of two frames or more inside it, in samples.
+            For each waveform, stretches inside it, in samples; they may overlap.
 
         Returns
         -------
@@ -203,12 +201,12 @@ class SpeakerEncoder:
         for index, waveform in enumerate(waveforms):
             self._check(index, waveform)
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
-        pooled = [np.empty((len(spans), self.dim), dtype=np.float32) for spans in windows]
+        pooled: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(windows)
         with counting_seconds(EMBED_SECONDS):
             for rows in self._batches([len(waveform) for waveform in waveforms]):
                 vectors[rows], frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
                 for row, own in zip(rows, frames, strict=True):
-                    self._pool(own, windows[row], len(waveforms[row]), into=pooled[row])
+                    pooled[row] = self._pool(own, windows[row], len(waveforms[row]))
         return self._unit(self._finite(vectors)), [self._unit(self._finite(some)) for some in pooled]
 
     def _finite(self, vectors: Vectors) -> Vectors:
@@ -271,21 +269,13 @@ class SpeakerEncoder:
             vectors: Vectors = self._network.pooled(frames, features.valid).cpu().numpy()
             return vectors, frames[:, :, : features.valid]
 
-    def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int, *, into: Vectors) -> None:
-        """Write the vectors of stretches of an utterance, of which (C, T) frames are given, into (W, D) rows."""
-        by_length: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        per_sample = frames.shape[1] / samples
-        for row, (start, end) in enumerate(spans):
-            length = max(2, round((end - start) * per_sample))
-            by_length[length].append((row, max(0, min(round(start * per_sample), frames.shape[1] - length))))
-        by_frame = frames.stride(0) == 1  # As they lie, one after the other, they are copied fastest.
+    def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int) -> Vectors:
+        """Return the (W, D) vectors of stretches of an utterance, of which (C, T) frames are given."""
+        if not spans:
+            return np.empty((0, self.dim), dtype=np.float32)
         with torch.inference_mode():
-            for length, places in by_length.items():
-                for at in range(0, len(places), _WINDOWS_AT_ONCE):
-                    some = places[at : at + _WINDOWS_AT_ONCE]
-                    cut = [frames[:, first : first + length] for _, first in some]
-                    stretches = torch.stack([own.T for own in cut]).transpose(1, 2) if by_frame else torch.stack(cut)
-                    into[[row for row, _ in some]] = self._network.pooled_evenly(stretches).cpu().numpy()
+            vectors: Vectors = self._network.of_statistics(statistics_of(frames, spans, samples)).cpu().numpy()
+        return vectors
 
     @contextmanager
     def _memory_for(self, batch: Vectors) -> Iterator[None]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from indexer.embedding.checkpoints import Checkpoint, NetworkConfig
 from indexer.embedding.ecapa import Ecapa, EcapaConfig
 from indexer.embedding.folded import FoldedEcapa, can_fold
+from indexer.embedding.windows import Statistics
 from indexer.types import Precision
 
 LEAST_COSINE_FAST = 0.999
@@ -34,8 +35,8 @@ class Engine(Protocol):
     def pooled(self, x: Tensor, valid: int) -> Tensor:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) float32 vectors."""
 
-    def pooled_evenly(self, x: Tensor) -> Tensor:
-        """Map stretches of the frames of `trunk` to (B, D) float32 vectors, all frames of a stretch counting alike.
+    def of_statistics(self, stretches: Statistics) -> Tensor:
+        """Map statistics of stretches of the frames of `trunk` to (W, D) float32 vectors, all frames counting alike.
 
         Where the network pays more attention to some frames than to others these are not the vectors of `pooled`: they
         tell stretches of one utterance from each other, at a fraction of the cost.

@@ -24,6 +24,7 @@ from indexer.embedding.ecapa import (
     Res2Cascade,
     TimeConv,
 )
+from indexer.embedding.windows import Statistics
 
 _PACKED_FOR_ROWS = 1024
 """Frames that the packing of weights is chosen for; other numbers work as well."""
@@ -218,12 +219,10 @@ class _Pooling:
         self._dtype = dtype
         self._floor = pooling.variance_floor
 
-    def evenly(self, x: Tensor) -> Tensor:
-        """Pool (B, T, C) into (B, 2 C) without attention."""
-        mean = x.mean(dim=1, dtype=torch.float32)
-        power = torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).square() / x.shape[1]
-        variance = (power - mean.square()) * self._scale.square()
-        return torch.cat((self._scale * mean + self._offset, variance.clamp(min=self._floor).sqrt()), dim=1)
+    def evenly(self, stretches: Statistics) -> Tensor:
+        """Pool stretches into (W, 2 C) without attention."""
+        deviation = (stretches.variance * self._scale.square()).clamp(min=self._floor).sqrt()
+        return torch.cat((self._scale * stretches.mean + self._offset, deviation), dim=1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Pool (B, T, C) into (B, 2 C)."""
@@ -304,9 +303,9 @@ class FoldedEcapa:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
         return self._embedded(self._layers.pooling(x[:, :, :valid].transpose(1, 2).contiguous()))
 
-    def pooled_evenly(self, x: Tensor) -> Tensor:
-        """Map stretches of the frames of `trunk` to (B, D) vectors, by their plain statistics."""
-        return self._embedded(self._layers.pooling.evenly(x.transpose(1, 2)))
+    def of_statistics(self, stretches: Statistics) -> Tensor:
+        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors, without attention."""
+        return self._embedded(self._layers.pooling.evenly(stretches))
 
     def _embedded(self, pooled: Tensor) -> Tensor:
         for weight, bias in self._layers.embeddings:

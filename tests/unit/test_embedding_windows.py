@@ -12,6 +12,7 @@ from api.evaluation.remembering import RememberingEncoder
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.ecapa import Ecapa, EcapaConfig
 from indexer.embedding.encoder import SpeakerEncoder, load_encoder
+from indexer.embedding.windows import statistics_of
 from indexer.errors import TooLittleSpeech
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
@@ -46,7 +47,8 @@ def test_without_attention_a_window_over_all_is_the_utterance(encoder: SpeakerEn
     plain = Ecapa(replace(network, pooling="xvector", embedding_sizes=(16, 8))).eval()
     with torch.inference_mode():
         frames = plain.trunk(torch.randn(2, network.bins, 48), 48)
-        torch.testing.assert_close(plain.pooled_evenly(frames), plain.pooled(frames, 48))
+        whole = statistics_of(frames[0], [(0, 8_000)], 8_000)
+        torch.testing.assert_close(plain.of_statistics(whole), plain.pooled(frames[:1], 48))
 
 
 def test_a_window_is_pooled_from_its_own_frames(encoder: SpeakerEncoder) -> None:
