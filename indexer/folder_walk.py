@@ -23,7 +23,7 @@ class UnreadableFolder:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A regular file, or a link to one."""
+    """A regular file, a link to one, or a link to nothing: what is missing must not be passed over in silence."""
 
     path: Path
     is_link: bool
@@ -59,7 +59,7 @@ def walk(
             path = folder / name
             try:
                 is_folder = path.is_dir()
-                is_file = not is_folder and path.is_file()
+                is_file = not is_folder and (path.is_file() or (is_link and not path.exists()))
             except OSError as error:  # A folder may show its names and not what is behind them.
                 yield UnreadableFolder(path, error.strerror or str(error))
                 continue

@@ -1,5 +1,6 @@
 """Walking a folder gives each file once, in one order, from any place on, whatever its size."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,5 +58,8 @@ def test_links_to_files_are_told_apart_and_links_to_folders_are_not_followed(tmp
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "c").symlink_to(tmp_path / "a" / "1")
     (tmp_path / "d").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "e").symlink_to(tmp_path / "e")
+    os.mkfifo(tmp_path / "f")
+    (tmp_path / "g").symlink_to(tmp_path / "f")
     steps = [step for step in walk(tmp_path) if isinstance(step, FoundFile)]
-    assert [(step.path.name, step.is_link) for step in steps] == [("1", False), ("c", True)]
+    assert [(step.path.name, step.is_link) for step in steps] == [("1", False), ("c", True), ("d", True), ("e", True)]
