@@ -267,6 +267,11 @@ def open_audio(
         container = sniff_container(head)
         claim = read_claim(opened.file, opened.size, container)
         _require_in_range(claim.sample_rate_hz, claim.channels, opened.name, limits)
+        if claim.contradicts_itself:
+            raise CorruptAudio(
+                f"{opened.name}: its header claims samples of {claim.sample_bits} bits, {claim.channels} of them in "
+                f"{claim.block_bytes} bytes; export it again"
+            )
         frames = _choose_decoder(opened, container, claim, head)
         try:
             _require_in_range(frames.sample_rate_hz, frames.channels, opened.name, limits)

@@ -19,6 +19,8 @@ WAVE_BLOCKS = frozenset({0x0002, 0x0011, 0x0031})
 """Format tags of codecs that are decoded a block of many samples at a time: MS and IMA ADPCM, GSM 6.10."""
 WAVE_MPEG = frozenset({0x0050, 0x0055})
 """Format tags of MPEG audio inside WAV, which libsndfile decodes with noise on standard error and loses the end of."""
+WAVE_PLAIN = frozenset({0x0001, 0x0003})
+"""Format tags of samples that stand in whole bytes: integers and floats."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Claim:
         WAV only: the codec's number.
     block_bytes : int or None
         WAV only: what holds a whole number of samples.
+    sample_bits, bytes_per_s : int or None
+        WAV only: of one sample, and of all channels.
     """
 
     sample_rate_hz: int | None = None
@@ -50,6 +54,22 @@ class Claim:
     chained: bool = False
     format_tag: int | None = None
     block_bytes: int | None = None
+    sample_bits: int | None = None
+    bytes_per_s: int | None = None
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether two statements say that samples take other bytes than their bits do: decoders make noise of that.
+
+        Of one wrong statement about bytes they take no notice. 24 bits in 4 bytes are written by some recorders, and
+        read as such.
+        """
+        if self.format_tag not in WAVE_PLAIN or not (self.channels and self.sample_bits and self.sample_rate_hz):
+            return False
+        sample_bytes = (self.block_bytes or 0) / self.channels
+        if sample_bytes not in (1, 2, 3, 4, 8) or self.bytes_per_s != self.sample_rate_hz * (self.block_bytes or 0):
+            return False
+        return sample_bytes != (self.sample_bits + 7) // 8 and (self.sample_bits, sample_bytes) != (24, 4)
 
     @property
     def ends_inside_block(self) -> bool:
@@ -98,10 +118,19 @@ def _wav(file: SeekableFile, size: int) -> Claim:
             wide_data = struct.unpack("<Q", file.read(16)[8:16])[0]
         elif name == b"fmt ":
             body = file.read(min(length, 40))
-            tag, channels, rate, _, block = struct.unpack(order + "HHIIH", body[:14])
+            tag, channels, rate, byte_rate, block = struct.unpack(order + "HHIIH", body[:14])
+            bits = struct.unpack(order + "H", body[14:16])[0] if len(body) >= 16 else None
             if tag == WAVE_EXTENSIBLE and len(body) >= 26:
                 tag = struct.unpack(order + "H", body[24:26])[0]
-            claim = replace(claim, sample_rate_hz=rate, channels=channels, format_tag=tag, block_bytes=block)
+            claim = replace(
+                claim,
+                sample_rate_hz=rate,
+                channels=channels,
+                format_tag=tag,
+                block_bytes=block,
+                sample_bits=bits,
+                bytes_per_s=byte_rate,
+            )
         elif name == b"data":
             if length == 0xFFFFFFFF and wide_data is not None:
                 length = wide_data

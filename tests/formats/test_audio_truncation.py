@@ -4,7 +4,9 @@ import io
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from indexer.audio.decode import decode
 from indexer.audio.endings import find_cut
@@ -42,6 +44,12 @@ def apev2() -> bytes:
         b"APETAGEX" + struct.pack("<IIII8x", 2000, len(item) + 32, 1, flags) + rest
         for flags, rest in ((0xA000_0000, item), (0x8000_0000, b""))
     )
+
+
+def wav() -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, speech_like(1.0), 16_000, "PCM_16", format="WAV")
+    return buffer.getvalue()
 
 
 LYRICS = b"LYRICSBEGININD0000200LYR00005hello000034LYRICS200"
@@ -145,3 +153,21 @@ def test_headers_that_lie_about_frames_end_the_look_quietly() -> None:
         "mpeg-ts": b"no packet" * 100,
     }.items():
         assert find_cut(io.BytesIO(data), len(data), container) is None, container
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(3, 1), (8, 1), (32, 1), (16, 2)])
+def test_a_wav_header_whose_samples_do_not_fit_their_bytes_is_refused_and_not_decoded_as_noise(
+    bits: int, channels: int
+) -> None:
+    data = bytearray(wav())
+    data[22:24], data[34:36] = struct.pack("<H", channels), struct.pack("<H", bits)
+    with pytest.raises(CorruptAudio, match=f"claims samples of {bits} bits, {channels} of them in 2 bytes; export it"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("place", [slice(28, 32), slice(32, 34)])
+def test_one_wrong_statement_about_bytes_in_a_wav_header_changes_nothing(place: slice) -> None:
+    whole = wav()
+    data = bytearray(whole)
+    data[place] = bytes(b"\x03\x01\x00\x00"[: place.stop - place.start])
+    assert np.array_equal(decode(bytes(data)).waveforms, decode(whole).waveforms)
