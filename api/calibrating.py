@@ -101,25 +101,27 @@ def calibrate(
     with progress("recordings", len(files)) as advance:
         heard = hear_files(ProductHearing(embedding, settings), files, cache, advance)
     usable = np.array([all(encoder.id in one.vectors for encoder in encoders) for one in heard])
-    voices = _voices(
-        [one for one, fine in zip(heard, usable, strict=True) if fine],
-        [recording for recording, fine in zip(recordings, usable, strict=True) if fine],
-        encoders,
-        wanted.cohort,
-    )
-    trials, unknown = _trials(labeled, voices, usable)
-    calibration, held_out = fit_calibration(
-        trials,
-        strangers=unknown,
-        name=wanted.name,
-        encoder_ids=[without_precision(encoder.id) for encoder in encoders],
-        description=wanted.description,
-        recordings=len(voices),
-        today=wanted.today,
-        normalized=Normalization(len(voices.cohorts[0])) if voices.cohorts else None,
-    )
+    with progress("fit", 1) as advance:
+        voices = _voices(
+            [one for one, fine in zip(heard, usable, strict=True) if fine],
+            [recording for recording, fine in zip(recordings, usable, strict=True) if fine],
+            encoders,
+            wanted.cohort,
+        )
+        trials, unknown = _trials(labeled, voices, usable)
+        calibration, held_out = fit_calibration(
+            trials,
+            strangers=unknown,
+            name=wanted.name,
+            encoder_ids=[without_precision(encoder.id) for encoder in encoders],
+            description=wanted.description,
+            recordings=len(voices),
+            today=wanted.today,
+            normalized=Normalization(len(voices.cohorts[0])) if voices.cohorts else None,
+        )
+        doubles = likely_one_voice(calibration, trials, unknown or trials)
+        advance()
     refused = Counter(one.refusal or "not-heard" for one, fine in zip(heard, usable, strict=True) if not fine)
-    doubles = likely_one_voice(calibration, trials, unknown or trials)
     return Calibrated(calibration, held_out, len(voices), dict(refused), doubles)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import print_json, print_notice
+from api.cli.progress import waiting
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ _MOST_VECTORS = 1_000_000_000
 _LEAST_VECTORS = 1000
 _VECTOR_KB = 2.5
 """Disk that vectors and an index of them take while it is built."""
+
+measuring = partial(waiting, "measuring", times_a_second=2)
+"""A sign of life that takes next to nothing from what is measured."""
 
 
 class VectorKind(Enum):
@@ -55,7 +60,7 @@ def embedding(
     from api.bench.encoder_bench import print_bench, run_bench
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with measuring(quiet=as_json), open_services(home=home) as services:
         report = run_bench(services, encoder=encoder, budget_s=seconds)
     if as_json:
         print_json(report)
@@ -99,7 +104,7 @@ def encoder(
     from api.bench.encoder_peers import peer_names
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with measuring(quiet=as_json), open_services(home=home) as services:
         report = run_engine_bench(
             services,
             encoder=encoder,
@@ -131,7 +136,7 @@ def ingest(
     from api.dependencies import open_services
 
     options.check_speakers(speakers)
-    with open_services(home=home) as services:
+    with measuring(quiet=as_json), open_services(home=home) as services:
         figures = run_ingest_bench(services, paths, files=files, encoder=encoder, speakers=speakers, speech=speech)
     if as_json:
         print_json(figures)
@@ -159,7 +164,7 @@ def api(
     from api.bench.api_bench import print_api_bench, run_api_bench
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with measuring(quiet=as_json), open_services(home=home) as services:
         figures = run_api_bench(
             services, paths, clients=_clients(clients), probe_s=probe_s, speakers=speakers, seconds=seconds
         )

@@ -145,7 +145,7 @@ def calibrate(
     if report:
         from api.evaluation.pages import calibration_page
 
-        save_report(report, calibration_page(made))
+        save_report(report, lambda: calibration_page(made), quiet=as_json)
     if as_json:
         print_json(
             {

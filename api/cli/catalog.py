@@ -115,7 +115,8 @@ def merge_speakers(
     from api.dependencies import open_services
 
     with open_services(home=home) as services:
-        merged = services.catalog.merge_speakers(gallery, name, into)
+        with waiting("merging", quiet=as_json):
+            merged = services.catalog.merge_speakers(gallery, name, into)
     if as_json:
         print_json(merged)
         return

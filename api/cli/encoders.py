@@ -8,6 +8,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import print_json, print_line, print_table
+from api.cli.progress import waiting
 
 encoder = typer.Typer(help="List, fetch, show and add encoders.", no_args_is_help=True)
 
@@ -88,7 +89,8 @@ def show(name: _Name, home: options.Home = None, as_json: options.Json = False) 
         from indexer.embedding.encoder import choose_device, encoder_id
         from indexer.embedding.engines import settled_precision
 
-        checkpoint = read_checkpoint(path, spec.family, spec.front_end)
+        with waiting("reading", quiet=as_json):
+            checkpoint = read_checkpoint(path, spec.family, spec.front_end)
         wanted, device = settings.embedding.precision, choose_device(settings.embedding.device)
         precision = settled_precision(wanted, checkpoint.network, device)
         identity = encoder_id(checkpoint.weights_sha256, checkpoint.front_end, precision)
@@ -126,8 +128,9 @@ def add(
     from indexer.embedding.checkpoints import detect_family, read_checkpoint
     from indexer.embedding.registry import make_registry
 
-    checkpoint = read_checkpoint(path, detect_family(path), front_end)  # Refuses what could not be used later.
-    spec = make_registry(settings_of(home=home)).add(name, path, front_end)
+    with waiting("reading", quiet=as_json):
+        checkpoint = read_checkpoint(path, detect_family(path), front_end)  # Refuses what could not be used later.
+        spec = make_registry(settings_of(home=home)).add(name, path, front_end)
     if as_json:
         print_json({**_document(spec), "dim": checkpoint.dim})
     else:

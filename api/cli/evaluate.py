@@ -1,5 +1,6 @@
 """`voxdex evaluate`: error rates on recordings whose speakers are known."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ from api.cli.evaluation_options import (
     save_report,
 )
 from api.cli.output import print_json, print_line, print_notice
+from api.cli.progress import waiting
 from indexer.errors import InvalidRequest
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure error rates on recordings whose speakers are known.")
@@ -106,10 +108,14 @@ def verification(
     resampling = Resampling(draws=bootstrap, seed=seed)
     conditioned = under_conditions(listed, maker.conditions if maker else ())
     slices = slices_of(conditioned, systems[-1].net_speech_s)
-    scored = [(system, system.score(conditioned.trials)) for system in systems]
-    figures = [
-        evaluate_verification(system, conditioned.trials, scores, slices, resampling) for system, scores in scored
-    ]
+    with waiting("scoring", total=2 * len(systems), quiet=as_json) as advance:
+        scored, figures = [], []
+        for system in systems:
+            scored.append((system, system.score(conditioned.trials)))
+            advance()
+        for system, scores in scored:
+            figures.append(evaluate_verification(system, conditioned.trials, scores, slices, resampling))
+            advance()
     if as_json:
         print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
     else:
@@ -117,7 +123,8 @@ def verification(
     if report is not None:
         from api.evaluation.pages import verification_page
 
-        save_report(report, verification_page(figures, scored, conditioned.trials, slices[0]))
+        drawn = partial(verification_page, figures, scored, conditioned.trials, slices[0])
+        save_report(report, drawn, quiet=as_json)
 
 
 @evaluate.command("identification")
@@ -206,13 +213,20 @@ def identification(
     labels = [recording.speaker or recording.path for recording in recordings] * len(names)
     places = [(name, number * len(recordings)) for number, name in enumerate(names)]
     resampling = Resampling(draws=bootstrap, seed=seed)
-    figures = [
-        evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition)
+    asked = [
+        (system, drawn, condition)
         for drawn in galleries
         for condition in places
         for system in systems
         if not system.as_norm or drawn[0].size >= MIN_COHORT
     ]
+    figures = []
+    with waiting("scoring", total=len(asked), quiet=as_json) as advance:
+        for system, drawn, condition in asked:
+            figures.append(
+                evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition)
+            )
+            advance()
     if as_norm and any(drawn[0].size < MIN_COHORT for drawn in galleries):
         print_notice(f"no normalized scores in galleries of fewer than {MIN_COHORT} speakers: they are no cohort")
     if as_json:
@@ -223,7 +237,7 @@ def identification(
     if report is not None:
         from api.evaluation.pages import identification_page
 
-        save_report(report, identification_page(figures))
+        save_report(report, partial(identification_page, figures), quiet=as_json)
 
 
 def _sizes(text: str) -> list[int]:
@@ -292,7 +306,7 @@ def diarization(
     else:
         print_tables(diarization_tables(figures), [conditions_text(figures[0], len(references))])
     if report is not None:
-        save_report(report, diarization_page(figures, len(references)))
+        save_report(report, partial(diarization_page, figures, len(references)), quiet=as_json)
 
 
 @evaluate.command("copies")

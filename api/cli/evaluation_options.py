@@ -1,6 +1,6 @@
 """Options that the commands of `voxdex evaluate` share, and what they mean."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
@@ -130,11 +130,14 @@ def require_report(folder: Path | None) -> None:
         check_folder(folder)
 
 
-def save_report(folder: Path, page: "Page") -> None:
-    """Write a report, and say where."""
+def save_report(folder: Path, drawn: "Callable[[], Page]", *, quiet: bool) -> None:
+    """Draw a report and write it, and say where."""
+    from api.cli.progress import waiting
     from api.evaluation.html_report import write_report
 
-    print_notice(f"report: {write_report(folder, page)}")
+    with waiting("drawing the report", quiet=quiet):
+        written = write_report(folder, drawn())
+    print_notice(f"report: {written}")
 
 
 def read_recordings(
@@ -189,7 +192,7 @@ def open_workbench(
     as_norm: bool = False,
 ) -> "Iterator[Workbench]":
     """Open what evaluates; what it opens is closed behind it."""
-    from api.cli.progress import work_progress
+    from api.cli.progress import waiting, work_progress
     from api.dependencies import open_services
     from api.evaluation.cache import HeardCache
     from api.evaluation.workbench import Wanted, Workbench
@@ -206,10 +209,12 @@ def open_workbench(
     with open_services(home=home) as services:
         opened = nullcontext() if no_cache else closing(HeardCache(services.settings.cache / "evaluation"))
         with opened as cache:
-            yield Workbench(
-                wanted,
-                services.settings,
-                lambda name: services.encoders.load(name)[0],
-                cache=cache,
-                progress=lambda label, total: work_progress(label, total, quiet=quiet),
-            )
+            with waiting("loading", quiet=quiet):
+                bench = Workbench(
+                    wanted,
+                    services.settings,
+                    lambda name: services.encoders.load(name)[0],
+                    cache=cache,
+                    progress=lambda label, total: work_progress(label, total, quiet=quiet),
+                )
+            yield bench

@@ -19,7 +19,7 @@ def info(gallery: _Gallery = options.DEFAULT_GALLERY, home: options.Home = None,
     """Show what the index of a gallery holds under each of its encoders; brings it into step with the record first."""
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with waiting("bringing into step", quiet=as_json), open_services(home=home) as services:
         documents = [services.indexes.info(gallery, one) for one in services.indexes.encoders(gallery)]
     if as_json:
         print_json({"gallery": gallery, **_beside(documents)})

@@ -64,10 +64,18 @@ def work_progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Ca
 def share_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show a bar with the time that is left; what is yielded is called with how much is done, of how much."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     bars = Progress(
+        SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -84,10 +92,13 @@ def share_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int
 
 
 @contextmanager
-def waiting(label: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Callable[[], None]]:
+def waiting(
+    label: str, *, total: int | None = None, quiet: bool = False, times_a_second: float = 10
+) -> Iterator[Callable[[], None]]:
     """Show on a terminal that something is under way, and how long it has taken; nothing of it stays.
 
-    What is yielded is called after each of the `total` steps. Lines that are written meanwhile appear above it.
+    What is yielded is called after each of the `total` steps. Lines that are written meanwhile appear above it. Where
+    something is measured, it moves only some `times_a_second`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -102,6 +113,7 @@ def waiting(label: str, *, total: int | None = None, quiet: bool = False) -> Ite
         console=console,
         disable=quiet or not console.is_terminal,
         transient=True,
+        refresh_per_second=times_a_second,
         redirect_stdout=sys.stdout.isatty(),
     )
     task = moving.add_task(label, total=total)

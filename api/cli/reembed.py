@@ -8,6 +8,7 @@ import typer
 from api.cli import options
 from api.cli.catalog import confirm
 from api.cli.output import EXIT_SOME_FAILED, counted, print_json, print_line, print_notice
+from api.cli.progress import waiting
 from indexer.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def reembed(
 
 
 def _leave_second(change: "EncoderChange", gallery: str, *, as_json: bool) -> None:
-    second = change.alone()
+    with waiting("changing over", quiet=as_json):
+        second = change.alone()
     if as_json:
         print_json({"gallery": gallery, "second_encoder_before": second})
     elif second is None:
@@ -87,7 +89,8 @@ def _drop(change: "EncoderChange", gallery: str, *, yes: bool, as_json: bool) ->
     others = change.others()
     if others:
         confirm(f"Erase the vectors of gallery {gallery} under {', '.join(others)}? There is no way back.", yes=yes)
-    dropped = change.drop_others()
+    with waiting("erasing", quiet=as_json):
+        dropped = change.drop_others()
     if as_json:
         print_json({"gallery": gallery, "dropped": dropped})
         return

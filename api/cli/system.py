@@ -7,6 +7,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import print_json, print_line
+from api.cli.progress import waiting
 
 db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 
@@ -49,7 +50,6 @@ def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
     """Tell what works here: device, codecs, weights, database; exit status 1 says that something needed does not."""
     from api.cli.doctor import examine
     from api.cli.output import print_table
-    from api.cli.progress import waiting
     from api.dependencies import settings_of
 
     with waiting("looking", quiet=as_json):
@@ -75,7 +75,8 @@ def upgrade(home: options.Home = None, as_json: options.Json = False) -> None:
     settings = settings_of(home=home)
     if settings.database.url is None:
         make_private_dir(settings.home)
-    revision = run_migrations(settings.database_url)
+    with waiting("upgrading", quiet=as_json):
+        revision = run_migrations(settings.database_url)
     database = shown(parse_url(settings.database_url))
     if as_json:
         print_json({"database": database, "revision": revision})

@@ -8,6 +8,7 @@ import typer
 from api.cli import options
 from api.cli.catalog import confirm
 from api.cli.output import counted, print_json, print_line, print_notice, print_table
+from api.cli.progress import share_progress, waiting
 from indexer.errors import LeaseLost, VoxdexError
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def cluster(
     Run it again after more was ingested: voices keep their names, and what you merged, split or took out stays so. Off
     for galleries that require consent.
     """
-    from api.cli.progress import share_progress
     from api.dependencies import open_services
     from search.unknown_voices import ClusterRule
 
@@ -209,7 +209,8 @@ def promote_voice(
 
     with open_services(home=home) as services:
         consent = Consent(consent_reference) if consent_reference is not None else None
-        named = services.unknown.promote(gallery, voice, speaker, consent)
+        with waiting("enrolling", quiet=as_json):
+            named = services.unknown.promote(gallery, voice, speaker, consent)
     if as_json:
         print_json(asdict(named))
         return
@@ -229,7 +230,7 @@ def merge_voices(
     """Make two unknown voices one; no run parts them again."""
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with open_services(home=home) as services, waiting("merging", quiet=as_json):
         merged = services.unknown.merge(gallery, voice, into)
     if as_json:
         print_json(_document(merged))
@@ -251,7 +252,7 @@ def split_voice(
     """Make two of an unknown voice; no run joins them again."""
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
+    with open_services(home=home) as services, waiting("parting", quiet=as_json):
         kept, made = services.unknown.split(gallery, voice, utterances or None)
     if as_json:
         print_json({"kept": _document(kept), "made": _document(made)})
@@ -299,7 +300,8 @@ def delete_voice(
     with open_services(home=home) as services:
         if voice is None:
             confirm(f"Forget every unknown voice of gallery {gallery}?", yes=yes)
-            voices = services.unknown.delete_all(gallery)
+            with waiting("forgetting", quiet=as_json):
+                voices = services.unknown.delete_all(gallery)
             document, line = {"voices": voices}, f"{counted(voices, 'unknown voice')} forgotten"
         else:
             confirm(f"Forget {voice} of gallery {gallery}?", yes=yes)

@@ -32,3 +32,20 @@ def test_a_reference_to_the_consent_enrolls_whoever_needs_one(strict_home: Path)
     shown = CliRunner().invoke(app, ["speakers", "show", "Ann", "-g", "strict", "--home", str(strict_home), "--json"])
     assert shown.exit_code == 0, shown.output
     assert "contract 7" in shown.output
+
+
+def test_erasing_shows_a_terminal_that_it_goes_on_and_a_program_nothing(
+    strict_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # Standard error counts as a terminal.
+    for name in ("Ann", "Ben"):
+        recording = strict_home / f"{name}.wav"
+        recording.write_bytes(wav(3, seed=len(name) + ord(name[0])))
+        enroll = ["enroll", name, str(recording), "-g", "strict", "--consent-reference", "contract 7"]
+        assert CliRunner().invoke(app, [*enroll, "--home", str(strict_home), "--json"]).exit_code == 0
+    where = ["-g", "strict", "--home", str(strict_home)]
+    for command in (["speakers", "delete", "Ann", "--yes"], ["index", "rebuild"], ["index", "check"]):
+        shown = CliRunner().invoke(app, [*command, *where])
+        assert (shown.exit_code, "0:00:0" in shown.stderr) == (0, True), shown.output
+    silent = CliRunner().invoke(app, ["speakers", "delete", "Ben", "--yes", "--json", *where])
+    assert (silent.exit_code, silent.stderr) == (0, "")

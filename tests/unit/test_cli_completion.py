@@ -1,7 +1,9 @@
 """What every command has: `--json`, completion in the shell, and a sign of life on a terminal."""
 
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +35,27 @@ def test_every_command_answers_in_json_but_those_that_run_until_they_are_ended()
     assert "bench" in found
     without = {words for words, command in found.items() if not any("--json" in one.opts for one in command.params)}
     assert without == UNTIL_ENDED
+
+
+QUICK = {
+    # They read or write some rows of the record, or one small file, or run until they are ended and log.
+    *("calibrations delete", "calibrations export", "calibrations import", "calibrations list", "calibrations show"),
+    *("calibrations use", "encoder list", "galleries change", "galleries list", "galleries show"),
+    *("jobs cancel", "jobs items", "jobs list", "jobs retry", "jobs show", "key create", "key list", "key revoke"),
+    *("recordings list", "recordings show", "speakers list", "unknown list", "unknown remove", "unknown show"),
+    *UNTIL_ENDED - {"up-local"},
+}
+SHOWS = re.compile(r"waiting\(|measuring\(|rogress\(|watch\(|RemoteIngest|open_workbench|run_(demo|index_bench)\(|LocalService")
+
+
+def test_every_command_that_may_take_long_shows_that_it_lives() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    silent = {
+        words
+        for words, command in found.items()
+        if not SHOWS.search(inspect.getsource(inspect.unwrap(command.callback)))
+    }
+    assert silent == QUICK
 
 
 @pytest.mark.parametrize(
