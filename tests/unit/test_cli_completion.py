@@ -45,7 +45,9 @@ QUICK = {
     *("recordings list", "recordings show", "speakers list", "unknown list", "unknown remove", "unknown show"),
     *UNTIL_ENDED - {"up-local"},
 }
-SHOWS = re.compile(r"waiting\(|measuring\(|rogress\(|watch\(|RemoteIngest|open_workbench|run_(demo|index_bench)\(|LocalService")
+SHOWS = re.compile(
+    r"waiting\(|measuring\(|rogress\(|watch\(|RemoteIngest|open_workbench|run_(demo|index_bench)\(|LocalService"
+)
 
 
 def test_every_command_that_may_take_long_shows_that_it_lives() -> None:
