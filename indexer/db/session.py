@@ -99,6 +99,8 @@ def make_engine(url: str, *, foreign_keys: bool = True) -> Engine:
 def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # Its own folds ASCII only, and Postgres more: a search for a part of a name must find the same on both.
+        connection.create_function("lower", 1, _lower, deterministic=True)
         # The driver's own transaction control would begin at the first write only; `begin` below does it instead.
         connection.isolation_level = None
         for pragma in (
@@ -120,6 +122,10 @@ def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
         # A transaction that reads first and writes later cannot wait for another writer (its snapshot is stale and
         # SQLite fails it at once), so whoever may write takes the write lock when it begins.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 class Database:
@@ -146,6 +152,8 @@ class Database:
             If the database cannot be reached or stays locked; as Overloaded, if too many threads ask it.
         Conflict
             If what was written contradicts the record (a constraint says so).
+        CorruptArtifact
+            If the file of a SQLite database is damaged.
         """
         with self._translated_errors(), self._write.begin() as session:
             yield session
@@ -170,6 +178,8 @@ class Database:
         except OperationalError as error:
             raise Unavailable(f"{shown(self.engine.url)}: {driver_message(error)}; try again") from error
         except DBAPIError as error:
+            if type(error.orig) is sqlite3.DatabaseError:  # "database disk image is malformed"
+                raise _damaged(self.engine, error) from error
             if not error.connection_invalidated:
                 raise
             raise Unavailable(f"{shown(self.engine.url)}: the connection was lost; try again") from error
@@ -271,9 +281,13 @@ def revision_of(engine: Engine) -> str | None:
         raise Unavailable(f"cannot open the database {shown(engine.url)}: {driver_message(error)}; {remedy}") from error
     except DBAPIError as error:
         # SQLite reports a file that is no database, or a damaged one, in this way.
-        raise CorruptArtifact(
-            f"the database {shown(engine.url)} is damaged: {driver_message(error)}; restore it from a backup"
-        ) from error
+        raise _damaged(engine, error) from error
+
+
+def _damaged(engine: Engine, error: DBAPIError) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"the database {shown(engine.url)} is damaged: {driver_message(error)}; restore it from a backup"
+    )
 
 
 def _make_folder(url: URL) -> None:

@@ -83,7 +83,8 @@ class SpeakerRecords:
         AlreadyExists
             If another speaker has it.
         """
-        taken = Speakers(self._session).find(self._gallery_id, require_name("speaker", name))
+        name = require_name("speaker", name)
+        taken = Speakers(self._session).find(self._gallery_id, name)
         if taken is not None and taken.id != speaker_id:
             raise AlreadyExists(f"speaker {name!r} is there already; merge the two, or choose another name")
         self._session.execute(update(Speaker).where(Speaker.id == speaker_id).values(name=name))

@@ -54,8 +54,9 @@ class Speakers:
         return row
 
     def get_or_create(self, gallery_id: GalleryId, names: Iterable[str]) -> dict[str, SpeakerId]:
-        """Return the id of each name in a gallery, making the speakers that are not there yet."""
-        wanted = sorted({require_name("speaker", name) for name in names})
+        """Return the id of each name in a gallery, as it was given, making the speakers that are not there yet."""
+        kept = {name: require_name("speaker", name) for name in names}
+        wanted = sorted(set(kept.values()))
         ids: dict[str, SpeakerId] = {}
         for some in batches(wanted):
             self._session.execute(
@@ -73,7 +74,7 @@ class Speakers:
         gone = next((name for name in wanted if name not in ids), None)
         if gone is not None:
             raise Conflict(f"speaker {gone!r} was erased meanwhile: try again")
-        return ids
+        return {name: ids[own] for name, own in kept.items()}
 
     def lock(self, speaker_ids: Iterable[SpeakerId]) -> dict[SpeakerId, Speaker]:
         """Return those of these speakers that are there, whom nobody else enrolls or changes until the end.
@@ -157,7 +158,9 @@ class Speakers:
         """
         query = _speaker_query().where(Speaker.gallery_id == gallery_id, Speaker.id > after)
         if part is not None:
-            query = query.where(Speaker.name.icontains(require_text("part of a name", part), autoescape=True))
+            query = query.where(
+                Speaker.name.icontains(canonical(require_text("part of a name", part)), autoescape=True)
+            )
         for label in sorted(set(labels)):
             query = query.where(
                 exists().where(

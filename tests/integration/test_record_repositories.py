@@ -1,5 +1,6 @@
 import datetime as dt
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,6 +27,7 @@ from indexer.db.models import (
 from indexer.db.recordings import Recordings
 from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database, open_database
+from indexer.db.speaker_records import SpeakerRecords
 from indexer.db.speakers import Speakers
 from indexer.errors import (
     AlreadyExists,
@@ -276,6 +278,32 @@ def test_speakers_are_made_once_also_by_writers_at_the_same_time(database: Datab
         results = list(pool.map(make, range(4)))
     assert all(result == results[0] for result in results)
     assert _count(database, Speaker) == [3]
+
+
+def test_a_name_is_one_name_however_its_letters_are_written(database: Database, gallery: GalleryId) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Zoë Ångström") for form in ("NFC", "NFD"))
+    with database.session_scope() as session:
+        speakers = Speakers(session)
+        made = speakers.get_or_create(gallery, [decomposed, composed])
+        assert set(made) == {decomposed, composed}
+        assert len(set(made.values())) == 1
+        SpeakerRecords(session, gallery).rename(made[composed], unicodedata.normalize("NFD", "José"))
+    with database.read_scope() as session:
+        speakers = Speakers(session)
+        assert speakers.by_name(gallery, unicodedata.normalize("NFC", "José")).id == made[composed]
+        assert [row.name for row in speakers.page(gallery, part=unicodedata.normalize("NFD", "sé"))] == ["José"]
+
+
+def test_a_part_of_a_name_is_found_in_upper_and_lower_case(database: Database, gallery: GalleryId) -> None:
+    parts = {"zO": "Zoë", "0 %": "100 %"}
+    if database.engine.dialect.name == "sqlite":  # A server folds what its locale says; the one of the tests has none.
+        parts |= {"ЁЛ": "Ёлка", "oË": "Zoë"}
+    with database.session_scope() as session:
+        Speakers(session).get_or_create(gallery, ["Ёлка", "Zoë", "100 %"])
+    with database.read_scope() as session:
+        for part, found in parts.items():
+            assert [row.name for row in Speakers(session).page(gallery, part=part)] == [found]
+        assert Speakers(session).page(gallery, part="%z") == []
 
 
 def test_speakers_are_listed_with_what_is_enrolled(

@@ -51,6 +51,19 @@ def test_a_file_that_is_no_database_is_damaged_by_name(tmp_path: Path) -> None:
         open_database(load_settings(home=tmp_path, database={}))
 
 
+def test_damage_that_is_met_later_is_named_too(tmp_path: Path) -> None:
+    database = open_database(load_settings(home=tmp_path, database={}))
+    try:
+        with database.session_scope() as session:
+            session.execute(text("PRAGMA writable_schema = ON"))
+            session.execute(text("UPDATE sqlite_schema SET rootpage = 1000000 WHERE name = 'galleries'"))
+        database.engine.dispose()
+        with pytest.raises(CorruptArtifact, match=r"voxdex\.sqlite3 is damaged: "), database.read_scope() as session:
+            session.execute(text("SELECT * FROM galleries"))
+    finally:
+        database.close()
+
+
 def test_a_home_that_cannot_be_made_is_unavailable_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unavailable, match="choose another --home"):
