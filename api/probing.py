@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.audio.gates import SpeechGate
 from indexer.audio.quality import Quality
 from indexer.errors import TooLittleSpeech, one_line
 from indexer.listening import Listening, parse_speakers
@@ -102,28 +103,19 @@ def hear(
     listening = listening or comparison.listening()
     if asked.speakers is not None:
         listening = replace(listening, speakers=parse_speakers(asked.speakers))
-    needed_s = comparison.encoders.min_samples / SAMPLE_RATE_HZ
-    if not asked.allow_poor:
-        needed_s = max(needed_s, speech.min_identify_s)
+    needed_s, setting = comparison.encoders.min_samples / SAMPLE_RATE_HZ, "what the encoder takes"
+    if not asked.allow_poor and speech.min_identify_s > needed_s:
+        needed_s, setting = speech.min_identify_s, "VOXDEX_SPEECH__MIN_IDENTIFY_S"
+    gate = None if asked.allow_poor else SpeechGate(needed_s, setting, speech.min_snr_db)
     try:
         voices = comparison.hear(recording, channels=asked.channels, listening=listening, name=name, request=request)
     except TooLittleSpeech as error:
         return Heard((), (), error.speech_s, max(needed_s, error.needed_s or 0.0), (one_line(error),))
-    refused = tuple(None if asked.allow_poor else _refusal(voice, needed_s, speech.min_snr_db) for voice in voices)
+    refused = tuple(_refusal(gate, voice) for voice in voices)
     issues = voices[0].recording.issues if refused[0] is None else (*voices[0].recording.issues, refused[0])
     return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needed_s, issues)
 
 
-def _refusal(voice: HeardVoice, needed_s: float, min_snr_db: float | None) -> str | None:
-    quality = voice.quality
-    if quality.net_speech_s < needed_s:
-        return (
-            f"{voice.name}: {quality.net_speech_s:.2f} s of speech, and {needed_s:g} s are needed for a decision: give "
-            "a longer recording, or allow poor ones"
-        )
-    if min_snr_db is not None and quality.snr_db is not None and quality.snr_db < min_snr_db:
-        return (
-            f"{voice.name}: the speech is {quality.snr_db:.0f} dB above the noise, and {min_snr_db:g} dB are needed "
-            "for a decision: give a cleaner recording, or allow poor ones"
-        )
-    return None
+def _refusal(gate: SpeechGate | None, voice: HeardVoice) -> str | None:
+    refused = gate.refusal(voice.quality, voice.name) if gate is not None else None
+    return f"{one_line(refused)}, or allow poor ones" if refused is not None else None
