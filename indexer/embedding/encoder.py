@@ -3,21 +3,24 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
 from indexer.embedding.engines import best_pass_s, make_engine, settled_precision
+from indexer.embedding.passes import keep_freed_memory, run_passes
 from indexer.embedding.user_encoders import Family
 from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
+
+_Made = TypeVar("_Made")
 
 MIN_SPEECH_S = 0.1
 """Shortest utterance that is embedded. NeMo accepts 20 ms and then gives nearly the same vector to any voice, because
@@ -79,8 +82,8 @@ class SpeakerEncoder:
         What the vectors keep to, which is part of the id: a cosine to those of float32 of 0.99999, or of 0.999. Fast
         ones are made in bfloat16 where the device multiplies such numbers, else in float32.
     batch_audio_s : float
-        Most seconds of audio in one pass; one longer utterance still goes through alone, because cutting it would
-        change its vector. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
+        Most seconds of audio in the passes that are under way; one longer utterance still goes through alone, because
+        cutting it would change its vector. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
     threads : int
         CPU threads, for the whole process; 0 leaves torch's choice.
 
@@ -120,11 +123,14 @@ class SpeakerEncoder:
             torch.backends.cudnn.allow_tf32 = False
             # Sums in bfloat16 between parts of a product would do the same to fast vectors.
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        else:
+            keep_freed_memory()
         self._front_end = checkpoint.build_front_end().to(self.device)
         self._network = make_engine(checkpoint, precision, self.device)
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
-        self._batch_samples = int(min(batch_audio_s, best_pass_s(self._network, self.device)) * SAMPLE_RATE_HZ)
+        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
+        self._pass_samples = int(min(batch_audio_s, best_pass_s(self._network, self.device)) * SAMPLE_RATE_HZ)
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances so that a dot product of two rows is their cosine score.
@@ -164,13 +170,13 @@ class SpeakerEncoder:
         for index, waveform in enumerate(waveforms):
             self._check(index, waveform)
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
+
+        def run(rows: list[int]) -> torch.Tensor:
+            return self._forward(np.stack([waveforms[row] for row in rows]))
+
         with counting_seconds(EMBED_SECONDS):
             # All passes are handed over before the first is waited for, so that a GPU never idles between two.
-            passes = [
-                (rows, self._forward(np.stack([waveforms[row] for row in rows])))
-                for rows in self._batches([len(waveform) for waveform in waveforms])
-            ]
-            for rows, made in passes:
+            for rows, made in self._passes(run, [len(waveform) for waveform in waveforms]):
                 vectors[rows] = made.cpu().numpy()
         return self._finite(vectors)
 
@@ -202,11 +208,16 @@ class SpeakerEncoder:
             self._check(index, waveform)
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
         pooled: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(windows)
+
+        def run(rows: list[int]) -> Vectors:
+            made, frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
+            for row, own in zip(rows, frames, strict=True):
+                pooled[row] = self._pool(own, windows[row], len(waveforms[row]))
+            return made
+
         with counting_seconds(EMBED_SECONDS):
-            for rows in self._batches([len(waveform) for waveform in waveforms]):
-                vectors[rows], frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
-                for row, own in zip(rows, frames, strict=True):
-                    pooled[row] = self._pool(own, windows[row], len(waveforms[row]))
+            for rows, made in self._passes(run, [len(waveform) for waveform in waveforms]):
+                vectors[rows] = made
         return self._unit(self._finite(vectors)), [self._unit(self._finite(some)) for some in pooled]
 
     def _finite(self, vectors: Vectors) -> Vectors:
@@ -239,12 +250,21 @@ class SpeakerEncoder:
         if not np.isfinite(waveform).all():
             raise InvalidAudio(f"utterance {index}: holds NaN or infinity; decode the recording again")
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+    def _passes(self, run: Callable[[list[int]], _Made], lengths: Sequence[int]) -> Iterable[tuple[list[int], _Made]]:
+        """Run waveforms of equal length together; return which they were and what each pass made of them."""
+        on_cpu = self.device.type == "cpu"
+        threads = torch.get_num_threads() if on_cpu else 1
+        batches = list(self._batches(lengths, most=min(self._pass_samples, sum(lengths) // threads)))
+        longest = max((sum(lengths[row] for row in rows) for rows in batches), default=1)
+        at_once = max(1, self._batch_samples // longest) if on_cpu else 1
+        return zip(batches, run_passes(run, batches, at_once), strict=True)
+
+    def _batches(self, lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
         by_length: defaultdict[int, list[int]] = defaultdict(list)
         for row, length in enumerate(lengths):
             by_length[length].append(row)
         for length, rows in by_length.items():
-            size = max(1, self._batch_samples // length)
+            size = max(1, most // length)
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
 

@@ -25,6 +25,11 @@ class Frames(NamedTuple):
     valid: int
 
 
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared magnitudes; adding the two squares as a dimension of size two takes five times as long."""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
 class FrontEnd(nn.Module, ABC):
     """Base of the front ends: fixed tensors, no trained weights."""
 
@@ -147,7 +152,7 @@ class NemoFrontEnd(FrontEnd):
             pad_mode=edge_mode,
             return_complex=True,
         )  # (B, fft // 2 + 1, T)
-        magnitude = torch.view_as_real(spectrum).square().sum(-1).sqrt()
+        magnitude = _power(spectrum).sqrt()
         return magnitude if config.power == 1.0 else magnitude.pow(config.power)
 
     def _log_mel(self, power: Tensor) -> Tensor:
@@ -219,7 +224,7 @@ class SpeechBrainFrontEnd(FrontEnd):
             pad_mode="constant",
             return_complex=True,
         )
-        power = torch.view_as_real(spectrum).square().sum(-1)  # (B, fft // 2 + 1, T)
+        power = _power(spectrum)  # (B, fft // 2 + 1, T)
         decibels = 10.0 * torch.log10(torch.matmul(self.filterbank, power).clamp(min=config.floor))
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
         decibels = torch.maximum(decibels, loudest - config.range_db)
@@ -288,7 +293,7 @@ class KaldiFrontEnd(FrontEnd):
         before = torch.cat((frames[:, :, :1], frames[:, :, :-1]), dim=2)
         frames = (frames - config.preemphasis * before).mul_(self.window)
         spectrum = torch.fft.rfft(frames, n=config.fft)
-        power = torch.view_as_real(spectrum).square().sum(-1)  # (B, T, fft // 2 + 1)
+        power = _power(spectrum)  # (B, T, fft // 2 + 1)
         values = torch.log(torch.matmul(power, self.filterbank.T).clamp(min=config.floor)).transpose(1, 2)
         return Frames((values - values.mean(dim=2, keepdim=True)).contiguous(), values.shape[2])
 

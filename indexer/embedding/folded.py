@@ -6,6 +6,8 @@ and all that is left of a convolution is one product of (frames, inputs) by pack
 The result is that of `Ecapa` but for rounding; in bfloat16 the first layer, gates and pooling stay in float32.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -29,8 +31,17 @@ from indexer.embedding.windows import Statistics
 _PACKED_FOR_ROWS = 1024
 """Frames that the packing of weights is chosen for; other numbers work as well."""
 
+_PACKED_PRODUCT = torch.ops.mkldnn._linear_pointwise.default
+
 _KEPT_INDICES = 256
 """Tables of neighboring frames that are kept, five for each length of utterance."""
+
+
+_POOLED_AT_ONCE = 256
+"""Frames whose weights are made before they are added up: 3 MB in float32, which stays in the cache."""
+
+_LARGEST_EXPONENT = 100.0
+"""Of 2: a thousand frames' sum of such numbers, squared channels and all, is far from the limits of float32."""
 
 
 def can_fold(config: EcapaConfig) -> bool:
@@ -50,9 +61,9 @@ class _Product:
     """Linear map of rows, with ReLU where asked, in one pass: (N, K) -> (N, C)."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, relu: bool = False) -> None:
-        self._relu = relu
         self._weight = weight.to(dtype).contiguous()  # (C, K)
         self._bias = bias.to(dtype)
+        self._then = "relu" if relu else "none"
         self._packed: Tensor | None = None
         if weight.device.type == "cpu" and _packs():
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR_ROWS)
@@ -60,11 +71,9 @@ class _Product:
 
     def __call__(self, rows: Tensor) -> Tensor:
         if self._packed is not None:
-            name = "relu" if self._relu else "none"
-            product = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, name, [], "")
-            return cast(Tensor, product)
+            return cast(Tensor, _PACKED_PRODUCT(rows, self._packed, self._bias, self._then, [], ""))
         result = functional.linear(rows, self._weight, self._bias)
-        return result.relu_() if self._relu else result
+        return result.relu_() if self._then == "relu" else result
 
 
 class _Neighbors:
@@ -86,16 +95,17 @@ class _Neighbors:
         return rows.view(batch * frames, self._shape.kernel * channels)
 
     def _index(self, frames: int, device: torch.device) -> Tensor:
-        if frames not in self._indices:
+        index = self._indices.get(frames)
+        if index is None:
             if len(self._indices) >= _KEPT_INDICES // 5:
-                self._indices.clear()
+                self._indices = {}  # another thread may be reading the former
             taps = torch.arange(self._shape.kernel) * self._shape.dilation
             index = torch.arange(frames).unsqueeze(1) + taps
             if self._reflects:
                 index = (index - self._shape.padding).abs()
                 index = torch.minimum(index, 2 * (frames - 1) - index)
-            self._indices[frames] = index.flatten().to(device)
-        return self._indices[frames]
+            index = self._indices[frames] = index.flatten().to(device)
+        return index
 
 
 class _Convolution:
@@ -195,7 +205,7 @@ class _Block:
     def __call__(self, x: Tensor, valid: int) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         result = self._reduce(self._middle(self._expand(x)))
-        mean = result[:, :valid].mean(dim=1, dtype=torch.float32)
+        mean = result[:, :valid].sum(dim=1).float() / valid  # added up in float32
         hidden = functional.linear(mean, *self._squeeze).relu_()
         gate = functional.linear(hidden, *self._excite).sigmoid_().unsqueeze(1)  # (B, 1, C)
         # The offset of what is gated is added here: it differs between utterances, so no product can take it along.
@@ -214,8 +224,11 @@ class _Pooling:
         self._means, self._deviations = (means * self._scale, bias), deviations * self._scale.abs()
         self._hidden_scale, self._hidden_offset = _affine(pooling.context.norm)
         score = pooling.score.weight[:, :, 0]
-        # The bias of a score is the same for all frames of a channel, so softmax takes it out again.
+        # Powers of 2 and not of e, which a processor is quicker at. The bias of a score is the same for all frames of a
+        # channel, so it cancels out.
+        score = score / math.log(2.0)
         self._score = _Product(score, torch.zeros(len(score), device=score.device), dtype)
+        self._limited = float(score.abs().sum(dim=1).max()) <= _LARGEST_EXPONENT  # what is multiplied is a tanh
         self._dtype = dtype
         self._floor = pooling.variance_floor
 
@@ -227,18 +240,27 @@ class _Pooling:
     def __call__(self, x: Tensor) -> Tensor:
         """Pool (B, T, C) into (B, 2 C)."""
         batch, frames, _ = x.shape
-        mean = x.mean(dim=1, keepdim=True, dtype=torch.float32)
-        centered = x - mean
-        deviation = centered.square().mean(dim=1).sqrt()
+        # Whatever is near the mean will do as the center; in float32 sums of squares around it lose no digits.
+        mean = x.mean(dim=1, keepdim=True).float()
+        cached = self._limited and x.device.type == "cpu"
+        size = max(1, _POOLED_AT_ONCE // batch) if cached else frames
+        centered = [part.float() - mean for part in torch.split(x, size, dim=1)]
+        deviation = (_total(part.square() for part in centered) / frames).sqrt()
         mean = mean.squeeze(1)
         constant = functional.linear(mean, *self._means) + functional.linear(deviation, self._deviations)
         hidden = self._context(x.flatten(0, 1)).view(batch, frames, -1) + constant.unsqueeze(1)
         hidden = torch.addcmul(self._hidden_offset, hidden.relu_(), self._hidden_scale).tanh_()
-        score = self._score(hidden.flatten(0, 1).to(self._dtype)).view(batch, frames, -1)
-        # Around the plain mean, which is near: squares of what is left lose no digits to the mean's own square.
-        weighted = torch.softmax(score, dim=1, dtype=torch.float32).mul_(centered)
-        shift = weighted.sum(dim=1)
-        variance = weighted.mul_(centered).sum(dim=1) - shift.square()
+        weight = shift = power = torch.zeros_like(mean)
+        for own, near in zip(torch.split(hidden.to(self._dtype), size, dim=1), centered, strict=True):
+            score = self._score(own.flatten(0, 1)).view(near.shape).float()
+            if not self._limited:
+                score -= score.amax(dim=1, keepdim=True)
+            weights = score.exp2_()
+            weight = weight + weights.sum(dim=1)
+            shift = shift + weights.mul_(near).sum(dim=1)
+            power = power + weights.mul_(near).sum(dim=1)
+        shift = shift / weight
+        variance = power / weight - shift.square()
         deviation = (variance * self._scale.square()).clamp(min=self._floor).sqrt()
         return torch.cat((self._scale * (mean + shift) + self._offset, deviation), dim=1)
 
@@ -269,7 +291,7 @@ class FoldedEcapa:
         with torch.inference_mode():
             features = torch.zeros(config.bins, device=network.stem.conv.weight.device)
             plain = _Stored(features + 1.0, features)
-            stem = _Convolution(network.stem, config.stem, config.padding, plain, torch.float32)
+            stem = _Convolution(network.stem, config.stem, config.padding, plain, dtype)
             stored = stem.stored  # Blocks add to it, and what they add has its signs and no offset.
             blocks = tuple(
                 _Block(cast(GatedBlock, block), config, shape, stored, dtype)
@@ -291,7 +313,7 @@ class FoldedEcapa:
     def trunk(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads, kept frame by frame."""
         layers = self._layers
-        x = layers.stem(frames.transpose(1, 2)).to(self._dtype)
+        x = layers.stem(frames.transpose(1, 2).to(self._dtype))
         outputs = []
         for block in layers.blocks:
             x = block(x, valid)
@@ -315,6 +337,11 @@ class FoldedEcapa:
 
 def _packs() -> bool:
     return bool(torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    """Sum of (B, T, C) parts over all their frames: (B, C)."""
+    return cast(Tensor, sum(part.sum(dim=1) for part in parts))
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,16 @@ def test_folding_changes_no_vector_nor_those_of_windows(config: EcapaConfig, pac
         torch.testing.assert_close(folded.pooled(trunk, 20), network.pooled(expected, 20), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 300.0])
+@torch.inference_mode()
+def test_attention_of_any_sharpness_over_many_frames_is_folded(sharpness: float) -> None:
+    network = trained(CASCADE)
+    network.pooling.get_submodule("score").get_parameter("weight").mul_(sharpness)
+    frames, valid = torch.randn(2, 8, 600), 600
+    folded = FoldedEcapa(network, torch.float32)
+    torch.testing.assert_close(folded(frames, valid), network(frames, valid), atol=1e-4, rtol=1e-4)
+
+
 def test_what_cannot_be_folded_runs_as_it_was_published() -> None:
     assert not can_fold(dataclasses.replace(CASCADE, pooling="xvector"))
     assert not can_fold(dataclasses.replace(CASCADE, stem=ConvShape(4, 1)))

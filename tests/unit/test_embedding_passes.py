@@ -1,0 +1,84 @@
+"""Passes side by side: what each makes, in order, in threads that leave torch's own number of them alone."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from indexer.embedding.encoder import load_encoder
+from indexer.embedding.passes import run_passes
+
+TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Let torch have two threads, however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_passes_run_side_by_side_with_one_thread_each_and_come_back_in_order() -> None:
+    met = threading.Barrier(2, timeout=30)
+
+    def run(batch: int) -> tuple[int, int]:
+        met.wait()  # no pass ends before the other began
+        return batch, torch.get_num_threads()
+
+    assert run_passes(run, [3, 1, 2, 4], at_once=8) == [(3, 1), (1, 1), (2, 1), (4, 1)]
+    assert torch.get_num_threads() == 2
+
+
+def test_one_pass_has_all_threads_and_so_has_each_where_memory_allows_no_two() -> None:
+    def run(batch: int) -> tuple[bool, int]:
+        return threading.current_thread() is threading.main_thread(), torch.get_num_threads()
+
+    assert run_passes(run, [1], at_once=8) == [(True, 2)]
+    assert run_passes(run, [1, 2, 3], at_once=1) == [(True, 2)] * 3
+
+
+def test_no_more_are_under_way_than_memory_allows() -> None:
+    torch.set_num_threads(3)
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def run(batch: int) -> int:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        threading.Event().wait(0.01)
+        with lock:
+            under_way -= 1
+        return batch
+
+    assert run_passes(run, range(6), at_once=2) == list(range(6))
+    assert most == 2
+
+
+def test_an_error_in_one_pass_is_the_callers() -> None:
+    def run(batch: int) -> int:
+        if batch == 2:
+            raise ValueError("batch 2")
+        return batch
+
+    with pytest.raises(ValueError, match="batch 2"):
+        run_passes(run, [1, 2, 3], at_once=3)
+    assert run_passes(run, [4, 5], at_once=2) == [4, 5]
+
+
+def test_utterances_that_went_side_by_side_have_the_vectors_of_those_that_went_alone() -> None:
+    encoder = load_encoder(TINY, name="tiny", family="nemo", device="cpu")
+    rng = np.random.default_rng(5)
+    waveforms = [rng.normal(0, 0.1, length).astype(np.float32) for length in (8_000, 9_600) * 6]
+    windows = [[(0, 4_000), (2_000, 8_000)] for _ in waveforms]
+    together, of_windows = encoder.embed_with_windows(waveforms, windows)
+    alone = [encoder.embed_with_windows([waveform], windows[:1]) for waveform in waveforms]
+    np.testing.assert_allclose(together, np.concatenate([vectors for vectors, _ in alone]), atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(waveforms), together, atol=1e-5)
+    for own, (_, [apart]) in zip(of_windows, alone, strict=True):
+        np.testing.assert_allclose(own, apart, atol=1e-5)
