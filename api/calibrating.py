@@ -102,7 +102,7 @@ def calibrate(
         heard = hear_files(ProductHearing(embedding, settings), files, cache, advance)
     usable = np.array([all(encoder.id in one.vectors for encoder in encoders) for one in heard])
     with progress("fit", 1) as advance:
-        voices = _voices(
+        voices = labeled_voices(
             [one for one, fine in zip(heard, usable, strict=True) if fine],
             [recording for recording, fine in zip(recordings, usable, strict=True) if fine],
             encoders,
@@ -125,12 +125,24 @@ def calibrate(
     return Calibrated(calibration, held_out, len(voices), dict(refused), doubles)
 
 
-def _voices(
+def labeled_voices(
     heard: Sequence[HeardRecording],
     recordings: Sequence[LabeledRecording],
     encoders: "Sequence[Encoder]",
     cohort: int | None,
 ) -> LabeledVoices:
+    """Join what was heard of recordings with who speaks in them.
+
+    Parameters
+    ----------
+    cohort
+        Most speakers that scores are normalized by; None: they stay cosines.
+
+    Raises
+    ------
+    InvalidRequest
+        If there are no recordings, or a cohort is wanted and not everybody's name is known.
+    """
     if not heard:
         raise InvalidRequest("none of the recordings can be used: give recordings with speech in them")
     originals: dict[str, int] = {}

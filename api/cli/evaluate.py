@@ -8,28 +8,17 @@ import typer
 
 from api.cli import options
 from api.cli.evaluation_options import (
-    AsNorm,
+    Asked,
     AudioRoot,
-    Baseline,
-    Calibrations,
-    ConditionNames,
-    Draws,
-    Encoders,
-    Fusion,
-    NoCache,
     Noise,
     Pairs,
-    Part,
-    Report,
     Rir,
+    ScoresAsked,
     Seed,
     Sets,
     SpeakerCount,
     Speech,
-    Uncalibrated,
     Within,
-    Without,
-    copy_maker,
     open_workbench,
     print_tables,
     read_recordings,
@@ -38,12 +27,14 @@ from api.cli.evaluation_options import (
 )
 from api.cli.output import print_json, print_line, print_notice
 from api.cli.progress import waiting
+from api.cli.shared_options import takes
 from indexer.errors import InvalidRequest
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure error rates on recordings whose speakers are known.")
 
 
 @evaluate.command("verification")
+@takes(ScoresAsked)
 def verification(
     trials: Annotated[
         Path | None,
@@ -61,25 +52,8 @@ def verification(
         Pairs, typer.Option("--pairs", help="Of a manifest: all, or without target pairs of one session (sessions).")
     ] = Pairs.all,
     within: Annotated[Within, typer.Option("--within", help="Pair recordings of one set, or of all.")] = Within.set,
-    audio_root: AudioRoot = None,
-    encoder: Encoders = None,
-    fusion: Fusion = False,
-    baseline: Baseline = False,
-    calibration: Calibrations = None,
-    uncalibrated: Uncalibrated = False,
-    as_norm: AsNorm = False,
-    sets: Sets = None,
-    part: Part = None,
-    without: Without = None,
-    conditions: ConditionNames = None,
-    noise: Noise = None,
-    rir: Rir = None,
-    bootstrap: Draws = 200,
-    seed: Seed = 20260101,
-    no_cache: NoCache = False,
-    report: Report = None,
-    home: options.Home = None,
-    as_json: options.Json = False,
+    *,
+    asked: ScoresAsked,
 ) -> None:
     """Measure EER, detection costs and Cllr on pairs of recordings, overall, by set and by net speech."""
     from api.evaluation.recordings import require_files
@@ -88,27 +62,23 @@ def verification(
     from search.bootstrap import Resampling
     from search.trials import all_pairs, read_trials
 
-    require_report(report)
+    require_report(asked.report)
     if (trials is None) == (manifest is None):
         raise InvalidRequest("give either a trial list, or --manifest and the pairs that are made of it")
     if trials is not None:
         listed = read_trials(trials)
     else:
         assert manifest is not None
-        listed = all_pairs(
-            read_recordings(manifest, sets, part, without), within=within.value, across_sessions=pairs is Pairs.sessions
-        )
-    root = audio_root or (trials or manifest or Path()).parent
+        listed = all_pairs(asked.recordings(manifest), within=within.value, across_sessions=pairs is Pairs.sessions)
+    root = asked.audio_root or (trials or manifest or Path()).parent
     files = require_files(root, (recording.path for recording in listed.recordings))
-    with open_workbench(
-        encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json, as_norm=as_norm
-    ) as bench:
-        maker = copy_maker(conditions, noise, rir, seed, bench)
+    with open_workbench(asked) as bench:
+        maker = asked.copy_maker(bench)
         systems = bench.systems(bench.hear(files, maker))
-    resampling = Resampling(draws=bootstrap, seed=seed)
+    resampling = Resampling(draws=asked.bootstrap, seed=asked.seed)
     conditioned = under_conditions(listed, maker.conditions if maker else ())
     slices = slices_of(conditioned, systems[-1].net_speech_s)
-    with waiting("scoring", total=2 * len(systems), quiet=as_json) as advance:
+    with waiting("scoring", total=2 * len(systems), quiet=asked.as_json) as advance:
         scored, figures = [], []
         for system in systems:
             scored.append((system, system.score(conditioned.trials)))
@@ -116,18 +86,19 @@ def verification(
         for system, scores in scored:
             figures.append(evaluate_verification(system, conditioned.trials, scores, slices, resampling))
             advance()
-    if as_json:
-        print_json({"trials": len(listed), "seed": seed, "bootstrap": bootstrap, "systems": figures})
+    if asked.as_json:
+        print_json({"trials": len(listed), "seed": asked.seed, "bootstrap": asked.bootstrap, "systems": figures})
     else:
         print_tables(verification_tables(figures), [f"{one.system}: {one.scoring}" for one in figures])
-    if report is not None:
+    if asked.report is not None:
         from api.evaluation.pages import verification_page
 
         drawn = partial(verification_page, figures, scored, conditioned.trials, slices[0])
-        save_report(report, drawn, quiet=as_json)
+        save_report(asked.report, drawn, quiet=asked.as_json)
 
 
 @evaluate.command("identification")
+@takes(ScoresAsked)
 def identification(
     manifest: Annotated[
         Path,
@@ -164,25 +135,8 @@ def identification(
     override_gates: Annotated[
         bool, typer.Option("--override-gates", help="Decide about probes with too little speech as well.")
     ] = False,
-    audio_root: AudioRoot = None,
-    encoder: Encoders = None,
-    fusion: Fusion = False,
-    baseline: Baseline = False,
-    calibration: Calibrations = None,
-    uncalibrated: Uncalibrated = False,
-    as_norm: AsNorm = False,
-    sets: Sets = None,
-    part: Part = None,
-    without: Without = None,
-    conditions: ConditionNames = None,
-    noise: Noise = None,
-    rir: Rir = None,
-    bootstrap: Draws = 200,
-    seed: Seed = 20260101,
-    no_cache: NoCache = False,
-    report: Report = None,
-    home: options.Home = None,
-    as_json: options.Json = False,
+    *,
+    asked: ScoresAsked,
 ) -> None:
     """Measure who is found, who is missed and which strangers are named, by gallery size and net speech."""
     from api.evaluation.identification import evaluate_identification
@@ -192,8 +146,8 @@ def identification(
     from search.bootstrap import Resampling
     from search.normalization import MIN_COHORT
 
-    require_report(report)
-    recordings = read_recordings(manifest, sets, part, without)
+    require_report(asked.report)
+    recordings = asked.recordings(manifest)
     if enroll_per_speaker is None:
         protocol = by_roles(recordings)
     else:
@@ -201,19 +155,17 @@ def identification(
     if gallery_sizes is None:
         galleries = [[fixed_gallery(protocol)]]
     else:
-        galleries = [list(drawn_galleries(protocol, size, gallery_draws, seed)) for size in _sizes(gallery_sizes)]
-    files = require_files(audio_root or manifest.parent, (recording.path for recording in recordings))
-    with open_workbench(
-        encoder, fusion, baseline, calibration, uncalibrated, no_cache, home, quiet=as_json, as_norm=as_norm
-    ) as bench:
-        maker = copy_maker(conditions, noise, rir, seed, bench)
+        galleries = [list(drawn_galleries(protocol, size, gallery_draws, asked.seed)) for size in _sizes(gallery_sizes)]
+    files = require_files(asked.audio_root or manifest.parent, (recording.path for recording in recordings))
+    with open_workbench(asked) as bench:
+        maker = asked.copy_maker(bench)
         systems = bench.systems(bench.hear(files, maker))
         least_speech_s = 0.0 if override_gates else bench.least_speech_s
     names = ("", *(maker.conditions if maker else ()))
     labels = [recording.speaker or recording.path for recording in recordings] * len(names)
     places = [(name, number * len(recordings)) for number, name in enumerate(names)]
-    resampling = Resampling(draws=bootstrap, seed=seed)
-    asked = [
+    resampling = Resampling(draws=asked.bootstrap, seed=asked.seed)
+    scored = [
         (system, drawn, condition)
         for drawn in galleries
         for condition in places
@@ -221,23 +173,25 @@ def identification(
         if not system.as_norm or drawn[0].size >= MIN_COHORT
     ]
     figures = []
-    with waiting("scoring", total=len(asked), quiet=as_json) as advance:
-        for system, drawn, condition in asked:
+    with waiting("scoring", total=len(scored), quiet=asked.as_json) as advance:
+        for system, drawn, condition in scored:
             figures.append(
                 evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition)
             )
             advance()
-    if as_norm and any(drawn[0].size < MIN_COHORT for drawn in galleries):
+    if asked.as_norm and any(drawn[0].size < MIN_COHORT for drawn in galleries):
         print_notice(f"no normalized scores in galleries of fewer than {MIN_COHORT} speakers: they are no cohort")
-    if as_json:
-        print_json({"seed": seed, "bootstrap": bootstrap, "least_speech_s": least_speech_s, "systems": figures})
+    if asked.as_json:
+        print_json(
+            {"seed": asked.seed, "bootstrap": asked.bootstrap, "least_speech_s": least_speech_s, "systems": figures}
+        )
     else:
         scorings = {one.system: one.scoring for one in figures}
         print_tables(identification_tables(figures), [f"{system}: {scoring}" for system, scoring in scorings.items()])
-    if report is not None:
+    if asked.report is not None:
         from api.evaluation.pages import identification_page
 
-        save_report(report, partial(identification_page, figures), quiet=as_json)
+        save_report(asked.report, partial(identification_page, figures), quiet=asked.as_json)
 
 
 def _sizes(text: str) -> list[int]:
@@ -248,6 +202,7 @@ def _sizes(text: str) -> list[int]:
 
 
 @evaluate.command("diarization")
+@takes(Asked)
 def diarization(
     reference: Annotated[
         Path, typer.Argument(help="RTTM file, or a folder of them.", show_default=False, readable=False)
@@ -265,14 +220,8 @@ def diarization(
     skip_overlap: Annotated[
         bool, typer.Option("--skip-overlap", help="Leave out where several people speak at once.")
     ] = False,
-    audio_root: AudioRoot = None,
-    encoder: Encoders = None,
-    bootstrap: Draws = 200,
-    seed: Seed = 20260101,
-    no_cache: NoCache = False,
-    report: Report = None,
-    home: options.Home = None,
-    as_json: options.Json = False,
+    *,
+    asked: Asked,
 ) -> None:
     """Measure the diarization error rate with its parts, and how often the number of voices is right."""
     from api.cli.progress import work_progress
@@ -282,14 +231,14 @@ def diarization(
     from indexer.audio.speech_files import read_speech_files
     from search.bootstrap import Resampling
 
-    require_report(report)
-    root = audio_root or (reference if reference.is_dir() else reference.parent)
+    require_report(asked.report)
+    root = asked.audio_root or (reference if reference.is_dir() else reference.parent)
     references = find_references(read_speech_files(reference), root)
     conditions = Conditions(speech is Speech.given, speakers is SpeakerCount.known, collar_s, skip_overlap)
-    with open_workbench(encoder, False, False, None, True, no_cache, home, quiet=as_json) as bench:
+    with open_workbench(asked) as bench:
         figures = []
         for one in bench.encoders:
-            with work_progress(one.name, len(references), quiet=as_json) as advance:
+            with work_progress(one.name, len(references), quiet=asked.as_json) as advance:
                 figures.append(
                     evaluate_diarization(
                         references,
@@ -297,16 +246,16 @@ def diarization(
                         bench.listening,
                         conditions,
                         bench.settings.audio,
-                        Resampling(draws=bootstrap, seed=seed),
+                        Resampling(draws=asked.bootstrap, seed=asked.seed),
                         advance,
                     )
                 )
-    if as_json:
-        print_json({"seed": seed, "bootstrap": bootstrap, "systems": figures})
+    if asked.as_json:
+        print_json({"seed": asked.seed, "bootstrap": asked.bootstrap, "systems": figures})
     else:
         print_tables(diarization_tables(figures), [conditions_text(figures[0], len(references))])
-    if report is not None:
-        save_report(report, partial(diarization_page, figures, len(references)), quiet=as_json)
+    if asked.report is not None:
+        save_report(asked.report, partial(diarization_page, figures, len(references)), quiet=asked.as_json)
 
 
 @evaluate.command("copies")

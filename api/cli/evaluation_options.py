@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli import options
 from api.cli.files import check_folder
 from api.cli.output import print_line, print_notice, print_table
 from indexer.errors import InvalidRequest
@@ -15,7 +17,7 @@ from indexer.errors import InvalidRequest
 if TYPE_CHECKING:
     from api.evaluation.copies import CopyMaker
     from api.evaluation.html_report import Page, Table
-    from api.evaluation.workbench import Workbench
+    from api.evaluation.workbench import Wanted, Workbench
     from search.trials import LabeledRecording
 
 AudioRoot = Annotated[
@@ -116,6 +118,71 @@ class SpeakerCount(Enum):
     auto = "auto"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What every evaluation may be asked for; each field is an option of the commands that take it."""
+
+    audio_root: AudioRoot = None
+    encoder: Encoders = None
+    bootstrap: Draws = 200
+    seed: Seed = 20260101
+    no_cache: NoCache = False
+    report: Report = None
+    home: options.Home = None
+    as_json: options.Json = False
+
+    def wanted(self) -> "Wanted":
+        """Return what is put side by side."""
+        from api.evaluation.workbench import Wanted
+
+        return Wanted(encoders=tuple(self.encoder or ()), calibrated=False)
+
+
+@dataclass(frozen=True)
+class ScoresAsked(Asked):
+    """What evaluations of scores may be asked for as well."""
+
+    fusion: Fusion = False
+    baseline: Baseline = False
+    calibration: Calibrations = None
+    uncalibrated: Uncalibrated = False
+    as_norm: AsNorm = False
+    sets: Sets = None
+    part: Part = None
+    without: Without = None
+    conditions: ConditionNames = None
+    noise: Noise = None
+    rir: Rir = None
+
+    def wanted(self) -> "Wanted":
+        """Return what is put side by side."""
+        from api.evaluation.workbench import Wanted
+        from search.calibration import read_calibration
+
+        return Wanted(
+            encoders=tuple(self.encoder or ()),
+            fusion=self.fusion,
+            baseline=self.baseline,
+            calibrations=tuple(map(read_calibration, self.calibration or ())),
+            calibrated=not self.uncalibrated,
+            as_norm=self.as_norm,
+        )
+
+    def recordings(self, manifest: Path) -> "list[LabeledRecording]":
+        """Read a manifest, as far as it is asked for."""
+        return read_recordings(manifest, self.sets, self.part, self.without)
+
+    def copy_maker(self, bench: "Workbench") -> "CopyMaker | None":
+        """Return what makes the copies that are asked for; None where none are."""
+        from api.evaluation.copies import CopyMaker
+
+        if self.conditions is None:
+            return None
+        names = [name.strip() for name in self.conditions.split(",")]
+        limits = bench.settings.audio
+        return CopyMaker(names, noise_folder=self.noise, rir_folder=self.rir, seed=self.seed, limits=limits)
+
+
 def print_tables(tables: "Sequence[Table]", notes: "Sequence[str]") -> None:
     """Print tables, and what is to be said of them."""
     for table in tables:
@@ -166,48 +233,17 @@ def read_recordings(
     return recordings
 
 
-def copy_maker(
-    conditions: str | None, noise: Path | None, rir: Path | None, seed: int, bench: "Workbench"
-) -> "CopyMaker | None":
-    """Return what makes the copies that are asked for; None where none are."""
-    from api.evaluation.copies import CopyMaker
-
-    if conditions is None:
-        return None
-    names = [name.strip() for name in conditions.split(",")]
-    return CopyMaker(names, noise_folder=noise, rir_folder=rir, seed=seed, limits=bench.settings.audio)
-
-
 @contextmanager
-def open_workbench(
-    encoders: list[str] | None,
-    fusion: bool,
-    baseline: bool,
-    calibrations: list[Path] | None,
-    uncalibrated: bool,
-    no_cache: bool,
-    home: Path | None,
-    *,
-    quiet: bool,
-    as_norm: bool = False,
-) -> "Iterator[Workbench]":
+def open_workbench(asked: Asked) -> "Iterator[Workbench]":
     """Open what evaluates; what it opens is closed behind it."""
     from api.cli.progress import waiting, work_progress
     from api.dependencies import open_services
     from api.evaluation.cache import HeardCache
-    from api.evaluation.workbench import Wanted, Workbench
-    from search.calibration import read_calibration
+    from api.evaluation.workbench import Workbench
 
-    wanted = Wanted(
-        encoders=tuple(encoders or ()),
-        fusion=fusion,
-        baseline=baseline,
-        calibrations=tuple(map(read_calibration, calibrations or ())),
-        calibrated=not uncalibrated,
-        as_norm=as_norm,
-    )
-    with open_services(home=home) as services:
-        opened = nullcontext() if no_cache else closing(HeardCache(services.settings.cache / "evaluation"))
+    quiet, wanted = asked.as_json, asked.wanted()
+    with open_services(home=asked.home) as services:
+        opened = nullcontext() if asked.no_cache else closing(HeardCache(services.settings.cache / "evaluation"))
         with opened as cache:
             with waiting("loading", quiet=quiet):
                 bench = Workbench(
