@@ -5,10 +5,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from indexer.db.calibrations import Calibrations
-from indexer.db.rows import GalleryHead
-from indexer.db.session import Database
 from indexer.embedding.registry import EncoderSpec
 from indexer.errors import EncoderMismatch, InvalidRequest
 from indexer.settings import Settings
@@ -19,6 +17,10 @@ from search.identification import Rules
 from search.normalization import Normalization
 from search.operating_point import Costs, ThresholdSource, Wanted
 from search.stored_calibration import stored_calibration
+
+if TYPE_CHECKING:  # Loads SQLAlchemy, which commands without a gallery start quicker without.
+    from indexer.db.rows import GalleryHead
+    from indexer.db.session import Database
 
 _KEPT = 64
 _read: OrderedDict[str, Calibration] = OrderedDict()
@@ -89,7 +91,7 @@ class Deciding:
     def identification(
         self,
         asked: Asked,
-        head: GalleryHead | None = None,
+        head: "GalleryHead | None" = None,
         own: Calibration | None = None,
         *,
         utterances: bool = False,
@@ -135,7 +137,7 @@ class Deciding:
         return self._rules(asked, gallery, setting, self._spec.identification_threshold, calibration), notes
 
     def verification(
-        self, asked: Asked, head: GalleryHead | None = None, own: Calibration | None = None
+        self, asked: Asked, head: "GalleryHead | None" = None, own: Calibration | None = None
     ) -> tuple[Rules, list[str]]:
         """Return the rules for one claim, and what to say about them; see `identification` for the errors."""
         calibration, notes = self._calibration(own, self._encoder_ids, head is not None and head.score_normalization)
@@ -231,7 +233,7 @@ def of_plain_scores(rules: Rules) -> tuple[Rules, list[str]]:
     ]
 
 
-def calibration_of(database: Database, head: GalleryHead) -> Calibration | None:
+def calibration_of(database: "Database", head: "GalleryHead") -> Calibration | None:
     """Return the calibration that a gallery was given; None where it has none of its own."""
     number = head.calibration_id
     if number is None:
@@ -240,6 +242,8 @@ def calibration_of(database: Database, head: GalleryHead) -> Calibration | None:
         if number in _read:
             _read.move_to_end(number)
             return _read[number]
+    from indexer.db.calibrations import Calibrations
+
     with database.read_scope() as session:
         stored = Calibrations(session).find(number)
     if stored is None:  # Deleted since the head was read: the gallery has none any more.
