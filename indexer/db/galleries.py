@@ -17,7 +17,7 @@ from indexer.db.models import (
     Speaker,
     utc_now,
 )
-from indexer.db.names import canonical, require_name
+from indexer.db.names import canonical, require_name, require_text
 from indexer.db.rows import (
     PAGE_LIMIT,
     GalleryHead,
@@ -48,7 +48,8 @@ class Galleries:
 
     def find(self, name: str) -> Gallery | None:
         """Return the gallery of this name, if there is one."""
-        return self._session.scalars(select(Gallery).where(Gallery.name == canonical(name))).one_or_none()
+        query = select(Gallery).where(Gallery.name == canonical(require_text("gallery", name)))
+        return self._session.scalars(query).one_or_none()
 
     def by_name(self, name: str) -> Gallery:
         """Return the gallery of this name, or raise NotFound."""
@@ -133,7 +134,7 @@ class Galleries:
 
     def head(self, name: str) -> GalleryHead:
         """Return what answers from the gallery of this name depend on, or raise NotFound."""
-        found = self._heads(Gallery.name == name)
+        found = self._heads(Gallery.name == canonical(require_text("gallery", name)))
         if not found:
             raise NotFound(f"no gallery {name!r}: see `voxdex galleries list`")
         return found[0]

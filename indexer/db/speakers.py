@@ -43,7 +43,8 @@ class Speakers:
 
     def find(self, gallery_id: GalleryId, name: str) -> Speaker | None:
         """Return the speaker of this name in a gallery, if there is one."""
-        query = select(Speaker).where(Speaker.gallery_id == gallery_id, Speaker.name == canonical(name))
+        kept = canonical(require_text("speaker", name))
+        query = select(Speaker).where(Speaker.gallery_id == gallery_id, Speaker.name == kept)
         return self._session.scalars(query).one_or_none()
 
     def by_name(self, gallery_id: GalleryId, name: str) -> Speaker:

@@ -294,6 +294,29 @@ def test_a_name_is_one_name_however_its_letters_are_written(database: Database, 
         assert [row.name for row in speakers.page(gallery, part=unicodedata.normalize("NFD", "sé"))] == ["José"]
 
 
+def test_a_gallery_is_found_however_the_letters_of_its_name_are_written(database: Database) -> None:
+    with database.session_scope() as session:
+        encoder = Encoders(session).register(_SPEC)
+        made = Galleries(session).get_or_create(unicodedata.normalize("NFD", "Hörfunk"), encoder)
+        assert made.name == unicodedata.normalize("NFC", "Hörfunk")
+    with database.read_scope() as session:
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "Hörfunk")
+            assert Galleries(session).by_name(name).id == Galleries(session).head(name).id == made.id
+
+
+@pytest.mark.parametrize("name", ["b\udce9", "a\0b"])
+def test_a_name_that_is_no_text_is_refused_where_it_is_looked_up_too(
+    database: Database, gallery: GalleryId, name: str
+) -> None:
+    with database.read_scope() as session:
+        for look in (Galleries(session).by_name, Galleries(session).head):
+            with pytest.raises(InvalidRequest, match="bytes that are not text"):
+                look(name)
+        with pytest.raises(InvalidRequest, match="bytes that are not text"):
+            Speakers(session).by_name(gallery, name)
+
+
 def test_a_part_of_a_name_is_found_in_upper_and_lower_case(database: Database, gallery: GalleryId) -> None:
     parts = {"zO": "Zoë", "0 %": "100 %"}
     if database.engine.dialect.name == "sqlite":  # A server folds what its locale says; the one of the tests has none.
