@@ -132,6 +132,16 @@ def identification(
     gallery_draws: Annotated[
         int, typer.Option("--gallery-draws", help="Galleries drawn of each size.", min=1, max=1000)
     ] = 3,
+    made_up: Annotated[
+        int,
+        typer.Option(
+            "--made-up",
+            help="Fill up each gallery with so many voices, made up of the speakers with a single recording, who are "
+            "then left out.",
+            min=0,
+            max=1_000_000,
+        ),
+    ] = 0,
     override_gates: Annotated[
         bool, typer.Option("--override-gates", help="Decide about probes with too little speech as well.")
     ] = False,
@@ -140,6 +150,7 @@ def identification(
 ) -> None:
     """Measure who is found, who is missed and which strangers are named, by gallery size and net speech."""
     from api.evaluation.identification import evaluate_identification
+    from api.evaluation.made_up import set_aside
     from api.evaluation.protocols import by_count, by_roles, drawn_galleries, fixed_gallery
     from api.evaluation.recordings import require_files
     from api.evaluation.tables import identification_tables
@@ -152,6 +163,11 @@ def identification(
         protocol = by_roles(recordings)
     else:
         protocol = by_count(recordings, set(enroll_sets.split(",")) if enroll_sets else None, enroll_per_speaker)
+    crowd = None
+    if made_up:
+        if asked.as_norm:
+            raise InvalidRequest("--made-up and --as-norm: made-up voices are no cohort; give one of them")
+        protocol, crowd = set_aside(protocol, made_up, asked.seed)
     if gallery_sizes is None:
         galleries = [[fixed_gallery(protocol)]]
     else:
@@ -176,7 +192,7 @@ def identification(
     with waiting("scoring", total=len(scored), quiet=asked.as_json) as advance:
         for system, drawn, condition in scored:
             figures.append(
-                evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition)
+                evaluate_identification(system, protocol, drawn, labels, resampling, least_speech_s, condition, crowd)
             )
             advance()
     if asked.as_norm and any(drawn[0].size < MIN_COHORT for drawn in galleries):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from api.evaluation.made_up import MadeUp
 from api.evaluation.protocols import Lookups, Numbers, Protocol
 from api.evaluation.systems import Floats, System
 from api.evaluation.verification import BANDS_S
@@ -24,6 +25,9 @@ _ASKED = np.geomspace(1e-6, 0.9, 40)
 
 _CHUNK = 200_000
 """Scores that are held at once."""
+
+_MADE_UP_AT_ONCE = 2_000
+"""Made-up voices that a handful of probes is compared with at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,18 @@ class IdentificationFigures:
 class Gallery:
     """Voiceprints of every speaker that can be enrolled, as one system makes them.
 
+    Parameters
+    ----------
+    made_up
+        Voices that are in every gallery beside those; None: nobody.
+
     Raises
     ------
     InvalidRequest
         If a speaker has no recording that can be used.
     """
 
-    def __init__(self, system: System, protocol: Protocol) -> None:
+    def __init__(self, system: System, protocol: Protocol, made_up: MadeUp | None = None) -> None:
         self._system = system
         answers = system.answers
         speech, snr = system.net_speech_s, system.snr_db
@@ -117,20 +126,55 @@ class Gallery:
             np.stack([aggregate_embeddings(vectors[numbers], speech[numbers].tolist()) for numbers in usable])
             for vectors in map(system.vectors, system.encoder_ids)
         ]
+        self.made_up = 0 if made_up is None else made_up.count
+        if made_up is not None:
+            self._add(made_up, speech, snr)
+
+    def _add(self, made_up: MadeUp, speech: Floats, snr: Floats) -> None:
+        """Append made-up voices, as long and as good as what they are made of."""
+        originals = made_up.originals(self._system.answers)
+        self.speech_s = np.concatenate([self.speech_s, speech[originals]])
+        self.snr_db = np.concatenate([self.snr_db, snr[originals]])
+        self.telephone = np.concatenate([self.telephone, self._system.telephone[originals]])
+        self.voiceprints = [
+            np.concatenate([real, made_up.voiceprints(self._system.vectors(encoder), originals)])
+            for encoder, real in zip(self._system.encoder_ids, self.voiceprints, strict=True)
+        ]
+
+    def best_made_up(self, probes: Numbers) -> Floats:
+        """Return (p, k) scores of probes with the made-up voices, the best `RIVALS` and one, best first."""
+        if not self.made_up:
+            return np.empty((len(probes), 0))
+        first = len(self.speech_s) - self.made_up
+        kept = np.full((len(probes), 0), -np.inf)
+        for start in range(first, len(self.speech_s), _MADE_UP_AT_ONCE):
+            some = np.arange(start, min(start + _MADE_UP_AT_ONCE, len(self.speech_s)))
+            scores = self._against(probes, some, None)
+            kept = -np.sort(-np.concatenate([kept, scores], axis=1), axis=1)[:, : RIVALS + 1]
+        return kept
 
     def scores(self, probes: Numbers, galleries: Numbers) -> Floats:
         """Return (p, n) scores of probes against the speakers of their galleries."""
+        chosen, places = np.unique(galleries, return_inverse=True)
+        return self._against(probes, chosen, places.reshape(galleries.shape))
+
+    def _against(self, probes: Numbers, speakers: Numbers, places: Numbers | None) -> Floats:
+        """Return scores of probes with these speakers, or with those among them that are at the (p, n) places."""
         system = self._system
         cosines = []
         for encoder, voiceprints in zip(system.encoder_ids, self.voiceprints, strict=True):
             heard = system.vectors(encoder)[probes]
-            every = heard.astype(np.float64) @ voiceprints.T.astype(np.float64)
-            scores = np.take_along_axis(every, galleries, axis=1)
-            cosines.append(self._normalized(scores, heard, voiceprints, galleries) if system.as_norm else scores)
+            every = heard.astype(np.float64) @ voiceprints[speakers].T.astype(np.float64)
+            scores = every if places is None else np.take_along_axis(every, places, axis=1)
+            if system.as_norm:
+                assert places is not None
+                scores = self._normalized(scores, heard, voiceprints, speakers[places])
+            cosines.append(scores)
         stacked = np.stack(cosines, axis=-1)
         if system.calibration is None:
             means: Floats = stacked.mean(axis=-1)
             return means
+        galleries = np.broadcast_to(speakers, (len(probes), len(speakers))) if places is None else speakers[places]
         speech, snr = system.net_speech_s[probes][:, None], system.snr_db[probes][:, None]
         return system.calibration.llr(
             stacked.reshape(-1, stacked.shape[-1]),
@@ -184,14 +228,16 @@ def look_up(
     for start in range(0, len(probes), rows):
         part = slice(start, start + rows)
         scores = gallery.scores(probes[part], galleries[part])
-        best = scores.max(axis=1)
         if own is not None:
             mate = np.take_along_axis(scores, (galleries[part] == own[part][:, None]).argmax(axis=1)[:, None], axis=1)
+        size = scores.shape[1] + gallery.made_up
+        scores = np.concatenate([scores, gallery.best_made_up(probes[part])], axis=1)
+        best = scores.max(axis=1)
+        if own is not None:
             ranks[part] = 1 + (scores > mate).sum(axis=1)
         if model is None or named is None:
             decides[part] = best
             continue
-        size = scores.shape[1]
         rivals = -np.sort(-scores, axis=1)[:, 1 : RIVALS + 1]
         for fpir in FPIRS:
             named[fpir][part] = best >= model.thresholds(fpir, gallery_size=size, rivals=rivals)
@@ -229,6 +275,7 @@ def evaluate_identification(
     resampling: Resampling,
     least_speech_s: float,
     condition: tuple[str, int] = ("", 0),
+    made_up: MadeUp | None = None,
 ) -> IdentificationFigures:
     """Measure a system in galleries of one size.
 
@@ -242,13 +289,15 @@ def evaluate_identification(
         Net speech below which the product answers that it is not enough; 0: it always answers.
     condition
         Its name, and how far behind a recording its copy under that condition is; copies are looked up, not enrolled.
+    made_up
+        Voices that fill up each gallery; None: nobody.
 
     Raises
     ------
     InvalidRequest
         If there is no probe of an enrolled person, or none of a stranger.
     """
-    gallery = Gallery(system, protocol)
+    gallery = Gallery(system, protocol, made_up)
 
     def outcomes(probes: Numbers, own: Numbers | None, galleries: Numbers) -> Outcomes:
         who = [labels[number] for number in probes]
@@ -261,7 +310,7 @@ def evaluate_identification(
             f"{len(mated.probes)} probes of enrolled people and {len(unknown.probes)} of strangers: open-set figures "
             "need both"
         )
-    size = drawn[0].size
+    size = drawn[0].size + gallery.made_up
     count = len(mated.probes)
 
     def measure(weights: Floats | None) -> dict[str, float]:
