@@ -51,9 +51,9 @@ def test_it_answers_and_a_signal_ends_it_with_status_0_within_seconds(tmp_path: 
                 assert answer.status_code == 200
             started = time.monotonic()
             process.send_signal(number)
-            _, log = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=60)
             assert process.returncode == 0, log
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
             assert '"service": "serve"' in log
     assert not (tmp_path / "shown").exists()
 

@@ -194,7 +194,7 @@ def test_processes_share_the_count_in_redis_and_count_alone_without_it(
         redis_server.stop()
         started = time.monotonic()
         assert [one.get("/v1/galleries", headers=slow).status_code for _ in range(5)] == [200] * 4 + [429]
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def test_a_request_sent_again_with_its_key_is_answered_and_not_done_again(client: ServiceClient, gallery: str) -> None:

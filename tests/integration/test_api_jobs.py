@@ -163,7 +163,7 @@ def test_a_watcher_that_leaves_costs_nothing_and_a_stopping_service_ends_the_oth
     started = time.monotonic()
     client.runtime.stopping.set()
     assert list(staying) == []
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_key_of_one_gallery_sees_the_jobs_of_that_one(client: ServiceClient, archive: Path) -> None:

@@ -79,7 +79,7 @@ def galleries(database: Database) -> list[GalleryId]:
 
 
 def soon(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 30  # However busy the machine is; and much less than the minute of `told`.
     while not happened():
         assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.005)
@@ -138,10 +138,9 @@ def change(database: Database, watched: Watched) -> None:
 def test_postgres_tells_of_a_commit_before_anybody_asks(database: Database, told: Watched) -> None:
     for _ in range(3):
         time.sleep(0.1)  # so that nothing of before is under way
-        before, committed = told.followed, time.monotonic()
+        before = told.followed
         change(database, told)
         soon(lambda before=before: told.followed > before)
-        assert time.monotonic() - committed < 1
 
 
 @pytest.mark.postgres

@@ -133,7 +133,7 @@ def test_codes_are_trained_while_vectors_come_and_go_and_every_one_is_found(vect
 def test_searches_and_additions_go_on_while_codes_are_trained(vectors: Vectors) -> None:
     index = FaissIndex(ENCODER, settings=IndexSettings(compress_above=COUNT // 2))
     index.add(np.arange(COUNT // 2), vectors[: COUNT // 2])
-    longest, turns = 0.0, 0
+    longest, turns, started = 0.0, 0, time.monotonic()
     while not index.wait_until_settled(0) and turns < 200:
         began = time.monotonic()
         number = COUNT // 2 + turns
@@ -142,7 +142,7 @@ def test_searches_and_additions_go_on_while_codes_are_trained(vectors: Vectors) 
         longest, turns = max(longest, time.monotonic() - began), turns + 1
     assert index.wait_until_settled(60)
     assert turns > 3
-    assert longest < 1.0  # training takes seconds; this machine may be busy
+    assert longest < (time.monotonic() - started) / 2  # nobody waits for the training, however busy the machine is
     assert index.info().kind == "faiss-compressed"
     index.close()
 
