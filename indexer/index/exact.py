@@ -1,7 +1,7 @@
 """Exact scores for what a scan proposes, and as much proposing as they call for."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from indexer.index.base import Hit
 from indexer.index.faiss_scans import inner_products
 from indexer.index.rows import RowTable
-from indexer.index.scans import ROUNDING, Positions, Scan
+from indexer.index.scans import ROUNDING, Positions, Proposals, Scan
 from indexer.index.scopes import Scope
 from indexer.index.snapshot_format import Rows
 from indexer.types import EmbeddingId, Vectors
@@ -24,16 +24,19 @@ TRIED = 24
 """Probes of a batch that show how many rows the others need: as many as one pass over the codes serves."""
 
 _FEW = 128
-"""Rows fetched at first for these, and for a single probe while the last ones needed no more."""
+"""Rows fetched at first for these others, and for fewer probes, while the last ones needed no more."""
+
+_HEADS = 64
+"""Rows estimated best that are scored before all others: what the last hit scores at least is known of them."""
 
 _OFTEN = 0.25
-"""Share of the last single probes that needed more, above which a long list at once is cheaper on average."""
+"""Share of the last probes that needed more, above which a long list at once is cheaper on average."""
 
 _FORGETTING = 0.1
 """Weight of the newest of them."""
 
 _SELDOM = 0.1
-"""Share of them that may need more: the second pass for so many costs less than longer lists for all."""
+"""Share of a batch that may need more: the second pass for so many costs less than longer lists for all."""
 
 _ENTRIES = 1 << 22
 """Rows proposed at a time, over all probes: some 100 MB of estimates, positions and scores."""
@@ -48,7 +51,7 @@ _BLOCK_SCANNED = 65_536
 
 
 class FewSuffice:
-    """Learns from the searches of an index for single probes how long a list the next one is likely to need.
+    """Learns from the searches of an index how long a list the next probe is likely to need.
 
     Voices that are there need few rows, strangers some thousands, and those who ask tend to ask for the one or the
     other. What it learns changes how long a search takes, never what it finds.
@@ -60,9 +63,10 @@ class FewSuffice:
     def __bool__(self) -> bool:
         return self._more <= _OFTEN
 
-    def note(self, more: bool) -> None:
-        """Hear whether a probe needed more than few rows."""
-        self._more += _FORGETTING * (more - self._more)
+    def note(self, more: int, probes: int) -> None:
+        """Hear how many of some probes needed more than few rows."""
+        weight = 1.0 - (1.0 - _FORGETTING) ** probes
+        self._more += weight * (more / probes - self._more)
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,20 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class _Round:
-    """What one pass of the scan found for some probes."""
+    """What one pass of the scan found for some probes: n rows that may be among their hits."""
 
-    scores: NDArray[np.float32]
-    """(Q, F) cosines but for rounding; -inf in places whose rows cannot matter."""
+    owners: Positions
+    """(n,) rising: the number of the probe."""
     positions: Positions
-    """(Q, F)."""
+    """(n,)."""
+    scores: NDArray[np.float32]
+    """(n,) cosines but for rounding."""
     cuts: NDArray[np.float64]
     """(Q,) scores below which nothing matters any more."""
     settled: NDArray[np.bool_]
     """(Q,) whether no row that was not proposed can matter."""
+    many: NDArray[np.bool_]
+    """(Q,) whether more than few rows were needed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +119,13 @@ class Ranking:
         numbers = np.arange(len(probes))
         fetch = self._first_fetch(wanted)
         few = self._scaled(max(_FEW, SPARE + 2 * (wanted.k or 0)))
-        if wanted.candidates is not None or fetch <= few:
-            pass
-        elif len(probes) == 1 and wanted.k is not None and self.few_suffice:
-            fetch = few
-        elif len(probes) > 2 * TRIED:
-            # A shorter list is quicker, and known voices need no more: some of the probes show whether these do.
-            tried = self._in_rounds(probes, numbers[:TRIED], few, wanted, answers)
+        if wanted.candidates is None and wanted.k is not None and fetch > few:
+            # A shorter list is quicker, and known voices need no more.
+            if len(probes) <= 2 * TRIED:
+                more = self._in_rounds(probes, numbers, few if self.few_suffice else fetch, wanted, answers)
+                self.few_suffice.note(more, len(probes))
+                return answers
+            tried = self._in_rounds(probes, numbers[:TRIED], fetch, wanted, answers)
             numbers = numbers[TRIED:]
             fetch = few if tried <= _SELDOM * TRIED else fetch
         self._in_rounds(probes, numbers, fetch, wanted, answers)
@@ -128,12 +136,13 @@ class Ranking:
     ) -> int:
         """Fetch more, in each round, for those probes for which a row that was not proposed might matter.
 
-        Return for how many of the (n,) pending ones the first round did not do.
+        Return how many of the (n,) pending ones needed more than few rows.
         """
-        after_first: int | None = None
+        many: int | None = None
         while len(pending):
             last = 2 * max(_GROWTH * fetch, self.scan.candidates) > self.table.total
             more: list[Positions] = []
+            needed = 0
             at_once = max(_ENTRIES // max(fetch, 1), 1)
             for start in range(0, len(pending), at_once):
                 some = pending[start : start + at_once]
@@ -141,15 +150,16 @@ class Ranking:
                 for row, hits in zip(some[found.settled], self._settled(probes[some], found, wanted), strict=True):
                     answers[row] = hits
                 more.append(some[~found.settled])
+                needed += int(found.many.sum())
                 if last:
                     for row in np.flatnonzero(~found.settled):
                         answers[some[row]] = self._exhaustively(probes[some[row]], float(found.cuts[row]), wanted)
             pending = np.concatenate(more)
-            after_first = len(pending) if after_first is None else after_first
+            many = needed if many is None else many
             if last:
                 break
             fetch = max(_GROWTH * fetch, self.scan.candidates)
-        return after_first or 0
+        return many or 0
 
     def _first_fetch(self, wanted: Wanted) -> int:
         if wanted.candidates is not None:
@@ -163,58 +173,79 @@ class Ranking:
     def _round(self, probes: Vectors, fetch: int, wanted: Wanted) -> _Round:
         """Have rows proposed for (Q, D) probes and score those that may matter."""
         found = self.scan.search(probes, fetch, None if self.scope is None else self.scope.subset)
-        k, positions, floors = wanted.k, found.positions, found.floors
-        there = positions >= 0
-        there &= self.table.alive[np.maximum(positions, 0)]
-        estimates = np.where(there, found.scores, np.float32(-np.inf))
-        enough = np.full(len(probes), k is None) if k is None else there.sum(axis=1) >= k
+        k, floors = wanted.k, found.floors
         if wanted.candidates is not None:
-            chosen = there
+            least = np.full(len(probes), wanted.threshold)
+            chosen = found.positions >= 0
         else:
-            chosen = there & self._worth(probes, positions, estimates, wanted)
+            least = self._least_of_last(probes, found, wanted)
+            chosen = found.scores >= (least - self.scan.margin - ROUNDING).astype(np.float32)[:, None]
             # There are more in any case: nothing is scored twice.
-            few = (~enough | (k is None)) & (floors > -np.inf) & (floors >= wanted.threshold - self.scan.margin)
-            chosen[few] = False
-        if len(probes) == 1:  # Most of a long list cannot matter: what follows looks at the rest alone.
-            few_columns = np.flatnonzero(chosen[0])
-            chosen, positions = chosen[:, few_columns], positions[:, few_columns]
-        scores = self._scores(probes, np.where(chosen, positions, -1))
-        cuts = self._cuts(scores, wanted)
-        settled = (floors < cuts - self.scan.margin) | (floors == -np.inf)
-        if len(probes) == 1 and wanted.k is not None:
-            self.few_suffice.note(not settled[0] or int(chosen.sum()) > max(_FEW, wanted.k))
+            few = np.ones(len(probes), dtype=bool) if k is None else least == -np.inf
+            chosen[few & (floors > -np.inf) & (floors >= wanted.threshold - self.scan.margin)] = False
+        columns = np.flatnonzero(chosen.any(axis=0))  # most of a long list cannot matter to anybody
+        places = self._still_there(np.where(chosen[:, columns], found.positions[:, columns], -1))
+        counts = (places >= 0).sum(axis=1)
+        result = self._near(self._scores(probes, places), places, least, wanted)
+        settled = (floors < result.cuts - self.scan.margin) | (floors == -np.inf)
         if wanted.candidates is not None:
-            settled |= enough
-        return _Round(scores, positions, cuts, settled)
+            settled |= counts >= (k or 0)
+        return replace(result, settled=settled, many=~settled | (counts > max(_FEW, k or 0)))
 
-    def _worth(
-        self, probes: Vectors, positions: Positions, estimates: NDArray[np.float32], wanted: Wanted
-    ) -> NDArray[np.bool_]:
-        """Choose the k that are estimated best, and every other that may be better than the last of them: (Q, F)."""
-        # The margin was measured on the nearest of other voices and other sentences: the same audio once more scores
-        # far higher and may be estimated too low by more, yet it is estimated best.
-        best = max(self.scan.candidates, SPARE) if wanted.k is None else wanted.k
-        width = estimates.shape[1]
-        if best >= width:
-            return np.ones(estimates.shape, dtype=bool)
-        first = np.argpartition(estimates, width - best, axis=1)[:, width - best :]
-        cuts = np.full((len(probes), 1), wanted.threshold)
-        if wanted.k is not None:
-            places = np.where(
-                np.take_along_axis(estimates, first, 1) > -np.inf, np.take_along_axis(positions, first, 1), -1
-            )
-            cuts = np.maximum(self._scores(probes, places).min(axis=1, keepdims=True), wanted.threshold)
-        worth: NDArray[np.bool_] = estimates >= cuts - self.scan.margin
-        np.put_along_axis(worth, first, True, axis=1)
-        return worth
+    def _least_of_last(self, probes: Vectors, found: Proposals, wanted: Wanted) -> NDArray[np.float64]:
+        """Find what the last hit scores at least, of rows that are estimated best: (Q,); -inf where that is not known.
 
-    def _cuts(self, scores: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float64]:
-        """Scores below which nothing matters any more: (Q, F) -> (Q,)."""
+        The margin was measured on the nearest of other voices and other sentences: the same audio once more scores
+        far higher and may be estimated too low by more, yet it is estimated best, and scored in any case.
+        """
+        if wanted.k is None:
+            return np.full(len(probes), wanted.threshold)
+        each = max(2 * wanted.k, _HEADS // len(found.runs))
+        ends = [*found.runs[1:], found.positions.shape[1]]
+        heads = np.concatenate(
+            [np.arange(start, min(start + each, end)) for start, end in zip(found.runs, ends, strict=True)]
+        )
+        return self._lasts(self._scores(probes, self._still_there(found.positions[:, heads])), wanted)
+
+    def _lasts(self, scores: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float64]:
+        """Scores below which nothing matters beside these: (Q, F) -> (Q,)."""
         k, width = wanted.k, scores.shape[1]
         if k is None or width < k:
             return np.full(len(scores), wanted.threshold)
         last = np.partition(scores, width - k, axis=1)[:, width - k].astype(np.float64)
         return np.maximum(last - ROUNDING, wanted.threshold)
+
+    def _near(
+        self, scores: NDArray[np.float32], positions: Positions, least: NDArray[np.float64], wanted: Wanted
+    ) -> _Round:
+        """Pick the rows that may be hits of their probes, all of which are settled by it.
+
+        Parameters
+        ----------
+        scores : (Q, F) float32 array
+            -inf where there is no row.
+        least : (Q,) float64 array
+            What the last hit scores at least.
+        """
+        bounds = np.maximum(least - ROUNDING, np.finfo(np.float32).min).astype(np.float32)
+        owners, columns = np.nonzero(scores >= bounds[:, None])
+        values = scores[owners, columns]
+        cuts = np.full(len(scores), wanted.threshold)
+        if wanted.k is not None:
+            ends = np.searchsorted(owners, np.arange(len(scores)), side="right")
+            sizes = np.diff(ends, prepend=0)
+            whole = sizes >= wanted.k
+            order = np.lexsort((-values, owners))
+            last = values[order[(ends - sizes)[whole] + wanted.k - 1]].astype(np.float64)
+            cuts[whole] = np.maximum(last - ROUNDING, wanted.threshold)
+        known = np.ones(len(scores), dtype=bool)
+        return _Round(owners, positions[owners, columns], values, cuts, settled=known, many=~known)
+
+    def _still_there(self, positions: Positions) -> Positions:
+        """Put -1 where the row has gone."""
+        if self.table.count == self.table.total:
+            return positions
+        return np.where((positions >= 0) & self.table.alive[np.maximum(positions, 0)], positions, -1)
 
     def _scores(self, probes: Vectors, positions: Positions) -> NDArray[np.float32]:
         """Cosines but for rounding: (Q, m) positions -> (Q, m); -inf where a position is -1."""
@@ -238,8 +269,7 @@ class Ranking:
             some = probes[start : start + at_once]
             places = np.broadcast_to(positions, (len(some), len(positions)))
             scores = self._scores(some, places)
-            settled = np.ones(len(some), dtype=bool)
-            hits += self._settled(some, _Round(scores, places, self._cuts(scores, wanted), settled), wanted)
+            hits += self._settled(some, self._near(scores, places, self._lasts(scores, wanted), wanted), wanted)
         return hits
 
     def _exhaustively(self, probe: NDArray[np.float32], cut: float, wanted: Wanted) -> list[Hit]:
@@ -258,9 +288,7 @@ class Ranking:
             scores.append(some[places])
             kept.append(places + first)
         found, positions = np.concatenate(scores)[None], np.concatenate(kept)[None]
-        return self._settled(
-            probe[None], _Round(found, positions, self._cuts(found, wanted), np.ones(1, dtype=bool)), wanted
-        )[0]
+        return self._settled(probe[None], self._near(found, positions, self._lasts(found, wanted), wanted), wanted)[0]
 
     def _blocks(self) -> Iterator[tuple[int, Rows]]:
         for first, rows in self.table.parts():
@@ -269,10 +297,8 @@ class Ranking:
 
     def _settled(self, probes: Vectors, found: _Round, wanted: Wanted) -> list[list[Hit]]:
         """Score in float64 what may be among the hits of the settled probes, and order it."""
-        near = (found.scores >= (found.cuts - ROUNDING)[:, None]) & (found.scores > -np.inf)
-        near &= found.settled[:, None]
-        owners, places = np.nonzero(near)
-        positions = found.positions[owners, places]
+        near = (found.scores >= (found.cuts - ROUNDING)[found.owners]) & found.settled[found.owners]
+        owners, positions = found.owners[near], found.positions[near]
         exact = np.empty(len(positions), dtype=np.float64)
         for start in range(0, len(positions), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
@@ -284,7 +310,7 @@ class Ranking:
         ids = self.table.ids_at(positions)
         order = np.lexsort((ids, -exact, owners))
         ids, exact = ids[order], exact[order]
-        ends = np.searchsorted(owners, np.flatnonzero(found.settled), side="right").tolist()  # `nonzero` goes by rows
+        ends = np.searchsorted(owners, np.flatnonzero(found.settled), side="right").tolist()
         starts = [0, *ends][: len(ends)]
         hits: list[list[Hit]] = []
         for start, end in zip(starts, ends, strict=True):

@@ -3,9 +3,10 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import faiss
@@ -28,13 +29,10 @@ _PROBES_AT_ONCE = 48
 _PAIRS_A_TASK = 1 << 15
 """Rows scored by one task: some milliseconds."""
 
-_FEW_TASKS = 4
-"""Tasks, of one probe each, of which the caller does one: FAISS starts no threads of its own for a single probe."""
-
 _WIDE = 0.7
 """Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
 
-_Made = TypeVar("_Made")
+_Task = TypeVar("_Task")
 
 
 def describe_faiss() -> str:
@@ -243,30 +241,31 @@ class CompressedScan:
         self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]], gain: float
     ) -> Proposals:
         total = sum(packed.count for packed, _ in parts)
-        blocks = [probes[start : start + _PROBES_AT_ONCE] for start in range(0, len(probes), _PROBES_AT_ONCE)]
         # Each part proposes its share and some more; where the best lie together, the floor tells.
         shares = [min(packed.count, fetch * packed.count // max(total, 1) + LANES) for packed, _ in parts]
-        tasks = [(packed, block, share) for block in blocks for (packed, _), share in zip(parts, shares, strict=True)]
-        found = iter(_in_parallel(lambda task: task[0].search(task[1], task[2]), tasks))
-        by_block = [[next(found) for _ in parts] for _ in blocks]
-        scores = np.concatenate(
-            [np.concatenate([part[0] for part in block], axis=1) for block in by_block]
-        ) * np.float32(gain)
-        positions = np.concatenate(
-            [
-                np.concatenate(
-                    [_placed(part[1], origin) for part, (_, origin) in zip(block, parts, strict=True)], axis=1
-                )
-                for block in by_block
-            ]
-        )
+        ends = list(accumulate(shares))
+        scores = np.empty((len(probes), sum(shares)), dtype=np.float32)
+        positions = np.empty(scores.shape, dtype=np.int64)
+
+        def work(task: tuple[slice, Iterable[int]]) -> None:
+            block, some = task
+            for part in some:
+                packed, origin = parts[part]
+                columns = slice(ends[part] - shares[part], ends[part])
+                found, places = packed.search(probes[block], shares[part])
+                np.multiply(found, np.float32(gain), out=scores[block, columns])
+                positions[block, columns] = _placed(places, origin)
+
+        blocks = [slice(start, start + _PROBES_AT_ONCE) for start in range(0, len(probes), _PROBES_AT_ONCE)]
+        # Of few probes each core scans its part of the codes, in one go.
+        step = 1 if len(blocks) > 1 else -(-len(parts) // _cores())
+        groups = [range(start, min(start + step, len(parts))) for start in range(0, len(parts), step or 1)]
+        _in_parallel(work, [(block, group) for block in blocks for group in groups], here=len(probes) == 1)
         floors = np.full(len(probes), -np.inf, dtype=np.float32)
-        end = 0
-        for (packed, _), share in zip(parts, shares, strict=True):
-            end += share
-            if 0 < share < packed.count:
+        for (packed, _), share, end in zip(parts, shares, ends, strict=True):
+            if share < packed.count:
                 np.maximum(floors, scores[:, end - 1], out=floors)
-        return Proposals(scores, positions, floors)
+        return Proposals(scores, positions, floors, (0, *ends[:-1]))
 
 
 class CompressedSubset:
@@ -333,21 +332,20 @@ def inner_products(probes: Vectors, parts: list[tuple[int, Rows]], positions: Po
     """
     count, width = positions.shape
     scores = np.full(positions.shape, -np.inf, dtype=np.float32)
-    high = max(1, min(_PAIRS_A_TASK // width, -(-count // (os.cpu_count() or 1))))
-    wide = max(1, -(-width // (os.cpu_count() or 1))) if count == 1 else width
+    filled = [(first, rows) for first, rows in parts if len(rows)]
+    high = max(1, min(_PAIRS_A_TASK // width, -(-count // _cores())))
+    wide = max(1, -(-width // _cores())) if count == 1 else width
 
     def work(task: tuple[slice, slice]) -> None:
         some, x = np.ascontiguousarray(positions[task]), np.ascontiguousarray(probes[task[0]])
-        for first, rows in parts:
+        for first, rows in filled:
             inside = (some >= first) & (some < first + len(rows))
-            if not inside.any():
-                continue
-            ids = np.where(inside, some - first, -1)
+            ids = np.where(inside, some - first, -1) if len(filled) > 1 else some
             found = np.empty(ids.shape, dtype=np.float32)
             _faiss.fvec_inner_products_by_idx(
                 *(_faiss.swig_ptr(array) for array in (found, x, rows, ids)), rows.shape[1], *ids.shape
             )
-            scores[task] = np.where(inside, found, scores[task])
+            np.copyto(scores[task], found, where=inside)
 
     tasks = [
         (slice(row, row + high), slice(column, column + wide))
@@ -355,8 +353,7 @@ def inner_products(probes: Vectors, parts: list[tuple[int, Rows]], positions: Po
         for column in range(0, width, wide)
     ]
     # Even a single task: there FAISS has one thread, and none that wait for each other in loops.
-    for _ in _threads(os.getpid()).map(work, tasks):
-        pass
+    _in_parallel(work, tasks)
     return scores
 
 
@@ -366,7 +363,9 @@ def _merged(scores: list[NDArray[np.float32]], positions: list[Positions], sizes
     for found, size in zip(scores, sizes, strict=True):
         if size > fetch:
             np.maximum(floors, found[:, -1], out=floors)
-    return Proposals(np.concatenate(scores, axis=1), np.concatenate(positions, axis=1), floors)
+    ends = accumulate(found.shape[1] for found in scores)
+    runs = (0, *ends)[: len(scores)]
+    return Proposals(np.concatenate(scores, axis=1), np.concatenate(positions, axis=1), floors, runs)
 
 
 def _placed(places: Positions, origin: Positions | int) -> Positions:
@@ -376,19 +375,31 @@ def _placed(places: Positions, origin: Positions | int) -> Positions:
     return np.where(places < 0, places, origin[places])
 
 
-def _in_parallel(work: Callable[[Any], _Made], tasks: Iterable[Any]) -> list[_Made]:
-    """Do tasks on all cores, each on one; the first of a few here, where nobody need be woken for it."""
-    tasks = list(tasks)
-    if len(tasks) > _FEW_TASKS:
-        return list(_threads(os.getpid()).map(work, tasks))
-    others = _threads(os.getpid()).map(work, tasks[1:])
-    return [*(work(task) for task in tasks[:1]), *others]
+def _in_parallel(work: Callable[[_Task], None], tasks: Sequence[_Task], *, here: bool = False) -> None:
+    """Do tasks on all cores, each on one.
+
+    Parameters
+    ----------
+    here
+        The caller does the first, and nobody need be woken for it. In its thread FAISS would start threads of its own
+        for more than one probe.
+    """
+    others = _threads(os.getpid()).map(work, tasks[1:] if here else tasks)
+    for task in tasks[:1] if here else ():
+        work(task)
+    for _ in others:
+        pass
+
+
+@lru_cache(maxsize=1)
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def _threads(_process: int) -> ThreadPoolExecutor:
     # Of the process, as a fork has none of its parent's threads. Each runs FAISS on its own core alone.
-    return ThreadPoolExecutor(os.cpu_count(), "voxdex-scan", initializer=lambda: faiss.omp_set_num_threads(1))
+    return ThreadPoolExecutor(_cores(), "voxdex-scan", initializer=lambda: faiss.omp_set_num_threads(1))
 
 
 def restored(base: MappedSnapshot) -> CompressedScan | None:

@@ -16,7 +16,7 @@ ROUNDING = 1e-5
 
 
 class Proposals(NamedTuple):
-    """The rows that a scan puts first for each of Q probes, in any order."""
+    """The rows that a scan puts first for each of Q probes, in runs that are each by falling estimate."""
 
     scores: NDArray[np.float32]
     """(Q, F) estimates of the cosines."""
@@ -24,6 +24,8 @@ class Proposals(NamedTuple):
     """(Q, F); -1 in places that are left over."""
     floors: NDArray[np.float32]
     """(Q,) no row that is not proposed has a greater estimate; -inf where every row is proposed."""
+    runs: tuple[int, ...] = (0,)
+    """Columns at which a run begins; the first is 0."""
 
 
 class Subset(Protocol):

@@ -40,7 +40,7 @@ SMALL = Sizes(
 def assert_best(found: Proposals, probes: np.ndarray, rows: np.ndarray, eligible: np.ndarray, fetch: int) -> None:
     """Hold proposals to the best of the eligible rows, within the margin, and each floor to the rest."""
     products = probes.astype(np.float64) @ rows.astype(np.float64).T
-    for scores, positions, floor, true in zip(*found, products, strict=True):
+    for scores, positions, floor, true in zip(*found[:3], products, strict=True):
         proposed = positions[positions >= 0]
         assert len(set(proposed)) == len(proposed)
         assert set(proposed) <= set(eligible)

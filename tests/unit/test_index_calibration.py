@@ -53,7 +53,7 @@ def _measured(growth: float, known: Calibration | None = None) -> tuple[Calibrat
     return found, rows
 
 
-def test_a_margin_that_suffices_is_measured_in_one_pass_and_has_room() -> None:
+def test_a_margin_that_suffices_is_measured_in_one_pass() -> None:
     found, rows = _measured(growth=1.0)
     assert found.recall_at_10 >= TARGET_RECALL
     assert rows.passes == 1
