@@ -12,14 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.audio.regions import Region, SpeechStream, speech_s
+from indexer.audio.regions import Region, SpeechStream, bridged, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
-from indexer.audio.segmentation import Stretch, cut_stretches
+from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches
 from indexer.audio.speech import SoundDetector, make_detector
 from indexer.audio.speech_files import read_speech_files, turn_regions
 from indexer.audio.utterances import PlacedUtterance, place_utterances
 from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, NotFound
-from indexer.listening import Listening, Speakers, VoiceTurn, parse_speakers
+from indexer.listening import Listening, Speakers, Suspicion, VoiceTurn, parse_speakers
 from indexer.observability import counting_stage
 from indexer.settings import SpeechSettings
 from indexer.takes import Take
@@ -92,6 +92,8 @@ class _Track:
     turns: list[VoiceTurn] = field(default_factory=list)
     several: bool = False
     """Whether there may be several voices."""
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """Where."""
 
 
 def listening_as_asked(
@@ -131,22 +133,36 @@ def listening_as_asked(
 
 
 class SeenWindows:
-    """Windows of one track and their vectors, collected by utterance."""
+    """Windows of one track and their vectors, collected by utterance, in whatever order these are embedded."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._windows: list[Region] = []
         self._rows: list[Vectors] = []
 
-    def add(self, windows: Sequence[Span], vectors: Vectors) -> None:
-        """Take the windows of the next utterance."""
-        self.seconds += sum(end - start for start, end in windows) / SAMPLE_RATE_HZ
-        self._rows.append(vectors)
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._windows)
 
-    @property
-    def vectors(self) -> Vectors:
-        """Their (W, D) unit rows."""
-        rows: Vectors = np.concatenate(self._rows)
-        return rows
+    def add(self, windows: Sequence[Region], vectors: Vectors) -> None:
+        """Take the windows of one more utterance, on the time axis of the track."""
+        if windows:
+            self._windows += windows
+            self._rows.append(vectors)
+
+    def in_order(self) -> tuple[list[Region], Vectors]:
+        """Return the windows by rising start, and their (W, D) unit rows."""
+        order = sorted(range(len(self._windows)), key=self._windows.__getitem__)
+        rows: Vectors = np.concatenate(self._rows)[order]
+        return [self._windows[place] for place in order], rows
+
+
+def spans_of(windows: Sequence[Region], audio: UtteranceAudio) -> list[Span]:
+    """Return where windows of a track are within an utterance of it, in samples."""
+    first, samples = round(audio.start_s * SAMPLE_RATE_HZ), len(audio.waveform)
+    return [
+        (max(0, round(start_s * SAMPLE_RATE_HZ) - first), min(samples, round(end_s * SAMPLE_RATE_HZ) - first))
+        for start_s, end_s in windows
+    ]
 
 
 class Hearing:
@@ -188,37 +204,56 @@ class Hearing:
         """Who speaks when, as far as it is known."""
         return _numbered(self._tracks, self._listening.speakers)
 
-    def windows(self, track: int, utterance: PlacedUtterance) -> list[Span]:
-        """Return what `judge` wants to see of an utterance: stretches of it, in samples from its beginning."""
+    def windows(self, track: int, utterance: PlacedUtterance) -> list[Region]:
+        """Return the stretches of an utterance whose vectors `judge` wants to see."""
         if not (self.is_in_doubt and self._tracks[track].several):
             return []
-        first = round(utterance.start_s * SAMPLE_RATE_HZ)
-        return [
-            (max(0, round(start_s * SAMPLE_RATE_HZ) - first), round(end_s * SAMPLE_RATE_HZ) - first)
-            for start_s, end_s in self._listening.screen.windows(utterance.speech)
-        ]
+        return self._listening.screen.windows(utterance.speech)
 
     def judge(self, seen: Mapping[int, SeenWindows], encoder_id: EncoderId) -> None:
-        """Settle the tracks whose windows are all of one voice.
+        """Settle the tracks whose windows are at first sight all of one voice.
 
         Parameters
         ----------
         seen
-            By track, what was seen of its utterances, in their order.
+            By track, what was seen of its utterances.
         """
         for number, track in enumerate(self._tracks):
-            own = seen.get(number, SeenWindows())
-            if track.several and own.seconds >= SCREENED_SHARE * speech_s(track.regions):
-                track.several = not self._listening.screen.is_one_voice(own.vectors, encoder_id)
+            if not (track.several and seen.get(number)):
+                continue
+            windows, vectors = seen[number].in_order()
+            if speech_s(bridged(windows, 0.0)) >= SCREENED_SHARE * speech_s(track.regions):
+                suspicion = self._listening.screen.suspect(windows, vectors, encoder_id)
+                track.several = suspicion is not None
+                track.suspicion = suspicion or Suspicion()
 
     def tell_apart(self, take: Take, encoder: WindowEncoder) -> None:
-        """Find the voices of the tracks that are not settled; the recording is read once more."""
+        """Find the voices of the tracks that are not settled; the recording is read once or twice more."""
+        self._look_closer(take, encoder)
         diarizer = self._listening.diarizer.for_encoder(encoder.id)
         windows = [diarizer.windows(track.regions) if track.several else [] for track in self._tracks]
         for track, (embedded, vectors) in zip(self._tracks, _embedded(take, windows, encoder), strict=True):
             if embedded:
                 track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=self._wanted)
             track.several = False
+
+    def _look_closer(self, take: Take, encoder: WindowEncoder) -> None:
+        """Settle the tracks in which the stretches that were suspected turn out to be of one voice."""
+        groups = [[side for pair in track.suspicion.pairs for side in pair] for track in self._tracks]
+        places = [
+            Stretch(number, *run) for number, own in enumerate(groups) for side in own for run in side if len(own)
+        ]
+        if not places:
+            return
+        cut = {
+            (piece.track, piece.start_s, piece.end_s): piece.waveform for piece in cut_stretches(take.blocks(), places)
+        }
+        for number, (track, own) in enumerate(zip(self._tracks, groups, strict=True)):
+            sides = [[cut[number, *run] for run in side if (number, *run) in cut] for side in own]
+            if own and all(sum(map(len, side)) >= encoder.min_samples for side in sides):
+                vectors = encoder.embed([np.concatenate(side) for side in sides])
+                pairs = vectors.reshape(-1, 2, vectors.shape[1])
+                track.several = not self._listening.screen.clears(pairs, encoder.id)
 
 
 def listen(take: Take, listening: Listening, *, name: str) -> Hearing:
@@ -296,9 +331,10 @@ def _seen(take: Take, hearing: Hearing, encoder: UtteranceEncoder, utterance_s: 
         windows = [
             hearing.windows(audio.track, placed[Stretch(audio.track, audio.start_s, audio.end_s)]) for audio in some
         ]
-        _, vectors = encoder.embed_with_windows([audio.waveform for audio in some], windows)
-        for audio, spans, rows in zip(some, windows, vectors, strict=True):
-            seen.setdefault(audio.track, SeenWindows()).add(spans, rows)
+        spans = [spans_of(own, audio) for own, audio in zip(windows, some, strict=True)]
+        _, vectors = encoder.embed_with_windows([audio.waveform for audio in some], spans)
+        for audio, own, rows in zip(some, windows, vectors, strict=True):
+            seen.setdefault(audio.track, SeenWindows()).add(own, rows)
     return seen
 
 

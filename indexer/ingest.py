@@ -19,13 +19,14 @@ from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
 from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
+from indexer.embedded_files import EmbeddedFile
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, VoxdexError, one_line
 from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.recorder import Naming, Outcome, Recorder
 from indexer.listening import Listening
-from indexer.pipeline import EmbeddedFile, EmbeddingPipeline
+from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import AudioSettings
 from indexer.types import GalleryId, JobId
 

@@ -69,14 +69,30 @@ class Diarizer(Protocol):
         """
 
 
+class Suspicion(NamedTuple):
+    """There may be several voices.
+
+    Attributes
+    ----------
+    pairs
+        Stretches of what may be one voice, and of what may be another: each group embedded by itself tells. Without
+        any, only a diarizer can.
+    """
+
+    pairs: tuple[tuple[tuple[Region, ...], tuple[Region, ...]], ...] = ()
+
+
 class Screen(Protocol):
     """Tells cheaply, and only where it is sure, that one voice is all there is."""
 
     def windows(self, regions: Sequence[Region]) -> list[Region]:
-        """Return the stretches of a track's regions whose vectors it wants to see: few, side by side."""
+        """Return the stretches of these regions whose vectors it wants to see, by rising start."""
 
-    def is_one_voice(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
-        """Tell whether (W, D) unit vectors of those windows are all of one voice."""
+    def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
+        """Return None where (W, D) unit vectors of those windows are all of one voice, and else what may not be."""
+
+    def clears(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
+        """Tell that all is one voice after all, from (P, 2, D) unit vectors of the suspected pairs."""
 
 
 def speech_by_voice(heard: Iterable[tuple[int | None, float]]) -> dict[int, float]:

@@ -17,7 +17,7 @@ from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import TooLittleSpeech, VoxdexError, about
-from indexer.hearing import Hearing, SeenWindows, listen, place_tracks
+from indexer.hearing import Hearing, SeenWindows, listen, place_tracks, spans_of
 from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
@@ -184,7 +184,8 @@ def hear_voices(
     hearing = listen(take, listening, name=label)
     speech = _speech_of_voices(hearing, take, encoders, label)
     if hearing.is_in_doubt:
-        hearing.judge(_windows_seen(speech), encoders.first.id)
+        seen = {track: of_voice.seen for (track, _), of_voice in speech.items()}  # One voice is supposed in each.
+        hearing.judge(seen, encoders.first.id)
     if not hearing.is_settled:
         hearing.tell_apart(take, encoders.first)
         if not hearing.is_as_supposed:
@@ -220,11 +221,6 @@ def _speech_of_voices(
     return speech
 
 
-def _windows_seen(speech: Mapping[tuple[int, int], "_VoiceSpeech"]) -> dict[int, SeenWindows]:
-    """Return what was seen in each track, of which one voice is supposed."""
-    return {track: of_voice.seen for (track, _), of_voice in speech.items()}
-
-
 class _VoiceSpeech:
     """Speech of one voice while it is collected: embedded now and then, so that hours of it need no memory."""
 
@@ -232,19 +228,21 @@ class _VoiceSpeech:
         self._encoders = encoders
         self._name = name
         self._held: list[Waveform] = []
-        self._windows: list[Span] = []
+        self._windows: list[Region] = []
+        self._spans: list[Span] = []
         self._vectors: dict[EncoderId, list[NDArray[np.float32]]] = {encoder_id: [] for encoder_id in encoders.ids}
         self._durations_s: list[float] = []
         self._turns: list[Region] = []
         self.qualities: list[Quality] = []
         self.seen = SeenWindows()
 
-    def add(self, audio: UtteranceAudio, placed: PlacedUtterance, windows: Sequence[Span]) -> None:
+    def add(self, audio: UtteranceAudio, placed: PlacedUtterance, windows: Sequence[Region]) -> None:
         """Take the next utterance, and stretches in it of which vectors are wanted too."""
         self.qualities.append(measure_quality(audio.waveform, placed.spoken))
         self._turns += placed.speech
         held = self._samples_held
-        self._windows += [(held + start, held + end) for start, end in windows]
+        self._windows += windows
+        self._spans += [(held + start, held + end) for start, end in spans_of(windows, audio)]
         self._held.append(audio.waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
@@ -274,7 +272,7 @@ class _VoiceSpeech:
         speech = np.concatenate(self._held)
         try:
             if self._windows:
-                embedded, (of_windows,) = self._encoders.embed_with_windows([speech], [self._windows])
+                embedded, (of_windows,) = self._encoders.embed_with_windows([speech], [self._spans])
                 self.seen.add(self._windows, of_windows)
             else:
                 embedded = self._encoders.embed([speech])
@@ -283,7 +281,7 @@ class _VoiceSpeech:
         for encoder_id, rows in embedded.items():
             self._vectors[encoder_id].append(rows[0])
         self._durations_s.append(len(speech) / SAMPLE_RATE_HZ)
-        self._held, self._windows = [], []
+        self._held, self._windows, self._spans = [], [], []
 
 
 def _counted(blocks: Blocks) -> Blocks:

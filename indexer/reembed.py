@@ -34,6 +34,8 @@ from indexer.db.leases import clock
 from indexer.db.reembeddings import Missing, OpenRecording, Reembedded, Reembeddings
 from indexer.db.session import Database
 from indexer.db.transactions import in_transaction
+from indexer.decoding import Known
+from indexer.embedded_files import EmbeddedFile
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import AudioGone, Conflict, CorruptAudio, EncoderMismatch, Unavailable, WorkerLost
@@ -41,7 +43,7 @@ from indexer.interrupts import interrupts_deferred
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.remote import opened_patiently
 from indexer.media import MediaStore
-from indexer.pipeline import EmbeddedFile, EmbeddingPipeline, Known
+from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings
 from indexer.stretches import place_of, require_same
 from indexer.types import EMBEDDING_DIM, EncoderId, GalleryId, RecordingId, UtteranceId

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from indexer.audio.quality import Quality
-from indexer.audio.segmentation import Stretch, UtteranceAudio
+from indexer.audio.regions import Region
+from indexer.audio.segmentation import UtteranceAudio
 from indexer.errors import VoxdexError
 from indexer.hearing import Hearing, SeenWindows
 from indexer.takes import Take
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 if TYPE_CHECKING:
+    from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
     from indexer.embedding.encoder import Encoder  # Loads torch.
-    from indexer.pipeline import EmbeddedFile, EmbeddedUtterance
 
 QUEUE_UTTERANCES = 64
 """Decoded utterances on their way to the consuming thread: 40 MB at ten seconds each."""
@@ -27,6 +28,12 @@ HELD_UTTERANCES = 64
 
 _TOGETHER_S = 120.0
 """Most audio that is handed to the encoder at once: between two such calls a run can stop."""
+
+_PASS_S = 12.0
+"""Audio of one length that makes a full pass on a processor; more makes several of them."""
+
+_ENOUGH_S = 40.0
+"""Audio that is handed over if there is as much: some passes for each core, so that few wait for the last one."""
 
 
 @dataclass(eq=False)
@@ -38,8 +45,8 @@ class Work:
     """What holds the file readable until it is settled who speaks in it."""
     take: Take | None = None
     hearing: Hearing | None = None
-    seen: list[tuple[Stretch, Sequence[Span], Vectors]] = field(default_factory=list)
-    """Windows of its utterances."""
+    seen: dict[int, SeenWindows] = field(default_factory=dict)
+    """Windows of its utterances, by track."""
     supposed: "list[EmbeddedUtterance]" = field(default_factory=list)
     """Its utterances, if one voice should turn out to be all there is after all."""
     waiting: int = 0
@@ -47,17 +54,9 @@ class Work:
     all_handed: bool = False
     """Whether no more utterances come."""
 
-    def judge(self, encoder_id: EncoderId) -> None:
-        """Settle whether one voice is all there is, where its windows can tell; else utterances are cut anew."""
-        assert self.hearing is not None
-        of_tracks: dict[int, SeenWindows] = {}
-        for stretch, windows, vectors in sorted(self.seen, key=lambda some: some[0].start_s):
-            of_tracks.setdefault(stretch.track, SeenWindows()).add(windows, vectors)
-        self.hearing.judge(of_tracks, encoder_id)
-        self.seen.clear()
-        if not self.hearing.is_settled:
-            self.supposed, self.result.utterances = self.result.utterances, []
-            self.all_handed = False
+    def see(self, audio: UtteranceAudio, windows: Sequence[Region], vectors: Vectors) -> None:
+        """Keep the vectors of windows of an utterance."""
+        self.seen.setdefault(audio.track, SeenWindows()).add(windows, vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,8 @@ class Heard:
     audio: UtteranceAudio
     voice: int | None = None
     quality: Quality | None = None
-    windows: Sequence[Span] = ()
-    """Stretches in it whose vectors are wanted too."""
+    windows: Sequence[Region] = ()
+    """Stretches in it whose vectors are wanted too, on the time axis of its track."""
 
 
 class Windows:
@@ -184,6 +183,8 @@ class Producer:
 class Held:
     """Decoded utterances by their length: those of one length go through the network together.
 
+    Several lengths are handed over at once, for the encoder runs their passes side by side.
+
     Parameters
     ----------
     batch
@@ -210,18 +211,35 @@ class Held:
         self._count += 1
 
     def take(self) -> list[Heard]:
-        """Return some of one length: as many as go together, or else those that wait longest."""
-        full = (length for length, own in self._by_length.items() if len(own) >= self._most(length))
-        length = next(full, next(iter(self._by_length)))
-        own = self._by_length.pop(length)
-        taken, left = own[: self._most(length)], own[self._most(length) :]
-        if left:
-            self._by_length[length] = left
-        self._count -= len(taken)
+        """Return full passes of those of one length, and where they are not enough, those that wait longest."""
+        taken: list[Heard] = []
+        for length in list(self._by_length):
+            together = max(1, int(_PASS_S * SAMPLE_RATE_HZ) // length)
+            self._move(length, len(self._by_length[length]) // together * together, taken)
+        while self._by_length and _seconds(taken) < _ENOUGH_S:
+            length = next(iter(self._by_length))
+            if not self._move(length, len(self._by_length[length]), taken):
+                break
         return taken
 
-    def _most(self, samples: int) -> int:
-        return max(1, min(self._batch, int(_TOGETHER_S * SAMPLE_RATE_HZ) // samples))
+    def _move(self, length: int, wanted: int, taken: list[Heard]) -> int:
+        """Take the first utterances of a length, as far as they go together with those that are taken; how many."""
+        left = int(_TOGETHER_S * SAMPLE_RATE_HZ) - sum(len(heard.audio.waveform) for heard in taken)
+        count = min(wanted, self._batch - len(taken), left // length)
+        if not taken and wanted:
+            count = max(1, count)
+        if count <= 0:
+            return 0
+        own = self._by_length.pop(length)
+        taken += own[:count]
+        if own[count:]:
+            self._by_length[length] = own[count:]
+        self._count -= count
+        return count
+
+
+def _seconds(taken: Sequence[Heard]) -> float:
+    return sum(len(heard.audio.waveform) for heard in taken) / SAMPLE_RATE_HZ
 
 
 class Works:

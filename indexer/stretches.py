@@ -13,11 +13,11 @@ import soundfile
 
 from indexer.audio.decode import ChannelPolicy, open_audio
 from indexer.db.rows import RecordingSummary
+from indexer.decoding import hash_content
 from indexer.errors import AudioGone, InvalidRequest, NotFound
 from indexer.intake import UPLOAD_PREFIX
 from indexer.jobs.remote import fetched
 from indexer.media import MediaStore
-from indexer.pipeline import hash_content
 from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ, RecordingId
 

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 from indexer.audio.regions import Region
-from indexer.listening import Listening, Speakers, VoiceTurn
+from indexer.listening import Listening, Speakers, Suspicion, VoiceTurn
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 _STEP_S = 0.1
@@ -98,8 +98,11 @@ class AlikeScreen:
     def windows(self, regions: Sequence[Region]) -> list[Region]:
         return NearestDiarizer().windows(regions)
 
-    def is_one_voice(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
-        return bool((vectors @ vectors[0]).min() > 0.8)
+    def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
+        return None if (vectors @ vectors[0]).min() > 0.8 else Suspicion()
+
+    def clears(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
+        return bool((np.sum(vectors[:, 0] * vectors[:, 1], axis=1) > 0.8).all())
 
 
 def plain_listening(speakers: Speakers = "auto") -> Listening:

@@ -4,7 +4,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from api.bench.apart import run_apart
-from api.bench.machine import describe_commit, describe_machine, describe_versions
+from api.bench.machine import Measured
 from api.cli.output import print_line, print_table
 from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
 from indexer.types import SAMPLE_RATE_HZ, Waveform
@@ -47,13 +47,10 @@ class ApiRow:
     p50_by_encoder: float
 
 
-@dataclass(frozen=True, slots=True)
-class ApiFigures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFigures(Measured):
     """Everything that was measured, with what is needed to repeat it."""
 
-    machine: Mapping[str, str]
-    versions: Mapping[str, str]
-    commit: str
     encoder: str
     probe_s: float
     speakers: int
@@ -121,9 +118,6 @@ def run_api_bench(
             )
         )
     return ApiFigures(
-        machine=describe_machine(),
-        versions=describe_versions(),
-        commit=describe_commit(),
         encoder=encoder_id,
         probe_s=probe_s,
         speakers=len(pairs),
@@ -267,9 +261,9 @@ def _wav(samples: Waveform) -> bytes:
 
 def print_api_bench(figures: ApiFigures) -> None:
     """Print the figures."""
-    print_line(", ".join(f"{key} {value}" for key, value in {**figures.machine, **figures.versions}.items()))
+    print_line(figures.heading)
     print_line(
-        f"commit {figures.commit}; encoder {figures.encoder}, alone {1000 * figures.encoder_one_s:.1f} ms for one "
+        f"encoder {figures.encoder}, alone {1000 * figures.encoder_one_s:.1f} ms for one "
         f"utterance of {figures.probe_s:g} s; {figures.named_right} of {figures.speakers} named right"
     )
     print_table(

@@ -10,7 +10,7 @@ import numpy as np
 
 from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
 from api.bench.encoder_peers import Embed, open_peer
-from api.bench.machine import describe_commit, describe_machine, describe_versions
+from api.bench.machine import Measured
 from api.bench.timing import medians_s
 from api.cli.output import print_line, print_table
 from indexer.archive import list_archive, nobody
@@ -49,13 +49,10 @@ class EngineRow:
     least_cosine: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport(Measured):
     """All rows of one run, with what is needed to repeat it."""
 
-    machine: dict[str, str]
-    versions: dict[str, str]
-    commit: str
     encoder: str
     threads: int
     utterances: dict[str, int]
@@ -126,9 +123,6 @@ def run_engine_bench(
                 share = speed * gflop / limits[contender.precision]
                 rows.append(EngineRow(contender.name, contender.precision, seconds, batch, speed, share, cosine))
     return EngineReport(
-        machine=describe_machine(),
-        versions=describe_versions(),
-        commit=describe_commit(),
         encoder=spec.name,
         threads=threads,
         utterances=counts,
@@ -201,9 +195,8 @@ def _least_cosines(contenders: Sequence[_Contender], utterances: Sequence[Wavefo
 
 def print_engine_bench(report: EngineReport) -> None:
     """Print the figures, and what each precision gains on each peer."""
-    for facts in (report.machine, report.versions):
-        print_line(", ".join(f"{key} {value}" for key, value in facts.items()))
-    print_line(f"commit {report.commit}, encoder {report.encoder}, {report.threads} threads")
+    print_line(report.heading)
+    print_line(f"encoder {report.encoder}, {report.threads} threads")
     print_line(
         f"matrix rates {report.matrix_gflop_per_s['float32']:.0f} (float32) and "
         f"{report.matrix_gflop_per_s['bfloat16']:.0f} GFLOP/s (bfloat16); a second of audio takes "

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from api.bench.machine import PeakMemory, describe_commit, describe_machine, describe_versions
+from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.machine import Measured, PeakMemory
 from api.cli.output import print_line, print_table
 from indexer.errors import InvalidRequest
 from indexer.observability import REGISTRY
 from indexer.settings import DatabaseSettings
-from indexer.types import SAMPLE_RATE_HZ
+from indexer.types import SAMPLE_RATE_HZ, precision_of
 
 if TYPE_CHECKING:
     from api.dependencies import Services
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _GALLERY = "bench"
 _SEED = 20260101
 _WARM_FILES = 24
+_RATE_S = 2.0
 _TOGETHER = 32
 """Utterances of one length that the encoder alone gets at once, as the pipeline gives them to it."""
 
@@ -58,8 +60,8 @@ class Stage:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class IngestFigures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestFigures(Measured):
     """One ingest, and the encoder alone with utterances of the same lengths.
 
     Attributes
@@ -72,13 +74,14 @@ class IngestFigures:
         What these take in the encoder alone.
     share_of_encoder
         `encoder_s` by what ingest took: 1 where the rest costs nothing.
+    matrix_gflop_per_s
+        The machine's own rate, measured in the same run, in the numbers that the encoder multiplies.
+    share_of_limit, encoder_share_of_limit
+        What that rate would take for the utterances, each embedded once, by what ingest and the encoder alone took.
     peak_bytes
         Most memory that ingest added to the process.
     """
 
-    machine: Mapping[str, str]
-    versions: Mapping[str, str]
-    commit: str
     encoder: str
     decode_threads: int
     torch_threads: int
@@ -96,6 +99,10 @@ class IngestFigures:
     encoder_s: float
     encoder_speech_times_real_time: float
     share_of_encoder: float
+    gflop_per_audio_s: float
+    matrix_gflop_per_s: float
+    share_of_limit: float
+    encoder_share_of_limit: float
     peak_bytes: int
     stages: tuple[Stage, ...]
 
@@ -151,11 +158,10 @@ def run_ingest_bench(
             samples, several = _lengths(apart)
             encoders = ingest.encoders_for(ingest.gallery_id)
             encoder_s = _encoder_alone(encoders, samples)
+            gflop, rate = _limit(apart, encoders)
     elapsed_s = ended - began
+    embedded_s = sum(samples) / SAMPLE_RATE_HZ
     return IngestFigures(
-        machine=describe_machine(),
-        versions=describe_versions(),
-        commit=describe_commit(),
         encoder=", ".join(encoders.ids),
         decode_threads=settings.ingest.decode_threads,
         torch_threads=torch.get_num_threads(),
@@ -165,7 +171,7 @@ def run_ingest_bench(
         utterances=tally.utterances,
         audio_s=tally.audio_s,
         speech_s=tally.speech_s,
-        embedded_s=sum(samples) / SAMPLE_RATE_HZ,
+        embedded_s=embedded_s,
         elapsed_s=elapsed_s,
         files_per_s=tally.processed / elapsed_s,
         audio_times_real_time=tally.audio_s / elapsed_s,
@@ -173,9 +179,22 @@ def run_ingest_bench(
         encoder_s=encoder_s,
         encoder_speech_times_real_time=tally.speech_s / encoder_s,
         share_of_encoder=encoder_s / elapsed_s,
+        gflop_per_audio_s=gflop,
+        matrix_gflop_per_s=rate,
+        share_of_limit=embedded_s * gflop / rate / elapsed_s,
+        encoder_share_of_limit=embedded_s * gflop / rate / encoder_s,
         peak_bytes=memory.peak_bytes,
         stages=tuple(Stage(name, seconds, seconds / elapsed_s) for name, seconds in spent.items()),
     )
+
+
+def _limit(services: "Services", encoders: "EncoderSet") -> tuple[float, float]:
+    """Return what a second of audio takes, in GFLOP, and the rate of this machine that bounds it."""
+    import torch
+
+    dtype = torch.bfloat16 if precision_of(encoders.first.id) == "fast" else torch.float32
+    gflop = sum(gflop_per_audio_s(services.encoders.load(encoder.name)[0].checkpoint) for encoder in encoders)
+    return gflop, matrix_gflop_per_s(dtype, _RATE_S)
 
 
 def _seconds() -> dict[str, float]:
@@ -224,10 +243,9 @@ def _batches(samples: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def print_ingest_bench(figures: IngestFigures) -> None:
     """Print the figures."""
-    print_line(", ".join(f"{key} {value}" for key, value in {**figures.machine, **figures.versions}.items()))
+    print_line(figures.heading)
     print_line(
-        f"commit {figures.commit}; encoder {figures.encoder}; {figures.torch_threads} threads of torch, "
-        f"{figures.decode_threads} that decode"
+        f"encoder {figures.encoder}; {figures.torch_threads} threads of torch, {figures.decode_threads} that decode"
     )
     print_line(
         f"{figures.files} files ({figures.failed} failed, {figures.several_voices} with several voices): "
@@ -247,4 +265,9 @@ def print_ingest_bench(figures: IngestFigures) -> None:
         f"the encoder alone, utterances of the same lengths: {figures.encoder_s:.1f} s, "
         f"{figures.encoder_speech_times_real_time:.1f} times real time of speech; ingest reaches "
         f"{100 * figures.share_of_encoder:.0f} % of it"
+    )
+    print_line(
+        f"the machine's matrix rate, {figures.matrix_gflop_per_s:.0f} GFLOP/s, at {figures.gflop_per_audio_s:.2f} GFLOP "
+        f"for a second of audio: ingest reaches {100 * figures.share_of_limit:.0f} % of it, the encoder alone "
+        f"{100 * figures.encoder_share_of_limit:.0f} %"
     )

@@ -4,7 +4,9 @@ import os
 import platform
 import subprocess
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +15,21 @@ from typing import Self
 _LIBRARIES = ("numpy", "faiss-gpu", "faiss-cpu", "torch", "usearch", "hnswlib", "pymilvus", "milvus-lite")
 _SAMPLE_S = 0.02
 _KIB = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What it takes to repeat a measurement; the beginning of every report."""
+
+    machine: Mapping[str, str] = field(default_factory=lambda: describe_machine())
+    versions: Mapping[str, str] = field(default_factory=lambda: describe_versions())
+    commit: str = field(default_factory=lambda: describe_commit())
+
+    @property
+    def heading(self) -> str:
+        """One line of it."""
+        facts = ", ".join(f"{key} {value}" for key, value in {**self.machine, **self.versions}.items())
+        return f"{facts}, commit {self.commit}"
 
 
 def describe_machine() -> dict[str, str]:

@@ -3,6 +3,8 @@
 import importlib.util
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -103,10 +105,25 @@ class SileroNetwork(nn.Module):
             After the frames before; None at the beginning of a track.
         """
         windows = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES]
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread():
             speech, after = self(torch.from_numpy(np.ascontiguousarray(windows)), state or SileroState.initial())
             values: NDArray[np.float32] = speech.numpy()
         return values, after
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have products of the calling thread made by it alone.
+
+    A group is so small that handing parts of it to other threads takes three times as long as computing it, and those
+    threads are the encoder's.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Affine:

@@ -49,9 +49,9 @@ def statistics_of(frames: Tensor, spans: Sequence[Span], samples: int) -> Statis
     values = frames.T.float()  # (T, C)
     if blocks * size > count:
         values = functional.pad(values, (0, 0, 0, blocks * size - count))
-    sums = values.unflatten(0, (blocks, size)).sum(dim=1)
+    sums = values.view(blocks, size, -1).sum(dim=1)
     squares = values.square_() if values.data_ptr() != frames.data_ptr() else values.square()
-    powers = squares.unflatten(0, (blocks, size)).sum(dim=1)
+    powers = squares.view(blocks, size, -1).sum(dim=1)
     edges = torch.tensor(spans, dtype=torch.float64) * (count / size / samples)
     least = 1 if size > 1 else 2
     first = edges[:, :1].round().clamp(0, blocks - least)

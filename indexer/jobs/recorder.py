@@ -19,6 +19,7 @@ from indexer.db.rows import NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers
 from indexer.db.transactions import in_transaction
+from indexer.embedded_files import EmbeddedFile
 from indexer.errors import (
     AlreadyExists,
     Conflict,
@@ -31,7 +32,6 @@ from indexer.errors import (
 )
 from indexer.listening import speech_by_voice
 from indexer.observability import AUDIO_SECONDS, COMMIT_SECONDS, FILES, SPEECH_SECONDS, counting_seconds
-from indexer.pipeline import EmbeddedFile
 from indexer.types import EncoderId, GalleryId, RecordingId, SpeakerId, UtteranceId
 
 Naming = Literal["may", "must"]

@@ -4,7 +4,8 @@ First `--files` recordings of a second, all different, cut from the speech in FO
 on SQLite: prints the time of a file, and what the process holds, from 100 to 1,000 to 10,000. Then `--again` such
 recordings are ingested into records that hold so many vectors already: prints the time of a file beside each number.
 Without `--real` the encoder is the tests' own, which weighs nothing: what is left is everything but the network, and
-growth that would hide behind it shows.
+growth that would hide behind it shows. Beside the time of the clock, which other work on the machine lengthens, stands
+the processor time of all threads.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -57,8 +59,10 @@ def main() -> None:
             report_files(folder / "empty", files, real=asked.real)
             shutil.rmtree(folder / "in")
         files = write_pieces(folder / "again", pieces, asked.again, seed=1)
+        first: _Clock | None = None
         for rows in asked.rows:
-            report_rows(folder / f"home-{rows}", files, rows, real=asked.real)
+            each = report_rows(folder / f"home-{rows}", files, rows, real=asked.real, first=first)
+            first = first or each
             shutil.rmtree(folder / f"home-{rows}")
 
 
@@ -108,34 +112,52 @@ def report_files(home: Path, files: list[ArchiveFile], *, real: bool) -> None:
     with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
         ingest = ingest_into(services, real=real)
         ingest.run(files[:20], source="warm")
-        before, last, first_ms = 20, time.perf_counter(), 0.0
+        before, last, first = 20, _Clock.now(), None
 
         def told(tally: Tally) -> None:
-            nonlocal before, last, first_ms
+            nonlocal before, last, first
             done = tally.processed
             if done in _MARKS or done == len(files):
-                now = time.perf_counter()
-                each_ms = 1000 * (now - last) / max(1, done - before)
-                first_ms = first_ms or each_ms
-                say(
-                    f"files {before} to {done}: {each_ms:.2f} ms a file ({each_ms / first_ms:.2f}), "
-                    f"{process.memory_info().rss / 1e6:.0f} MB"
-                )
+                now = _Clock.now()
+                each = now.each_ms(last, max(1, done - before))
+                first = first or each
+                say(f"files {before} to {done}: {each.told(first)}, {process.memory_info().rss / 1e6:.0f} MB")
                 before, last = done, now
 
         ingest.run(files, source="growth", on_file=told)
 
 
-def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool) -> None:
-    """Print the time of a file into a record that holds `rows` vectors."""
+def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool, first: "_Clock | None") -> "_Clock":
+    """Print and return the time of a file into a record that holds `rows` vectors."""
     with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
         fill_record(services.database, ClusteredVoices(1), rows)
         ingest = ingest_into(services, real=real)
         ingest.run(files[:20], source="warm")
-        began = time.perf_counter()
+        began = _Clock.now()
         tally = ingest.run(files[20:], source="growth").tally
-        each_ms = 1000 * (time.perf_counter() - began) / max(1, tally.processed)
-        say(f"beside {rows} vectors: {each_ms:.2f} ms a file ({tally.failed} of {tally.processed} failed)")
+        each = _Clock.now().each_ms(began, max(1, tally.processed))
+        say(f"beside {rows} vectors: {each.told(first or each)} ({tally.failed} of {tally.processed} failed)")
+        return each
+
+
+class _Clock(NamedTuple):
+    """Time of the clock and of the processor, in seconds or in milliseconds a file."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "_Clock":
+        return cls(time.perf_counter(), time.process_time())
+
+    def each_ms(self, since: "_Clock", files: int) -> "_Clock":
+        return _Clock(1000 * (self.wall - since.wall) / files, 1000 * (self.cpu - since.cpu) / files)
+
+    def told(self, first: "_Clock") -> str:
+        return (
+            f"{self.wall:.2f} ms a file ({self.wall / first.wall:.2f}), "
+            f"{self.cpu:.2f} ms of processors ({self.cpu / first.cpu:.2f})"
+        )
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from indexer.audio.regions import Region
+from indexer.listening import Suspicion
 from indexer.types import EncoderId, Vectors
 from search.screening import WINDOW_S, OneVoiceScreen
 
@@ -21,9 +22,18 @@ def heard(voices: Sequence[int], seed: int = 0, noise: float = 1.1) -> Vectors:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def laid(count: int) -> list[Region]:
+    """Return windows side by side."""
+    return [Region(1.5 * place, 1.5 * place + 1.5) for place in range(count)]
+
+
+def suspected(vectors: Vectors, encoder_id: EncoderId = DEFAULT) -> Suspicion | None:
+    return OneVoiceScreen().suspect(laid(len(vectors)), vectors, encoder_id)
+
+
 @pytest.mark.parametrize("windows", [1, 2, 5, 16, 17, 300])
 def test_one_voice_is_one_however_long_it_speaks(windows: int) -> None:
-    assert OneVoiceScreen().is_one_voice(heard([0] * windows), DEFAULT)
+    assert suspected(heard([0] * windows)) is None
 
 
 @pytest.mark.parametrize(
@@ -38,14 +48,41 @@ def test_one_voice_is_one_however_long_it_speaks(windows: int) -> None:
 )
 def test_a_second_voice_is_not_passed_over(voices: list[int]) -> None:
     for seed in range(5):
-        assert not OneVoiceScreen().is_one_voice(heard(voices, seed), DEFAULT)
+        assert suspected(heard(voices, seed)) is not None
 
 
 def test_no_window_is_one_voice() -> None:
-    assert OneVoiceScreen().is_one_voice(np.zeros((0, DIM), dtype=np.float32), DEFAULT)
+    assert suspected(np.zeros((0, DIM), dtype=np.float32)) is None
 
 
-def test_windows_lie_side_by_side_within_the_speech() -> None:
-    planned = OneVoiceScreen().windows([Region(1.0, 5.0), Region(9.0, 10.2), Region(20.0, 20.4)])
-    assert planned == [Region(1.0, 2.5), Region(2.5, 4.0), Region(3.5, 5.0), Region(9.0, 10.0)]
+def test_the_stretches_that_are_suspected_are_those_of_either_voice() -> None:
+    apart = heard([0] * 5 + [1] * 4, noise=0.7).astype(np.float64)
+    mixed = apart + 1.2 * apart.mean(axis=0)  # windows that hear a little of both
+    suspicion = suspected((mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32))
+    assert suspicion is not None
+    ((*sides,),) = suspicion.pairs
+    early, late = sorted(sides)
+    assert early[-1].end_s <= 7.5 <= late[0].start_s
+    for side in sides:
+        assert 1.0 <= sum(end_s - start_s for start_s, end_s in side) <= 4.0
+
+
+def test_what_is_plainly_two_voices_needs_no_closer_look() -> None:
+    assert suspected(heard([0] * 5 + [1] * 5, noise=0.5)) == Suspicion()
+
+
+def test_of_an_encoder_that_nobody_measured_the_diarizer_decides() -> None:
+    assert suspected(heard([0] * 5 + [1] * 5), EncoderId("0123456789abcdef-current")) == Suspicion()
+
+
+def test_a_closer_look_clears_only_what_is_alike_in_every_pair() -> None:
+    one, other = heard([0, 0], noise=0.3), heard([0, 1], noise=0.3)
+    assert OneVoiceScreen().clears(one[None], DEFAULT)
+    assert not OneVoiceScreen().clears(np.stack([one, other]), DEFAULT)
+
+
+def test_windows_lie_every_half_second_within_the_speech() -> None:
+    planned = OneVoiceScreen().windows([Region(1.0, 3.3), Region(9.0, 10.2), Region(20.0, 20.4)])
+    expected = [(1.0, 2.5), (1.5, 3.0), (1.8, 3.3), (9.0, 10.0)]
+    assert planned == [pytest.approx(window) for window in expected]
     assert WINDOW_S == 1.5

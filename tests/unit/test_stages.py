@@ -8,7 +8,7 @@ import pytest
 
 from indexer.archive import ArchiveFile
 from indexer.audio.segmentation import UtteranceAudio
-from indexer.pipeline import EmbeddedFile
+from indexer.embedded_files import EmbeddedFile
 from indexer.stages import HELD_UTTERANCES, GivenUp, Heard, Held, Work, Works
 from indexer.types import SAMPLE_RATE_HZ
 
@@ -26,22 +26,29 @@ def lengths(taken: list[Heard]) -> list[float]:
     return [len(one.audio.waveform) / SAMPLE_RATE_HZ for one in taken]
 
 
-def test_those_of_one_length_go_together_whichever_came_between() -> None:
-    held = Held(batch=2)
-    for seconds in (1, 3, 5, 3):
+def test_full_passes_of_one_length_go_first_and_where_they_are_enough_others_wait() -> None:
+    held = Held(batch=32)
+    for seconds in (5, 12, 5, 12, 1, 12, 12):
         held.add(heard(seconds))
-    assert lengths(held.take()) == [3, 3]
+    assert lengths(held.take()) == [5, 5, 12, 12, 12, 12]
     assert lengths(held.take()) == [1]
-    assert lengths(held.take()) == [5]
     assert not held
 
 
-def test_where_none_are_enough_those_that_wait_longest_go_first() -> None:
+def test_where_full_passes_are_not_enough_those_that_wait_longest_go_too() -> None:
     held = Held(batch=8)
-    for seconds in (5, 1, 1, 1):
+    for seconds in (4, 3, 6, 3, 6):
         held.add(heard(seconds))
-    assert lengths(held.take()) == [5]
-    assert lengths(held.take()) == [1, 1, 1]
+    assert lengths(held.take()) == [6, 6, 4, 3, 3]
+    assert not held
+
+
+def test_no_more_are_handed_over_than_go_together() -> None:
+    held = Held(batch=3)
+    for _ in range(4):
+        held.add(heard(2))
+    assert lengths(held.take()) == [2, 2, 2]
+    assert lengths(held.take()) == [2]
 
 
 def test_long_utterances_are_handed_over_by_fewer() -> None:
@@ -49,6 +56,8 @@ def test_long_utterances_are_handed_over_by_fewer() -> None:
     for _ in range(5):
         held.add(heard(50))
     assert [len(held.take()) for _ in range(3)] == [2, 2, 1]
+    held.add(heard(500))
+    assert lengths(held.take()) == [500]
 
 
 def test_there_is_room_for_one_more_at_any_time() -> None:
