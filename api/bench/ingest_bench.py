@@ -267,7 +267,7 @@ def print_ingest_bench(figures: IngestFigures) -> None:
         f"{100 * figures.share_of_encoder:.0f} % of it"
     )
     print_line(
-        f"the machine's matrix rate, {figures.matrix_gflop_per_s:.0f} GFLOP/s, at {figures.gflop_per_audio_s:.2f} GFLOP "
-        f"for a second of audio: ingest reaches {100 * figures.share_of_limit:.0f} % of it, the encoder alone "
-        f"{100 * figures.encoder_share_of_limit:.0f} %"
+        f"the machine's matrix rate: {figures.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
+        f"{figures.gflop_per_audio_s:.2f} GFLOP; ingest reaches {100 * figures.share_of_limit:.0f} % of that, the "
+        f"encoder alone {100 * figures.encoder_share_of_limit:.0f} %"
     )
