@@ -20,6 +20,7 @@ from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of, counting_stage, counting_stage_of
 from indexer.settings import AudioSettings
 from indexer.stages import Crashed, GivenUp, Handed, Heard, Producer, Work, Works
+from indexer.steady_files import SteadyFile
 from indexer.takes import Blocks, Take
 
 logger = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ class Decoder:
         result = work.result
         name = result.file.recorded_uri
         path = work.opened.enter_context(self.fetch(result.file))
+        file = SteadyFile(path, name)
         with counting_stage("hash"):
             result.content_sha256 = hash_content(
                 path, max_bytes=self.limits.max_bytes, name=name, progressed=self.progressed
@@ -182,6 +184,11 @@ class Decoder:
             self._listen(work, path)
         else:
             self._cut(work, path, known)
+        try:
+            file.require_unchanged()
+        except InvalidAudio:
+            result.content_sha256 = None  # It is of other bytes than what was heard.
+            raise
 
     def _cut(self, work: Work, path: Path, known: Known | None) -> None:
         """Cut what is placed already, or all that sounds; the recording is read once."""
