@@ -23,14 +23,17 @@ def absent(reason: str) -> NoReturn:
 @dataclass(frozen=True)
 class Speech:
     """Real recordings: of known people with a manifest, others of theirs, of a stranger, of a conversation; an archive
-    of which one file is none, and two recordings of somebody without a name."""
+    of which one file is none, one that takes long, two recordings of somebody without a name, and what the microphone
+    hears: LS27."""
 
     manifest: Path
     archive: Path
+    long: Path
     probes: dict[str, Path]
     stranger: Path
     conversation: Path
     unnamed: tuple[Path, Path]
+    spoken: Path
 
 
 @dataclass
@@ -59,6 +62,12 @@ def watched(browser: Any, url: str, **context: Any) -> Iterator[Watched]:
         page.on("request", lambda sent: None if _is_here(sent.url, url) else seen.errors.append(f"left: {sent.url}"))
         yield seen
         assert seen.errors == []
+
+
+def settle(page: Any) -> None:
+    """Wait until everything that the page shows has come."""
+    page.wait_for_load_state("networkidle")
+    page.locator(".loading").first.wait_for(state="detached")
 
 
 def _is_here(address: str, url: str) -> bool:

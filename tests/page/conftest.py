@@ -29,8 +29,8 @@ TURN_S = 6
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium where it is installed, else the one that Playwright fetched."""
+def browser(speech: Speech) -> Iterator[Any]:
+    """Debian's Chromium where it is installed, else the one that Playwright fetched; somebody speaks into it."""
     try:
         from playwright.sync_api import Error, sync_playwright
     except ModuleNotFoundError:
@@ -39,8 +39,12 @@ def browser() -> Iterator[Any]:
         try:
             opened = playwright.chromium.launch(
                 executable_path=os.environ.get("VOXDEX_TEST_CHROMIUM") or shutil.which("chromium"),
-                # A microphone that beeps, and no question whether it may be used; no sandbox where root runs the tests.
-                args=["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
+                # No question whether the microphone may be used; no sandbox where root runs the tests.
+                args=[
+                    "--use-fake-device-for-media-stream",
+                    "--use-fake-ui-for-media-stream",
+                    f"--use-file-for-fake-audio-capture={speech.spoken}",
+                ],
                 chromium_sandbox=os.getuid() != 0,
             )
         except Error as error:
@@ -74,9 +78,24 @@ def speech(speech_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Speech
     pause = np.zeros(8000, dtype=np.float32)
     conversation = folder / "conversation.wav"
     soundfile.write(conversation, np.concatenate([one[0], pause, two[0], pause, one[1], pause, two[1]]), 16_000)
+    # What the microphone hears, again and again.
+    spoken = folder / "spoken.wav"
+    soundfile.write(spoken, soundfile.read(files["LS27"][-1], frames=5 * 16_000)[0], 16_000, "PCM_16")
+    (folder / "long").mkdir()
+    for path in [path for name in ("LS5652", "LS8226", "LS4406") for path in files[name]]:
+        shutil.copy(path, folder / "long" / path.name)
     probes = {"mcrt": files["mcrt"][-1], "LS27": files["LS27"][3]}
     unnamed = (files["LS5652"][-1], files["LS5652"][-2])
-    return Speech(folder / "known.csv", folder / "archive", probes, files["LS8226"][0], conversation, unnamed)
+    return Speech(
+        folder / "known.csv",
+        folder / "archive",
+        folder / "long",
+        probes,
+        files["LS8226"][0],
+        conversation,
+        unnamed,
+        spoken,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,9 @@ def test_the_archive_is_searched_for_a_voice(shown: Watched, speech: Speech) -> 
 def test_a_microphone_is_as_good_as_a_file(shown: Watched) -> None:
     page = shown.open("identify", "Identify")
     page.get_by_role("button", name="Record", exact=True).click()
-    page.wait_for_timeout(1500)
+    page.get_by_role("timer").filter(has_text="0:03").wait_for()
     page.get_by_role("button", name="Stop").click()
-    verdict(page, "")  # The microphone beeps, so that nobody speaks: that is an answer.
+    verdict(page, "This is LS27")
 
 
 def test_somebody_is_enrolled_found_and_erased(shown: Watched, speech: Speech, service: ServiceClient) -> None:
@@ -107,36 +107,6 @@ def test_somebody_is_enrolled_found_and_erased(shown: Watched, speech: Speech, s
     assert service.get(f"/v1/galleries/{GALLERY}/speakers/Ann Lee").status_code == 404
 
 
-def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_says_why(shown: Watched, speech: Speech) -> None:
-    page = shown.open("jobs", "Jobs")
-    page.get_by_role("button", name="Take an archive in").first.click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Folder or manifest").fill(str(speech.archive))
-    dialog.get_by_role("button", name="Start").click()
-    progress = page.get_by_role("region", name="Progress").get_by_role("status")
-    progress.filter(has_text="2 of 3 files done").wait_for()
-    files = page.get_by_role("list", name="Files")
-    files.get_by_text("notes.wav", exact=True).wait_for()
-    page.get_by_role("button", name="Try failed files again").click()
-    progress.filter(has_text="2 of 3 files done").wait_for()
-
-
-def test_unknown_voices_are_found_and_named(shown: Watched, speech: Speech, service: ServiceClient) -> None:
-    for path in speech.unnamed:
-        sent = service.post(f"/v1/galleries/{GALLERY}/recordings", files={"file": (path.name, path.read_bytes())})
-        assert sent.status_code == 201
-    page = shown.open("unknown", "Unknown voices")
-    page.get_by_role("button", name="Look").first.click()
-    page.get_by_role("link", name="See the unknown voices").click()
-    first = page.get_by_role("list", name="Unknown voices").get_by_role("listitem").first
-    first.get_by_role("button", name="Name").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Who is it?").fill("Heard Twice")
-    dialog.get_by_role("button", name="Enroll").click()
-    page.get_by_role("heading", level=1, name="Heard Twice").wait_for()
-    assert service.get(f"/v1/galleries/{GALLERY}/speakers/Heard Twice").json()["recordings"] == 2
-
-
 def test_a_recording_shows_who_speaks_in_it_and_plays(shown: Watched, service: ServiceClient) -> None:
     listed = service.get(f"/v1/galleries/{GALLERY}/recordings").json()["items"]
     number = next(one["id"] for one in listed if one["speakers"] == ["mcrt"])
@@ -151,10 +121,23 @@ def test_a_recording_shows_who_speaks_in_it_and_plays(shown: Watched, service: S
 def test_a_slider_tells_what_to_expect_of_another_threshold(shown: Watched) -> None:
     page = shown.open("quality", "Quality")
     card = page.get_by_role("region", name="Operating point")
-    before = card.get_by_role("status").inner_text()
+    said = card.get_by_role("status")
+    before = said.inner_text()
     slider = card.get_by_role("slider")
-    slider.fill("0")
-    assert "100 %" in card.get_by_role("status").inner_text() != before
+    slider.press("Home")
+    assert "100 %" in said.inner_text() != before
+    lowest = slider.get_attribute("aria-valuetext")
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") != lowest
+    card.get_by_role("button", name="Back to where it is").click()
+    assert said.inner_text() == before
+
+
+def test_everybody_on_the_map_leads_to_their_page(shown: Watched) -> None:
+    page = shown.open("quality", "Quality")
     points = page.get_by_role("group", name="Map of the voices").get_by_role("link")
     points.first.wait_for()
     assert points.count() >= 8
+    name = str(points.first.get_attribute("aria-label")).split(":")[0]
+    points.first.press("Enter")
+    page.get_by_role("heading", level=1, name=name, exact=True).wait_for()

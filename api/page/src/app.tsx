@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { useRoute, to } from "./lib/router";
 import { useThemeChoice, type Choice } from "./lib/theme";
 import { Empty } from "./parts/Basics";
-import { FirstGallery, GalleriesProvider, GalleryChooser, useGalleries } from "./parts/Gallery";
+import { FirstGallery, GalleriesProvider, GalleryChooser, NameGallery, useGalleries } from "./parts/Gallery";
 import { Icon, type IconName } from "./parts/Icon";
 import { Logo } from "./parts/Logo";
 import { SessionProvider, useSession, type Scope } from "./parts/Session";
@@ -67,12 +67,16 @@ export function App() {
 function Frame() {
   const route = useRoute();
   const session = useSession();
-  const { chosen } = useGalleries();
+  const { name: gallery } = useGalleries();
   const [open, setOpen] = useState(false);
   const main = useRef<HTMLElement>(null);
   const groups = GROUPS.map((group) => ({ ...group, places: group.places.filter((one) => session.may(one.scope)) }));
-  const place = groups.flatMap((group) => group.places).find((one) => one.page === route.page);
-  const address = [route.page, ...route.rest].join("/");
+  const places = groups.flatMap((group) => group.places);
+  // Without an address, the first page that the key may see.
+  const opening = places[0]?.page ?? "identify";
+  const page = route.page || opening;
+  const place = places.find((one) => one.page === page);
+  const address = [page, ...route.rest].join("/");
   const first = useRef(true);
   useEffect(() => {
     setOpen(false);
@@ -81,6 +85,8 @@ function Frame() {
     first.current = false;
     window.scrollTo(0, 0);
   }, [address]);
+  // Everything can be used from here on; `python -m tests.reports.page` measures when that is.
+  useEffect(() => void performance.mark("usable"), []);
   const Page = place?.show;
 
   return (
@@ -102,7 +108,7 @@ function Frame() {
         <Logo />
       </header>
       <aside id="sidebar" class={open ? "sidebar open" : "sidebar"}>
-        <a class="home" href={to("identify")} aria-label="voxdex, to the first page">
+        <a class="home" href={to(opening)} aria-label="voxdex, to the first page">
           <Logo />
         </a>
         <GalleryChooser />
@@ -119,7 +125,7 @@ function Frame() {
                       key={one.page}
                       href={to(one.page)}
                       class="nav-link"
-                      {...(one.page === route.page && { "aria-current": "page" as const })}
+                      {...(one.page === page && { "aria-current": "page" as const })}
                     >
                       <Icon name={one.icon} />
                       {one.name}
@@ -135,10 +141,10 @@ function Frame() {
         </div>
       </aside>
       <main id="main" tabIndex={-1} ref={main}>
-        {chosen === null && route.page !== "system" ? (
-          <FirstGallery />
+        {gallery === null && page !== "system" ? (
+          session.may("read") ? <FirstGallery /> : <NameGallery />
         ) : Page ? (
-          <Page key={`${chosen?.name ?? ""}:${route.page}`} rest={route.rest} />
+          <Page key={`${gallery ?? ""}:${page}`} rest={route.rest} />
         ) : (
           <Empty alone icon="search" title="There is no such page">
             <p>Choose one on the left, or one that your key may see.</p>

@@ -67,12 +67,16 @@ export const voices = {
       form: formOf({ file }),
       ...(signal && { signal }),
     }),
-  verify: (gallery: string, speaker: string, file: File, query: Query) =>
+  verify: (gallery: string, speaker: string, file: File, query: Query, signal?: Signal) =>
     send<VerifyAnswer>("POST", path(inGallery(gallery, "verify"), { speaker_id: speaker, ...query }), {
       form: formOf({ file }),
+      ...(signal && { signal }),
     }),
-  search: (gallery: string, file: File, query: Query) =>
-    send<SearchAnswer>("POST", path(inGallery(gallery, "search"), query), { form: formOf({ file }) }),
+  search: (gallery: string, file: File, query: Query, signal?: Signal) =>
+    send<SearchAnswer>("POST", path(inGallery(gallery, "search"), query), {
+      form: formOf({ file }),
+      ...(signal && { signal }),
+    }),
 };
 
 export const speakers = {

@@ -2,8 +2,6 @@
 import type { RefObject } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-import { Problem } from "../api/http";
-
 export interface Loaded<Value> {
   data: Value | null;
   error: Error | null;
@@ -38,7 +36,6 @@ export interface Doing<Arguments extends unknown[], Value> {
   run: (...given: Arguments) => Promise<Value | null>;
   busy: boolean;
   error: Error | null;
-  clear: () => void;
 }
 
 /** Do something once at a time; the error of the last try is kept until the next one. */
@@ -65,8 +62,7 @@ export function useDo<Arguments extends unknown[], Value>(
       setBusy(false);
     }
   }, []);
-  const clear = useCallback(() => setError(null), []);
-  return { run, busy, error, clear };
+  return { run, busy, error };
 }
 
 /** A value that stands still for a moment before it is used: what somebody types. */
@@ -103,7 +99,7 @@ export function useWidth(box: RefObject<HTMLElement | null>): number {
 
 const WIDTH = 640;
 
-function asError(failure: unknown): Error {
-  if (failure instanceof Problem || failure instanceof Error) return failure;
-  return new Error(String(failure));
+/** Whatever was thrown, as an error with words. */
+export function asError(failure: unknown): Error {
+  return failure instanceof Error ? failure : new Error(String(failure));
 }

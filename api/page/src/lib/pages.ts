@@ -2,11 +2,14 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
 import type { Page } from "../api/types";
+import { asError } from "./hooks";
 
 export interface Pages<Item> {
   items: Item[];
   cursor: string | null;
   loading: boolean;
+  /** Whether it was read before: `items` are then of that time, until it is read again. */
+  known: boolean;
   error: Error | null;
   more: () => void;
   reload: () => void;
@@ -19,6 +22,7 @@ export function usePages<Item>(
   const [items, setItems] = useState<Item[]>([]);
   const [cursor, setCursor] = useState<string | null>(null);
   const [loading, setLoading] = useState(true);
+  const [known, setKnown] = useState(false);
   const [error, setError] = useState<Error | null>(null);
   const [turn, setTurn] = useState(0);
   const latest = useRef(load);
@@ -34,10 +38,11 @@ export function usePages<Item>(
       if (signal.aborted) return;
       setItems((before) => (from === null ? page.items : [...before, ...page.items]));
       setCursor(page.next_cursor);
+      setKnown(true);
       setLoading(false);
     } catch (failure) {
       if (signal.aborted) return;
-      setError(failure instanceof Error ? failure : new Error(String(failure)));
+      setError(asError(failure));
       setLoading(false);
     }
   }, []);
@@ -51,5 +56,5 @@ export function usePages<Item>(
 
   const more = useCallback(() => void read(cursor), [cursor, read]);
   const reload = useCallback(() => setTurn((before) => before + 1), []);
-  return { items, cursor, loading, error, more, reload };
+  return { items, cursor, loading, known, error, more, reload };
 }

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 export interface Route {
-  /** First segment: which page. */
+  /** First segment: which page; empty where the address says none. */
   page: string;
   /** The others, decoded. */
   rest: string[];
@@ -33,7 +33,7 @@ export function useRoute(): Route {
 function read(): Route {
   const [place = "", asked = ""] = window.location.hash.replace(/^#\/?/, "").split("?", 2);
   const [page = "", ...rest] = place.split("/").map(decoded);
-  return { page: page || "identify", rest, query: new URLSearchParams(asked) };
+  return { page, rest, query: new URLSearchParams(asked) };
 }
 
 function decoded(segment: string): string {

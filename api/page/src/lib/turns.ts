@@ -1,6 +1,8 @@
 // Things that are done one after the other, however many are given at once.
 import { useCallback, useRef, useState } from "preact/hooks";
 
+import { asError } from "./hooks";
+
 export interface Turned<Given, Made> {
   given: Given;
   made: Made | null;
@@ -33,8 +35,4 @@ export function useInTurn<Given, Made>(work: (given: Given) => Promise<Made>): I
       });
   }, []);
   return { waiting, done, add };
-}
-
-function asError(failure: unknown): Error {
-  return failure instanceof Error ? failure : new Error(String(failure));
 }

@@ -3,22 +3,24 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { voices } from "../api/calls";
 import type { IdentifyAnswer, VoiceIdentified } from "../api/types";
-import { useDo, useTitle } from "../lib/hooks";
+import { useTitle } from "../lib/hooks";
+import { useProbe } from "../lib/probe";
 import { to } from "../lib/router";
 import { voiceToken } from "../lib/theme";
 import { counted, decisionWords, evidence, lasting } from "../lib/words";
 import { DecisionBadge, Empty, Failure, Loading, Warnings } from "../parts/Basics";
 import { Candidates } from "../parts/Candidates";
-import { useGallery } from "../parts/Gallery";
+import { Decide } from "../parts/Decide";
+import { useAsked } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
 import { Probe } from "../parts/Probe";
 import { QualityLine } from "../parts/QualityLine";
 import { RecordingInput } from "../parts/RecordingInput";
+import { NotWithThisKey, useSession } from "../parts/Session";
 import { Timeline } from "../parts/Timeline";
 import type { Marked, WaveHandle } from "../parts/Waveform";
 
 const RATES = [
-  { value: "", words: "as the gallery decides" },
   { value: "0.001", words: "at most 0.1 % of strangers named" },
   { value: "0.01", words: "at most 1 % of strangers named" },
   { value: "0.05", words: "at most 5 % of strangers named" },
@@ -26,64 +28,49 @@ const RATES = [
 
 export function Identify() {
   useTitle("Identify");
-  const gallery = useGallery();
-  const [file, setFile] = useState<File | null>(null);
+  const { name: gallery, known } = useAsked();
   const [rate, setRate] = useState("");
   const [exclusive, setExclusive] = useState(false);
-  const [answer, setAnswer] = useState<IdentifyAnswer | null>(null);
-  const asking = useDo(async (given: File) => {
-    setAnswer(null);
-    setAnswer(await voices.identify(gallery.name, given, { fpir: rate, exclusive, best_enrollments: 3 }));
-  });
-
-  const take = (given: File) => {
-    setFile(given);
-    void asking.run(given);
-  };
-  useEffect(() => {
-    if (file) void asking.run(file);
-  }, [rate, exclusive, gallery.name]);
+  const { file, answer, error, busy, give, ask } = useProbe((given, signal) =>
+    voices.identify(gallery, given, { fpir: rate, exclusive, best_enrollments: 3 }, signal),
+  );
+  useEffect(() => void ask(), [file, rate, exclusive]);
 
   return (
     <>
-      <PageHead title="Identify" lead={`Who speaks? Compared with ${counted(gallery.speakers, "speaker")} of ${gallery.name}.`} />
+      <PageHead
+        title="Identify"
+        lead={known ? `Who speaks? Compared with ${counted(known.speakers, "speaker")} of ${gallery}.` : `Who speaks, among the speakers of ${gallery}?`}
+      />
       <div class="ask-row">
-        <RecordingInput file={file} onFile={take} disabled={asking.busy} />
+        <RecordingInput file={file} onFile={give} disabled={busy} />
         <div class="options">
-          <label class="field">
-            <span class="field-name">Decide</span>
-            <select value={rate} onChange={(event) => setRate(event.currentTarget.value)}>
-              {RATES.map((one) => (
-                <option key={one.value} value={one.value}>
-                  {one.words}
-                </option>
-              ))}
-            </select>
-          </label>
+          <Decide rates={RATES} value={rate} onValue={setRate} />
           <label class="check">
             <input type="checkbox" checked={exclusive} onChange={(event) => setExclusive(event.currentTarget.checked)} />
             Each person at most once in a conversation
           </label>
         </div>
       </div>
-      <Failure error={asking.error} {...(file && { retry: () => void asking.run(file) })} />
-      {file ? (
-        <Answer file={file} answer={answer} gallery={gallery.name} busy={asking.busy} />
-      ) : (
-        <Hints speakers={gallery.speakers} />
-      )}
+      <Failure error={error} {...(file && { retry: () => void ask() })} />
+      {file && <Answer file={file} answer={answer} gallery={gallery} busy={busy} />}
+      {file === null && known?.speakers === 0 && <NobodyEnrolled />}
     </>
   );
 }
 
-function Hints({ speakers }: { speakers: number }) {
-  if (speakers > 0) return null;
+function NobodyEnrolled() {
+  const session = useSession();
   return (
     <Empty icon="speakers" title="Nobody is enrolled yet">
       <p>A voice can only be recognized among people who are enrolled.</p>
-      <a class="button primary" href={to("speakers", [], { enroll: "yes" })}>
-        Enroll a speaker
-      </a>
+      {session.may("write") ? (
+        <a class="button primary" href={to("speakers", [], { enroll: "yes" })}>
+          Enroll a speaker
+        </a>
+      ) : (
+        <NotWithThisKey />
+      )}
     </Empty>
   );
 }
@@ -137,9 +124,10 @@ function Answer({ file, answer, gallery, busy }: Given) {
 
 function Summary({ answer }: { answer: IdentifyAnswer }) {
   const several = answer.voices.length > 1;
-  const { tone } = decisionWords(answer.decision);
+  const named = answer.voices.filter((one) => one.decision === "identified").length;
+  const tone = !several || named === answer.voices.length ? decisionWords(answer.decision).tone : named ? "maybe" : "none";
   return (
-    <div class={`verdict tone-${several ? "none" : tone}`} role="status">
+    <div class={`verdict tone-${tone}`} role="status">
       <p class="verdict-words">{several ? conversation(answer) : verdict(answer)}</p>
       {!several && <p>{because(answer)}</p>}
       <p class="hint">{`Decided at: ${answer.operating_point.asked}`}</p>

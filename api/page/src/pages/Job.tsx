@@ -8,10 +8,11 @@ import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { to } from "../lib/router";
 import { at, count, lasting, placeName, type Tone } from "../lib/words";
-import { Badge, Failure, Figure, Loading, More } from "../parts/Basics";
+import { Badge, Failure, Figure, Loading } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGalleries } from "../parts/Gallery";
 import { isGrouping, JobBadge, jobName, Progress } from "../parts/JobProgress";
+import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
 import { useSession } from "../parts/Session";
 
@@ -121,11 +122,7 @@ function Items({ job }: { job: Job }) {
           </select>
         </label>
       </div>
-      <Failure error={found.error} retry={found.reload} />
-      {!found.loading && found.items.length === 0 && (
-        <p class="muted">{state === "failed" ? "No file failed." : "No such file."}</p>
-      )}
-      {found.items.length > 0 && (
+      <Listed found={found} empty={<p class="muted">{state === "failed" ? "No file failed." : "No such file."}</p>}>
         <ul class="card hits" aria-label="Files">
           {found.items.map((one) => (
             <li class="hit" key={one.id}>
@@ -147,8 +144,7 @@ function Items({ job }: { job: Job }) {
             </li>
           ))}
         </ul>
-      )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      </Listed>
     </>
   );
 }

@@ -8,13 +8,14 @@ import { useDo, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { go, to, useRoute } from "../lib/router";
 import { at } from "../lib/words";
-import { Empty, Failure, Field, Loading, More } from "../parts/Basics";
+import { Empty, Failure, Field } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGallery } from "../parts/Gallery";
 import { Icon } from "../parts/Icon";
 import { JobBadge, jobName, Progress } from "../parts/JobProgress";
+import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
-import { useSession } from "../parts/Session";
+import { NotWithThisKey, useSession } from "../parts/Session";
 import { JobPage } from "./Job";
 
 const ROWS = 20;
@@ -29,7 +30,7 @@ function List() {
   const gallery = useGallery();
   const session = useSession();
   const route = useRoute();
-  const [starting, setStarting] = useState(route.query.has("start"));
+  const [starting, setStarting] = useState(route.query.has("start") && session.may("write"));
   const found = usePages((cursor, signal) => jobs.list(gallery.name, { cursor, limit: ROWS }, signal), [gallery.name]);
   const start = session.may("write") && (
     <button type="button" class="button primary" onClick={() => setStarting(true)}>
@@ -42,22 +43,21 @@ function List() {
       <PageHead title="Jobs" lead={`Archives that are taken into ${gallery.name}, the newest first`}>
         {start}
       </PageHead>
-      <Failure error={found.error} retry={found.reload} />
-      {found.loading && found.items.length === 0 && <Loading />}
-      {!found.loading && !found.error && found.items.length === 0 && (
-        <Empty icon="jobs" title="No archive was taken in yet">
-          <p>A job takes in every recording of a folder, a manifest or a bucket, and goes on where it was stopped.</p>
-          {start}
-        </Empty>
-      )}
-      {found.items.length > 0 && (
+      <Listed
+        found={found}
+        empty={
+          <Empty icon="jobs" title="No archive was taken in yet">
+            <p>A job takes in every recording of a folder, a manifest or a bucket, and goes on where it was stopped.</p>
+            {start || <NotWithThisKey />}
+          </Empty>
+        }
+      >
         <ul class="card hits" aria-label="Jobs">
           {found.items.map((one) => (
             <JobRow key={one.id} job={one} />
           ))}
         </ul>
-      )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      </Listed>
       {starting && (
         <Dialog
           title="Take an archive in"

@@ -13,6 +13,7 @@ import { Chart, type Line } from "../parts/Chart";
 import { useGallery } from "../parts/Gallery";
 import { OperatingPointCard } from "../parts/OperatingPointCard";
 import { PageHead } from "../parts/PageHead";
+import { NotWithThisKey, useSession } from "../parts/Session";
 import { SpeakerMap } from "../parts/SpeakerMap";
 
 const FEWEST = 2;
@@ -20,6 +21,7 @@ const FEWEST = 2;
 export function Quality() {
   useTitle("Quality");
   const gallery = useGallery();
+  const session = useSession();
   const { data, error, loading, reload } = useLoad((signal) => galleries.quality(gallery.name, signal), [gallery.name]);
   return (
     <>
@@ -29,9 +31,13 @@ export function Quality() {
       {data && data.speakers < FEWEST && (
         <Empty icon="quality" title="Too few speakers to tell">
           <p>Enroll two people or more, each with two recordings or more: their voices are then compared with each other.</p>
-          <a class="button primary" href={to("speakers", [], { enroll: "yes" })}>
-            Enroll a speaker
-          </a>
+          {session.may("write") ? (
+            <a class="button primary" href={to("speakers", [], { enroll: "yes" })}>
+              Enroll a speaker
+            </a>
+          ) : (
+            <NotWithThisKey />
+          )}
         </Empty>
       )}
       {data && data.speakers >= FEWEST && <Shown quality={data} onChanged={reload} />}

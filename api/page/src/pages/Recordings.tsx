@@ -1,23 +1,22 @@
 // What the archive holds: a list with a filter, and how single recordings are added.
-import { useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
 
 import { recordings } from "../api/calls";
 import type { Recording } from "../api/types";
-import { useSettled, useTitle } from "../lib/hooks";
-import { useInTurn } from "../lib/turns";
-import { usePages } from "../lib/pages";
+import { useCollection } from "../lib/collection";
+import { useTitle } from "../lib/hooks";
 import { to } from "../lib/router";
+import { useInTurn } from "../lib/turns";
 import { clock, counted, lasting, onDay, placeName, type Tone } from "../lib/words";
-import { Badge, Empty, Failure, Loading, More, Warnings } from "../parts/Basics";
+import { Badge, Empty, Loading, Warnings } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
-import { useGalleries, useGallery } from "../parts/Gallery";
+import { useGallery } from "../parts/Gallery";
 import { Icon } from "../parts/Icon";
+import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
 import { RecordingInput } from "../parts/RecordingInput";
-import { useSession } from "../parts/Session";
+import { NotWithThisKey, useSession } from "../parts/Session";
 import { RecordingPage } from "./Recording";
-
-const ROWS = 50;
 
 export const STATES: Record<Recording["state"], { words: string; tone: Tone }> = {
   ready: { words: "ready", tone: "good" },
@@ -33,19 +32,12 @@ export function Recordings({ rest }: { rest: string[] }) {
 function List() {
   useTitle("Recordings");
   const gallery = useGallery();
-  const { reload: recount } = useGalleries();
   const session = useSession();
-  const [typed, setTyped] = useState("");
-  const [state, setState] = useState("");
-  const [adding, setAdding] = useState(false);
-  const q = useSettled(typed.trim());
-  const found = usePages(
-    (cursor, signal) => recordings.list(gallery.name, { q, state, cursor, limit: ROWS }, signal),
-    [gallery.name, q, state],
+  const found = useCollection("recordings", "add", (of, { choice: state, ...asked }, signal) =>
+    recordings.list(of, { state, ...asked }, signal),
   );
-  const filtered = q !== "" || state !== "";
   const add = session.may("write") && (
-    <button type="button" class="button primary" onClick={() => setAdding(true)}>
+    <button type="button" class="button primary" onClick={found.add}>
       <Icon name="plus" />
       Add recordings
     </button>
@@ -56,15 +48,15 @@ function List() {
       <PageHead title="Recordings" lead={`${counted(gallery.recordings, "recording")} in ${gallery.name}, ${lasting(gallery.duration_s)}`}>
         {add}
       </PageHead>
-      {(filtered || found.items.length > 0) && (
+      {(found.narrowed || found.items.length > 0) && (
         <div class="row filter">
           <label class="field grow">
             <span class="field-name">Place</span>
-            <input type="search" value={typed} placeholder="Part of a file's name or folder" onInput={(event) => setTyped(event.currentTarget.value)} />
+            <input type="search" value={found.typed} placeholder="Part of a file's name or folder" onInput={(event) => found.setTyped(event.currentTarget.value)} />
           </label>
           <label class="field">
             <span class="field-name">State</span>
-            <select value={state} onChange={(event) => setState(event.currentTarget.value)}>
+            <select value={found.choice} onChange={(event) => found.setChoice(event.currentTarget.value)}>
               <option value="">all</option>
               {Object.entries(STATES).map(([value, { words }]) => (
                 <option key={value} value={value}>
@@ -75,42 +67,42 @@ function List() {
           </label>
         </div>
       )}
-      <Failure error={found.error} retry={found.reload} />
-      {found.items.length > 0 && <Table items={found.items} />}
-      {found.loading && found.items.length === 0 && <Loading />}
-      {!found.loading && !found.error && found.items.length === 0 && (
-        <Empty icon="recordings" title={filtered ? "No recording fits the filter" : "The archive is empty"}>
-          {filtered ? (
-            <button type="button" class="button" onClick={() => (setTyped(""), setState(""))}>
-              Show all
-            </button>
-          ) : (
-            <>
-              <p>Add recordings one by one, or take in a whole folder as a job.</p>
-              <div class="row">
-                {add}
-                <a class="button" href={to("jobs", [], { start: "yes" })}>
-                  Take a folder in
-                </a>
-              </div>
-            </>
-          )}
-        </Empty>
-      )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
-      {adding && (
-        <Dialog
-          title="Add recordings"
-          onClose={() => {
-            setAdding(false);
-            found.reload();
-            recount();
-          }}
-        >
+      <Listed found={found} empty={<Nothing narrowed={found.narrowed} showAll={found.showAll} add={add} />}>
+        <Table items={found.items} />
+      </Listed>
+      {found.adding && (
+        <Dialog title="Add recordings" onClose={found.added}>
           <AddForm gallery={gallery.name} />
         </Dialog>
       )}
     </>
+  );
+}
+
+function Nothing({ narrowed, showAll, add }: { narrowed: boolean; showAll: () => void; add: ComponentChildren }) {
+  if (narrowed) {
+    return (
+      <Empty icon="recordings" title="No recording fits the filter">
+        <button type="button" class="button" onClick={showAll}>
+          Show all
+        </button>
+      </Empty>
+    );
+  }
+  return (
+    <Empty icon="recordings" title="The archive is empty">
+      <p>Recordings are added one by one, or taken in as a folder by a job.</p>
+      {add ? (
+        <div class="row">
+          {add}
+          <a class="button" href={to("jobs", [], { start: "yes" })}>
+            Take a folder in
+          </a>
+        </div>
+      ) : (
+        <NotWithThisKey />
+      )}
+    </Empty>
   );
 }
 

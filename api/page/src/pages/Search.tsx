@@ -1,64 +1,58 @@
 // Where else in the archive a voice speaks.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { voices } from "../api/calls";
 import type { RecordingFound, SearchAnswer } from "../api/types";
-import { useDo, useTitle } from "../lib/hooks";
+import { useTitle } from "../lib/hooks";
+import { useProbe } from "../lib/probe";
 import { to } from "../lib/router";
 import { clock, cosine, count, counted, decisionWords, evidence, lasting, placeName } from "../lib/words";
 import { Empty, Failure, Field, Loading, PlayStretch, Warnings } from "../parts/Basics";
-import { stretchOf } from "../parts/Candidates";
-import { useGallery } from "../parts/Gallery";
+import { useAsked } from "../parts/Gallery";
+import { Link } from "../parts/Link";
 import { PageHead } from "../parts/PageHead";
 import { InspectedProbe } from "../parts/Probe";
 import { RecordingInput } from "../parts/RecordingInput";
+import { NotWithThisKey, useSession } from "../parts/Session";
+import { stretchOf } from "../parts/Stretches";
 
 const MOST = 100;
 const NEAREST = 25;
 
 export function Search() {
   useTitle("Search the archive");
-  const gallery = useGallery();
-  const [file, setFile] = useState<File | null>(null);
+  const { name: gallery, known } = useAsked();
   const [label, setLabel] = useState("");
   const [from, setFrom] = useState("");
   const [until, setUntil] = useState("");
   const [nearest, setNearest] = useState(false);
-  const [answer, setAnswer] = useState<SearchAnswer | null>(null);
-  const asking = useDo(async (given: File) => {
-    setAnswer(null);
-    const found = await voices.search(gallery.name, given, {
+  const { file, answer, error, busy, give, ask } = useProbe((given, signal) => {
+    const asked = {
       label: label.split(",").map((one) => one.trim()).filter(Boolean),
       recorded_from: from && new Date(from).toISOString(),
       recorded_until: until && dayAfter(until),
       top_k: nearest ? NEAREST : null,
       limit: MOST,
-    });
-    setAnswer(found);
+    };
+    return voices.search(gallery, given, asked, signal);
   });
+  useEffect(() => void ask(), [file]);
 
   return (
     <>
       <PageHead
         title="Search the archive"
-        lead={`Where does this voice speak? ${counted(gallery.recordings, "recording")}, ${lasting(gallery.duration_s)}.`}
+        lead={`Where does this voice speak? ${known ? `${counted(known.recordings, "recording")}, ${lasting(known.duration_s)}.` : ""}`}
       />
       <form
         class="ask-row"
         onSubmit={(event) => {
           event.preventDefault();
-          if (file) void asking.run(file);
+          void ask();
         }}
       >
         <div class="stack">
-          <RecordingInput
-            file={file}
-            disabled={asking.busy}
-            onFile={(given) => {
-              setFile(given);
-              void asking.run(given);
-            }}
-          />
+          <RecordingInput file={file} disabled={busy} onFile={give} />
           {file && (
             <div class="card">
               <InspectedProbe file={file} />
@@ -81,27 +75,36 @@ export function Search() {
             <input type="checkbox" checked={nearest} onChange={(event) => setNearest(event.currentTarget.checked)} />
             Show the nearest stretches, however far they are
           </label>
-          <button class="button primary" disabled={asking.busy || file === null}>
-            {asking.busy ? "Searching…" : "Search"}
+          <button class="button primary" disabled={busy || file === null}>
+            {busy ? "Searching…" : "Search"}
           </button>
         </div>
       </form>
-      <Failure error={asking.error} />
-      {file === null && gallery.recordings === 0 && (
-        <Empty icon="recordings" title="The archive is empty">
-          <p>Take recordings in first: a folder of them, or one by one.</p>
-          <a class="button primary" href={to("jobs", [], { start: "yes" })}>
-            Take a folder in
-          </a>
-        </Empty>
-      )}
+      <Failure error={error} />
+      {file === null && known?.recordings === 0 && <EmptyArchive />}
       {file && (
         <section class="answer" aria-label="Answer">
-          {asking.busy && <Loading what="Searching" />}
-          {answer && <Found answer={answer} gallery={gallery.name} />}
+          {busy && <Loading what="Searching" />}
+          {answer && <Found answer={answer} gallery={gallery} />}
         </section>
       )}
     </>
+  );
+}
+
+function EmptyArchive() {
+  const session = useSession();
+  return (
+    <Empty icon="recordings" title="The archive is empty">
+      <p>Take recordings in first: a folder of them, or one by one.</p>
+      {session.may("write") ? (
+        <a class="button primary" href={to("jobs", [], { start: "yes" })}>
+          Take a folder in
+        </a>
+      ) : (
+        <NotWithThisKey />
+      )}
+    </Empty>
   );
 }
 
@@ -127,13 +130,14 @@ function Found({ answer, gallery }: { answer: SearchAnswer; gallery: string }) {
 }
 
 function Hit({ hit, gallery, threshold }: { hit: RecordingFound; gallery: string; threshold: number | null }) {
+  const session = useSession();
   const below = threshold !== null && hit.score < threshold;
   return (
     <li class="hit">
       <div class="hit-head">
-        <a class="hit-name ellipsis" href={to("recordings", [hit.recording_id])}>
+        <Link look="hit-name ellipsis" href={to("recordings", [hit.recording_id])}>
           {placeName(hit.uri)}
-        </a>
+        </Link>
         <span class="hint">
           {hit.speakers.length ? `enrolled as ${hit.speakers.join(", ")}` : "enrolled as nobody"}
           {below && " · below the threshold"}
@@ -145,10 +149,12 @@ function Hit({ hit, gallery, threshold }: { hit: RecordingFound; gallery: string
       <ul class="chips" aria-label={`Stretches in ${placeName(hit.uri)}`}>
         {hit.stretches.map((one) => (
           <li key={`${one.channel ?? ""}:${one.start_s}`} class="chip">
-            <PlayStretch
-              source={stretchOf(gallery, { recording_id: hit.recording_id, ...one })}
-              name={`${placeName(hit.uri)} from ${clock(one.start_s)} to ${clock(one.end_s)}`}
-            />
+            {session.may("read") && (
+              <PlayStretch
+                source={stretchOf(gallery, { recording_id: hit.recording_id, ...one })}
+                name={`${placeName(hit.uri)} from ${clock(one.start_s)} to ${clock(one.end_s)}`}
+              />
+            )}
             <span class="number">{`${clock(one.start_s)}–${clock(one.end_s)}`}</span>
             <span class="hint number">{cosine(one.score)}</span>
           </li>

@@ -1,22 +1,21 @@
 // Everybody who is enrolled: a list with a filter, and how somebody new is enrolled.
-import { useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
 
 import { speakers } from "../api/calls";
 import type { Speaker } from "../api/types";
-import { useSettled, useTitle } from "../lib/hooks";
-import { usePages } from "../lib/pages";
-import { go, to, useRoute } from "../lib/router";
+import { useCollection } from "../lib/collection";
+import { useTitle } from "../lib/hooks";
+import { to } from "../lib/router";
 import { count, counted, lasting, onDay } from "../lib/words";
-import { Badge, Empty, Failure, Loading, More } from "../parts/Basics";
+import { Badge, Empty } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { EnrollForm } from "../parts/EnrollForm";
-import { useGalleries, useGallery } from "../parts/Gallery";
+import { useGallery } from "../parts/Gallery";
 import { Icon } from "../parts/Icon";
+import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
-import { useSession } from "../parts/Session";
+import { NotWithThisKey, useSession } from "../parts/Session";
 import { SpeakerPage } from "./Speaker";
-
-const ROWS = 50;
 
 export function Speakers({ rest }: { rest: string[] }) {
   const [name] = rest;
@@ -26,20 +25,12 @@ export function Speakers({ rest }: { rest: string[] }) {
 function List() {
   useTitle("Speakers");
   const gallery = useGallery();
-  const { reload: recount } = useGalleries();
   const session = useSession();
-  const route = useRoute();
-  const [typed, setTyped] = useState("");
-  const [label, setLabel] = useState("");
-  const q = useSettled(typed.trim());
-  const [enrolling, setEnrolling] = useState(route.query.has("enroll"));
-  const found = usePages(
-    (cursor, signal) => speakers.list(gallery.name, { q, label: label ? [label] : [], cursor, limit: ROWS }, signal),
-    [gallery.name, q, label],
+  const found = useCollection("speakers", "enroll", (of, { q, choice: label, ...page }, signal) =>
+    speakers.list(of, { q, label: label ? [label] : [], ...page }, signal),
   );
-  const filtered = q !== "" || label !== "";
   const enroll = session.may("write") && (
-    <button type="button" class="button primary" onClick={() => setEnrolling(true)}>
+    <button type="button" class="button primary" onClick={found.add}>
       <Icon name="plus" />
       Enroll a speaker
     </button>
@@ -50,59 +41,56 @@ function List() {
       <PageHead title="Speakers" lead={`${counted(gallery.speakers, "speaker")} in ${gallery.name}`}>
         {enroll}
       </PageHead>
-      {(filtered || found.items.length > 0) && (
+      {(found.narrowed || found.items.length > 0) && (
         <div class="row filter">
           <label class="field grow">
             <span class="field-name">Name</span>
-            <input type="search" value={typed} placeholder="Part of a name" onInput={(event) => setTyped(event.currentTarget.value)} />
+            <input type="search" value={found.typed} placeholder="Part of a name" onInput={(event) => found.setTyped(event.currentTarget.value)} />
           </label>
-          {label && (
-            <button type="button" class="button" onClick={() => setLabel("")}>
-              {`Label ${label}`}
+          {found.choice && (
+            <button type="button" class="button" onClick={() => found.setChoice("")}>
+              {`Label ${found.choice}`}
               <Icon name="close" size={14} />
             </button>
           )}
         </div>
       )}
-      <Failure error={found.error} retry={found.reload} />
-      {found.items.length > 0 && (
-        <Table items={found.items} onLabel={setLabel} />
-      )}
-      {found.loading && found.items.length === 0 && <Loading />}
-      {!found.loading && !found.error && found.items.length === 0 && (
-        <Empty icon="speakers" title={filtered ? "Nobody fits the filter" : "Nobody is enrolled yet"}>
-          {filtered ? (
-            <button type="button" class="button" onClick={() => (setTyped(""), setLabel(""))}>
-              Show everybody
-            </button>
-          ) : (
-            <>
-              <p>Enroll people one by one, or take in a folder that has a folder for each person.</p>
-              <div class="row">
-                {enroll}
-                <a class="button" href={to("jobs", [], { start: "yes" })}>
-                  Take a folder in
-                </a>
-              </div>
-            </>
-          )}
-        </Empty>
-      )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
-      {enrolling && (
-        <Dialog
-          title="Enroll a speaker"
-          onClose={() => {
-            setEnrolling(false);
-            found.reload();
-            recount();
-            if (route.query.has("enroll")) go(to("speakers"));
-          }}
-        >
+      <Listed found={found} empty={<Nobody narrowed={found.narrowed} showAll={found.showAll} enroll={enroll} />}>
+        <Table items={found.items} onLabel={found.setChoice} />
+      </Listed>
+      {found.adding && (
+        <Dialog title="Enroll a speaker" onClose={found.added}>
           <EnrollForm gallery={gallery} />
         </Dialog>
       )}
     </>
+  );
+}
+
+function Nobody({ narrowed, showAll, enroll }: { narrowed: boolean; showAll: () => void; enroll: ComponentChildren }) {
+  if (narrowed) {
+    return (
+      <Empty icon="speakers" title="Nobody fits the filter">
+        <button type="button" class="button" onClick={showAll}>
+          Show everybody
+        </button>
+      </Empty>
+    );
+  }
+  return (
+    <Empty icon="speakers" title="Nobody is enrolled yet">
+      <p>People are enrolled one by one, or from a folder that has a folder for each person.</p>
+      {enroll ? (
+        <div class="row">
+          {enroll}
+          <a class="button" href={to("jobs", [], { start: "yes" })}>
+            Take a folder in
+          </a>
+        </div>
+      ) : (
+        <NotWithThisKey />
+      )}
+    </Empty>
   );
 }
 

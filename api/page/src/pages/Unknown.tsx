@@ -7,11 +7,12 @@ import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { go, to } from "../lib/router";
 import { clock, counted, lasting, placeName } from "../lib/words";
-import { Badge, Empty, Failure, Loading, More, PlayStretch } from "../parts/Basics";
-import { stretchOf } from "../parts/Candidates";
+import { Badge, Empty, Failure, Loading, PlayStretch } from "../parts/Basics";
 import { useGallery } from "../parts/Gallery";
+import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
-import { useSession } from "../parts/Session";
+import { NotWithThisKey, useSession } from "../parts/Session";
+import { stretchOf } from "../parts/Stretches";
 import { NameVoice } from "../parts/UnknownDialogs";
 import { UnknownVoicePage } from "./UnknownVoice";
 
@@ -43,22 +44,21 @@ function List() {
         {found.items.length > 0 && look}
       </PageHead>
       <Failure error={grouping.error} />
-      <Failure error={found.error} retry={found.reload} />
-      {found.loading && found.items.length === 0 && <Loading />}
-      {!found.loading && !found.error && found.items.length === 0 && (
-        <Empty icon="unknown" title="No unknown voices were found yet">
-          <p>voxdex groups everything in the archive that is enrolled as nobody, so that you can listen to each voice and give it a name. Run it after an archive was taken in.</p>
-          {look}
-        </Empty>
-      )}
-      {found.items.length > 0 && (
+      <Listed
+        found={found}
+        empty={
+          <Empty icon="unknown" title="No unknown voices were found yet">
+            <p>voxdex groups everything in the archive that is enrolled as nobody, so that you can listen to each voice and give it a name. Run it after an archive was taken in.</p>
+            {look || <NotWithThisKey />}
+          </Empty>
+        }
+      >
         <ul class="card hits" aria-label="Unknown voices">
           {found.items.map((one) => (
             <VoiceRow key={one.name} gallery={gallery.name} voice={one} mayWrite={session.may("write")} />
           ))}
         </ul>
-      )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      </Listed>
     </>
   );
 }

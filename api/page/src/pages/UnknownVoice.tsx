@@ -8,10 +8,10 @@ import { usePages } from "../lib/pages";
 import { go, to } from "../lib/router";
 import { clock, cosine, counted, lasting, placeName } from "../lib/words";
 import { Failure, Loading, More, PlayStretch } from "../parts/Basics";
-import { stretchOf } from "../parts/Candidates";
 import { useGallery } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
 import { useSession } from "../parts/Session";
+import { stretchOf } from "../parts/Stretches";
 import { ForgetVoice, MergeVoice, NameVoice } from "../parts/UnknownDialogs";
 
 type Asked = "name" | "merge" | "forget" | null;

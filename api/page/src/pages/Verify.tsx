@@ -4,20 +4,20 @@ import { useState } from "preact/hooks";
 import { voices } from "../api/calls";
 import type { VerifyAnswer } from "../api/types";
 import { scaleOf } from "../lib/evidence";
-import { useDo, useTitle } from "../lib/hooks";
-import { to } from "../lib/router";
-import { clock, cosine, decimal, decisionWords, evidence, lasting, percent, placeName } from "../lib/words";
-import { Failure, Figure, Loading, PlayStretch, Warnings } from "../parts/Basics";
-import { stretchOf } from "../parts/Candidates";
-import { useGallery } from "../parts/Gallery";
+import { useTitle } from "../lib/hooks";
+import { useProbe } from "../lib/probe";
+import { cosine, decimal, decisionWords, evidence, lasting, percent } from "../lib/words";
+import { Failure, Figure, Loading, Warnings } from "../parts/Basics";
+import { Decide } from "../parts/Decide";
+import { useAsked } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
 import { InspectedProbe } from "../parts/Probe";
 import { RecordingInput } from "../parts/RecordingInput";
 import { ScoreBar } from "../parts/ScoreBar";
 import { SpeakerPicker } from "../parts/SpeakerPicker";
+import { Stretches } from "../parts/Stretches";
 
 const RATES = [
-  { value: "", words: "as the gallery decides" },
   { value: "0.0001", words: "at most 0.01 % of strangers accepted" },
   { value: "0.001", words: "at most 0.1 % of strangers accepted" },
   { value: "0.01", words: "at most 1 % of strangers accepted" },
@@ -25,15 +25,12 @@ const RATES = [
 
 export function Verify() {
   useTitle("Verify");
-  const gallery = useGallery();
+  const { name: gallery } = useAsked();
   const [speaker, setSpeaker] = useState("");
-  const [file, setFile] = useState<File | null>(null);
   const [rate, setRate] = useState("");
-  const [answer, setAnswer] = useState<VerifyAnswer | null>(null);
-  const asking = useDo(async (given: File, claimed: string) => {
-    setAnswer(null);
-    setAnswer(await voices.verify(gallery.name, claimed, given, { p_fa: rate, best_enrollments: 4 }));
-  });
+  const { file, answer, error, busy, give, ask } = useProbe((given, signal) =>
+    voices.verify(gallery, speaker.trim(), given, { p_fa: rate, best_enrollments: 4 }, signal),
+  );
 
   return (
     <>
@@ -42,18 +39,11 @@ export function Verify() {
         class="ask-row"
         onSubmit={(event) => {
           event.preventDefault();
-          if (file) void asking.run(file, speaker);
+          void ask();
         }}
       >
         <div class="stack">
-          <RecordingInput
-            file={file}
-            disabled={asking.busy}
-            onFile={(given) => {
-              setFile(given);
-              setAnswer(null);
-            }}
-          />
+          <RecordingInput file={file} disabled={busy} onFile={give} />
           {file && (
             <div class="card">
               <InspectedProbe file={file} />
@@ -61,27 +51,18 @@ export function Verify() {
           )}
         </div>
         <div class="options">
-          <SpeakerPicker gallery={gallery.name} name="Speaker" value={speaker} onValue={setSpeaker} />
-          <label class="field">
-            <span class="field-name">Decide</span>
-            <select value={rate} onChange={(event) => setRate(event.currentTarget.value)}>
-              {RATES.map((one) => (
-                <option key={one.value} value={one.value}>
-                  {one.words}
-                </option>
-              ))}
-            </select>
-          </label>
-          <button class="button primary" disabled={asking.busy || file === null || speaker.trim() === ""}>
-            {asking.busy ? "Listening…" : "Verify"}
+          <SpeakerPicker gallery={gallery} name="Speaker" value={speaker} onValue={setSpeaker} />
+          <Decide rates={RATES} value={rate} onValue={setRate} />
+          <button class="button primary" disabled={busy || file === null || speaker.trim() === ""}>
+            {busy ? "Listening…" : "Verify"}
           </button>
         </div>
       </form>
-      <Failure error={asking.error} />
+      <Failure error={error} />
       {file && (
         <section class="answer" aria-label="Answer">
-          {asking.busy && <Loading what="Listening" />}
-          {answer && <Verdict answer={answer} gallery={gallery.name} />}
+          {busy && <Loading what="Listening" />}
+          {answer && <Verdict answer={answer} gallery={gallery} />}
         </section>
       )}
     </>
@@ -122,17 +103,7 @@ function Verdict({ answer, gallery }: { answer: VerifyAnswer; gallery: string })
           {answer.best_enrollments.length > 0 && (
             <div>
               <h3>{`What of ${answer.speaker} it resembles most`}</h3>
-              <ul class="stretches">
-                {answer.best_enrollments.map((one) => (
-                  <li key={one.utterance_id}>
-                    <PlayStretch source={stretchOf(gallery, one)} name={`${placeName(one.uri)} at ${clock(one.start_s)}`} />
-                    <a class="ellipsis" href={to("recordings", [one.recording_id])}>
-                      {placeName(one.uri)}
-                    </a>
-                    <span class="hint number">{`${clock(one.start_s)}–${clock(one.end_s)} · score ${cosine(one.score)}`}</span>
-                  </li>
-                ))}
-              </ul>
+              <Stretches gallery={gallery} items={answer.best_enrollments} called={`Stretches of ${answer.speaker}`} />
             </div>
           )}
         </article>

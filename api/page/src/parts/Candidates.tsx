@@ -1,14 +1,15 @@
 // Ranked candidates of one voice, and what they sound like beside it.
 import { useState } from "preact/hooks";
 
-import { recordings } from "../api/calls";
 import type { BestEnrollment, Candidate, OperatingPoint } from "../api/types";
 import { bandOn, scaleOf, valueOn } from "../lib/evidence";
 import { to } from "../lib/router";
 import { clock, cosine, counted, decimal, evidence, percent, placeName } from "../lib/words";
-import { PlayStretch } from "./Basics";
+import { Link } from "./Link";
 import { Probe } from "./Probe";
 import { ScoreBar, ScoreLegend } from "./ScoreBar";
+import { useSession } from "./Session";
+import { stretchOf, Stretches } from "./Stretches";
 import { Waveform, type Marked } from "./Waveform";
 
 interface Shown {
@@ -57,6 +58,7 @@ interface Row {
 const BANDS: Record<string, string> = { good: "above the threshold", maybe: "possible", none: "below the threshold" };
 
 function CandidateRow({ gallery, candidate, scale, band, probe }: Row) {
+  const session = useSession();
   const [listening, setListening] = useState(false);
   const best = candidate.best_enrollments;
   return (
@@ -65,7 +67,7 @@ function CandidateRow({ gallery, candidate, scale, band, probe }: Row) {
         {candidate.rank}
       </span>
       <div class="candidate-name">
-        <a href={to("speakers", [candidate.speaker])}>{candidate.speaker}</a>
+        <Link href={to("speakers", [candidate.speaker])}>{candidate.speaker}</Link>
         <span class="hint">
           {candidate.llr === null ? `score ${cosine(candidate.score)}` : evidence(candidate.llr)}
           <span class="out-of-sight">{`, ${BANDS[band]}`}</span>
@@ -90,15 +92,17 @@ function CandidateRow({ gallery, candidate, scale, band, probe }: Row) {
           </div>
         )}
       </dl>
-      <button
-        type="button"
-        class="button quiet"
-        disabled={best.length === 0}
-        aria-expanded={listening}
-        onClick={() => setListening(!listening)}
-      >
-        {listening ? "Close" : "Listen"}
-      </button>
+      {session.may("read") && (
+        <button
+          type="button"
+          class="button quiet"
+          disabled={best.length === 0}
+          aria-expanded={listening}
+          onClick={() => setListening(!listening)}
+        >
+          {listening ? "Close" : "Listen"}
+        </button>
+      )}
       {listening && <Beside gallery={gallery} best={best} speaker={candidate.speaker} probe={probe} />}
     </li>
   );
@@ -127,30 +131,12 @@ function Beside(shown: { gallery: string; best: readonly BestEnrollment[]; speak
         </Waveform>
       </div>
       {others.length > 0 && (
-        <ul class="stretches" aria-label={`${counted(others.length, "more stretch", "more stretches")} of ${speaker}`}>
-          {others.map((one) => (
-            <li key={one.utterance_id}>
-              <PlayStretch source={stretchOf(gallery, one)} name={`${placeName(one.uri)} at ${clock(one.start_s)}`} />
-              <a class="ellipsis" href={to("recordings", [one.recording_id])}>
-                {placeName(one.uri)}
-              </a>
-              <span class="hint number">{`${clock(one.start_s)}–${clock(one.end_s)} · score ${cosine(one.score)}`}</span>
-            </li>
-          ))}
-        </ul>
+        <Stretches
+          gallery={gallery}
+          items={others}
+          called={`${counted(others.length, "more stretch", "more stretches")} of ${speaker}`}
+        />
       )}
     </div>
   );
-}
-
-/** Where a stretch of an enrolled recording is heard. */
-export function stretchOf(
-  gallery: string,
-  stretch: { recording_id: number; start_s: number; end_s: number; channel?: number | null },
-): string {
-  return recordings.audio(gallery, stretch.recording_id, {
-    start_s: stretch.start_s,
-    end_s: stretch.end_s,
-    channels: stretch.channel === null || stretch.channel === undefined ? undefined : String(stretch.channel),
-  });
 }

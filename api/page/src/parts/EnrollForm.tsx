@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 
 import { speakers } from "../api/calls";
 import type { Gallery, NewEnrollment } from "../api/types";
-import { useDo } from "../lib/hooks";
+import { asError, useDo } from "../lib/hooks";
 import { to } from "../lib/router";
 import { counted, lasting } from "../lib/words";
 import { Failure, Field, Warnings } from "./Basics";
@@ -12,6 +12,7 @@ import { RecordingInput } from "./RecordingInput";
 import { SpeakerPicker } from "./SpeakerPicker";
 
 interface Tried {
+  name: string;
   file: File;
   made: NewEnrollment | null;
   error: Error | null;
@@ -24,17 +25,17 @@ export function EnrollForm({ gallery, speaker }: { gallery: Gallery; speaker?: s
   const [tried, setTried] = useState<Tried[]>([]);
   const enrolling = useDo(async () => {
     for (const file of files) {
-      const result: Tried = { file, made: null, error: null };
+      const result: Tried = { name: name.trim(), file, made: null, error: null };
       try {
-        result.made = await speakers.enroll(gallery.name, name.trim(), file, consent.trim());
+        result.made = await speakers.enroll(gallery.name, result.name, file, consent.trim());
       } catch (error) {
-        result.error = error instanceof Error ? error : new Error(String(error));
+        result.error = asError(error);
       }
       setTried((before) => [...before, result]);
       setFiles((before) => before.filter((one) => one !== file));
     }
   });
-  const enrolled = tried.filter((one) => one.made !== null).length;
+  const last = tried.filter((one) => one.made !== null).at(-1);
 
   return (
     <form
@@ -88,9 +89,9 @@ export function EnrollForm({ gallery, speaker }: { gallery: Gallery; speaker?: s
       <Results tried={tried} />
       <Failure error={enrolling.error} />
       <div class="dialog-foot">
-        {enrolled > 0 && (
-          <a class="button" href={to("speakers", [name.trim()])}>
-            {`Show ${name.trim()}`}
+        {last && (
+          <a class="button" href={to("speakers", [last.name])}>
+            {`Show ${last.name}`}
           </a>
         )}
         <button class="button primary" disabled={enrolling.busy || files.length === 0 || name.trim() === ""}>

@@ -13,6 +13,8 @@ const STORED = "voxdex.gallery";
 interface Known {
   list: Gallery[];
   chosen: Gallery | null;
+  /** Name of the gallery that is asked; known without the gallery where a key may ask and not read. */
+  name: string | null;
   choose: (name: string) => void;
   reload: () => void;
 }
@@ -20,15 +22,18 @@ interface Known {
 const Galleries = createContext<Known | null>(null);
 
 export function GalleriesProvider({ children }: { children: ComponentChildren }) {
+  const session = useSession();
+  const reads = session.may("read");
   const [wanted, setWanted] = useState(() => localStorage.getItem(STORED));
-  const { data, error, reload } = useLoad((signal) => galleries.list(signal), []);
+  const { data, error, reload } = useLoad(async (signal) => (reads ? (await galleries.list(signal)).items : []), [reads]);
   useEffect(() => {
     if (wanted !== null) localStorage.setItem(STORED, wanted);
   }, [wanted]);
   if (error) return <Failure error={error} retry={reload} />;
   if (data === null) return <Loading />;
-  const chosen = data.items.find((one) => one.name === wanted) ?? data.items[0] ?? null;
-  const known = { list: data.items, chosen, choose: setWanted, reload };
+  const chosen = data.find((one) => one.name === wanted) ?? data[0] ?? null;
+  const name = reads ? (chosen?.name ?? null) : (session.gallery ?? wanted);
+  const known = { list: data, chosen, name, choose: setWanted, reload };
   return <Galleries.Provider value={known}>{children}</Galleries.Provider>;
 }
 
@@ -38,7 +43,14 @@ export function useGalleries(): Known {
   return known;
 }
 
-/** The chosen gallery; for pages, which are only shown where there is one. */
+/** The gallery that is asked: its name, and the rest where the key may read it. */
+export function useAsked(): { name: string; known: Gallery | null } {
+  const { name, chosen } = useGalleries();
+  if (name === null) throw new Error("a page without a gallery");
+  return { name, known: chosen };
+}
+
+/** The chosen gallery; for pages of keys that may read, which are only shown where there is one. */
 export function useGallery(): Gallery {
   const { chosen } = useGalleries();
   if (chosen === null) throw new Error("a page without a gallery");
@@ -46,19 +58,56 @@ export function useGallery(): Gallery {
 }
 
 export function GalleryChooser() {
-  const { list, chosen, choose } = useGalleries();
-  if (chosen === null) return null;
+  const session = useSession();
+  const { list, name, choose } = useGalleries();
+  if (name === null) return null;
+  const reads = session.may("read");
   return (
     <label class="field gallery-chooser">
       <span class="field-name">Gallery</span>
-      <select value={chosen.name} onChange={(event) => choose(event.currentTarget.value)}>
-        {list.map((one) => (
-          <option key={one.name} value={one.name}>
-            {one.name}
-          </option>
-        ))}
-      </select>
+      {reads && (
+        <select value={name} onChange={(event) => choose(event.currentTarget.value)}>
+          {list.map((one) => (
+            <option key={one.name} value={one.name}>
+              {one.name}
+            </option>
+          ))}
+        </select>
+      )}
+      {!reads && (
+        <input
+          value={name}
+          readOnly={session.gallery !== null}
+          onChange={(event) => choose(event.currentTarget.value.trim() || name)}
+        />
+      )}
     </label>
+  );
+}
+
+/** Shown to keys that may ask and not read, and so cannot be given a list. */
+export function NameGallery() {
+  const { choose } = useGalleries();
+  const [name, setName] = useState("");
+  useTitle("Name a gallery");
+  return (
+    <Empty alone icon="search" title="Which gallery is to be asked?">
+      <p>Your key asks about voices and does not list galleries. Whoever made it knows the name.</p>
+      <form
+        class="form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          choose(name.trim());
+        }}
+      >
+        <Field name="Name">
+          <input required value={name} onInput={(event) => setName(event.currentTarget.value)} placeholder="calls" />
+        </Field>
+        <button class="button primary" disabled={name.trim() === ""}>
+          Ask this one
+        </button>
+      </form>
+    </Empty>
   );
 }
 

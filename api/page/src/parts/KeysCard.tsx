@@ -82,9 +82,10 @@ function KeyForm({ firstOne }: { firstOne: boolean }) {
   // The first key closes the door: it must be one that opens everything, or nobody can make another here.
   const [scopes, setScopes] = useState<ReadonlySet<string>>(new Set([firstOne ? "admin" : "identify"]));
   const [made, setMade] = useState<CreatedKey | null>(null);
+  const everything = scopes.has("admin");
   const making = useDo(async () => {
     const wanted = SCOPES.map((one) => one.scope).filter((one) => scopes.has(one));
-    setMade(await keys.make({ scopes: wanted, name: name.trim() || null, gallery: gallery || null }));
+    setMade(await keys.make({ scopes: wanted, name: name.trim() || null, gallery: (!everything && gallery) || null }));
   });
   if (made) return <Made made={made} />;
   const toggle = (scope: string) => {
@@ -115,8 +116,8 @@ function KeyForm({ firstOne }: { firstOne: boolean }) {
           </label>
         ))}
       </fieldset>
-      <Field name="Opens">
-        <select value={gallery} onChange={(event) => setGallery(event.currentTarget.value)}>
+      <Field name="Opens" {...(everything && { hint: "A key with admin opens every gallery." })}>
+        <select value={everything ? "" : gallery} disabled={everything} onChange={(event) => setGallery(event.currentTarget.value)}>
           <option value="">every gallery</option>
           {list.map((one) => (
             <option key={one.name} value={one.name}>

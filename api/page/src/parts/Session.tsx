@@ -24,6 +24,11 @@ export function useSession(): Present {
   return who;
 }
 
+/** What is shown in place of a control for adding something that a key may not add. */
+export function NotWithThisKey() {
+  return <p class="muted">Your key may look and not add. Whoever runs this service can give you one that may.</p>;
+}
+
 export function SessionProvider({ children }: { children: ComponentChildren }) {
   const { data, error, reload } = useLoad((signal) => calls.show(signal), []);
   const [changed, setChanged] = useState<Session | null>(null);

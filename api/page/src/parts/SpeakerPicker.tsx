@@ -4,6 +4,7 @@ import { useId, useState } from "preact/hooks";
 import { speakers } from "../api/calls";
 import { useLoad, useSettled } from "../lib/hooks";
 import { Field } from "./Basics";
+import { useSession } from "./Session";
 
 interface Asked {
   gallery: string;
@@ -18,10 +19,14 @@ interface Asked {
 const OFFERED = 20;
 
 export function SpeakerPicker({ gallery, name, value, onValue, hint, except }: Asked) {
+  const session = useSession();
   const id = useId();
   const [typed, setTyped] = useState(value);
   const asked = useSettled(typed);
-  const { data } = useLoad((signal) => speakers.list(gallery, { q: asked, limit: OFFERED }, signal), [gallery, asked]);
+  const { data } = useLoad(
+    async (signal) => (session.may("read") ? speakers.list(gallery, { q: asked, limit: OFFERED }, signal) : null),
+    [gallery, asked],
+  );
   return (
     <>
       <Field name={name} {...(hint && { hint })}>

@@ -1,0 +1,148 @@
+"""A collection looked after as people do it: enrolled with consent, put together, stopped, tried again, erased."""
+
+from typing import Any
+
+import pytest
+
+from tests.api_kit import ServiceClient
+from tests.page_kit import GALLERY, Speech, Watched
+
+STRICT = "board"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def strict(service: ServiceClient) -> None:
+    """A gallery that enrolls nobody without consent, with nothing in it."""
+    assert service.post("/v1/galleries", json={"name": STRICT, "consent_required": True}).status_code == 201
+
+
+def shown_in(shown: Watched, gallery: str, place: str, heading: str) -> Any:
+    """Open a place of another gallery, chosen as people choose it."""
+    page = shown.open(place, heading)
+    page.get_by_role("combobox", name="Gallery", exact=True).select_option(gallery)
+    return page
+
+
+def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_person_become_one(
+    shown: Watched, speech: Speech, service: ServiceClient
+) -> None:
+    page = shown_in(shown, STRICT, "speakers", "Speakers")
+    page.get_by_role("heading", name="Nobody is enrolled yet").wait_for()
+    enroll = page.get_by_role("button", name="Enroll a speaker").last
+    enroll.click()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("dialog").count() == 0
+    assert enroll.evaluate("button => document.activeElement === button")
+
+    enroll.press("Enter")
+    dialog = page.get_by_role("dialog", name="Enroll a speaker")
+    dialog.get_by_role("button", name="Record", exact=True).click()
+    dialog.get_by_role("timer").filter(has_text="0:04").wait_for()
+    dialog.get_by_role("button", name="Stop recording").click()
+    dialog.get_by_role("list", name="To be enrolled").get_by_text("microphone").wait_for()
+    dialog.get_by_label("Name").fill("Joan Smith")
+    dialog.get_by_role("button", name="Enroll", exact=True).click()
+    consent = dialog.get_by_label("Consent")
+    assert consent.evaluate("field => field.validity.valueMissing && document.activeElement === field")
+    consent.fill("board minutes 7")
+    dialog.get_by_role("button", name="Enroll", exact=True).click()
+    dialog.get_by_role("status", name="Results").filter(has_text="Enrolled").wait_for()
+
+    dialog.get_by_label("Name").fill("J. Smith")
+    dialog.get_by_label("Recording").set_input_files(speech.probes["LS27"])
+    dialog.get_by_role("button", name="Enroll", exact=True).click()
+    dialog.get_by_role("link", name="Show J. Smith").click()
+    page.get_by_role("heading", level=1, name="J. Smith").wait_for()
+    page.get_by_role("button", name="Merge").click()
+    dialog = page.get_by_role("dialog", name="Merge J. Smith")
+    dialog.get_by_label("The same person as").fill("Joan Smith")
+    dialog.get_by_role("button", name="Merge").click()
+    page.get_by_role("heading", level=1, name="Joan Smith").wait_for()
+    listed = page.get_by_role("table", name="Enrollments").get_by_role("link", name="Recording")
+    listed.nth(1).wait_for()
+    found = service.get(f"/v1/galleries/{STRICT}/speakers/Joan Smith").json()
+    assert (found["recordings"], found["consent_reference"]) == (2, "board minutes 7")
+    assert service.get(f"/v1/galleries/{STRICT}/speakers/J. Smith").status_code == 404
+
+
+def test_before_somebody_is_deleted_it_says_what_stays_when_only_the_name_goes(shown: Watched) -> None:
+    page = shown.open("speakers/mcrt", "mcrt")
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog", name="Delete mcrt")
+    said = dialog.get_by_role("status")
+    said.filter(has_text="3 recordings, with their audio").wait_for()
+    dialog.get_by_label("Forget the name only").check()
+    said.filter(has_text="3 recordings will stay").wait_for()
+    dialog.get_by_role("button", name="Cancel").click()
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_a_job_is_stopped_and_what_it_took_in_stays(shown: Watched, speech: Speech) -> None:
+    page = shown_in(shown, STRICT, "jobs", "Jobs")
+    page.get_by_role("heading", name="No archive was taken in yet").wait_for()
+    page.get_by_role("button", name="Take an archive in").last.click()
+    dialog = page.get_by_role("dialog", name="Take an archive in")
+    dialog.get_by_label("Folder or manifest").fill(str(speech.long))
+    dialog.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop the job").click()
+    progress = page.get_by_role("region", name="Progress")
+    progress.get_by_text("stopped", exact=True).wait_for()
+    done, found = (int(word) for word in progress.get_by_role("status").inner_text().split() if word.isdigit())
+    assert done < found or found == 0
+    assert page.get_by_role("button", name="Stop").count() == 0
+    page.get_by_role("link", name="Jobs").first.click()
+    page.get_by_role("list", name="Jobs").get_by_text("stopped", exact=True).wait_for()
+
+
+def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_says_why(shown: Watched, speech: Speech) -> None:
+    page = shown.open("jobs", "Jobs")
+    page.get_by_role("button", name="Take an archive in").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Folder or manifest").fill(str(speech.archive))
+    dialog.get_by_role("button", name="Start").click()
+    progress = page.get_by_role("region", name="Progress").get_by_role("status")
+    progress.filter(has_text="2 of 3 files done").wait_for()
+    failed = page.get_by_role("list", name="Files").get_by_role("listitem").filter(has_text="notes.wav")
+    failed.filter(has_text="not audio").wait_for()
+    with page.expect_response(lambda answer: answer.url.endswith("/retry-failed")) as again:
+        page.get_by_role("button", name="Try failed files again").click()
+    assert again.value.json() == {"requeued": 1}
+    page.get_by_role("button", name="Try failed files again").wait_for()
+    failed.wait_for()
+    page.get_by_label("Which files").select_option("done")
+    page.get_by_role("list", name="Files").get_by_text("done", exact=True).nth(1).wait_for()
+
+
+def test_unknown_voices_are_found_put_right_and_named(shown: Watched, speech: Speech, service: ServiceClient) -> None:
+    for path in speech.unnamed:
+        sent = service.post(f"/v1/galleries/{GALLERY}/recordings", files={"file": (path.name, path.read_bytes())})
+        assert sent.status_code == 201
+    page = shown.open("unknown", "Unknown voices")
+    page.get_by_role("button", name="Look").first.click()
+    page.get_by_role("link", name="See the unknown voices").click()
+    first = page.get_by_role("list", name="Unknown voices").get_by_role("listitem").first
+    name = first.get_by_role("link").inner_text()
+    with page.expect_response(lambda answer: "/audio?" in answer.url) as heard:
+        first.get_by_role("button", name="Listen").click()
+        first.get_by_role("button", name="Play").first.click()
+    assert heard.value.status in (200, 206)
+
+    first.get_by_role("link", name=name).click()
+    page.get_by_role("heading", level=1, name=name).wait_for()
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Another person: split 1 off").click()
+    page.get_by_role("heading", level=1).filter(has_not_text=name).wait_for()
+    other = page.get_by_role("heading", level=1).inner_text()
+    page.get_by_role("button", name="Merge").click()
+    dialog = page.get_by_role("dialog", name=f"Merge {other}")
+    dialog.get_by_label("The same person as").select_option(name)
+    dialog.get_by_role("button", name="Merge").click()
+    page.get_by_role("heading", level=1, name=name).wait_for()
+
+    page.get_by_role("button", name="Name").click()
+    dialog = page.get_by_role("dialog", name=f"Name {name}")
+    dialog.get_by_label("Who is it?").fill("Heard Twice")
+    dialog.get_by_role("button", name="Enroll").click()
+    page.get_by_role("heading", level=1, name="Heard Twice").wait_for()
+    assert service.get(f"/v1/galleries/{GALLERY}/speakers/Heard Twice").json()["recordings"] == 2
