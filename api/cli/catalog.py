@@ -114,9 +114,8 @@ def merge_speakers(
     """Make two speakers one person: enrollments and labels of the first go over to the second."""
     from api.dependencies import open_services
 
-    with open_services(home=home) as services:
-        with waiting("merging", quiet=as_json):
-            merged = services.catalog.merge_speakers(gallery, name, into)
+    with open_services(home=home) as services, waiting("merging", quiet=as_json):
+        merged = services.catalog.merge_speakers(gallery, name, into)
     if as_json:
         print_json(merged)
         return
