@@ -178,8 +178,12 @@ class Ranking:
             least = np.full(len(probes), wanted.threshold)
             chosen = found.positions >= 0
         else:
-            least = self._least_of_last(probes, found, wanted)
+            heads = self._heads(found, wanted)
+            least = self._least_of_last(probes, found.positions[:, heads], wanted)
             chosen = found.scores >= (least - self.scan.margin - ROUNDING).astype(np.float32)[:, None]
+            # The margin was measured on the nearest of other voices and other sentences: the same audio once more
+            # scores far higher and may be estimated too low by more, yet it is estimated best.
+            chosen[:, heads] = True
             # There are more in any case: nothing is scored twice.
             few = np.ones(len(probes), dtype=bool) if k is None else least == -np.inf
             chosen[few & (floors > -np.inf) & (floors >= wanted.threshold - self.scan.margin)] = False
@@ -192,20 +196,20 @@ class Ranking:
             settled |= counts >= (k or 0)
         return replace(result, settled=settled, many=~settled | (counts > max(_FEW, k or 0)))
 
-    def _least_of_last(self, probes: Vectors, found: Proposals, wanted: Wanted) -> NDArray[np.float64]:
-        """Find what the last hit scores at least, of rows that are estimated best: (Q,); -inf where that is not known.
-
-        The margin was measured on the nearest of other voices and other sentences: the same audio once more scores
-        far higher and may be estimated too low by more, yet it is estimated best, and scored in any case.
-        """
-        if wanted.k is None:
-            return np.full(len(probes), wanted.threshold)
-        each = max(2 * wanted.k, _HEADS // len(found.runs))
+    def _heads(self, found: Proposals, wanted: Wanted) -> Positions:
+        """Columns of the rows that are estimated best, which are scored whatever they are estimated at: (H,)."""
+        most = max(self.scan.candidates, SPARE) if wanted.k is None else _HEADS
+        each = max(2 * (wanted.k or 0), most // len(found.runs))
         ends = [*found.runs[1:], found.positions.shape[1]]
-        heads = np.concatenate(
+        return np.concatenate(
             [np.arange(start, min(start + each, end)) for start, end in zip(found.runs, ends, strict=True)]
         )
-        return self._lasts(self._scores(probes, self._still_there(found.positions[:, heads])), wanted)
+
+    def _least_of_last(self, probes: Vectors, heads: Positions, wanted: Wanted) -> NDArray[np.float64]:
+        """Find what the last hit scores at least, of the (Q, H) rows estimated best: (Q,); -inf if it is unknown."""
+        if wanted.k is None:
+            return np.full(len(probes), wanted.threshold)
+        return self._lasts(self._scores(probes, self._still_there(heads)), wanted)
 
     def _lasts(self, scores: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float64]:
         """Scores below which nothing matters beside these: (Q, F) -> (Q,)."""

@@ -25,6 +25,15 @@ def test_a_vector_finds_itself_with_score_one(lab: Lab) -> None:
         assert hit.score <= 1.0
 
 
+def test_the_same_audio_once_more_is_found_however_few_are_asked_for(lab: Lab) -> None:
+    """Codes may estimate a vector's cosine to itself too low by far more than that to its neighbors."""
+    index, ids, _ = lab.filled(182)
+    later = unit_vectors(150, seed=1)
+    index.add(len(ids) + 1 + np.arange(len(later)), later)  # of which the codes know nothing
+    for hits in (index.search(later, 1), index.search_above(later, 0.99)):
+        assert [[hit.embedding_id - len(ids) for hit in own] for own in hits] == [[n + 1] for n in range(len(later))]
+
+
 def test_scores_are_cosines_worked_out_by_hand(lab: Lab) -> None:
     index = lab.index()
     vectors = np.zeros((3, 192), dtype=np.float32)
