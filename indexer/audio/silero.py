@@ -3,8 +3,6 @@
 import importlib.util
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch.nn import functional
 
 from indexer.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
 from indexer.errors import CorruptArtifact, Unavailable, one_line
+from indexer.torch_threads import one_thread
 from indexer.types import Waveform
 
 _STATE = 128
@@ -105,25 +104,12 @@ class SileroNetwork(nn.Module):
             After the frames before; None at the beginning of a track.
         """
         windows = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES]
-        with torch.inference_mode(), _one_thread():
+        # A group is so small that handing parts of it to other threads takes three times as long as computing it, and
+        # those threads are the encoder's.
+        with torch.inference_mode(), one_thread():
             speech, after = self(torch.from_numpy(np.ascontiguousarray(windows)), state or SileroState.initial())
             values: NDArray[np.float32] = speech.numpy()
         return values, after
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Have products of the calling thread made by it alone.
-
-    A group is so small that handing parts of it to other threads takes three times as long as computing it, and those
-    threads are the encoder's.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Affine:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 
 from indexer.embedding.encoder import Encoder
 from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
@@ -273,7 +272,6 @@ class BatchingEncoder:
         return max(1, self._batch_samples // max(1, samples))
 
     def _run(self) -> None:
-        torch.get_num_threads()  # A thread's first question settles its own number, which others change for a while.
         while (units := self._next()) is not None:
             started = time.monotonic()
             self._forward(units)

@@ -18,6 +18,7 @@ from indexer.embedding.user_encoders import Family
 from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
+from indexer.torch_threads import settle_threads, use_threads
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
 
 _Made = TypeVar("_Made")
@@ -110,7 +111,7 @@ class SpeakerEncoder:
         if threads < 0:
             raise InvalidRequest(f"threads = {threads}: must be 0 (torch's choice) or more")
         if threads:
-            torch.set_num_threads(threads)
+            use_threads(threads)
         # Read by oneDNN when the first convolution runs, so it is early enough here.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVE_CACHE)
         self.name = name
@@ -253,9 +254,11 @@ class SpeakerEncoder:
     def _passes(self, run: Callable[[list[int]], _Made], lengths: Sequence[int]) -> Iterable[tuple[list[int], _Made]]:
         """Run waveforms of equal length together; return which they were and what each pass made of them."""
         on_cpu = self.device.type == "cpu"
-        threads = torch.get_num_threads() if on_cpu else 1
+        threads = settle_threads() if on_cpu else 1
         batches = list(self._batches(lengths, most=min(self._pass_samples, sum(lengths) // threads)))
-        longest = max((sum(lengths[row] for row in rows) for rows in batches), default=1)
+        # The longest first: whoever runs out of passes waits for the last one, a short one then.
+        batches.sort(key=lambda rows: -sum(lengths[row] for row in rows))
+        longest = sum(lengths[row] for row in batches[0]) if batches else 1
         at_once = max(1, self._batch_samples // longest) if on_cpu else 1
         return zip(batches, run_passes(run, batches, at_once), strict=True)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
-import torch
+from indexer.torch_threads import settle_threads, stay_alone, use_threads
 
 _Batch = TypeVar("_Batch")
 _Made = TypeVar("_Made")
@@ -30,12 +30,14 @@ def run_passes(run: Callable[[_Batch], _Made], batches: Sequence[_Batch], at_onc
     at_once
         How many may be under way, for memory's sake; 1 lets each pass have all threads.
     """
-    threads = torch.get_num_threads()
+    threads = settle_threads()
     # Fewer passes than threads leave cores idle, which half as many or less cannot make up for.
     together = min(at_once, len(batches))
     if threads < 2 or together < 2 or 2 * together <= threads:
         return [run(batch) for batch in batches]
     pool = _pool(threads)
+    if at_once >= threads:  # There are no more threads that could have one under way.
+        return list(pool.map(run, batches))
     made: list[_Made] = []
     for start in range(0, len(batches), at_once):
         made += pool.map(run, batches[start : start + at_once])
@@ -45,16 +47,11 @@ def run_passes(run: Callable[[_Batch], _Made], batches: Sequence[_Batch], at_onc
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Start so many threads, in which torch uses one thread each; kept for as long as the process lives."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="pass", initializer=_use_one_thread)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pass", initializer=stay_alone)
     started = threading.Barrier(threads)
     list(pool.map(lambda _: started.wait(), range(threads)))
-    torch.set_num_threads(threads)  # which they have set to one, for this thread and those to come
+    use_threads(threads)  # for those to come: what the first question of a thread finds was set to one
     return pool
-
-
-def _use_one_thread() -> None:
-    torch.get_num_threads()  # A thread's first question sets what all have; what is set before does not last.
-    torch.set_num_threads(1)
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads stay with the parent
