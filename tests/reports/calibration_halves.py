@@ -5,6 +5,8 @@ with their copies and measured on the other half, and the other way round: every
 are and with a copy on one side. Beside Cllr over min Cllr (PAV on the very same trials) stands what llrs that are
 calibrated exactly would have: as many trials with the same llrs, of which it is drawn by these llrs which are targets.
 PAV takes chance for knowledge where targets are few, so that this is above 1, and nobody can be expected to be below.
+Pooled are the llrs of both halves, each by the calibration that was fitted to the other: every speaker is unseen, and
+there are twice as many targets.
 """
 
 import argparse
@@ -114,10 +116,12 @@ def main() -> None:
     kinds = np.array([path.relative_to(copies).parts[0] if path.is_relative_to(copies) else "" for path in paths])
     rng = np.random.default_rng(20260101)
     for name, columns in ((ENCODERS[0], (0,)), (ENCODERS[1], (1,)), ("fused", (0, 1))):
-        found: dict[str, list[list[float]]] = {}
+        halves: dict[str, list[list[float]]] = {}
+        pooled: dict[str, list[list[float]]] = {}
         for seed in range(given.seeds):
             people = np.random.default_rng(seed).permutation(np.unique(voices.speakers))
             half = np.isin(voices.speakers, people[: len(people) // 2])
+            parts: dict[str, list[tuple[NDArray[np.float64], Flags]]] = {}
             for fitted_to in (half, ~half):
                 calibration, _ = fit_calibration(
                     all_trials(chosen(voices, fitted_to, columns)),
@@ -129,11 +133,14 @@ def main() -> None:
                 )
                 rest = chosen(voices, ~fitted_to, (0, 1))
                 for condition, trials in conditions(rest, kinds[~fitted_to], columns):
-                    found.setdefault(condition, []).append(
-                        _figures(measured(calibration, trials), trials.is_target, rng)
-                    )
-        for condition, rows in found.items():
-            sys.stdout.write(f"{name}, {condition}: {_line(np.array(rows))}\n")
+                    parts.setdefault(condition, []).append((measured(calibration, trials), trials.is_target))
+            for condition, both in parts.items():
+                halves.setdefault(condition, []).extend(_figures(llrs, targets, rng) for llrs, targets in both)
+                llrs, targets = (np.concatenate(one) for one in zip(*both, strict=True))
+                pooled.setdefault(condition, []).append(_figures(llrs, targets, rng))
+        for condition in halves:
+            for how, found in (("halves", halves), ("pooled", pooled)):
+                sys.stdout.write(f"{name}, {condition}, {how}: {_line(np.array(found[condition]))}\n")
             sys.stdout.flush()
 
 
