@@ -61,14 +61,13 @@ def _pairs(
 
 def speed(names: list[str]) -> None:
     """Print how fast one core embeds utterances of several lengths."""
-    import torch
-
     from indexer.embedding.encoder import load_encoder
     from indexer.embedding.registry import make_registry
     from indexer.settings import load_settings
+    from indexer.torch_threads import use_threads
 
     registry = make_registry(load_settings())
-    torch.set_num_threads(1)
+    use_threads(1)
     specs = [registry.get(name) for name in names]
     kinds: tuple[Precision, ...] = ("exact", "fast")
     loaded = [

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from indexer.audio.decode import ChannelPolicy, open_audio
@@ -23,6 +22,7 @@ from indexer.embedding.encoder import SpeakerEncoder, load_encoder
 from indexer.embedding.registry import EncoderRegistry
 from indexer.errors import SilentAudio
 from indexer.settings import AudioSettings, SpeechSettings, load_settings
+from indexer.torch_threads import use_threads
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
 STEADY = ("Rain", "Helicopter")
@@ -141,7 +141,7 @@ def _mask(samples: int, regions: list[Region]) -> NDArray[np.bool_]:
 
 def cost(detector: SileroDetector, recordings: dict[str, list[tuple[str, Waveform]]]) -> Iterator[str]:
     """Time of detector and quality beside that of the default encoder on the same audio, on one thread."""
-    torch.set_num_threads(1)
+    use_threads(1)
     settings = load_settings()
     registry = EncoderRegistry(settings.home, settings.cache, offline=settings.offline)
     spec = registry.get(settings.embedding.encoder)

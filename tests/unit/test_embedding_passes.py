@@ -10,6 +10,7 @@ import torch
 
 from indexer.embedding.encoder import load_encoder
 from indexer.embedding.passes import run_passes
+from indexer.torch_threads import settle_threads, use_threads
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 
@@ -17,10 +18,10 @@ TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
     """Let torch have two threads, however many cores there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    before = settle_threads()
+    use_threads(2)
     yield
-    torch.set_num_threads(before)
+    use_threads(before)
 
 
 def test_passes_run_side_by_side_with_one_thread_each_and_come_back_in_order() -> None:
@@ -43,7 +44,7 @@ def test_one_pass_has_all_threads_and_so_has_each_where_memory_allows_no_two() -
 
 
 def test_no_more_are_under_way_than_memory_allows() -> None:
-    torch.set_num_threads(3)
+    use_threads(3)
     lock, under_way, most = threading.Lock(), 0, 0
 
     def run(batch: int) -> int:
