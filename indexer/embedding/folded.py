@@ -291,7 +291,7 @@ class FoldedEcapa:
         with torch.inference_mode():
             features = torch.zeros(config.bins, device=network.stem.conv.weight.device)
             plain = _Stored(features + 1.0, features)
-            stem = _Convolution(network.stem, config.stem, config.padding, plain, dtype)
+            stem = _Convolution(network.stem, config.stem, config.padding, plain, torch.float32)
             stored = stem.stored  # Blocks add to it, and what they add has its signs and no offset.
             blocks = tuple(
                 _Block(cast(GatedBlock, block), config, shape, stored, dtype)
@@ -313,7 +313,7 @@ class FoldedEcapa:
     def trunk(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads, kept frame by frame."""
         layers = self._layers
-        x = layers.stem(frames.transpose(1, 2).to(self._dtype))
+        x = layers.stem(frames.transpose(1, 2)).to(self._dtype)
         outputs = []
         for block in layers.blocks:
             x = block(x, valid)

@@ -3,7 +3,7 @@
 `python -m tests.reports.precisions FOLDER [--encoder NAME] [--sets NAME...]`: FOLDER holds a manifest.csv (path,
 speaker, set, ...). Whole files are embedded on the CPU in both precisions and compared by plain cosine. Prints for each
 set the least cosine between the two vectors of a file, the EER of both over all pairs of the set, and their
-difference. The table in docs/performance.md comes from here.
+difference; silent files are left out. The table in docs/performance.md comes from here.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from indexer.embedding.encoder import SpeakerEncoder, load_encoder
 from indexer.embedding.registry import make_registry
+from indexer.errors import SilentAudio
 from indexer.settings import load_settings
 from indexer.types import Precision, Waveform
 from search.metrics import equal_error_rate
@@ -28,7 +29,8 @@ AT_ONCE = 16
 
 def compare(name: str, recordings: list[LabeledRecording], folder: Path, encoders: list[SpeakerEncoder]) -> str:
     """Describe what both precisions make of a set, as a row of a table."""
-    waveforms = [read(folder / one.path) for one in recordings]
+    heard = [(one, waveform) for one in recordings if (waveform := _read(folder / one.path)) is not None]
+    recordings, waveforms = [one for one, _ in heard], [waveform for _, waveform in heard]
     exact, fast = (_embed(encoder, waveforms) for encoder in encoders)
     cosines = (exact * fast).sum(axis=1)
     row = f"| {name} | {len(recordings)} | {cosines.min():.5f} |"
@@ -39,6 +41,13 @@ def compare(name: str, recordings: list[LabeledRecording], folder: Path, encoder
         return f"{row} | | |"
     rates = [100 * equal_error_rate((made @ made.T)[first, second], is_target) for made in (exact, fast)]
     return f"{row} {rates[0]:.3f} | {rates[1]:.3f} | {rates[1] - rates[0]:+.3f} |"
+
+
+def _read(path: Path) -> Waveform | None:
+    try:
+        return read(path)
+    except SilentAudio:
+        return None
 
 
 def _embed(encoder: SpeakerEncoder, waveforms: list[Waveform]) -> NDArray[np.float32]:
