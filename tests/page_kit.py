@@ -61,7 +61,7 @@ def watched(browser: Any, url: str, **context: Any) -> Iterator[Watched]:
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("request", lambda sent: None if _is_here(sent.url, url) else seen.errors.append(f"left: {sent.url}"))
         yield seen
-        assert seen.errors == []
+        assert seen.errors == [], seen.errors
 
 
 def settle(page: Any) -> None:

@@ -33,11 +33,8 @@ def grave(page: Any, *rules: str) -> list[str]:
     """Say what keeps somebody out of the page, by these rules of axe-core, or by all."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = (
-        Axe()
-        .run(page, options={"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})})
-        .response["violations"]
-    )
+    options: dict[str, Any] = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']][:3]}"
         for one in found
@@ -68,6 +65,8 @@ def test_every_page_can_be_read_by_everybody_in_both_themes_and_on_every_screen(
         if faults:
             wrong[place] = faults
     assert wrong == {}
+    # axe-core puts a style of its own beside the one of the player that it looks into, and the policy refuses it.
+    shown.errors[:] = [said for said in shown.errors if "inline style" not in said]
 
 
 def test_on_a_telephone_the_menu_leads_everywhere(shown: Watched) -> None:
