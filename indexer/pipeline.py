@@ -47,7 +47,7 @@ class EmbeddingPipeline:
     Parameters
     ----------
     encoders
-        Called from one thread of a run only.
+        Called from two threads of a run, which may be in it at once.
     is_known
         Asked with the content hash from a decoding thread, before a file is decoded; must be thread-safe.
     batch_utterances
@@ -192,7 +192,7 @@ class EmbeddingPipeline:
         """
         held = Held(self._batch)
         done: list[EmbeddedFile] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="embed") as embedding:
+        with ThreadPoolExecutor(2, thread_name_prefix="embed") as embedding:
             while not self._stopping():
                 asked: list[Windows] = []
                 touched: list[Work] = []
@@ -208,13 +208,20 @@ class EmbeddingPipeline:
                     else:
                         raise event.error
                 batch = held.take()
-                embedded = embedding.submit(self._embed_both, asked, batch) if asked or batch else None
+                # Side by side: where the passes of the one leave a core idle, those of the other have it.
+                under_way = [embedding.submit(self._answer, asked)] if asked else []
+                under_way += [embedding.submit(self._embed, batch)] if batch else []
                 yield None
                 yield from done
                 done.clear()
-                if embedded is not None:
+                for embedded in under_way:
                     embedded.result()
-                elif not touched and events.empty() and not any(thread.is_alive() for thread in threads):
+                if (
+                    not under_way
+                    and not touched
+                    and events.empty()
+                    and not any(thread.is_alive() for thread in threads)
+                ):
                     return
                 for heard in batch:
                     heard.work.waiting -= 1
@@ -223,11 +230,6 @@ class EmbeddingPipeline:
                     if work.all_handed and work.waiting == 0 and self._is_done(work, works):
                         done.append(work.result)
             yield from done
-
-    def _embed_both(self, asked: list[Windows], batch: list[Heard]) -> None:
-        self._answer(asked)
-        if batch:
-            self._embed(batch)
 
     def _is_done(self, work: Work, works: Works) -> bool:
         """Tell whether a file of which all that was decoded is embedded is done with; else it is decoded once more."""
@@ -246,8 +248,6 @@ class EmbeddingPipeline:
 
     def _answer(self, asked: list[Windows]) -> None:
         """Embed windows that producers wait for, those of several files together."""
-        if not asked:
-            return
         try:
             vectors = self._encoders.first.embed([waveform for windows in asked for waveform in windows.waveforms])
             self._progressed()

@@ -261,12 +261,12 @@ class CountingEncoder(SpectrumEncoder):
         return super().embed(waveforms)
 
 
-def test_windows_are_embedded_by_one_thread_alone(tmp_path: Path) -> None:
+def test_threads_that_decode_embed_nothing(tmp_path: Path) -> None:
     encoder = CountingEncoder()
     paths = [write_take(tmp_path / f"{n}.wav", voice(0, 4, seed=n), voice(1, 4, seed=n)) for n in range(6)]
     done = run_all(pipeline_of(encoder, plain_listening()), paths)
     assert len(done) == 6
-    assert len(encoder.threads) == 1
+    assert encoder.threads <= {"embed_0", "embed_1"}  # the one for windows, the other for utterances
 
 
 class LengthsEncoder(SpectrumEncoder):
