@@ -13,12 +13,13 @@ from indexer.errors import Unavailable
 PAGE = "report.html"
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1a1a1a; --back: #f6f7f8; --card: #fff; --soft: #565c64; --line: #dfe2e6;
-  --stripe: #f3f5f7; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e6e6; --back: #15171a; --card: #1d2024; --soft: #a7adb5;
-  --line: #33373d; --stripe: #24282d; } }
+/* Colors as the page has them (api/page/src/style/tokens.css). */
+:root { color-scheme: light dark; --text: #1c1f1d; --back: #f5f5f1; --card: #fff; --soft: #585c56; --line: #dcdcd5;
+  --stripe: #f5f5f1; }
+@media (prefers-color-scheme: dark) { :root { --text: #e8ebe7; --back: #111413; --card: #191d1c; --soft: #a2aaa5;
+  --line: #2c3230; --stripe: #212625; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 84rem;
   margin: 0 auto; padding: 2rem 1rem 3rem; }
 h1 { line-height: 1.2; margin: 0 0 .5rem; }
 .soft, figcaption, footer { color: var(--soft); }
@@ -29,10 +30,11 @@ p.soft { margin: .15rem 0; }
 .figures li { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .7rem 1.1rem; }
 .figures b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; width: 100%; }
 caption { text-align: left; padding: 0 0 .6rem; font-weight: 600; }
-th, td { padding: .35rem .8rem; text-align: left; white-space: nowrap; }
-thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; }
+th, td { padding: .35rem .55rem; text-align: left; white-space: nowrap; }
+thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; white-space: normal;
+  vertical-align: bottom; }
 tbody th { font-weight: 500; }
 tbody tr:nth-child(even) { background: var(--stripe); }
 .number { text-align: right; }
@@ -130,9 +132,8 @@ def _table(table: Table) -> str:
         for row in texts
     )
     caption = f"<caption>{html.escape(table.caption)}</caption>"
-    return (
-        f'<div class="card wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
-    )
+    inside = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    return f'<div class="card wide" tabindex="0">{inside}</div>'
 
 
 def _plot(plot: Plot) -> str:

@@ -24,6 +24,7 @@ import httpx
 
 from api.cli.local_servers import free_port
 
+GALLERY = "calls"
 SLOWER = 4
 
 
@@ -31,7 +32,7 @@ SLOWER = 4
 def served(home: Path) -> Iterator[str]:
     """Run `voxdex serve` with one gallery and give its address."""
     voxdex = [sys.executable, "-m", "api.cli.main"]
-    subprocess.run([*voxdex, "galleries", "create", "calls", "--home", home, "--json"], check=True, capture_output=True)
+    subprocess.run([*voxdex, "galleries", "create", GALLERY, "--home", home, "--json"], check=True, capture_output=True)
     port = free_port()
     with (home / "serve.log").open("w") as log:
         process = subprocess.Popen([*voxdex, "serve", "--home", home, "--port", str(port)], stdout=log, stderr=log)
@@ -56,6 +57,20 @@ def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("voxdex serve ended before it was ready")
 
 
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start the browser of the tests."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("VOXDEX_TEST_CHROMIUM") or shutil.which("chromium"),
+            chromium_sandbox=os.getuid() != 0,
+        )
+        yield browser
+        browser.close()
+
+
 def opened(browser: Any, url: str, *, slower: int) -> dict[str, float]:
     """Open the page in a browser that knows nothing of it; return milliseconds, bytes and requests."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
@@ -75,16 +90,9 @@ _OF_ANSWERS = ("responseHeadersSize", "responseBodySize")
 
 def measured(runs: int) -> dict[str, Any]:
     """Open the page so often, and state the median and the range."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as home, served(Path(home)) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("VOXDEX_TEST_CHROMIUM") or shutil.which("chromium"),
-            chromium_sandbox=os.getuid() != 0,
-        )
+    with tempfile.TemporaryDirectory() as home, served(Path(home)) as url, chromium() as browser:
         opened(browser, url, slower=1)  # The service's own first time.
         found = {slower: [opened(browser, url, slower=slower) for _ in range(runs)] for slower in (1, SLOWER)}
-        browser.close()
     times = {slower: [one["usable_ms"] for one in figures] for slower, figures in found.items()}
     return {
         "bytes": found[1][0]["bytes"],

@@ -13,6 +13,8 @@ type Point = GalleryMap["points"][number];
 
 const EDGE = 44;
 const LEAST_HEIGHT = 340;
+/** Pixels on either side of a point within which most names find room. */
+const NAME_HALF = 76;
 /** Square pixels that a point needs for its name not to lie over others. */
 const NAME_ROOM = 6000;
 /** Points that are stops of the Tab key; everybody is in the list of speakers too. */
@@ -62,7 +64,7 @@ function Plane({ map }: { map: GalleryMap }) {
             <circle class="map-halo" cx={x(point)} cy={y(point)} r={18} />
             <circle class="map-point" cx={x(point)} cy={y(point)} r={Math.min(10, 4 + Math.sqrt(point.recordings))} />
             {(names || over === point) && (
-              <text class="map-name" x={x(point)} y={y(point) - 13} text-anchor="middle">
+              <text class="map-name" x={x(point)} y={y(point) - 13} text-anchor={anchorOf(x(point), width)}>
                 {point.speaker}
               </text>
             )}
@@ -74,6 +76,12 @@ function Plane({ map }: { map: GalleryMap }) {
       </p>
     </div>
   );
+}
+
+/** Names begin or end at their point where there is no room for them around it. */
+function anchorOf(x: number, width: number): "start" | "middle" | "end" {
+  if (x < NAME_HALF) return "start";
+  return x > width - NAME_HALF ? "end" : "middle";
 }
 
 function said(point: Point): string {
