@@ -90,7 +90,8 @@ def make(
     """Draw recordings of one voice and of two."""
     rng, limits = np.random.default_rng(seed), AudioSettings()
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["set"] in SETS and float(row["seconds"]) >= _LEAST_S]
+        listed = [row for row in csv.DictReader(stream) if row["set"] in SETS and float(row["seconds"]) >= _LEAST_S]
+    rows = [row for row in listed if _sounds(folder / row["path"])]
     by_speaker: dict[tuple[str, str], list[Path]] = {}
     for row in rows:
         by_speaker.setdefault((row["set"], row["speaker"]), []).append(folder / row["path"])
@@ -125,6 +126,14 @@ def make(
         second = second[:size] if number % 2 == 0 else second[: size // 4]
         name = f"two, {'equal' if number % 2 == 0 else 'a fifth'}, {of_set} {number}"
         yield Made(name, np.concatenate([first[:size], second]), speech_s(listening.detector.regions(second)))
+
+
+def _sounds(path: Path) -> bool:
+    try:
+        decode_mono(path)
+    except InvalidAudio:
+        return False
+    return True
 
 
 def main() -> None:
