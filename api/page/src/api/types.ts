@@ -1,5 +1,5 @@
 // Names for the documents of the API. `schema.d.ts` is generated from the service's own OpenAPI document
-// (`make lint-page`), so a field that the service does not have fails the type check.
+// (`make lint`), so a field that the service does not have fails the type check.
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
