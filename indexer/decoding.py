@@ -63,16 +63,17 @@ def hash_content(
             if path.exists():
                 raise InvalidAudio(f"{name}: not a regular file; give a file or a folder of files")
             raise NotFound(f"{name}: no such file; it may have been moved since it was listed")
-        size = path.stat().st_size
+        digest, read, size = hashlib.sha256(), 0, path.stat().st_size
+        with path.open("rb") as stream:
+            while size <= max_bytes and (block := stream.read(_HASH_BLOCK_BYTES)):
+                digest.update(block)
+                read += len(block)
+                size = max(size, read)  # A file that is still written to grows while it is read.
+                progressed()
         if size > max_bytes:
             raise AudioTooLarge(
                 f"{name}: {size} bytes, the limit is {max_bytes}; split it, or raise VOXDEX_AUDIO__MAX_BYTES"
             )
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-                progressed()
         return digest.hexdigest()
     except OSError as error:
         raise InvalidAudio(f"{name}: cannot be read ({error.strerror or error}); check its permissions") from error
