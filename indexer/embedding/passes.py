@@ -1,7 +1,8 @@
 """Passes of a network on a processor: each in a thread of its own, where there are as many as threads.
 
-Threads that share one pass wait for each other after every operation, hundreds of times a pass, and each wait lasts
-until the last of them has had its core. Passes that run side by side wait for nothing.
+Threads that share every operation of a pass wait for each other after it, hundreds of times a pass, and each wait lasts
+until the last of them has had its core. Passes that run side by side wait for nothing, and threads that each have a
+share of the frames of one utterance a dozen times.
 """
 
 import ctypes
@@ -12,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
+import torch
+
+from indexer.embedding.shares import Share
 from indexer.torch_threads import settle_threads, stay_alone, use_threads
 
 _Batch = TypeVar("_Batch")
@@ -44,6 +48,28 @@ def run_passes(run: Callable[[_Batch], _Made], batches: Sequence[_Batch], at_onc
     return made
 
 
+def run_shares(run: Callable[[Share], _Made], shares: Sequence[Share]) -> list[_Made]:
+    """Run one pass in as many threads as there are shares of its frames; return what each makes, in order."""
+    inference = torch.is_inference_mode_enabled()
+
+    def own(share: Share) -> _Made:
+        try:
+            with torch.inference_mode(inference):
+                return run(share)
+        except BaseException:
+            share.leave()
+            raise
+
+    pool = _pool(len(shares))
+    # Side by side in the queue: threads that wait for each other must not wait for each other's places too.
+    with _queue_of(pool):
+        running = [pool.submit(own, share) for share in shares]
+    errors = [error for one in running if (error := one.exception()) is not None]
+    for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
+        raise error
+    return [one.result() for one in running]
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Start so many threads, in which torch uses one thread each; kept for as long as the process lives."""
@@ -54,7 +80,17 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads stay with the parent
+@cache
+def _queue_of(pool: ThreadPoolExecutor) -> threading.Lock:
+    return threading.Lock()
+
+
+def _forget() -> None:
+    _pool.cache_clear()  # its threads stay with the parent
+    _queue_of.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def keep_freed_memory() -> None:

@@ -1,6 +1,7 @@
 """Engines give the vectors of the network as it was published, within what their precision states, and say which."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, 
 from indexer.embedding.folded import FoldedEcapa, can_fold
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
 from indexer.errors import EncoderMismatch
+from indexer.torch_threads import settle_threads, use_threads
 from indexer.types import Precision, Waveform, precision_of, with_precision, without_precision
 from search.calibration import default_calibration
 from tests.network_kit import SMALL_CASCADE
@@ -52,6 +54,30 @@ def test_folding_changes_no_vector_nor_those_of_windows(config: EcapaConfig, pac
         torch.testing.assert_close(folded(frames, valid), network(frames, valid), atol=1e-4, rtol=1e-4)
         trunk, expected = folded.trunk(frames, valid)[:, :, 5:25], network.trunk(frames, valid)[:, :, 5:25]
         torch.testing.assert_close(folded.pooled(trunk, 20), network.pooled(expected, 20), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Change how many threads torch has, for one test."""
+    before = settle_threads()
+    yield use_threads
+    use_threads(before)
+
+
+@pytest.mark.parametrize("config", [CASCADE, GROUPS, dataclasses.replace(GROUPS, padding="reflect")])
+@pytest.mark.parametrize(("count", "valid"), [(128, 128), (208, 193)])
+@torch.inference_mode()
+def test_threads_that_share_an_utterance_make_the_vector_of_one_thread(
+    config: EcapaConfig, count: int, valid: int, threads: Callable[[int], None]
+) -> None:
+    folded = FoldedEcapa(trained(config), torch.float32)
+    frames = torch.randn(1, 8, count)
+    threads(1)
+    alone, trunk = folded(frames, valid), folded.trunk(frames, valid)
+    threads(count // 64)
+    torch.testing.assert_close(folded(frames, valid), alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(folded.trunk(frames, valid)[:, :, :valid], trunk[:, :, :valid], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(folded.pooled(trunk, valid), alone, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 300.0])

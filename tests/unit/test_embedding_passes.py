@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from indexer.embedding.encoder import load_encoder
-from indexer.embedding.passes import run_passes
+from indexer.embedding.passes import run_passes, run_shares
+from indexer.embedding.shares import Share, shares_of
 from indexer.torch_threads import settle_threads, use_threads
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
@@ -70,6 +71,35 @@ def test_an_error_in_one_pass_is_the_callers() -> None:
     with pytest.raises(ValueError, match="batch 2"):
         run_passes(run, [1, 2, 3], at_once=3)
     assert run_passes(run, [4, 5], at_once=2) == [4, 5]
+
+
+def test_shares_of_many_utterances_at_once_wait_for_nothing_but_their_own() -> None:
+    def run(share: Share) -> float:
+        assert torch.get_num_threads() == 1
+        own = torch.arange(share.first, share.last, dtype=torch.float32).view(1, -1, 1)
+        around, ends = share.widened(own, 2)
+        assert around.shape[1] == 5 + 2 * (not ends.start) + 2 * (not ends.end)
+        return float(share.total(around.sum(dim=1)))
+
+    made: list[list[float]] = []
+    askers = [threading.Thread(target=lambda: made.append(run_shares(run, shares_of(15, 3)))) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(timeout=30)
+    edges = 3 + 4 + 5 + 6 + 8 + 9 + 10 + 11  # frames that two shares read
+    assert made == [[sum(range(15)) + edges] * 3] * 8
+
+
+def test_an_error_in_one_share_is_the_callers_and_leaves_nobody_waiting() -> None:
+    def run(share: Share) -> float:
+        if share.last == 8:
+            raise ValueError("second half")
+        return float(share.total(torch.ones(1)))
+
+    with pytest.raises(ValueError, match="second half"):
+        run_shares(run, shares_of(8, 2))
+    assert run_shares(lambda share: float(share.total(torch.ones(1))), shares_of(8, 2)) == [2.0, 2.0]
 
 
 def test_utterances_that_went_side_by_side_have_the_vectors_of_those_that_went_alone() -> None:

@@ -1,0 +1,125 @@
+"""Layers of a folded network: products of rows by packed weights, and the convolutions that are made of them."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from indexer.embedding.ecapa import ConvShape, Padding, TimeConv
+from indexer.embedding.shares import Ends
+
+_PACKED_FOR_ROWS = 1024
+"""Frames that the packing of weights is chosen for; other numbers work as well."""
+
+_WHOLE, _WITHIN = Ends(start=True, end=True), Ends(start=False, end=False)
+
+_PACKED_PRODUCT = torch.ops.mkldnn._linear_pointwise.default
+
+_KEPT_INDICES = 100
+"""Tables of neighboring frames that a layer keeps: one for each length of utterance, two where two threads share it."""
+
+
+class Stored(NamedTuple):
+    """How channels are kept: the network's value is `sign` x kept + `offset`, each (C,)."""
+
+    sign: Tensor
+    offset: Tensor
+
+
+class Product:
+    """Linear map of rows, with ReLU where asked, in one pass: (N, K) -> (N, C)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, relu: bool = False) -> None:
+        self.width = len(weight)
+        self._weight = weight.to(dtype).contiguous()  # (C, K)
+        self._bias = bias.to(dtype)
+        self._then = "relu" if relu else "none"
+        self._packed: Tensor | None = None
+        if weight.device.type == "cpu" and _packs():
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR_ROWS)
+            self._weight = self._weight[:0]  # the packed copy is the only one that is read
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Map (N, K) to (N, C)."""
+        if self._packed is not None:
+            return cast(Tensor, _PACKED_PRODUCT(rows, self._packed, self._bias, self._then, [], ""))
+        result = functional.linear(rows, self._weight, self._bias)
+        return result.relu_() if self._then == "relu" else result
+
+
+class _Neighbors:
+    """Rows of each frame and those around it, as the convolution over time reads them: (B, T, C) -> (B T', kernel C).
+
+    Frames at which the utterance neither starts nor ends are read and get no row of their own, so T' is less than T.
+    """
+
+    def __init__(self, shape: ConvShape, padding: Padding, edge: Tensor) -> None:
+        self._shape = shape
+        self._reflects = padding == "reflect"
+        self._edge = edge  # (C,): what is kept for a frame outside of the utterance
+        self._indices: dict[tuple[int, Ends], Tensor] = {}
+
+    def __call__(self, x: Tensor, ends: Ends) -> Tensor:
+        batch, _, channels = x.shape
+        wide = self._shape.padding
+        if not self._reflects and wide:
+            rim = self._edge.to(x.dtype).expand(batch, wide, channels)
+            x = torch.cat((*[rim] * ends.start, x, *[rim] * ends.end), dim=1)
+            ends = _WITHIN
+        rows = x.index_select(1, self._index(x.shape[1], ends, x.device))
+        return rows.view(-1, self._shape.kernel * channels)
+
+    def _index(self, frames: int, ends: Ends, device: torch.device) -> Tensor:
+        index = self._indices.get((frames, ends))
+        if index is None:
+            if len(self._indices) >= _KEPT_INDICES:
+                self._indices = {}  # another thread may be reading the former
+            wide = self._shape.padding
+            taps = torch.arange(self._shape.kernel) * self._shape.dilation - wide
+            index = torch.arange(0 if ends.start else wide, frames - (0 if ends.end else wide)).unsqueeze(1) + taps
+            index = index.abs()  # reflected where the utterance starts, and where it ends
+            index = torch.minimum(index, 2 * (frames - 1) - index)
+            index = self._indices[frames, ends] = index.flatten().to(device)
+        return index
+
+
+class Convolution:
+    """Convolution over time of kept channels, ReLU and normalization; `stored` says how its output is kept."""
+
+    def __init__(
+        self, layer: TimeConv, shape: ConvShape, padding: Padding, stored: Stored, dtype: torch.dtype, group: int = 0
+    ) -> None:
+        scale, offset = affine(layer.norm)
+        width = layer.conv.out_channels // layer.conv.groups
+        part = slice(group * width, (group + 1) * width)
+        scale, offset = scale[part], offset[part]
+        weight = layer.conv.weight[part] * scale.abs()[:, None, None]  # (C, C_in, kernel)
+        assert layer.conv.bias is not None
+        bias = layer.conv.bias[part] * scale.abs() + weight.sum(2) @ stored.offset
+        # (C, C_in, kernel) -> (C, kernel x C_in)
+        flat = (weight * stored.sign[:, None]).transpose(1, 2).flatten(1)
+        self._product = Product(flat, bias, dtype, relu=True)
+        self._neighbors = _Neighbors(shape, padding, -stored.sign * stored.offset) if shape.kernel > 1 else None
+        self.stored = Stored(_signs(scale), offset)
+
+    def __call__(self, x: Tensor, ends: Ends = _WHOLE) -> Tensor:
+        """Map (B, T, C_in) to (B, T', C), T' = T less the padding where the utterance goes on."""
+        rows = x.flatten(0, 1) if self._neighbors is None else self._neighbors(x, ends)
+        return self._product(rows).view(x.shape[0], -1, self._product.width)
+
+
+def _packs() -> bool:
+    return bool(torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Scale and offset that a batch normalization is in evaluation, each (C,)."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def _signs(scale: Tensor) -> Tensor:
+    return torch.where(scale < 0, -1.0, 1.0)
