@@ -1,9 +1,16 @@
 """A collection looked after as people do it: enrolled with consent, put together, stopped, tried again, erased."""
 
+import shutil
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
+from indexer.db.galleries import Galleries
+from indexer.db.jobs import IN_PROCESS, Jobs
+from indexer.db.models import JobItemState, JobState
+from indexer.types import GalleryId
 from tests.api_kit import ServiceClient
 from tests.page_kit import GALLERY, Speech, Watched
 
@@ -21,6 +28,15 @@ def shown_in(shown: Watched, gallery: str, place: str, heading: str) -> Any:
     page = shown.open(place, heading)
     page.get_by_role("combobox", name="Gallery", exact=True).select_option(gallery)
     return page
+
+
+def try_again(page: Any, service: ServiceClient) -> None:
+    """Have the failed file of the job that is shown tried again, and wait for the job's end."""
+    with page.expect_response(lambda answer: answer.url.endswith("/retry-failed")) as again:
+        page.get_by_role("button", name="Try failed files again").click()
+    assert again.value.json() == {"requeued": 1}
+    with service.stream("GET", again.value.url.replace("retry-failed", "events"), timeout=60) as events:
+        assert any(line == "event: end" for line in events.iter_lines())
 
 
 def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_person_become_one(
@@ -93,9 +109,21 @@ def test_a_job_is_stopped_and_what_it_took_in_stays(shown: Watched, speech: Spee
     assert page.get_by_role("button", name="Stop").count() == 0
     page.get_by_role("link", name="Jobs").first.click()
     page.get_by_role("list", name="Jobs").get_by_text("stopped", exact=True).wait_for()
+    # The same again, and stopped again: what was asked for is what the first one was asked for.
+    page.get_by_role("list", name="Jobs").get_by_role("link").first.click()
+    with page.expect_response(lambda answer: answer.request.method == "POST") as again:
+        page.get_by_role("button", name="Take the rest in").click()
+    job = again.value.json()
+    page.get_by_role("heading", level=1, name=f"Job {job['id']}").wait_for()
+    assert (job["source"], job["gallery"], job["kind"]) == (str(speech.long), STRICT, "folder")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop the job").click()
+    page.get_by_role("region", name="Progress").get_by_text("stopped", exact=True).wait_for()
 
 
-def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_says_why(shown: Watched, speech: Speech) -> None:
+def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_is_mended_and_tried_again(
+    shown: Watched, speech: Speech, service: ServiceClient
+) -> None:
     page = shown.open("jobs", "Jobs")
     page.get_by_role("button", name="Take an archive in").first.click()
     dialog = page.get_by_role("dialog")
@@ -105,13 +133,56 @@ def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_says_why(shown:
     progress.filter(has_text="2 of 3 files done").wait_for()
     failed = page.get_by_role("list", name="Files").get_by_role("listitem").filter(has_text="notes.wav")
     failed.filter(has_text="not audio").wait_for()
-    with page.expect_response(lambda answer: answer.url.endswith("/retry-failed")) as again:
-        page.get_by_role("button", name="Try failed files again").click()
-    assert again.value.json() == {"requeued": 1}
-    page.get_by_role("button", name="Try failed files again").wait_for()
-    failed.wait_for()
+    try_again(page, service)
+    page.get_by_text("Tried again: 1 file failed again.").wait_for()
+    failed.filter(has_text="not audio").wait_for()  # It is what it was.
+    broken = speech.archive / "notes.wav"
+    # Another reason is shown without asking for the page again.
+    soundfile.write(broken, np.zeros(16_000, dtype=np.float32), 16_000)
+    try_again(page, service)
+    failed.filter(has_text="silent").wait_for()
+    shutil.copy(speech.stranger, broken)
+    try_again(page, service)
+    progress.filter(has_text="3 of 3 files done").wait_for()
+    page.get_by_text("Tried again: nothing failed.").wait_for()
+    page.get_by_role("region", name="Progress").get_by_text("done", exact=True).wait_for()
+    assert page.get_by_role("button", name="Try failed files again").count() == 0
     page.get_by_label("Which files").select_option("done")
-    page.get_by_role("list", name="Files").get_by_text("done", exact=True).nth(1).wait_for()
+    page.get_by_role("list", name="Files").get_by_role("link", name="notes.wav").click()
+    page.get_by_role("heading", level=1, name="notes.wav").wait_for()
+
+
+def test_a_job_whose_source_was_not_there_is_tried_again_when_it_is(shown: Watched, speech: Speech) -> None:
+    mounted = speech.archive.parent / "mounted"
+    page = shown_in(shown, STRICT, "jobs", "Jobs")
+    page.get_by_role("button", name="Take an archive in").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Folder or manifest").fill(str(mounted))
+    dialog.get_by_role("button", name="Start").click()
+    progress = page.get_by_role("region", name="Progress")
+    progress.get_by_text("failed", exact=True).wait_for()
+    assert str(mounted) in progress.inner_text()  # The reason names the place.
+    mounted.mkdir()
+    # Not the whole of it, which may be in already.
+    soundfile.write(mounted / "part.wav", soundfile.read(speech.stranger)[0][:-1600], 16_000)
+    page.get_by_role("button", name="Try again").click()
+    progress.get_by_role("status").filter(has_text="1 of 1 files done").wait_for()
+    progress.get_by_text("done", exact=True).wait_for()
+
+
+def test_a_job_that_a_command_ran_says_to_run_it_again(shown: Watched, service: ServiceClient) -> None:
+    database = service.runtime.services.database
+    with database.session_scope() as session:
+        jobs = Jobs(session)
+        number = jobs.start(
+            GalleryId(Galleries(session).by_name(STRICT).id), kind=IN_PROCESS, source="/archive", found=2
+        )
+        jobs.record(number, "/archive/torn.wav", JobItemState.FAILED, error_code="not-audio", error_message="torn")
+        jobs.finish(number, JobState.SUCCEEDED_WITH_ERRORS)
+    page = shown.open(f"jobs/{number}", f"Job {number}")
+    page.get_by_text("run the same command again").wait_for()
+    page.get_by_role("list", name="Files").get_by_text("torn.wav").wait_for()
+    assert page.get_by_role("button", name="Try").count() == 0  # The service would refuse.
 
 
 def test_unknown_voices_are_found_put_right_and_named(shown: Watched, speech: Speech, service: ServiceClient) -> None:

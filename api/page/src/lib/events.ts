@@ -10,13 +10,13 @@ export function isOver(job: Pick<Job, "state">): boolean {
   return OVER.has(job.state);
 }
 
-/** The newest state of a job: what was loaded, until the service tells something newer. */
+/** The newest state of a job: what was loaded, until the service tells something newer; loaded again, watched again. */
 export function useLive(loaded: Job): Job {
   const [told, setTold] = useState<Job>(loaded);
-  useEffect(() => setTold(loaded), [loaded]);
-  const over = isOver(loaded);
+  // Not by its state: a job that was watched to its end and is tried again was never loaded as one that is over.
   useEffect(() => {
-    if (over) return undefined;
+    setTold(loaded);
+    if (isOver(loaded)) return undefined;
     const events = new EventSource(jobs.events(loaded.id));
     const take = (event: MessageEvent<string>) => setTold(JSON.parse(event.data) as Job);
     events.addEventListener("progress", take);
@@ -25,7 +25,7 @@ export function useLive(loaded: Job): Job {
       events.close(); // Or the browser would come again.
     });
     return () => events.close();
-  }, [loaded.id, over]);
+  }, [loaded]);
   return told;
 }
 

@@ -49,9 +49,10 @@ export function clock(seconds: number, tenths = false): string {
 /** Seconds as people say them: 4.2 s, 3 min 20 s, 2 h 5 min. */
 export function lasting(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 60) return `${Number(seconds.toFixed(1))} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 59.95) return `${Number(seconds.toFixed(1))} s`;
+  const total = Math.round(seconds); // First, or 119.6 s were 1 min 60 s.
+  const minutes = Math.floor(total / 60);
+  if (minutes < 60) return `${minutes} min ${total % 60} s`;
   return `${count(Math.floor(minutes / 60))} h ${minutes % 60} min`;
 }
 

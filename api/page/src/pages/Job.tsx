@@ -2,16 +2,16 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { jobs } from "../api/calls";
-import type { Job, JobItem } from "../api/types";
+import type { Job, JobItem, NewJob } from "../api/types";
 import { isOver, useElapsed, useLive } from "../lib/events";
 import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
-import { to } from "../lib/router";
-import { at, count, lasting, placeName, type Tone } from "../lib/words";
+import { go, to } from "../lib/router";
+import { at, count, counted, lasting, placeName, type Tone } from "../lib/words";
 import { Badge, Failure, Figure, Loading } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGalleries } from "../parts/Gallery";
-import { isGrouping, JobBadge, jobName, Progress } from "../parts/JobProgress";
+import { isGrouping, isOfCommand, JobBadge, jobName, Progress } from "../parts/JobProgress";
 import { Listed } from "../parts/Listed";
 import { PageHead } from "../parts/PageHead";
 import { useSession } from "../parts/Session";
@@ -33,31 +33,47 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
   const [stopping, setStopping] = useState(false);
   const over = isOver(job);
   const elapsed = useElapsed(job);
+  // What was shown when it was asked to try again: the job as it is loaded after that has something to say of it.
+  const [tried, setTried] = useState<Job | null>(null);
   const retrying = useDo(async () => {
+    setTried(loaded);
     await jobs.retry(job.id);
     reload();
+  });
+  const again = useDo(async () => {
+    const next = await jobs.start(job.gallery, sameAgain(job));
+    go(to("jobs", [next.id]));
   });
   useEffect(() => {
     if (over) recount();
   }, [over]);
+  const mayChange = session.may("write") && !isOfCommand(job);
   return (
     <>
       <p class="crumbs">
         <a href={to("jobs")}>Jobs</a>
       </p>
       <PageHead title={`Job ${job.id}`} lead={<span class="break">{jobName(job)}</span>}>
-        {session.may("write") && !over && (
+        {mayChange && !over && (
           <button type="button" class="button danger" onClick={() => setStopping(true)}>
             Stop
           </button>
         )}
-        {session.may("write") && over && job.failed > 0 && (
+        {mayChange && (job.state === "failed" || job.state === "succeeded_with_errors") && (
           <button type="button" class="button" disabled={retrying.busy} onClick={() => void retrying.run()}>
-            Try failed files again
+            {job.failed > 0 ? "Try failed files again" : "Try again"}
+          </button>
+        )}
+        {mayChange && job.state === "canceled" && !isGrouping(job) && (
+          <button type="button" class="button" disabled={again.busy} onClick={() => void again.run()}>
+            Take the rest in
           </button>
         )}
       </PageHead>
-      <Failure error={retrying.error} />
+      <Failure error={retrying.error ?? again.error} />
+      <p class="hint" role="status">
+        {tried !== null && tried !== loaded && retryWords(job)}
+      </p>
       <section class="card" aria-label="Progress">
         <div class="card-head" role="status">
           <JobBadge state={job.state} />
@@ -70,6 +86,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
           <Figure name={over ? "Took" : "Runs for"}>{lasting(Math.round(elapsed))}</Figure>
           {!isGrouping(job) && <OfFiles job={job} />}
         </dl>
+        {isOfCommand(job) && <p class="hint">{commandWords(job)}</p>}
         {isGrouping(job) && over && (
           <p>
             <a href={to("unknown")}>See the unknown voices</a>
@@ -80,6 +97,33 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
       {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={reload} />}
     </>
   );
+}
+
+/** A job that asks for the same: what is in already is passed over. */
+function sameAgain(job: Job): NewJob {
+  const { source, speaker_from, channels, speakers, speech, on_duplicate } = job;
+  return {
+    source,
+    kind: job.kind as NonNullable<NewJob["kind"]>,
+    speaker_from,
+    channels: channels ?? null,
+    speakers: speakers ?? null,
+    speech: (speech ?? null) as NonNullable<NewJob["speech"]> | null,
+    on_duplicate,
+  };
+}
+
+function retryWords(job: Job): string {
+  if (!isOver(job)) return "Tried again…";
+  if (job.state === "failed") return "Tried again: it failed again.";
+  return job.failed ? `Tried again: ${counted(job.failed, "file")} failed again.` : "Tried again: nothing failed.";
+}
+
+/** What can be done about a job that a command runs by itself. */
+function commandWords(job: Job): string {
+  if (!isOver(job)) return "`voxdex ingest` runs it: Ctrl-C there stops it.";
+  if (job.state === "succeeded") return "`voxdex ingest` ran it.";
+  return "`voxdex ingest` ran it: run the same command again, it goes on where it stopped and tries what failed.";
 }
 
 function OfFiles({ job }: { job: Job }) {
@@ -103,10 +147,11 @@ const ITEMS: Record<JobItem["state"], { words: string; tone: Tone }> = {
 
 function Items({ job }: { job: Job }) {
   const [state, setState] = useState("failed");
-  // What failed is listed anew whenever another file has; of the others it is enough to look when asked.
+  // What failed is listed anew whenever another file has; of the others it is enough to look when asked. A retry that
+  // ends as the run before it did has an end of its own, and may have other reasons.
   const found = usePages(
     (cursor, signal) => jobs.items(job.id, { state, cursor, limit: ROWS }, signal),
-    [job.id, state, state === "failed" ? job.failed : job.state],
+    [job.id, state, state === "failed" ? job.failed : job.state, job.finished_at],
   );
   return (
     <>
@@ -122,7 +167,7 @@ function Items({ job }: { job: Job }) {
           </select>
         </label>
       </div>
-      <Listed found={found} empty={<p class="muted">{state === "failed" ? "No file failed." : "No such file."}</p>}>
+      <Listed found={found} empty={<p class="muted">{state === "failed" ? noneFailed(job) : "No such file."}</p>}>
         <ul class="card hits" aria-label="Files">
           {found.items.map((one) => (
             <li class="hit" key={one.id}>
@@ -147,6 +192,10 @@ function Items({ job }: { job: Job }) {
       </Listed>
     </>
   );
+}
+
+function noneFailed(job: Job): string {
+  return isOver(job) ? "No file failed." : "No file has failed so far.";
 }
 
 function StopJob({ job, onClose, onDone }: { job: Job; onClose: () => void; onDone: () => void }) {

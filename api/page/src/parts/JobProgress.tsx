@@ -50,6 +50,11 @@ export function isGrouping(job: Job): boolean {
   return job.kind === "cluster";
 }
 
+/** Whether `voxdex ingest` works through a job in a process of its own, which the service cannot stop nor take up. */
+export function isOfCommand(job: Job): boolean {
+  return job.kind === "ingest";
+}
+
 export function jobName(job: Job): string {
   return isGrouping(job) ? "Look for unknown voices" : job.source;
 }
