@@ -1,6 +1,5 @@
 """Jobs in tests: a gallery, an archive of short recordings, and a queue that is a list."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -137,10 +136,3 @@ def require_counters_equal_items(database: Database, job_id: JobId) -> None:
         }
         assert {state: items.get(state, 0) for state in stated} == stated
         assert sum(items.values()) == job.found
-
-
-def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)

@@ -65,6 +65,9 @@ class LoudnessStream:
                 regions.append(Region(start_s, end_s))
         return regions
 
+    def spoken(self) -> list[Region]:
+        return self.finish()
+
 
 class NearestDiarizer:
     """Half a second is of the first voice whose vector it resembles."""

@@ -4,19 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
 from indexer.settings import Settings
 
 VOXDEX = Path(sys.executable).with_name("voxdex")
-
-Answer = TypeVar("Answer")
 
 
 def environment_of(settings: Settings, **more: str) -> dict[str, str]:
@@ -81,11 +77,3 @@ def running_worker(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def eventually(ask: Callable[[], Answer], *, within_s: float = 120.0, every_s: float = 0.05) -> Answer:
-    """Ask until the answer is something, and return it; the last answer when the time is up."""
-    deadline = time.monotonic() + within_s
-    while not (answer := ask()) and time.monotonic() < deadline:
-        time.sleep(every_s)
-    return answer

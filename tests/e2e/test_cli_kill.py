@@ -13,6 +13,7 @@ import soundfile
 
 from tests.cli_kit import voxdex
 from tests.formats.audio_samples import speech_like
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real_weights
 
@@ -40,6 +41,11 @@ def contents(home: Path) -> dict[str, str]:
         connection.close()
 
 
+def wait_for_more(process: subprocess.Popen[bytes], home: Path, than: int) -> None:
+    """Wait until more recordings are there, or the process has ended."""
+    eventually(lambda: process.poll() is not None or len(contents(home)) > than)
+
+
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, default_weights: Path) -> None:
     archive, home = tmp_path / "archive", tmp_path / "home"
     archive.mkdir()
@@ -52,9 +58,7 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, defaul
         # Where the tests run in the background of a shell, it is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not contents(home) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.03)
+    eventually(lambda: contents(home) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -73,9 +77,7 @@ def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_pat
     killed_midway, survived = 0, contents(home)
     for _ in range(KILLS):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and len(contents(home)) <= len(survived) and time.monotonic() < deadline:
-            time.sleep(0.03)
+        wait_for_more(process, home, len(survived))
         time.sleep(rng.uniform(0.0, 0.3))
         midway = process.poll() is None
         process.send_signal(signal.SIGKILL)

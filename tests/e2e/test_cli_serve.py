@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.waiting import eventually
+
 VOXDEX = Path(sys.executable).with_name("voxdex")
 
 
@@ -60,9 +62,7 @@ def test_it_answers_and_a_signal_ends_it_with_status_0_within_seconds(tmp_path: 
 
 def test_the_page_is_shown_in_a_browser_where_that_is_asked_for(tmp_path: Path) -> None:
     with served(tmp_path / "home", "--open", BROWSER=_noting(tmp_path)) as (_, url, _):
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not (tmp_path / "shown").exists():
-            time.sleep(0.05)
+        eventually((tmp_path / "shown").exists)
         assert (tmp_path / "shown").read_text(encoding="utf-8").strip() == url
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from api.cli.local_servers import LocalRedis
 from indexer.settings import load_settings
-from tests.worker_kit import VOXDEX, environment_of, eventually
+from tests.waiting import eventually
+from tests.worker_kit import VOXDEX, environment_of
 from worker.app import MAINTENANCE
 from worker.client import CeleryQueue
 
@@ -53,10 +54,10 @@ def test_beat_asks_for_sweeps_and_outlives_redis(redis_server: LocalRedis, tmp_p
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen([VOXDEX, "beat"], env=environment_of(settings), stdout=log, stderr=log)
     try:
-        assert eventually(lambda: queue.depth(MAINTENANCE)), (tmp_path / "log").read_text()
+        eventually(lambda: queue.depth(MAINTENANCE), told=(tmp_path / "log").read_text)
         redis_server.restart()
         assert queue.depth(MAINTENANCE) in (0, 1)
-        assert eventually(lambda: queue.depth(MAINTENANCE)), (tmp_path / "log").read_text()
+        eventually(lambda: queue.depth(MAINTENANCE), told=(tmp_path / "log").read_text)
         assert process.poll() is None
         process.terminate()
         assert process.wait(20) == 0
@@ -85,7 +86,7 @@ def test_up_local_runs_everything_and_leaves_nothing(number: signal.Signals, ope
     assert told["URL"].startswith("http://127.0.0.1:")
     assert told["key"].startswith("vdx_")
     assert {"serve", "worker", "beat"} <= words
-    assert eventually(lambda: not any(one.is_running() for one in started))
+    eventually(lambda: not any(one.is_running() for one in started))
     assert not [one for one in psutil.process_iter() if str(open_folder) in " ".join(arguments(one))]
     assert not list(open_folder.iterdir())
 

@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from api.cli.main import app
 from indexer.errors import AlreadyExists, Conflict, EncoderMismatch, InvalidRequest, NotFound
 from tests.formats.audio_samples import speech_like
 from tests.parity.campplus_files import random_campplus, write_campplus
+from tests.waiting import eventually
 
 VOXDEX = Path(sys.executable).with_name("voxdex")
 
@@ -138,9 +138,7 @@ def test_ingest_that_is_killed_leaves_no_utterance_under_one_encoder_alone(tmp_p
     voxdex(home, "galleries", "create", "calls", "--encoder", "ann", "--second-encoder", "bob")
     command = [VOXDEX, "ingest", tmp_path / "archive", "-g", "calls", "--home", home, "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and len(rows(home)) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: process.poll() is not None or len(rows(home)) >= 5)
     process.send_signal(signal.SIGKILL)
     process.wait()
     survived = rows(home)

@@ -3,9 +3,11 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 from limits.errors import StorageError
 from limits.storage import MemoryStorage
@@ -24,6 +26,7 @@ from indexer.errors import RateLimited
 from indexer.settings import BrokerSettings, Settings, load_settings
 from indexer.types import GalleryId
 from tests.api_kit import ServiceClient, changed, serving, wav
+from tests.waiting import eventually
 
 WAV = {"content-type": "audio/wav"}
 RECORDINGS = "/v1/galleries/calls/recordings"
@@ -40,19 +43,12 @@ def client(settings: Settings) -> Iterator[ServiceClient]:
         yield opened
 
 
-class gallery_served:  # noqa: N801  used as a function is
+@contextmanager
+def gallery_served(settings: Settings) -> Iterator[ServiceClient]:
     """The service with a gallery in it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._serving = serving(settings)
-
-    def __enter__(self) -> ServiceClient:
-        client = self._serving.__enter__()
+    with serving(settings) as client:
         assert client.post("/v1/galleries", json={"name": "calls"}).status_code == 201
-        return client
-
-    def __exit__(self, *raised: object) -> None:
-        self._serving.__exit__(*raised)  # type: ignore[arg-type]
+        yield client
 
 
 def slow_upload(client: ServiceClient, path: str) -> socket.socket:
@@ -61,6 +57,12 @@ def slow_upload(client: ServiceClient, path: str) -> socket.socket:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: audio/wav\r\nContent-Length: 50000\r\n\r\n"
     connection.sendall(head.encode() + b"RIFF")
     return connection
+
+
+def refusal(client: ServiceClient, path: str) -> httpx.Response | None:
+    """The answer of a service that has no place for one more body; None where it had one."""
+    answer = client.post(path, content=wav(2), headers=WAV)
+    return answer if answer.status_code == 503 else None
 
 
 def test_a_search_that_everything_answers_is_cut_off_and_says_so(
@@ -85,18 +87,14 @@ def test_bodies_are_received_only_as_many_at_once_as_there_are_places(settings: 
     with gallery_served(few) as client:
         held = [slow_upload(client, path) for _ in range(places)]
         try:
-            until = time.monotonic() + 60
-            while (answer := client.post(path, content=wav(2), headers=WAV)).status_code != 503:
-                assert time.monotonic() < until
+            answer = eventually(lambda: refusal(client, path))
             assert answer.json()["code"] == "unavailable"
             assert int(answer.headers["retry-after"]) >= 1
             assert client.get("/v1/galleries/calls").status_code == 200
         finally:
             for connection in held:
                 connection.close()
-        until = time.monotonic() + 60
-        while client.post(path, content=wav(2), headers=WAV).status_code == 503:
-            assert time.monotonic() < until
+        eventually(lambda: refusal(client, path) is None)
 
 
 def test_an_upload_that_would_fill_the_disk_is_refused_and_leaves_nothing(settings: Settings) -> None:
@@ -156,13 +154,12 @@ def test_more_watchers_than_are_admitted_are_sent_away_before_their_stream_begin
             refused = client.get(path, timeout=60)
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
             assert int(refused.headers["retry-after"]) >= 1
-        until = time.monotonic() + 60
-        while True:
+
+        def admitted() -> bool:
             with client.stream("GET", path) as stream:
-                if stream.status_code == 200:
-                    break
-            assert time.monotonic() < until
-            time.sleep(0.05)
+                return stream.status_code == 200
+
+        eventually(admitted)
 
 
 def test_a_revoked_key_stops_watching(client: ServiceClient, monkeypatch: pytest.MonkeyPatch) -> None:

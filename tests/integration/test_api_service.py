@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from indexer.errors import DownloadFailed
 from indexer.observability import setup_logging
 from indexer.settings import Settings, load_settings
 from tests.api_kit import RegisteredSpectrum, ServiceClient, SpectrumServices, changed, serving, wav
+from tests.waiting import eventually
 
 WAV = {"content-type": "audio/wav"}
 
@@ -32,11 +32,8 @@ def client(settings: Settings) -> Iterator[ServiceClient]:
 
 
 def until_ready(client: ServiceClient) -> dict[str, object]:
-    deadline = time.monotonic() + 20
-    while (answer := client.get("/readyz")).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.05)
-    document: dict[str, object] = answer.json()
+    eventually(lambda: client.get("/readyz").status_code == 200, told=lambda: client.get("/readyz").text)
+    document: dict[str, object] = client.get("/readyz").json()
     return document
 
 
@@ -74,9 +71,8 @@ def test_a_process_without_its_encoder_is_alive_and_not_ready(
     encoders = Unreachable(services.registry, settings.embedding)
     services.__dict__["encoders"] = encoders
     with serving(settings, services) as client:
-        deadline = time.monotonic() + 20
-        while (answer := client.get("/readyz")).json()["encoder"]["problem"] == "loading":
-            assert time.monotonic() < deadline
+        eventually(lambda: client.get("/readyz").json()["encoder"]["problem"] != "loading")
+        answer = client.get("/readyz")
         assert answer.status_code == 503
         document = answer.json()
         assert document["ready"] is False
@@ -170,9 +166,7 @@ def test_each_request_is_one_line_of_json_without_names(
         client.post("/v1/galleries/Secret%20Gallery/verify?speaker_id=Secret", content=wav(1), headers=WAV)
         client.get("/Secret?x=Secret", headers={"X-Request-ID": "request-of-mine"})
         # A request's line is written when it is over, which its caller may hear of a moment before.
-        deadline = time.monotonic() + 10
-        while "unmatched" not in written.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: "unmatched" in written.getvalue())
     finally:
         root = logging.getLogger()
         root.removeHandler(root.handlers[-1])

@@ -1,7 +1,6 @@
 """Questions about voices over HTTP: who, whether, the same, where; and the answers that are none."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.api_kit import (
     wav_of,
 )
 from tests.formats.audio_samples import speech_like
+from tests.waiting import eventually
 
 WAV = {"content-type": "audio/wav"}
 
@@ -335,8 +335,7 @@ def test_probes_that_wait_starve_no_other_request_and_too_many_are_sent_away(tmp
             assert encoders.encoder.held.wait(20)
             path = "/v1/galleries/calls/identify"
             asked = [pool.submit(client.post, path, content=wav(1), headers=WAV) for _ in range(80)]
-            while 'voxdex_queue_depth{queue="probes"} 60.0' not in client.get("/metrics").text:
-                time.sleep(0.05)
+            eventually(lambda: 'voxdex_queue_depth{queue="probes"} 60.0' in client.get("/metrics").text)
             for _ in range(5):
                 assert client.get("/healthz", timeout=5).status_code == 200
                 assert client.get("/v1/galleries/calls", timeout=5).status_code == 200

@@ -13,7 +13,8 @@ import soundfile
 
 from indexer.settings import load_settings
 from tests.api_kit import ServiceClient, serving, wav
-from tests.webhook_receiver import running_receiver, wait_for
+from tests.waiting import eventually
+from tests.webhook_receiver import running_receiver
 from voxdex_client import AsyncClient, Client, errors, verify_webhook
 from voxdex_client.pages import Pages
 
@@ -127,7 +128,7 @@ def test_the_end_of_a_job_is_told_to_the_address_that_was_given(run: Run, reques
     run(lambda c: c.galleries.create(g))
     with running_receiver() as receiver:
         job = run(lambda c: c.jobs.create(g, "/nowhere/at/all", webhook_url=receiver.url))
-        wait_for(lambda: receiver.received, timeout_s=20)
+        eventually(lambda: receiver.received)
         [message] = receiver.received
     event = verify_webhook(SECRET, message.body, message.headers)
     assert (event.type, event.data.job_id, event.data.found) == ("job.failed", job.id, 0)

@@ -22,6 +22,7 @@ from indexer.errors import DownloadFailed, HashMismatch
 from indexer.http_download import download_to_part, state_path
 from indexer.sources import SourceError
 from tests.loopback_server import BLOCK, CONTENT, Server, running
+from tests.waiting import eventually
 
 OTHER = CONTENT[::-1]
 
@@ -354,10 +355,7 @@ def start_fetch(server: Server, target: Path) -> "subprocess.Popen[str]":
 
 def wait_for_part(target: Path, length: int) -> None:
     part = target.with_name(target.name + ".part")
-    deadline = time.monotonic() + 20
-    while not part.exists() or part.stat().st_size < length:
-        assert time.monotonic() < deadline, "the download did not start"
-        time.sleep(0.02)
+    eventually(lambda: part.exists() and part.stat().st_size >= length, told=lambda: "the download did not start")
 
 
 def test_a_killed_process_leaves_what_the_next_one_continues(server: Server, target: Path) -> None:

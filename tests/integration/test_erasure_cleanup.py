@@ -1,7 +1,6 @@
 """Erasures whose cleaning up cannot be finished at once: told as done, and finished by the chores."""
 
 import sqlite3
-import time
 import uuid
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from indexer.settings import Settings, load_settings
 from indexer.types import GalleryId
 from tests.api_kit import serving, wav
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
+from tests.waiting import eventually
 from worker.local_queue import LocalQueue
 
 
@@ -89,9 +89,7 @@ def test_a_service_removes_what_was_deleted_while_it_was_down(
     goes, stays = (make_gallery(database, record_settings.home) for _ in range(2))
     delete_gallery(database, goes)
     with serving(record_settings):
-        patience = time.monotonic() + 20
-        while goes in numbers(record_settings.home) and time.monotonic() < patience:
-            time.sleep(0.05)
+        eventually(lambda: goes not in numbers(record_settings.home))
         assert numbers(record_settings.home) == [stays]
 
 

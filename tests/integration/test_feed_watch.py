@@ -3,7 +3,7 @@
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +16,7 @@ from indexer.db.session import Database
 from indexer.errors import CorruptArtifact, Unavailable
 from indexer.index.follower import FeedWatch
 from indexer.types import EncoderId, GalleryId
+from tests.waiting import eventually
 
 
 class Watched:
@@ -78,25 +79,18 @@ def galleries(database: Database) -> list[GalleryId]:
         return [GalleryId(Galleries(session).get_or_create(name, encoder).id) for name in ("one", "two")]
 
 
-def soon(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30  # However busy the machine is; and much less than the minute of `told`.
-    while not happened():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.005)
-
-
 def test_a_gallery_that_takes_long_holds_up_no_other_and_is_begun_only_once(
     watch: FeedWatch, galleries: list[GalleryId]
 ) -> None:
     slow, quick = Watched(galleries[0]), Watched(galleries[1])
     slow.may_go_on.clear()
     watch.add(slow)
-    soon(lambda: slow.followed == slow.refreshed == slow.kept == 1)
+    eventually(lambda: slow.followed == slow.refreshed == slow.kept == 1)
     watch.add(quick)
-    soon(lambda: min(quick.followed, quick.refreshed, quick.kept) >= 3)
+    eventually(lambda: min(quick.followed, quick.refreshed, quick.kept) >= 3)
     assert slow.followed == slow.refreshed == slow.kept == 1
     slow.may_go_on.set()
-    soon(lambda: min(slow.followed, slow.refreshed, slow.kept) > 1)
+    eventually(lambda: min(slow.followed, slow.refreshed, slow.kept) > 1)
 
 
 def test_every_index_is_compared_with_the_record_now_and_then(database: Database, galleries: list[GalleryId]) -> None:
@@ -105,7 +99,7 @@ def test_every_index_is_compared_with_the_record_now_and_then(database: Database
     try:
         for each in watched:
             watch.add(each)
-        soon(lambda: all(each.checked >= 3 for each in watched))
+        eventually(lambda: all(each.checked >= 3 for each in watched))
     finally:
         watch.close()
 
@@ -118,7 +112,7 @@ def told(database: Database, galleries: list[GalleryId]) -> Iterator[Watched]:
     watched = Watched(galleries[0])
     watch = FeedWatch(database, poll_s=60)
     watch.add(watched)
-    soon(lambda: listeners(database) != [])
+    eventually(lambda: listeners(database) != [])
     yield watched
     watch.close()
 
@@ -140,7 +134,7 @@ def test_postgres_tells_of_a_commit_before_anybody_asks(database: Database, told
         time.sleep(0.1)  # so that nothing of before is under way
         before = told.followed
         change(database, told)
-        soon(lambda before=before: told.followed > before)
+        eventually(lambda before=before: told.followed > before)
 
 
 @pytest.mark.postgres
@@ -153,12 +147,12 @@ def test_a_listener_whose_connection_is_lost_listens_again_and_looks_for_what_it
     with database.engine.connect() as connection:
         assert connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": lost}).scalar_one()
     change(database, told)
-    soon(lambda: told.followed > before)
-    soon(lambda: listeners(database) not in ([], [lost]))
+    eventually(lambda: told.followed > before)
+    eventually(lambda: listeners(database) not in ([], [lost]))
     time.sleep(0.1)
     before = told.followed
     change(database, told)
-    soon(lambda: told.followed > before)
+    eventually(lambda: told.followed > before)
 
 
 def test_a_deleted_gallery_whose_files_cannot_be_deleted_is_tried_again_and_holds_up_no_other(
@@ -171,13 +165,13 @@ def test_a_deleted_gallery_whose_files_cannot_be_deleted_is_tried_again_and_hold
     watch.add(other)
     with database.session_scope() as session:
         Galleries(session).delete(deleted.gallery_id)
-    soon(lambda: deleted.forsaken == 1)
+    eventually(lambda: deleted.forsaken == 1)
     before = other.followed
-    soon(lambda: other.followed > before)
+    eventually(lambda: other.followed > before)
     deleted.may_go_on.set()
-    soon(lambda: deleted.forsaken == 3)
+    eventually(lambda: deleted.forsaken == 3)
     before = other.followed
-    soon(lambda: other.followed > before + 5)
+    eventually(lambda: other.followed > before + 5)
     assert deleted.forsaken == 3  # and is let go once it is done
 
 
@@ -189,30 +183,30 @@ def test_what_is_let_go_of_is_asked_nothing_more_and_leaves_nothing_behind(
     left.may_go_on.clear()
     watch.add(left)
     watch.add(other)
-    soon(lambda: left.followed == left.refreshed == left.kept == 1)
+    eventually(lambda: left.followed == left.refreshed == left.kept == 1)
     watch.remove(left)
     left.may_go_on.set()  # what fails from here on is not remembered either
     before = other.followed
-    soon(lambda: other.followed > before + 5)
+    eventually(lambda: other.followed > before + 5)
     assert left.followed == left.refreshed == left.kept == 1
     assert left.gallery_id not in watch._check_at
     assert [key for key in watch._trouble if key[1] == left.gallery_id] == []
     anew = Watched(left.gallery_id)
     watch.add(anew)
     watch.remove(left)  # takes away nobody else of the same gallery
-    soon(lambda: anew.followed > 1)
+    eventually(lambda: anew.followed > 1)
 
 
 def test_what_is_let_go_of_is_held_by_no_thread_that_waits(watch: FeedWatch, galleries: list[GalleryId]) -> None:
     def come_and_go() -> "weakref.ref[Watched]":
         passing = Watched(galleries[0])
         watch.add(passing)
-        soon(lambda: min(passing.followed, passing.kept) > 1)
+        eventually(lambda: min(passing.followed, passing.kept) > 1)
         watch.remove(passing)
         return weakref.ref(passing)
 
     held = come_and_go()
-    soon(lambda: held() is None)
+    eventually(lambda: held() is None)
 
 
 def test_what_fails_again_and_again_is_tried_more_and_more_rarely(
@@ -222,8 +216,8 @@ def test_what_fails_again_and_again_is_tried_more_and_more_rarely(
     corrupt.corrupt = True
     watch.add(sound)
     watch.add(corrupt)
-    soon(lambda: sound.followed > 40)
+    eventually(lambda: sound.followed > 40)
     assert 2 <= corrupt.followed <= 12
     corrupt.corrupt = False
-    soon(lambda: corrupt.followed > 20)
+    eventually(lambda: corrupt.followed > 20)
     assert len([record for record in caplog.records if "could not follow" in record.message]) == 1

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,9 @@ from tests.fakes import SpectrumEncoder
 from tests.integration.test_live_galleries import SpectrumEncoders
 from tests.milvus_kit import milvus_settings
 from tests.vectors import unit_vectors
+from tests.waiting import eventually
 
 ENCODER = SpectrumEncoder().id
-SOON_S = 10.0
 
 
 @pytest.fixture
@@ -73,13 +73,6 @@ def open_index(live: LiveGalleries, gallery: GalleryId) -> VectorIndex:
     """What requests to the gallery are answered from now."""
     live.get("archive")
     return live._open[gallery].sides[0].indexed.index
-
-
-def soon(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + SOON_S
-    while not happened():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def snapshots(settings: Settings, gallery: GalleryId) -> list[Path]:
@@ -187,13 +180,13 @@ def test_who_searches_a_gallery_changes_over_while_it_is_written_to(
     assert done.switched
     index = open_index(live, gallery)
     assert index.info().kind == "milvus"
-    soon(lambda: index.count == written[0] - len(gone))
+    eventually(lambda: index.count == written[0] - len(gone))
     assert not index.holds(np.array([*gone, 10**6])).any()
     for number in (0, last_kept):
         assert index.search(vectors[number : number + 1], 1)[0][0].score == pytest.approx(1.0, abs=1e-6)
     assert Indexes(database, settings).check("archive").in_step
     later = add(database, gallery, unit_vectors(1, seed=77))
-    soon(lambda: bool(index.holds(np.array(later.embedding_ids)).all()))
+    eventually(lambda: bool(index.holds(np.array(later.embedding_ids)).all()))
 
 
 def test_a_rebuild_in_milvus_is_changed_over_to_by_who_searches(
@@ -206,7 +199,7 @@ def test_a_rebuild_in_milvus_is_changed_over_to_by_who_searches(
     Indexes(database, settings).rebuild("archive")
     assert len(index.search(unit_vectors(1), 5)[0]) == 5
     later = add(database, gallery, unit_vectors(2, seed=5))
-    soon(lambda: index.info().details["collection"] != old and index.count == 32)
+    eventually(lambda: index.info().details["collection"] != old and index.count == 32)
     assert index.holds(np.array(later.embedding_ids)).all()
 
 

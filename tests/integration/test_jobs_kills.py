@@ -30,11 +30,11 @@ from tests.job_kit import (
     require_counters_equal_items,
     shards_of,
     submit,
-    wait_for,
     work_off,
     write_archive,
 )
 from tests.job_workers import BlockedEncoder, DeadlyEncoder, start_worker
+from tests.waiting import eventually
 
 
 def hasty(settings: Settings, **changes: object) -> Settings:
@@ -109,7 +109,7 @@ def test_two_workers_that_are_killed_at_random_finish_a_job_exactly_once(
         workers[victim].join()
         require_counters_equal_items(database, job_id)
         workers[victim] = start_worker(settings, encoder)
-    wait_for(lambda: job_of(database, job_id).finished_at is not None, 60)
+    eventually(lambda: job_of(database, job_id).finished_at is not None)
     for worker in workers:
         worker.join(30)
     require_all_done(database, job_id, 120)
@@ -151,7 +151,7 @@ def test_a_worker_that_was_taken_for_dead_and_lives_writes_nothing_any_more(
     assert slow.entered.wait(10)
     silence_all(database)
     second = in_background(lambda: make_bulk(database, record_settings, queue, quick).work(shard_id))
-    wait_for(lambda: any(shard.solo for shard in shards_of(database, job_id)))
+    eventually(lambda: any(shard.solo for shard in shards_of(database, job_id)))
     slow.let_go.set()
     first.join(30)
     # It had vectors of every file in its hands before anybody else had written one.
@@ -251,7 +251,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_shard_back_at_once(
     stopping = threading.Event()
     bulk = make_bulk(database, record_settings, queue, encoder, stopping=stopping.is_set)
     worker = in_background(lambda: bulk.work(queue.shards.pop()))
-    wait_for(lambda: encoder.embedded > 0)
+    eventually(lambda: encoder.embedded > 0)
     stopping.set()
     worker.join(60)
     assert not worker.is_alive()
@@ -275,7 +275,7 @@ def test_a_database_that_drops_every_connection_fails_no_file(
     job_id = plan(database, record_settings, queue, tmp_path / "in")
     encoder = DeadlyEncoder(pause_s=0.02)
     worker = in_background(lambda: make_bulk(database, record_settings, queue, encoder).work(queue.shards.pop()))
-    wait_for(lambda: encoder.embedded > 0)  # Taking a shard up is tried once: it is found again by a sweep.
+    eventually(lambda: encoder.embedded > 0)  # Taking a shard up is tried once: it is found again by a sweep.
     drop = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -20,11 +20,11 @@ from tests.job_kit import (
     require_counters_equal_items,
     shards_of,
     submit,
-    wait_for,
     write_archive,
 )
 from tests.job_workers import BlockedEncoder, DeadlyEncoder
 from tests.loopback_server import Server, running
+from tests.waiting import eventually
 
 
 def impatient(settings: Settings, **changes: object) -> Settings:
@@ -61,7 +61,7 @@ def test_a_file_that_never_arrives_is_isolated_and_given_up_and_the_others_are_d
             bulk.sweep()
             require_counters_equal_items(database, job_id)
         assert stuck.is_set()
-    wait_for(lambda: not any(thread.name.startswith("decode-") for thread in threading.enumerate()))
+    eventually(lambda: not any(thread.name.startswith("decode-") for thread in threading.enumerate()))
     job = job_of(database, job_id)
     assert (job.state, job.done, job.failed) == (JobState.SUCCEEDED_WITH_ERRORS, 4, 1)
     assert items_of(database, job_id)["never.wav"].error_code == "worker-lost"
@@ -83,7 +83,7 @@ def test_a_worker_stuck_in_its_device_is_told_and_keeps_its_shard_no_longer(
     try:
         assert stuck.wait(10)  # Where it would end its process; here it lives on.
         other = make_bulk(database, settings, queue)
-        wait_for(lambda: other.sweep().recovered > 0)
+        eventually(lambda: other.sweep().recovered > 0)
     finally:
         blocked.let_go.set()
         worker.join(30)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +33,7 @@ from search.verification import Verification
 from tests.fakes import SpectrumEncoder
 from tests.vectors import unit_vectors
 from tests.voices_kit import at, heard_voice
+from tests.waiting import eventually
 
 ENCODER = SpectrumEncoder().id
 SOON_S = 5.0
@@ -125,13 +126,6 @@ def verified(voices: Voices, vector: np.ndarray, speaker: str) -> Verification:
     return voices.verify(probe(vector), speaker).answer
 
 
-def soon(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + SOON_S
-    while not happened():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.01)
-
-
 ANN, BOB, EVE = unit_vectors(3, seed=7)
 
 
@@ -141,18 +135,18 @@ def test_what_another_process_enrolls_is_identified_and_what_it_deletes_is_not(
     voices = live.get("archive")
     assert named(voices, ANN) is None
     added = add(database, gallery, ANN[None], "ann")
-    soon(lambda: named(voices, ANN) == "ann")
+    eventually(lambda: named(voices, ANN) == "ann")
 
     def occurrences() -> list[int]:
         return [found.recording_id for found in voices.search(probe(ANN), asked=at(0.9)).recordings]
 
-    soon(lambda: occurrences() == [added.recording_id])
+    eventually(lambda: occurrences() == [added.recording_id])
     with database.session_scope() as session:
         Recordings(session).delete(added.recording_id)
     # At once, before the index has heard of it.
     assert named(voices, ANN) is None
     assert voices.search(probe(ANN), asked=at(0.9)).recordings == []
-    soon(lambda: live.lag()[0].vectors == 0)
+    eventually(lambda: live.lag()[0].vectors == 0)
 
 
 def test_what_this_process_commits_is_found_by_the_next_question(
@@ -213,7 +207,7 @@ def test_labels_keep_an_answer_to_speakers_who_have_all_of_them(
         Changes(session).speakers_changed(gallery)
     assert named(voices, ANN, labels=["night"]) is None
     _label(database, gallery, "ann", "night")
-    soon(lambda: named(voices, ANN, labels=["night"]) == "ann")
+    eventually(lambda: named(voices, ANN, labels=["night"]) == "ann")
 
 
 def _label(database: Database, gallery: GalleryId, name: str, *labels: str) -> None:
@@ -263,8 +257,8 @@ def test_a_gallery_deleted_by_another_process_is_gone_here_with_its_files(
         named(voices, ANN)
     with pytest.raises(NotFound):
         live.get("archive")
-    soon(lambda: live.lag() == [])
-    soon(lambda: not index_folder(record_settings.home, gallery).exists())
+    eventually(lambda: live.lag() == [])
+    eventually(lambda: not index_folder(record_settings.home, gallery).exists())
     again = make_gallery(database, "archive")
     add(database, again, BOB[None], "bob")
     assert named(live.get("archive"), BOB) == "bob"
@@ -313,8 +307,8 @@ def test_an_erased_voice_leaves_the_files_soon_and_not_once_for_every_row(
         with database.session_scope() as session:
             Recordings(session).delete(ids.recording_id)
     erased = [row.tobytes() for row in unit_vectors(30, seed=5)]
-    soon(lambda: live.lag()[0].vectors == 1)
-    soon(lambda: not _holds(vector_files(), erased))
+    eventually(lambda: live.lag()[0].vectors == 1)
+    eventually(lambda: not _holds(vector_files(), erased))
     assert _holds(vector_files(), [ANN.tobytes()])
     assert len(written) <= 6
 
@@ -411,7 +405,7 @@ def test_a_gallery_that_is_left_answers_the_questions_that_it_has_and_is_closed_
     asked, too = live.get("archive"), live.get("archive")
     (left,) = made
     change_engine(database, gallery)
-    soon(lambda: left.gone)
+    eventually(lambda: left.gone)
     assert named(asked, ANN) == "ann"
     del too
     assert not left.closed.wait(0.3)
@@ -452,7 +446,7 @@ def test_a_pruned_feed_is_made_up_for_by_comparing_everything(
             Recordings(session).add(gallery, ENCODER, recording)
         Changes(session).write()
         Changes(session).prune(utc_now())
-    soon(lambda: live.lag()[0].vectors == 3)
+    eventually(lambda: live.lag()[0].vectors == 3)
     assert len(voices.search(probe(unit_vectors(3, seed=11)[1]), asked=at(0.9)).recordings) == 1
 
 

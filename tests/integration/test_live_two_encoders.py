@@ -1,7 +1,7 @@
 """A service that answers from a gallery under two encoders, while other processes change it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,10 +32,10 @@ from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
 from tests.reembed_kit import register
 from tests.vectors import unit_vectors
 from tests.voices_kit import heard_voice, identified
+from tests.waiting import eventually
 from worker.probes import RemoteEncoder
 
 FIRST, SECOND = SpectrumEncoder(), ReversedSpectrumEncoder()
-SOON_S = 10.0
 ANN, BOB, EVE = unit_vectors(6, seed=7).reshape(3, 2, 192)
 """Three people, each under both encoders."""
 
@@ -102,13 +102,6 @@ def candidates(voices: Voices, person: Vectors) -> list[tuple[str, float, float 
     ids = voices.encoders.ids
     answer = identified(voices, heard_voice(person[: len(ids)], *ids)).answer
     return [(one.speaker, one.score, one.second_score) for one in answer.candidates]
-
-
-def soon(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + SOON_S
-    while not happened():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_who_is_enrolled_is_scored_under_both_encoders_and_vectors_of_the_two_never_meet(
@@ -181,9 +174,9 @@ def test_an_erased_voice_leaves_the_files_of_both_encoders_soon_and_both_stay_in
 
     assert len(erased.embedding_ids) == 2
     for place, folder in enumerate(folders.values()):
-        soon(lambda place=place, folder=folder: ANN[place].tobytes() not in bytes_of(folder))  # type: ignore[misc]
+        eventually(lambda place=place, folder=folder: ANN[place].tobytes() not in bytes_of(folder))  # type: ignore[misc]
         assert BOB[place].tobytes() in bytes_of(folder)
-    soon(lambda: live.lag()[0].changes_behind == 0)
+    eventually(lambda: live.lag()[0].changes_behind == 0)
     assert [side.index.count for side in live.get("fused")._sides] == [1, 1]
     assert live.lag()[0].vectors == 1
 

@@ -13,7 +13,8 @@ from indexer.jobs.bulk import BulkIngest
 from indexer.settings import Settings
 from indexer.types import Vectors, Waveform
 from tests.fakes import SpectrumEncoder
-from tests.job_kit import counts, job_of, make_gallery, shards_of, submit, wait_for, write_archive
+from tests.job_kit import counts, job_of, make_gallery, shards_of, submit, write_archive
+from tests.waiting import eventually
 from worker.clustering import Clusterings
 from worker.local_queue import LocalQueue
 
@@ -61,7 +62,7 @@ def test_a_job_runs_to_its_end_in_the_process_itself(tmp_path: Path, database: D
     queue.start(bulk, clusterings_over(database, settings, queue))
     try:
         job_id = submit(bulk, tmp_path / "in")
-        wait_for(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
+        eventually(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
         assert queue.waiting() == 0
     finally:
         queue.close()
@@ -82,7 +83,7 @@ def test_closing_gives_the_shard_back_and_the_next_start_takes_the_job_up_again(
     assert encoder.reached.wait(30)
     closing = threading.Thread(target=first.close)
     closing.start()
-    wait_for(first.is_stopping)
+    eventually(first.is_stopping)
     encoder.gate.set()
     closing.join(30)
     assert not closing.is_alive()
@@ -93,7 +94,7 @@ def test_closing_gives_the_shard_back_and_the_next_start_takes_the_job_up_again(
     second = LocalQueue(settings.jobs)
     second.start(bulk_over(database, settings, second, encoder), clusterings_over(database, settings, second))
     try:
-        wait_for(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
+        eventually(lambda: job_of(database, job_id).state is JobState.SUCCEEDED)
     finally:
         second.close()
     assert counts(database)["recordings"] == FILES
@@ -104,7 +105,7 @@ def test_a_failure_does_not_end_the_thread(settings: Settings) -> None:
     queue = LocalQueue(settings.jobs)
     queue.send_shards([1, 2])  # type: ignore[list-item]
     queue.start(work, work)
-    wait_for(lambda: work.seen == [1, 2])
+    eventually(lambda: work.seen == [1, 2])
     queue.close()
     assert work.sweeps >= 1
 

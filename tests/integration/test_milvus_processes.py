@@ -20,6 +20,7 @@ from indexer.index.gallery_index import GalleryIndex
 from indexer.settings import Settings, load_settings
 from indexer.types import EncoderId, GalleryId, RecordingId, Vectors
 from tests.vectors import unit_vectors
+from tests.waiting import eventually
 
 ENCODER = EncoderId("0575cb64/legacy")
 REPOSITORY = Path(__file__).parents[2]
@@ -121,10 +122,9 @@ def test_followers_that_are_killed_and_started_again_leave_milvus_in_step(
                 found = kept.check(ENCODER)
                 assert found.in_step, found.describe()
             time.sleep(0.02)
-        limit = time.monotonic() + 20
-        while index.count != 10 * len(recordings):
-            assert time.monotonic() < limit, f"{index.count} vectors of {10 * len(recordings)}"
-            time.sleep(0.05)
+        eventually(
+            lambda: index.count == 10 * len(recordings), told=lambda: f"{index.count} vectors of {10 * len(recordings)}"
+        )
         time.sleep(0.5)  # for whoever would add again what is gone
         report = kept.check(ENCODER)
         assert report.in_step, report.describe()

@@ -29,10 +29,11 @@ from indexer.settings import Settings
 from indexer.types import GalleryId
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
 from tests.integration.test_live_galleries import SpectrumEncoders
-from tests.job_kit import ListQueue, job_of, make_gallery, submit, wait_for, work_off, write_archive
+from tests.job_kit import ListQueue, job_of, make_gallery, submit, work_off, write_archive
 from tests.job_workers import BlockedEncoder
 from tests.reembed_kit import current_encoder, ingest_files, reembedding, register, utterances, vectors_of
 from tests.voices_kit import heard_voice
+from tests.waiting import eventually
 
 OLD, NEW = SpectrumEncoder(), ReversedSpectrumEncoder()
 
@@ -235,10 +236,10 @@ def test_whoever_asks_during_a_change_of_encoder_is_answered_under_one_of_the_tw
         try:
             for encoder in (NEW, OLD, NEW, OLD):
                 before = asked[0]
-                wait_for(lambda before=before: asked[0] >= before + 5 or any(one.done() for one in asking))  # type: ignore[misc]
+                eventually(lambda before=before: asked[0] >= before + 5 or any(one.done() for one in asking))  # type: ignore[misc]
                 changed += reembedding(database, record_settings, gallery_id, encoder).run().switched
             before = asked[0]
-            wait_for(lambda: asked[0] >= before + 5 or any(one.done() for one in asking))
+            eventually(lambda: asked[0] >= before + 5 or any(one.done() for one in asking))
         finally:
             stop.set()
         for one in asking:

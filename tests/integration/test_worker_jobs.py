@@ -19,7 +19,8 @@ from indexer.encoders_in_use import as_row
 from indexer.jobs.source import JobOptions
 from indexer.settings import Settings
 from indexer.types import JobId, ShardId
-from tests.worker_kit import environment_of, eventually, running_worker
+from tests.waiting import eventually
+from tests.worker_kit import environment_of, running_worker
 from worker.supervisor import GRACE_S, python
 
 pytestmark = [
@@ -106,11 +107,11 @@ def test_a_killed_worker_loses_nothing_and_the_next_one_finishes(
     services: Services, settings: Settings, job: JobId, tmp_path: Path
 ) -> None:
     with running_worker(environment_of(settings), tmp_path / "first.log") as first:
-        assert eventually(lambda: shards_in(services, ShardState.RUNNING)), first.told()
+        eventually(lambda: shards_in(services, ShardState.RUNNING), told=first.told)
         first.kill()
     assert shards_in(services, ShardState.RUNNING), "the worker held nothing when it was killed"
     with running_worker(environment_of(settings), tmp_path / "second.log") as second:
-        assert eventually(lambda: progress(services, job).done), second.told()
+        eventually(lambda: progress(services, job).done, told=second.told)
         second.kill()
     assert progress(services, job).done < FILES, "the worker had finished before it was killed"
     with running_worker(environment_of(settings), tmp_path / "third.log"):
@@ -122,14 +123,14 @@ def test_a_worker_replaces_its_processes_that_are_killed(
     services: Services, settings: Settings, job: JobId, tmp_path: Path
 ) -> None:
     with running_worker(environment_of(settings), tmp_path / "log") as worker:
-        assert eventually(lambda: shards_in(services, ShardState.RUNNING)), worker.told()
+        eventually(lambda: shards_in(services, ShardState.RUNNING), told=worker.told)
         celery, child = worker.family()
         child.kill()
         replaced = eventually(lambda: [one for one in worker.family() if one not in (celery, child)])
         assert celery.is_running()
         assert replaced
         celery.kill()
-        assert eventually(lambda: not replaced[0].is_running()), "the child outlived Celery"
+        eventually(lambda: not replaced[0].is_running(), told=lambda: "the child outlived Celery")
         ended(services, job)
         assert "died of SIGKILL" in worker.told()
     assert_every_file_is_in_exactly_once(services, job)
@@ -139,7 +140,7 @@ def test_work_goes_on_when_redis_comes_back_without_its_memory(
     services: Services, settings: Settings, job: JobId, redis_server: LocalRedis, tmp_path: Path
 ) -> None:
     with running_worker(environment_of(settings), tmp_path / "log") as worker:
-        assert eventually(lambda: shards_in(services, ShardState.RUNNING)), worker.told()
+        eventually(lambda: shards_in(services, ShardState.RUNNING), told=worker.told)
         before = worker.family()
         redis_server.restart()
         assert shards_in(services, ShardState.QUEUED), "nothing was waiting in Redis when it lost its memory"
@@ -167,7 +168,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_shard_back_within_seconds(
     services: Services, settings: Settings, job: JobId, tmp_path: Path
 ) -> None:
     with running_worker(environment_of(settings), tmp_path / "log") as worker:
-        assert eventually(lambda: progress(services, job).done), worker.told()
+        eventually(lambda: progress(services, job).done, told=worker.told)
         worker.process.terminate()
         began = time.monotonic()
         assert worker.process.wait(30) == 0
@@ -182,7 +183,7 @@ def test_the_process_for_devices_that_never_forks_does_the_same_work(
 ) -> None:
     command = python("worker.process", "ingest", "threads")
     with running_worker(environment_of(settings), tmp_path / "first.log", command=command) as worker:
-        assert eventually(lambda: shards_in(services, ShardState.RUNNING)), worker.told()
+        eventually(lambda: shards_in(services, ShardState.RUNNING), told=worker.told)
         assert worker.family() == []
         worker.process.terminate()
         assert worker.process.wait(60) == 0

@@ -15,7 +15,8 @@ from indexer.errors import EncoderMismatch, Overloaded, TooLittleSpeech, Unavail
 from indexer.settings import Settings, load_settings
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Waveform
 from tests.formats.audio_samples import speech_like
-from tests.worker_kit import environment_of, eventually, running_worker
+from tests.waiting import eventually
+from tests.worker_kit import environment_of, running_worker
 from worker.app import PROBES
 from worker.client import connect_redis
 from worker.probes import RemoteEncoder
@@ -156,7 +157,7 @@ def test_audio_that_would_fill_the_brokers_memory_is_refused_at_once(settings: S
     try:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(ask)
-            assert eventually(lambda: not nothing_is_left(settings), within_s=10)
+            eventually(lambda: not nothing_is_left(settings), within_s=10)
             with pytest.raises(Overloaded, match="1200000 bytes of audio wait"):  # Not that nobody answered in time.
                 remote.embed([small])
             first.result()

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +10,7 @@ from indexer.embedding.batching import BatchingEncoder
 from indexer.errors import CorruptArtifact, NonFiniteEmbedding, Overloaded, TooLittleSpeech, Unavailable
 from indexer.types import Vectors, Waveform
 from tests.fakes import SpectrumEncoder
+from tests.waiting import eventually
 
 
 class GatedEncoder(SpectrumEncoder):
@@ -57,7 +58,7 @@ def submit(pool: ThreadPoolExecutor, encoder: BatchingEncoder, waveform: Wavefor
     """Hand over a probe, and return when it waits."""
     before = encoder.waiting
     future = pool.submit(encoder.embed, [waveform])
-    until(lambda: encoder.waiting > before or future.done())
+    eventually(lambda: encoder.waiting > before or future.done())
     return future
 
 
@@ -66,13 +67,6 @@ def occupy(pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncod
     future = pool.submit(encoder.embed, [sound(1)])
     assert inner.began.wait(5)
     return future
-
-
-def until(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 5
-    while not happened():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
 
 
 def test_every_caller_gets_the_vector_of_its_own_waveform(pool: ThreadPoolExecutor) -> None:
@@ -168,7 +162,7 @@ def test_ingest_waits_behind_probes_pass_by_pass(
     futures = [occupy(pool, encoder, inner)]
     view = encoder.background()
     bulk = pool.submit(view.embed, [sound(5, seed=number) for number in range(4)])
-    until(lambda: len(encoder._background) == 2)
+    eventually(lambda: len(encoder._background) == 2)
     futures.append(submit(pool, encoder, sound(2)))
     inner.gate.set()
     np.testing.assert_array_equal(
@@ -205,7 +199,7 @@ def test_closing_fails_what_waits_and_finishes_what_runs(pool: ThreadPoolExecuto
     assert inner.began.wait(5)
     probe = submit(pool, encoder, sound(2))
     bulk = pool.submit(encoder.background().embed, [sound(3)])
-    until(lambda: bool(encoder._background))
+    eventually(lambda: bool(encoder._background))
     closing = pool.submit(encoder.close)
     for future in (probe, bulk):
         with pytest.raises(Unavailable, match="being closed"):

@@ -5,7 +5,7 @@ import time
 
 from indexer.errors import Unavailable
 from indexer.jobs.leases import kept_lease
-from tests.job_kit import wait_for
+from tests.waiting import eventually
 
 LEASE_S = 0.3
 
@@ -22,7 +22,7 @@ def test_renewing_goes_on_after_any_failure() -> None:
         return True
 
     with kept_lease(renew, LEASE_S) as lost:
-        wait_for(lambda: len(asked) > 5)
+        eventually(lambda: len(asked) > 5)
         assert not lost.is_set()
     done = len(asked)
     time.sleep(LEASE_S)

@@ -16,6 +16,7 @@ from indexer.errors import Overloaded, RateLimited, TooLittleSpeech, Unavailable
 from indexer.settings import load_settings
 from indexer.stretches import CheckedFiles
 from tests.api_kit import RegisteredSpectrum
+from tests.waiting import eventually
 
 
 def test_an_error_that_is_given_a_name_keeps_what_else_it_says() -> None:
@@ -93,8 +94,6 @@ def test_preloading_reports_errors_of_its_own_kind_by_code() -> None:
 
     preload = Preload(RegisteredSpectrum, away, again_s=0.01)
     preload.start()
-    until = time.monotonic() + 10
-    while preload.galleries_problem == LOADING and time.monotonic() < until:
-        time.sleep(0.005)
+    eventually(lambda: preload.galleries_problem != LOADING)
     preload.close()
     assert (preload.encoder_problem, preload.galleries_problem) == (None, "unavailable")

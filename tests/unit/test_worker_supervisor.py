@@ -3,11 +3,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
 from worker.stopping import Periodically, StopFlag
 from worker.supervisor import Program, Supervisor
 
@@ -16,24 +16,17 @@ def shell(script: str, **options: object) -> Program:
     return Program(name="test", command=["sh", "-c", script], **options)  # type: ignore[arg-type]
 
 
-def wait_for(condition: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_program_that_dies_is_started_again_after_a_longer_and_longer_pause(tmp_path: Path) -> None:
     program = shell(f"echo started >> {tmp_path / 'starts'}; kill -9 $$")
     supervisor = Supervisor([program])
     supervisor.start()
     pauses = []
     while len(pauses) < 2:
-        wait_for(lambda: program.ended() is not None)
+        eventually(lambda: program.ended() is not None)
         assert supervisor.tick() is None
         pauses.append(program.due_at - time.monotonic())
-        wait_for(lambda: supervisor.tick() is None and program.process is not None)
-    wait_for(lambda: len((tmp_path / "starts").read_text().splitlines()) == 3)
+        eventually(lambda: supervisor.tick() is None and program.process is not None)
+    eventually(lambda: len((tmp_path / "starts").read_text().splitlines()) == 3)
     supervisor.end()
     assert 0.3 < pauses[0] < pauses[1] <= 1.0
 
@@ -49,12 +42,12 @@ def test_a_program_that_does_not_end_is_killed_with_what_it_started(tmp_path: Pa
     program = shell(f"trap '' TERM; sleep 61 & echo $! > {tmp_path / 'child'}; wait; wait")
     supervisor = Supervisor([program])
     supervisor.start()
-    wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
     child = int((tmp_path / "child").read_text())
     began = time.monotonic()
     supervisor.end(grace_s=0.3)
     assert time.monotonic() - began < 10
-    wait_for(lambda: not is_running(child))
+    eventually(lambda: not is_running(child))
 
 
 def is_running(pid: int) -> bool:
@@ -95,7 +88,7 @@ def test_what_is_done_periodically_ends_at_once_when_it_is_closed() -> None:
     calls: list[float] = []
     repeated = Periodically(lambda: calls.append(time.monotonic()), 60.0, name="test")
     repeated.start()
-    wait_for(lambda: calls)
+    eventually(lambda: calls)
     began = time.monotonic()
     repeated.close()
     assert time.monotonic() - began < 5
