@@ -51,14 +51,15 @@ def diarize(
     names, and `voxdex identify` tells more of each. Where two people speak at once in a channel, the one who is heard
     better has the time.
     """
-    from api.cli.files import check_output
-    from api.conversations import diarize as find_turns
-    from api.conversations import diarize_and_identify
-    from api.deciding import NOTHING
-    from api.dependencies import open_services
-    from indexer.audio.channels import ChannelPolicy
-    from indexer.audio.rttm import format_rttm
-    from indexer.hearing import listening_as_asked
+    with waiting("starting", quiet=as_json):  # These imports take seconds.
+        from api.cli.files import check_output
+        from api.conversations import diarize as find_turns
+        from api.conversations import diarize_and_identify
+        from api.deciding import NOTHING
+        from api.dependencies import open_services
+        from indexer.audio.channels import ChannelPolicy
+        from indexer.audio.rttm import format_rttm
+        from indexer.hearing import listening_as_asked
 
     if rttm and as_json:
         raise InvalidRequest("give --rttm or --json: both would print on standard output")

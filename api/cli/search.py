@@ -66,10 +66,11 @@ def search(
 
     Where several voices speak in FILE, whoever speaks most is looked for.
     """
-    from api import voice_answers
-    from api.cli.voice_tables import print_occurrences
-    from api.dependencies import open_services
-    from api.probing import hear
+    with waiting("starting", quiet=as_json):  # These imports take seconds.
+        from api import voice_answers
+        from api.cli.voice_tables import print_occurrences
+        from api.dependencies import open_services
+        from api.probing import hear
 
     wanted = filters.row_filter(
         labels=label,

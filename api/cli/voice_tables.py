@@ -30,6 +30,9 @@ _ROOM_FOR_BARS = 100
 _LIKELY = 5
 """Column of the evidence in that table."""
 
+_WORTH_FOUND = 3
+"""The same in a table of recordings."""
+
 
 def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> None:
     """Print a table of who speaks where, what makes it less sure, and where the decisions were made."""
@@ -37,8 +40,8 @@ def print_identifications(answers: Sequence[tuple[Path, IdentifyAnswer]]) -> Non
     room = terminal_width()
     bar = CELLS if room is None or room >= _ROOM_FOR_BARS else CELLS // 2
     for file, answer in answers:
-        own = answer.voices[0].warnings if answer.voices else []
-        _print_notices(str(file), answer, answer.warnings[: len(answer.warnings) - len(own)])
+        # Each voice states its own, and where there are several, that the first is meant is not so here.
+        _print_notices(str(file), answer, () if answer.voices else answer.warnings)
         for voice in answer.voices:
             _print_voice_notices(file, answer, voice)
         if not answer.voices:
@@ -73,7 +76,7 @@ def print_verification(file: str, against: str, answer: VerifyAnswer | CompareAn
 def print_occurrences(file: str, gallery: str, answer: SearchAnswer) -> None:
     """Print the recordings in which a voice occurs, and how they were told."""
     _print_notices(file, answer, answer.warnings)
-    rows = []
+    rows: list[list[Any]] = []
     for recording in answer.recordings:
         stretches = ", ".join(f"{stretch.start_s:.1f}-{stretch.end_s:.1f}" for stretch in recording.stretches)
         stretches += ", ..." if recording.truncated else ""
@@ -81,7 +84,12 @@ def print_occurrences(file: str, gallery: str, answer: SearchAnswer) -> None:
         known = ", ".join(recording.speakers)
         rows.append([recording.recording_id, recording.uri, recording.score, worth, stretches, known])
     if rows:
-        print_table(["id", "recording", "score", "how likely", "stretches (s)", "known as"], rows)
+        columns = ["id", "recording", "score", "how likely", "stretches (s)", "known as"]
+        room = terminal_width()
+        if room is not None and room < _ROOM_FOR_ALL:
+            columns[_WORTH_FOUND] = "times likelier"
+            rows = [[*row[:_WORTH_FOUND], _shortened(row[_WORTH_FOUND]), *row[_WORTH_FOUND + 1 :]] for row in rows]
+        print_table(columns, rows)
     if answer.decision == "not_enough_speech":
         print_line("not enough speech to search with")
         return

@@ -169,10 +169,11 @@ def identify(
 
     Where several voices speak in a recording, each has an answer of its own.
     """
-    from api import voice_answers
-    from api.cli.voice_tables import print_identifications
-    from api.dependencies import open_services
-    from search.identification import proposals
+    with waiting("starting", quiet=as_json):  # These imports take seconds.
+        from api import voice_answers
+        from api.cli.voice_tables import print_identifications
+        from api.dependencies import open_services
+        from search.identification import proposals
 
     asked = voice_options.asked(
         threshold=threshold,
@@ -232,10 +233,11 @@ def verify(
 
     Where several voices speak, whoever speaks most is compared.
     """
-    from api import voice_answers
-    from api.cli.voice_tables import print_verification
-    from api.dependencies import open_services
-    from api.probing import hear
+    with waiting("starting", quiet=as_json):  # These imports take seconds.
+        from api import voice_answers
+        from api.cli.voice_tables import print_verification
+        from api.dependencies import open_services
+        from api.probing import hear
 
     asked = voice_options.asked(
         threshold=threshold,
@@ -281,10 +283,11 @@ def compare(
 
     Where several voices speak in a recording, whoever speaks most is compared.
     """
-    from api import voice_answers
-    from api.cli.voice_tables import print_verification
-    from api.dependencies import open_services
-    from api.probing import hear
+    with waiting("starting", quiet=as_json):  # These imports take seconds.
+        from api import voice_answers
+        from api.cli.voice_tables import print_verification
+        from api.dependencies import open_services
+        from api.probing import hear
 
     asked = voice_options.asked(
         threshold=threshold,

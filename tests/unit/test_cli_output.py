@@ -56,7 +56,7 @@ def test_what_is_said_of_one_of_several_voices_names_it(capsys: pytest.CaptureFi
     answer = {**example, "voices": [first, second], "warnings": ["2 voices are heard", "noisy: 5 dB"]}
     print_identifications([(Path("a.wav"), IdentifyAnswer.model_validate(answer))])
     assert capsys.readouterr().err.splitlines() == [
-        "voxdex: a.wav: 2 voices are heard",
+        # Not that two are heard and the answer is about the first: the table has both.
         "voxdex: a.wav: voice 1: noisy: 5 dB",
         "voxdex: a.wav: voice 2: 0.10 s of speech",
     ]
