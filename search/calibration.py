@@ -30,6 +30,9 @@ shorter and the longer side's net seconds are of calibrations that were fitted b
 _HALF_SAID_S = 2.0
 """Seconds of speech from which on more tells less and less; of 1, 2 and 3 the best on speakers held out."""
 
+_USUALLY_ENROLLED_S = 5.0
+"""Net speech that a probe is told by, where it is not said of whom."""
+
 SHARES = ("telephone_one", "telephone_both")
 """Those of them that are 0 for most recordings, and where they are unknown."""
 
@@ -146,6 +149,27 @@ class Calibration:
             )
         )
         return design(columns, quality, list(self.weights)) @ np.fromiter(self.weights.values(), dtype=np.float64)
+
+    def slope(self, *, probe_speech_s: ArrayLike, probe_telephone: ArrayLike | None = None) -> Floats:
+        """Return how much the llr of each probe rises as its scores with a usual enrollment rise by one.
+
+        Parameters
+        ----------
+        probe_speech_s, probe_telephone : float or (n,) array
+            As for `llr`.
+        """
+        speech = np.atleast_1d(np.asarray(probe_speech_s, dtype=np.float64))
+        none, all_of_it = (
+            self.llr(
+                np.full((len(speech), len(self.encoder_ids)), score),
+                enrolled_speech_s=_USUALLY_ENROLLED_S,
+                probe_speech_s=speech,
+                enrolled_telephone=0.0,
+                probe_telephone=probe_telephone,
+            )
+            for score in (0.0, 1.0)
+        )
+        return all_of_it - none
 
     def score_at(
         self,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexer.errors import CorruptArtifact, InvalidRequest
 from indexer.types import EncoderId
-from search.calibration import QUALITIES, Calibration, Range, TrainingData
+from search.calibration import QUALITIES, SHARES, Calibration, Range, TrainingData
 from search.normalization import MIN_COHORT, MOST_COHORT, Normalization
 from search.open_set import EARLIER_HALF_TRUST, EVERYBODY, OpenSetModel
 
@@ -48,6 +48,8 @@ class _OpenSet(_Plain):
     correction_rise: float
     among: float = Field(gt=0, le=1, default=EVERYBODY)
     half_trust: float = Field(ge=0, default=EARLIER_HALF_TRUST)
+    alike: int | None = Field(ge=1, default=None)
+    slope: float | None = Field(gt=0, default=None)
 
 
 class _Normalization(_Plain):
@@ -79,8 +81,9 @@ def to_document(calibration: Calibration) -> dict[str, Any]:
     document["encoder_ids"] = list(calibration.encoder_ids)
     document["nontarget_llrs"] = [list(point) for point in calibration.nontarget_llrs]
     # As in documents from before there was such a thing: their ids stay what they were.
-    if calibration.open_set is not None and calibration.open_set.is_earlier:
-        del document["open_set"]["among"], document["open_set"]["half_trust"]
+    if calibration.open_set is not None:
+        for name in calibration.open_set.unwritten:
+            del document["open_set"][name]
     if calibration.normalized is None:
         del document["normalized"]
     else:
@@ -184,7 +187,10 @@ def lowest_slope(calibration: Calibration, column: str) -> float:
     # The slope is linear in each measure, so its least value is at a corner.
     names = list(calibration.ranges)
     corners = itertools.product(*[(known.low, known.high) for known in calibration.ranges.values()])
-    return min(_slope(calibration, column, dict(zip(names, corner, strict=True))) for corner in corners)
+    possible = [dict(zip(names, corner, strict=True)) for corner in corners]
+    # Both sides and only one of them are never over a telephone: of two shares a and b, a + b - 2 a b and a b.
+    possible = [corner for corner in possible if sum(corner.get(share, 0.0) for share in SHARES) <= 1.0]
+    return min(_slope(calibration, column, corner) for corner in possible)
 
 
 def _slope(calibration: Calibration, column: str, quality: dict[str, float]) -> float:

@@ -98,7 +98,7 @@ def fit_calibration(
         cllr_after=cllr(held_out.llrs, held_out.is_target),
         min_cllr=min_cllr(held_out.llrs, held_out.is_target),
         nontarget_llrs=_false_alarm_curve(_llrs(fitted, trials)[~trials.is_target]),
-        open_set=fit_open_set(_by_probe(fitted, _without_one_voice(fitted, trials, strangers or trials))),
+        open_set=fit_open_set(*_by_probe(fitted, _without_one_voice(fitted, trials, strangers or trials))),
         normalized=normalized,
     )
     return calibration, held_out
@@ -305,14 +305,17 @@ def _measures(trials: ScoredTrials) -> dict[str, Floats]:
     )
 
 
-def _by_probe(calibration: Calibration, trials: ScoredTrials) -> list[Floats]:
-    """Return the llrs of each probe with other speakers, the first trial with each of them."""
+def _by_probe(calibration: Calibration, trials: ScoredTrials) -> tuple[list[Floats], Floats]:
+    """Return the llrs of each probe with other speakers, the first trial with each, and how they rise with scores."""
     unlike = trials.take(~trials.is_target)
     _, first = np.unique(np.stack([unlike.probes, _numbered(unlike.enrolled_speakers)]), axis=1, return_index=True)
     kept = unlike.take(np.sort(first))
     order = np.argsort(kept.probes, kind="stable")
     probes = kept.probes[order]
-    return np.split(_llrs(calibration, kept)[order], np.flatnonzero(np.diff(probes)) + 1)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(probes)) + 1])
+    heads = order[starts]
+    slopes = calibration.slope(probe_speech_s=kept.probe_speech_s[heads], probe_telephone=kept.probe_telephone[heads])
+    return np.split(_llrs(calibration, kept)[order], starts[1:]), slopes
 
 
 def _numbered(labels: NDArray[np.str_]) -> NDArray[np.int64]:

@@ -165,7 +165,12 @@ def identify(
     llrs = speaker_llrs(found, quality, rules.calibration)
     rivals = np.sort(llrs)[::-1][1 : RIVALS + 1] if llrs is not None else np.empty(0)
     point = identification_point(
-        rules.calibration, rules.layers, gallery_size=size, rivals=rivals, encoder=rules.encoder
+        rules.calibration,
+        rules.layers,
+        gallery_size=size,
+        rivals=rivals,
+        slope=probe_slope(quality, rules.calibration),
+        encoder=rules.encoder,
     )
     ranked = _ranked(found, llrs, by_llr=point.llr_threshold is not None)
     posteriors = posteriors_of_speakers(llrs, gallery_size=size, prior=rules.prior) if llrs is not None else None
@@ -199,6 +204,14 @@ def speaker_llrs(
         enrolled_telephone=np.array([_known(speaker.telephone) for speaker in found]),
         probe_telephone=_known(quality.telephone),
     )
+
+
+def probe_slope(quality: ProbeQuality, calibration: Calibration | None) -> float | None:
+    """Return how much a probe's llr rises with its score; None where uncalibrated."""
+    if calibration is None:
+        return None
+    slopes = calibration.slope(probe_speech_s=quality.speech_s, probe_telephone=quality.telephone)
+    return float(slopes[0])
 
 
 def _scores(speaker: ScoredSpeaker, *, normalized: bool) -> tuple[float, ...]:

@@ -5,8 +5,10 @@ this probe resembles people at all: its channel, its length, how common its voic
 one, its rivals, show that, for they are strangers whoever spoke. Their llrs are taken for the upper order statistics of
 as many normal draws as the gallery has speakers, and what the best of so many strangers exceeds with the asked rate is
 the threshold. Only the upper fifth of a gallery tells how its best one scores: those below are mostly people who were
-recorded otherwise. Where there are few rivals, what the threshold was for the probes of training, whatever their
-rivals, takes the place of what they cannot say (docs/decisions/0020).
+recorded otherwise. No gallery is taken for more than some hundreds of people recorded as the probe is, however many
+others there are: from there on the threshold follows the rivals, who can only rise as people are added. Where there are
+few rivals, what the threshold was for the probes of training, whatever their rivals, takes the place of what they
+cannot say (docs/decisions/0020).
 """
 
 import math
@@ -46,7 +48,7 @@ class OpenSetModel:
     level, rise
         The threshold without a look at rivals is `level + rise * z`.
     spread
-        Standard deviation of the llrs of one probe with strangers.
+        Standard deviation of the llrs of one probe with strangers, as their upper part tells it.
     spread_weight
         How many rivals it takes to believe their own spread as much as `spread`.
     trust
@@ -57,6 +59,11 @@ class OpenSetModel:
         Share of the gallery, from the best speaker down, whose llrs count as rivals: `RIVALS` at most.
     half_trust
         Rivals that it takes to give their estimate half of its weight.
+    alike
+        Speakers that a larger gallery counts as where there are rivals; None: as many as it has.
+    slope
+        How much the llr of a typical probe of training rises with its score: `spread` and the correction are of such a
+        probe, and for others in proportion. None: the same for all.
     """
 
     level: float
@@ -68,11 +75,14 @@ class OpenSetModel:
     correction_rise: float = 0.0
     among: float = EVERYBODY
     half_trust: float = EARLIER_HALF_TRUST
+    alike: int | None = None
+    slope: float | None = None
 
     @property
-    def is_earlier(self) -> bool:
-        """Whether it is of before `among` and `half_trust`, which are not written then."""
-        return self.among == EVERYBODY and self.half_trust == EARLIER_HALF_TRUST
+    def unwritten(self) -> tuple[str, ...]:
+        """Figures that documents from before there were such did not have, where it has none either."""
+        trust = ("among", "half_trust") if (self.among, self.half_trust) == (EVERYBODY, EARLIER_HALF_TRUST) else ()
+        return trust + tuple(name for name in ("alike", "slope") if getattr(self, name) is None)
 
     @property
     def rises(self) -> bool:
@@ -81,7 +91,7 @@ class OpenSetModel:
         own = self.trust * least_spread + (1.0 - self.trust) * self.rise + self.correction_rise
         return min(self.rise, own) > 0
 
-    def threshold(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> float:
+    def threshold(self, fpir: float, *, gallery_size: int, rivals: ArrayLike, slope: float | None = None) -> float:
         """Return the llr from which on the best speaker is named.
 
         Parameters
@@ -92,17 +102,22 @@ class OpenSetModel:
             Speakers that were compared, after filters.
         rivals : (k,) array
             llrs of the speakers ranked below the best one, best first: the next `RIVALS`, or as many as there are.
+        slope
+            How much the probe's llr rises with its score; None: as much as a typical probe's.
 
         Raises
         ------
         InvalidRequest
             If the rate is out of range, or there are more rivals than the gallery has speakers beside the best one.
         """
-        return float(self.thresholds(fpir, gallery_size=gallery_size, rivals=np.asarray(rivals)[None, :])[0])
+        slopes = None if slope is None else [slope]
+        rows = np.asarray(rivals)[None, :]
+        return float(self.thresholds(fpir, gallery_size=gallery_size, rivals=rows, slopes=slopes)[0])
 
-    def thresholds(self, fpir: float, *, gallery_size: int, rivals: ArrayLike) -> Floats:
-        """Return `threshold` for each row of (n, k) rivals: many probes of one gallery."""
-        z = best_of_strangers(fpir, gallery_size)
+    def thresholds(
+        self, fpir: float, *, gallery_size: int, rivals: ArrayLike, slopes: ArrayLike | None = None
+    ) -> Floats:
+        """Return `threshold` for each row of (n, k) rivals, and of (n,) slopes: many probes of one gallery."""
         given = np.asarray(rivals, dtype=np.float64)
         if gallery_size < given.shape[1] + 1:
             raise InvalidRequest(
@@ -110,19 +125,29 @@ class OpenSetModel:
             )
         found = given[:, : self.rivals_among(gallery_size)]
         count = found.shape[1]
-        steady = self.level + self.rise * z
+        steady = self.level + self.rise * best_of_strangers(fpir, gallery_size)
         if count == 0:
             return np.full(len(found), steady)
+        size = gallery_size if self.alike is None else min(gallery_size, self.alike)
+        z = best_of_strangers(fpir, size)
+        scale = self._scale(len(found), slopes)
         share = self.share(count)
         trust = self.trust * share
-        mean, spread = _mean_and_spread(found, gallery_size, self.spread, self.spread_weight)
-        shift = share * (self.correction + self.correction_rise * z)
+        mean, spread = _mean_and_spread(found, size, self.spread * scale, self.spread_weight)
+        shift = share * scale * (self.correction + self.correction_rise * z)
         own: Floats = trust * (mean + spread * z) + (1.0 - trust) * steady + shift
         return own
 
+    def _scale(self, count: int, slopes: ArrayLike | None) -> Floats:
+        """Return how much each probe's llrs are spread beside those of a typical one."""
+        if self.slope is None or slopes is None:
+            return np.ones(count)
+        return np.broadcast_to(np.asarray(slopes, dtype=np.float64) / self.slope, count)
+
     def rivals_among(self, gallery_size: int) -> int:
         """Return how many rivals are looked at in a gallery of this size."""
-        return min(RIVALS, max(LEAST_RIVALS, round(self.among * gallery_size)))
+        size = gallery_size if self.alike is None else min(gallery_size, self.alike)
+        return min(RIVALS, max(LEAST_RIVALS, round(self.among * size)))
 
     def share(self, count: int) -> float:
         """Return how much so many rivals tell of a probe, from 0 for none to nearly 1 for `RIVALS`."""
@@ -145,17 +170,23 @@ def best_of_strangers(fpir: float, gallery_size: int) -> float:
     return -_NORMAL.inv_cdf(-math.expm1(math.log1p(-fpir) / gallery_size))
 
 
-def _mean_and_spread(rivals: Floats, gallery_size: int, spread: float, spread_weight: float) -> tuple[Floats, Floats]:
+def tail_spreads(rivals: Floats, gallery_size: int) -> Floats:
+    """Return the spread of normal draws of which each row of (n, k) rivals, 3 or more, would be the next to highest."""
+    expected = np.asarray(_order_statistics(gallery_size, rivals.shape[1]))
+    centered = expected - expected.mean()
+    spreads: Floats = np.maximum(0.0, rivals @ centered / float(centered @ centered))
+    return spreads
+
+
+def _mean_and_spread(rivals: Floats, gallery_size: int, spread: Floats, spread_weight: float) -> tuple[Floats, Floats]:
     """Return what mean and spread the strangers' llrs of each probe have, for the rivals to be their highest."""
     count = rivals.shape[1]
-    expected = np.asarray(_order_statistics(gallery_size, count))
-    centered = expected - expected.mean()
-    spreads = np.full(len(rivals), spread)
+    spreads = spread
     if count > 2:
-        own = np.maximum(0.0, rivals @ centered / float(centered @ centered))
         weight = count / (count + spread_weight)
-        spreads = weight * own + (1.0 - weight) * spread
-    return rivals.mean(axis=1) - spreads * expected.mean(), spreads
+        spreads = weight * tail_spreads(rivals, gallery_size) + (1.0 - weight) * spread
+    expected = float(np.mean(_order_statistics(gallery_size, count)))
+    return rivals.mean(axis=1) - spreads * expected, spreads
 
 
 @lru_cache(maxsize=1024)

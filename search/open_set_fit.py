@@ -1,12 +1,12 @@
 """How the best of many strangers scores, learned from probes and speakers who are not the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.open_set import RIVALS, OpenSetModel, best_of_strangers
+from search.open_set import RIVALS, OpenSetModel, best_of_strangers, tail_spreads
 
 Floats = NDArray[np.float64]
 
@@ -18,10 +18,11 @@ TRUST = 1.0
 SPREAD_WEIGHT = 50.0
 AMONG = 0.2
 HALF_TRUST = 2.0
+ALIKE = 225
 """See docs/decisions/0020 for what was tried."""
 
-_AIM = 0.8
-"""Share of the asked rate that is aimed at: "at most" is a promise, and other recordings differ from these."""
+_LEAST_TAIL = 50
+"""Speakers of a gallery from which on its rivals show how llrs are spread."""
 
 _RATES = (0.01, 0.02, 0.05, 0.1)
 _SIZES = (10, 20, 50, 100, 200, 500, 1000)
@@ -29,15 +30,18 @@ _DRAWS = 6_000
 """Probes looked up in galleries of each size, the same ones again among other strangers."""
 
 
-def fit_open_set(llrs: Sequence[Floats], *, seed: int = 20260101) -> OpenSetModel | None:
+def fit_open_set(llrs: Sequence[Floats], slopes: Floats | None = None, *, seed: int = 20260101) -> OpenSetModel | None:
     """Fit thresholds for the best of a gallery, from each probe's llrs with strangers; None where there are too few.
 
     Parameters
     ----------
     llrs
         For each probe, its llrs with other speakers, one for each of them.
+    slopes : (n,) array, optional
+        How much the llr of each probe rises with its score; None: the same for all.
     """
-    usable = [row for row in llrs if len(row) >= MIN_STRANGERS]
+    enough = np.array([len(row) >= MIN_STRANGERS for row in llrs], dtype=bool)
+    usable = [row for row, kept in zip(llrs, enough, strict=True) if kept]
     if len(usable) < MIN_PROBES:
         return None
     rng = np.random.default_rng(seed)
@@ -48,19 +52,44 @@ def fit_open_set(llrs: Sequence[Floats], *, seed: int = 20260101) -> OpenSetMode
     for size, ranked in galleries.items():
         for rate in _RATES:
             z.append(best_of_strangers(rate, size))
-            tops.append(np.quantile(ranked[:, 0], 1.0 - _AIM * rate))
+            tops.append(np.quantile(ranked[:, 0], 1.0 - rate))
     rise, level = _line(z, tops)
-    spread = float(np.mean([np.std(row) for row in usable]))
-    model = OpenSetModel(level, rise, spread, SPREAD_WEIGHT, TRUST, among=AMONG, half_trust=HALF_TRUST)
-    corrections = []
+    own = np.ones(len(usable)) if slopes is None else slopes[enough]
+    typical = float(own.mean())
+    model = OpenSetModel(
+        level,
+        rise,
+        0.0,
+        SPREAD_WEIGHT,
+        TRUST,
+        among=AMONG,
+        half_trust=HALF_TRUST,
+        alike=ALIKE,
+        slope=None if slopes is None else typical,
+    )
+    model = replace(model, spread=_tail_spread(model, galleries))
+    heights, corrections = [], []
     for size, ranked in galleries.items():
         rivals = ranked[:, 1 : RIVALS + 1]
         share = model.share(min(rivals.shape[1], model.rivals_among(size)))
+        each = np.tile(own, len(ranked) // len(usable))
         for rate in _RATES:
-            short = ranked[:, 0] - model.thresholds(rate, gallery_size=size, rivals=rivals)
-            corrections.append(np.quantile(short, 1.0 - _AIM * rate) / share)
-    slope, offset = _line(z, corrections)
+            thresholds = model.thresholds(rate, gallery_size=size, rivals=rivals, slopes=each)
+            short = (ranked[:, 0] - thresholds) / (each / typical)
+            heights.append(best_of_strangers(rate, min(size, ALIKE)))
+            corrections.append(np.quantile(short, 1.0 - rate) / share)
+    slope, offset = _line(heights, corrections)
     return replace(model, correction=offset, correction_rise=slope)
+
+
+def _tail_spread(model: OpenSetModel, galleries: Mapping[int, Floats]) -> float:
+    """Return the mean spread that the rivals themselves show."""
+    found = []
+    for size, ranked in galleries.items():
+        if size >= _LEAST_TAIL:
+            alike = min(size, ALIKE)
+            found.append(tail_spreads(ranked[:, 1 : model.rivals_among(alike) + 1], alike).mean())
+    return float(np.mean(found))
 
 
 def _looked_up(usable: Sequence[Floats], size: int, rng: np.random.Generator) -> Floats:

@@ -156,6 +156,7 @@ def identification_point(
     *,
     gallery_size: int,
     rivals: ArrayLike,
+    slope: float | None = None,
     encoder: str,
     compared: str = "enrolled",
 ) -> OperatingPoint:
@@ -171,6 +172,8 @@ def identification_point(
         Speakers that were compared, after filters; where there is nobody, the threshold is that of one.
     rivals : (k,) array
         llrs of the speakers ranked below the best one, best first: `RIVALS` of them, or as many as there are.
+    slope
+        How much the probe's llr rises with its score; None: as much as a typical probe's.
     encoder
         Name for messages.
     compared
@@ -190,7 +193,8 @@ def identification_point(
                 f"calibration {calibration.name} was fitted on too few speakers to promise an FPIR: fit it on more, "
                 "or give --llr-threshold"
             )
-        return max(LEAST_LLR, calibration.open_set.threshold(rate, gallery_size=chances, rivals=rivals))
+        model = calibration.open_set
+        return max(LEAST_LLR, model.threshold(rate, gallery_size=chances, rivals=rivals, slope=slope))
 
     promise = f"of unknown voices named, {gallery_size} {compared}"
     # As likely beforehand as all of them together is each of them only in part.

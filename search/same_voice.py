@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.identification import ProbeQuality, Rules, ScoredSpeaker, speaker_llrs
+from search.identification import ProbeQuality, Rules, ScoredSpeaker, probe_slope, speaker_llrs
 from search.open_set import RIVALS
 from search.operating_point import identification_point, verification_point
 
@@ -56,6 +56,7 @@ def same_voices(
         naming.layers,
         gallery_size=max(gallery_size, len(rivals) + 1),
         rivals=rivals,
+        slope=probe_slope(quality, naming.calibration),
         encoder=naming.encoder,
     )
     same = [

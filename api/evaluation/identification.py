@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from search.bootstrap import Estimate, Resampling
 from search.metrics import fnir_at, threshold_at_fpir, top_k_rate
 from search.normalization import Cohort, as_norm, drawn, require_cohort
 from search.open_set import RIVALS
+from search.operating_point import LEAST_LLR
 
 FPIRS = (0.1, 0.01, 0.001)
 
@@ -239,9 +241,10 @@ def look_up(
             decides[part] = best
             continue
         rivals = -np.sort(-scores, axis=1)[:, 1 : RIVALS + 1]
+        threshold = partial(model.thresholds, gallery_size=size, rivals=rivals, slopes=system.slopes(probes[part]))
         for fpir in FPIRS:
-            named[fpir][part] = best >= model.thresholds(fpir, gallery_size=size, rivals=rivals)
-        edges = np.stack([model.thresholds(fpir, gallery_size=size, rivals=rivals) for fpir in _ASKED], axis=1)
+            named[fpir][part] = best >= np.maximum(LEAST_LLR, threshold(fpir))
+        edges = np.stack([threshold(fpir) for fpir in _ASKED], axis=1)
         decides[part] = [_just_named(llr, row) for llr, row in zip(best, edges, strict=True)]
     enough = system.answers[probes] & (system.net_speech_s[probes] >= least_speech_s)
     if named is not None:

@@ -79,6 +79,12 @@ class System:
         """(R,) share that came over a telephone, NaN where unknown."""
         return np.array([np.nan if one.telephone is None else one.telephone for one in self.heard])
 
+    def slopes(self, probes: NDArray[np.int64]) -> Floats | None:
+        """Return how much the llr of each of these recordings rises with its score; None where uncalibrated."""
+        if self.calibration is None:
+            return None
+        return self.calibration.slope(probe_speech_s=self.net_speech_s[probes], probe_telephone=self.telephone[probes])
+
     def vectors(self, encoder: EncoderId) -> NDArray[np.float32]:
         """(R, D) unit vectors; zeros where there is none."""
         dim = next((len(one.vectors[encoder]) for one in self.heard if encoder in one.vectors), 1)
