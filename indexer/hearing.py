@@ -89,6 +89,8 @@ class _Track:
     """One track while it is listened to; voices are numbered within it."""
 
     regions: list[Region]
+    stream: SpeechStream | None = None
+    """What found them; None where somebody marked them."""
     turns: list[VoiceTurn] = field(default_factory=list)
     several: bool = False
     """Whether there may be several voices."""
@@ -201,8 +203,17 @@ class Hearing:
 
     @property
     def tracks(self) -> list[HeardTrack]:
-        """Who speaks when, as far as it is known."""
-        return _numbered(self._tracks, self._listening.speakers)
+        """Who speaks when, as far as it is known, with a little of what sounds around: utterances are laid over it."""
+        return _numbered([track.turns for track in self._tracks], self._listening.speakers)
+
+    @property
+    def told(self) -> list[HeardTrack]:
+        """Who speaks when, as it is told: turns begin and end where speech itself does."""
+        turns = [
+            track.turns if track.stream is None else _within(track.turns, track.stream.spoken())
+            for track in self._tracks
+        ]
+        return _numbered(turns, self._listening.speakers)
 
     def windows(self, track: int, utterance: PlacedUtterance) -> list[Region]:
         """Return the stretches of an utterance whose vectors `judge` wants to see."""
@@ -274,7 +285,7 @@ def listen(take: Take, listening: Listening, *, name: str) -> Hearing:
         If the recording cannot be decoded.
     """
     marked = _marked(listening, name)
-    tracks = [_Track(regions) for regions in _regions(take, listening, marked)]
+    tracks = _tracks(take, listening, marked)
     if not any(track.regions for track in tracks):
         error = NoSpeech(
             f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, have all that sounds taken for "
@@ -320,7 +331,7 @@ def hear_tracks(
         hearing.judge(_seen(take, hearing, encoder, utterance_s), encoder.id)
     if not hearing.is_settled:
         hearing.tell_apart(take, encoder)
-    return hearing.tracks
+    return hearing.told
 
 
 def _seen(take: Take, hearing: Hearing, encoder: UtteranceEncoder, utterance_s: float) -> dict[int, SeenWindows]:
@@ -375,28 +386,29 @@ def _marked(listening: Listening, name: str) -> Sequence[RttmTurn] | None:
     return listening.given[stem]
 
 
-def _regions(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None) -> list[list[Region]]:
+def _tracks(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None) -> list[_Track]:
     """Read the recording once, and return the speech of each track."""
-    streams: list[SpeechStream] = []
-    found: list[list[Region]] = []
+    tracks: list[_Track] = []
     for block in take.blocks():
-        if not found:
-            found = [[] for _ in block]
-            streams = [] if marked is not None else [listening.detector.stream() for _ in block]
+        if not tracks:
+            tracks = [_Track([], None if marked is not None else listening.detector.stream()) for _ in block]
         with counting_stage("speech"):
-            for regions, stream, samples in zip(found, streams, block, strict=False):
-                regions += stream.push(samples)
+            for track, samples in zip(tracks, block, strict=True):
+                if track.stream is not None:
+                    track.regions += track.stream.push(samples)
     with counting_stage("speech"):
-        for regions, stream in zip(found, streams, strict=False):
-            regions += stream.finish()
+        for track in tracks:
+            if track.stream is not None:
+                track.regions += track.stream.finish()
     if marked is not None:
         inside = [
             Region(region.start_s, min(region.end_s, take.duration_s))
             for region in turn_regions(marked)
             if region.start_s < take.duration_s
         ]
-        found = [list(inside) for _ in found]
-    return found
+        for track in tracks:
+            track.regions = list(inside)
+    return tracks
 
 
 def _take_marked_voices(tracks: Sequence[_Track], named: Sequence[RttmTurn]) -> None:
@@ -440,12 +452,28 @@ def _embedded(
     return embedded
 
 
-def _numbered(tracks: Sequence[_Track], speakers: Speakers) -> list[HeardTrack]:
+def _within(turns: Sequence[VoiceTurn], spoken: Sequence[Region]) -> list[VoiceTurn]:
+    """Cut turns to where somebody speaks; a voice that nothing would be left of keeps its own."""
+    cut: list[VoiceTurn] = []
+    place = 0
+    for turn in turns:
+        while place < len(spoken) and spoken[place].end_s <= turn.start_s:
+            place += 1
+        at = place  # The next turn may share the last of these stretches.
+        while at < len(spoken) and spoken[at].start_s < turn.end_s:
+            start_s, end_s = spoken[at]
+            cut.append(turn._replace(start_s=max(turn.start_s, start_s), end_s=min(turn.end_s, end_s)))
+            at += 1
+    heard = {turn.voice for turn in cut}
+    return sorted([*cut, *(turn for turn in turns if turn.voice not in heard)], key=lambda turn: turn.start_s)
+
+
+def _numbered(tracks: Sequence[Sequence[VoiceTurn]], speakers: Speakers) -> list[HeardTrack]:
     """Count voices on from track to track, unless one voice was said to be in all of them."""
     heard: list[HeardTrack] = []
     first = 0
-    for number, track in enumerate(tracks):
-        heard.append(HeardTrack(number, tuple(turn._replace(voice=turn.voice + first) for turn in track.turns)))
+    for number, turns in enumerate(tracks):
+        heard.append(HeardTrack(number, tuple(turn._replace(voice=turn.voice + first) for turn in turns)))
         if speakers != "one":
-            first += len({turn.voice for turn in track.turns})
+            first += len({turn.voice for turn in turns})
     return heard

@@ -190,13 +190,18 @@ def hear_voices(
         hearing.tell_apart(take, encoders.first)
         if not hearing.is_as_supposed:
             speech = _speech_of_voices(hearing, take, encoders, label)
-    apart = len(hearing.tracks) > 1
+    told = hearing.told
+    turns: dict[tuple[int, int], list[Region]] = {}
+    for track in told:
+        for turn in track.turns:
+            turns.setdefault((track.track, turn.voice), []).append(Region(turn.start_s, turn.end_s))
+    apart = len(told) > 1
     heard = [
         HeardVoice(
             name=label,
             channel=track if apart else None,
             voice=voice,
-            turns=of_voice.turns,
+            turns=tuple(bridged(turns[track, voice], 0.0)),
             quality=pooled_quality(of_voice.qualities),
             vectors=of_voice.vectors,
             recording=take.facts,
@@ -232,25 +237,18 @@ class _VoiceSpeech:
         self._spans: list[Span] = []
         self._vectors: dict[EncoderId, list[NDArray[np.float32]]] = {encoder_id: [] for encoder_id in encoders.ids}
         self._durations_s: list[float] = []
-        self._turns: list[Region] = []
         self.qualities: list[Quality] = []
         self.seen = SeenWindows()
 
     def add(self, audio: UtteranceAudio, placed: PlacedUtterance, windows: Sequence[Region]) -> None:
         """Take the next utterance, and stretches in it of which vectors are wanted too."""
         self.qualities.append(measure_quality(audio.waveform, placed.spoken))
-        self._turns += placed.speech
         held = self._samples_held
         self._windows += windows
         self._spans += [(held + start, held + end) for start, end in spans_of(windows, audio)]
         self._held.append(audio.waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
-
-    @property
-    def turns(self) -> tuple[Region, ...]:
-        """When it speaks."""
-        return tuple(bridged(self._turns, 0.0))
 
     def finish(self) -> None:
         """Embed what is left, where it is enough."""

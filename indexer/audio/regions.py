@@ -22,6 +22,13 @@ class SpeechStream(Protocol):
     def finish(self) -> list[Region]:
         """Return what is left when the track ends; nothing may be pushed after it."""
 
+    def spoken(self) -> list[Region]:
+        """Return where speech itself begins and ends, as closely as can be told, after `finish`.
+
+        The regions hold a little of what sounds around it, for vectors are better with it; these do not. What of these
+        is outside the regions is no speech.
+        """
+
 
 class SpeechDetector(Protocol):
     """Finds speech; one serves any number of tracks and threads."""

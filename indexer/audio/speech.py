@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.audio.edges import LevelMeter, sharpened
 from indexer.audio.levels import SILENCE_PEAK, is_silent
 from indexer.audio.regions import Region, SpeechDetector, SpeechStream
 from indexer.settings import SpeechSettings
@@ -48,6 +49,11 @@ network too little to be sure of. Of 300 one-second words that saved 7 of the 12
 noise none was taken for speech by it, because those are longer."""
 
 SHORT_THRESHOLD = 0.2
+
+SPLIT_S = 0.2
+"""Pauses from which on the edges of speech are looked for: the network hears speech for up to a tenth of a second
+beyond its end, and what lasts so long lasts longer once its edges are found."""
+
 _GROUP_SAMPLES = GROUP_FRAMES * FRAME_SAMPLES
 
 
@@ -86,6 +92,9 @@ class _SoundStream:
         mean = self._sum / self._count
         sounds = max(self._high - mean, mean - self._low) >= SILENCE_PEAK
         return [Region(0.0, self._count / SAMPLE_RATE_HZ)] if sounds else []
+
+    def spoken(self) -> list[Region]:
+        return self.finish()
 
 
 class SileroDetector:
@@ -183,22 +192,42 @@ class _Frames:
 class _SileroStream:
     def __init__(self, network: "SileroNetwork", settings: SpeechSettings) -> None:
         self._frames = _Frames(network)
-        self._settings = settings
-        self._maker = RegionMaker(settings)
+        self._meter = LevelMeter()
         self._samples = 0
+        self._begin(settings)
 
     def push(self, block: Waveform) -> list[Region]:
         self._samples += len(block)
-        return [region for group in self._frames.push(block) for region in self._maker.push(group)]
+        self._meter.push(block)
+        return [region for group in self._frames.push(block) for region in self._hear(group)]
 
     def finish(self) -> list[Region]:
         duration_s = self._samples / SAMPLE_RATE_HZ
         last = self._frames.finish()
-        regions = [*self._maker.push(last), *self._maker.finish(duration_s)]
-        if regions or duration_s > SHORT_S:
-            return regions
-        maker = RegionMaker(_lenient(self._settings))  # all of a short track is in its last group
-        return [*maker.push(last), *maker.finish(duration_s)]
+        regions = [*self._hear(last), *self._maker.finish(duration_s)]
+        if not regions and duration_s <= SHORT_S:
+            self._begin(_lenient(self._settings))  # all of a short track is in its last group
+            regions = [*self._hear(last), *self._maker.finish(duration_s)]
+        self._bare += self._bare_maker.finish(duration_s)
+        return regions
+
+    def spoken(self) -> list[Region]:
+        return sharpened(self._bare, self._meter.levels(), pause_s=self._settings.min_silence_s)
+
+    def _begin(self, settings: SpeechSettings) -> None:
+        self._settings = settings
+        self._maker = RegionMaker(settings)
+        self._bare_maker = RegionMaker(_unpadded(settings))
+        self._bare: list[Region] = []
+
+    def _hear(self, probabilities: NDArray[np.float32]) -> list[Region]:
+        self._bare += self._bare_maker.push(probabilities)
+        return self._maker.push(probabilities)
+
+
+def _unpadded(settings: SpeechSettings) -> SpeechSettings:
+    """Return what finds the bare speech in the regions."""
+    return settings.model_copy(update={"padding_s": 0.0, "min_silence_s": min(settings.min_silence_s, SPLIT_S)})
 
 
 def _lenient(settings: SpeechSettings) -> SpeechSettings:
