@@ -352,8 +352,7 @@ def inner_products(probes: Vectors, parts: list[tuple[int, Rows]], positions: Po
         for row in range(0, count, high)
         for column in range(0, width, wide)
     ]
-    # Even a single task: there FAISS has one thread, and none that wait for each other in loops.
-    _in_parallel(work, tasks)
+    _in_parallel(work, tasks, here=count == 1)
     return scores
 
 
@@ -381,12 +380,18 @@ def _in_parallel(work: Callable[[_Task], None], tasks: Sequence[_Task], *, here:
     Parameters
     ----------
     here
-        The caller does the first, and nobody need be woken for it. In its thread FAISS would start threads of its own
-        for more than one probe.
+        The caller does the first, and nobody need be woken for it.
     """
     others = _threads(os.getpid()).map(work, tasks[1:] if here else tasks)
-    for task in tasks[:1] if here else ():
-        work(task)
+    if here:
+        # Or FAISS has threads of its own in the caller's, which wait for each other in loops.
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            for task in tasks[:1]:
+                work(task)
+        finally:
+            faiss.omp_set_num_threads(threads)
     for _ in others:
         pass
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -367,7 +367,9 @@ def _mapped(file: Path, section: Section, manifest: Path) -> NDArray[Any]:
     try:
         size = file.stat().st_size
         if size == section.size > 0:
-            return cast("NDArray[Any]", np.memmap(file, dtype=section.dtype, mode="r", shape=section.shape))
+            # Plain arrays: each part of a memmap is made a memmap in Python, several times a search.
+            mapped = np.memmap(file, dtype=section.dtype, mode="r", shape=section.shape)
+            return mapped.view(np.ndarray)
     except FileNotFoundError:
         # Whoever prunes deletes the manifest first: where it is still there, the section was lost, not pruned.
         if not manifest.exists():

@@ -79,3 +79,13 @@ def test_a_margin_that_is_still_wide_enough_stays() -> None:
     found, rows = _measured(growth=1.0, known=wide)
     assert (found.margin, rows.passes) == (0.5, 1)
     assert len(rows.order) > PROBES
+
+
+def test_the_first_fetch_suffices_for_nearly_all_voices_that_are_not_there() -> None:
+    found, rows = _measured(growth=1.0)
+    strangers = voices(400, 1, seed=7)
+    tenth = np.sort(strangers @ rows.vectors.T, axis=1)[:, -10]
+    estimates, _ = _Estimates(rows, growth=1.0).raw_search(strangers, len(rows.vectors))
+    needed = (estimates * found.gain >= (tenth - found.margin)[:, None]).sum(axis=1)
+    assert (needed <= found.candidates).mean() > 0.95
+    assert found.candidates < len(rows.vectors) / 2
