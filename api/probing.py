@@ -5,10 +5,10 @@ and not an error; a decision about it would be a guess.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.audio.gates import SpeechGate
+from indexer.audio.decode import AudioSource
+from indexer.audio.gates import SpeechGate, needed_of_probe_s
 from indexer.audio.quality import Quality
 from indexer.errors import TooLittleSpeech, one_line
 from indexer.listening import Listening, parse_speakers
@@ -74,7 +74,7 @@ class Heard:
 
 def hear(
     comparison: "Comparison",
-    recording: Path,
+    recording: AudioSource,
     *,
     name: str,
     asked: HearingAsked,
@@ -111,11 +111,22 @@ def hear(
         voices = comparison.hear(recording, channels=asked.channels, listening=listening, name=name, request=request)
     except TooLittleSpeech as error:
         return Heard((), (), error.speech_s, max(needed_s, error.needed_s or 0.0), (one_line(error),))
-    refused = tuple(_refusal(gate, voice) for voice in voices)
+    needs = [_needed_s(voice, needed_s) if gate is not None else needed_s for voice in voices]
+    refused = tuple(_refusal(gate, voice, needs_s) for voice, needs_s in zip(voices, needs, strict=True))
     issues = voices[0].recording.issues if refused[0] is None else (*voices[0].recording.issues, refused[0])
-    return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needed_s, issues)
+    return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needs[0], issues)
 
 
-def _refusal(gate: SpeechGate | None, voice: HeardVoice) -> str | None:
-    refused = gate.refusal(voice.quality, voice.name) if gate is not None else None
+def _needed_s(voice: HeardVoice, least_s: float) -> float:
+    quality = voice.quality
+    return needed_of_probe_s(
+        least_s,
+        net_speech_s=quality.net_speech_s,
+        duration_s=voice.recording.duration_s,
+        snr_db=quality.snr_db,
+    )
+
+
+def _refusal(gate: SpeechGate | None, voice: HeardVoice, needed_s: float) -> str | None:
+    refused = gate.refusal(voice.quality, voice.name, needed_s) if gate is not None else None
     return f"{one_line(refused)}, or allow poor ones" if refused is not None else None

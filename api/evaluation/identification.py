@@ -246,7 +246,7 @@ def look_up(
             named[fpir][part] = best >= np.maximum(LEAST_LLR, threshold(fpir))
         edges = np.stack([threshold(fpir) for fpir in _ASKED], axis=1)
         decides[part] = [_just_named(llr, row) for llr, row in zip(best, edges, strict=True)]
-    enough = system.answers[probes] & (system.net_speech_s[probes] >= least_speech_s)
+    enough = (system.answers & (system.net_speech_s >= system.needed_s(least_speech_s)))[probes]
     if named is not None:
         named = {fpir: flags & enough for fpir, flags in named.items()}
     return Outcomes(
@@ -289,7 +289,8 @@ def evaluate_identification(
     labels
         Who speaks in each recording.
     least_speech_s
-        Net speech below which the product answers that it is not enough; 0: it always answers.
+        Net speech below which the product answers that it is not enough, cut out or noisy speech apart; 0: it always
+        answers.
     condition
         Its name, and how far behind a recording its copy under that condition is; copies are looked up, not enrolled.
     made_up

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.evaluation.hearing import HeardRecording
+from indexer.audio.gates import needed_of_probe_s
 from indexer.errors import InvalidRequest
 from indexer.types import EncoderId
 from search.calibration import Calibration
@@ -68,6 +69,17 @@ class System:
     def net_speech_s(self) -> Floats:
         """(R,) seconds."""
         return np.array([one.net_speech_s for one in self.heard])
+
+    def needed_s(self, least_s: float) -> Floats:
+        """Return the (R,) net speech that the product needs to decide about each."""
+        return np.array(
+            [
+                needed_of_probe_s(least_s, net_speech_s=one.net_speech_s, duration_s=one.duration_s, snr_db=one.snr_db)
+                if least_s > 0.0
+                else 0.0
+                for one in self.heard
+            ]
+        )
 
     @property
     def snr_db(self) -> Floats:

@@ -101,6 +101,11 @@ def test_too_little_speech_is_an_answer_that_says_how_much_there_was(client: Ser
             issues = found["issues"]
             assert isinstance(issues, list)
             assert "recording" in issues[0]
+    piece = wav(0.35)
+    found = ask(client, "identify", piece)
+    assert (found["decision"], found["speech_s"], found["needed_s"]) == ("not_enough_speech", 0.35, 0.4)
+    assert "0.4 s where speech is cut out" in str(found["issues"])
+    assert ask(client, "identify", piece, allow_poor=True)["decision"] != "not_enough_speech"
     together = client.post("/v1/compare", files={"first": ("a.wav", short), "second": ("b.wav", wav(1))}).json()
     assert (together["decision"], together["score"]) == ("not_enough_speech", None)
     assert (together["first"]["speech_s"], together["second"]["speech_s"]) == (0.05, 1.0)

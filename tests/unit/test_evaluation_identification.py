@@ -33,7 +33,14 @@ def _calibration() -> Calibration:
     return fitted_to_voices(voices())
 
 
-def _system(noise: float = 0.05, *, calibrated: bool = False, speech_s: float = 5.0) -> System:
+def _system(
+    noise: float = 0.05,
+    *,
+    calibrated: bool = False,
+    speech_s: float = 5.0,
+    duration_s: float = 6.0,
+    snr_db: float = 20.0,
+) -> System:
     rng = np.random.default_rng(1)
     heard = []
     for _ in range(SPEAKERS):
@@ -41,7 +48,7 @@ def _system(noise: float = 0.05, *, calibrated: bool = False, speech_s: float = 
         for _ in range(TAKES):
             vector = center / np.linalg.norm(center) + noise * rng.normal(size=192)
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-            heard.append(HeardRecording({ECAPA: vector}, 6.0, speech_s, 20.0))
+            heard.append(HeardRecording({ECAPA: vector}, duration_s, speech_s, snr_db))
     return System("system", heard, (ECAPA,), _calibration() if calibrated else None)
 
 
@@ -137,6 +144,18 @@ def test_a_probe_with_too_little_speech_is_never_named() -> None:
         assert figures.decisions["unknown_not_enough_speech"] == 50
         assert figures.decisions["mated_right"] == figures.decisions["unknown_named"] == 0
         assert figures.figures["fnir_at_fpir_0.1"].value == 1.0
+
+
+@pytest.mark.parametrize(("duration_s", "snr_db", "refused"), [(0.35, 20.0, 40), (6.0, -4.0, 40), (6.0, 20.0, 0)])
+def test_a_piece_of_speech_and_speech_under_noise_are_refused_as_the_product_does(
+    duration_s: float, snr_db: float, refused: int
+) -> None:
+    protocol = by_count(_recordings(), {"x"}, 3)
+    system = _system(speech_s=0.35, duration_s=duration_s, snr_db=snr_db)
+    figures = _evaluate(system, protocol, [fixed_gallery(protocol)], least_speech_s=0.3)
+    assert figures.decisions["mated_not_enough_speech"] == refused
+    figures = _evaluate(system, protocol, [fixed_gallery(protocol)])
+    assert figures.decisions["mated_not_enough_speech"] == 0
 
 
 def test_what_is_asked_for_beforehand_is_measured_beside_it() -> None:

@@ -1,5 +1,6 @@
 """How good an utterance is: measures with known answers, on made sounds and on real speech."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.audio.decode import ChannelPolicy, open_audio
-from indexer.audio.gates import SpeechGate
-from indexer.audio.quality import LEAST_LEVEL_DBFS, MOST_SNR_DB, Quality, measure_quality
+from indexer.audio.gates import SpeechGate, needed_of_probe_s
+from indexer.audio.quality import LEAST_LEVEL_DBFS, LEAST_SNR_DB, MOST_SNR_DB, Quality, measure_quality
 from indexer.audio.regions import Region
 from indexer.audio.resample import BlockResampler
 from indexer.audio.speech import SileroDetector
@@ -135,6 +136,36 @@ def test_too_little_speech_says_how_much_there_was_and_how_much_is_needed() -> N
         gate.require(Quality(1.234, 20.0, 0.0, 8000.0, -20.0), "a.wav")
     assert (refused.value.speech_s, refused.value.needed_s, refused.value.code) == (1.234, 3.0, "not-enough-speech")
     gate.require(GOOD, "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("net_speech_s", "duration_s", "snr_db", "needed_s"),
+    [
+        (0.35, 1.0, 20.0, 0.3),
+        (0.35, 1.0, None, 0.3),
+        (0.30, 0.3, 20.0, 0.4),
+        (2.00, 2.0, 20.0, 0.4),
+        (0.60, 1.0, 0.0, 0.3),
+        (0.60, 1.0, -3.0, 0.5986),
+        (0.60, 0.6, -10 * math.log10(2), 0.8),
+        (0.60, 1.0, LEAST_SNR_DB, 0.3),
+    ],
+)
+def test_a_piece_of_speech_or_speech_under_noise_needs_more_of_it(
+    net_speech_s: float, duration_s: float, snr_db: float | None, needed_s: float
+) -> None:
+    found = needed_of_probe_s(0.3, net_speech_s=net_speech_s, duration_s=duration_s, snr_db=snr_db)
+    assert found == pytest.approx(needed_s, abs=1e-4)
+
+
+def test_a_refusal_names_the_limit_and_what_this_recording_needs() -> None:
+    gate = SpeechGate(needed_s=0.3, setting="SETTING")
+    piece = Quality(0.3, 20.0, 0.0, 8000.0, -20.0)
+    refused = gate.refusal(piece, "a.wav", 0.4)
+    assert isinstance(refused, NotEnoughSpeech)
+    assert "0.3 s of speech, needed are 0.3 s (SETTING), and 0.4 s where speech is cut out" in str(refused)
+    assert (refused.speech_s, refused.needed_s) == (0.3, 0.4)
+    assert gate.refusal(piece, "a.wav") is None
 
 
 def test_more_noise_than_allowed_is_refused_with_both_figures() -> None:
