@@ -111,7 +111,8 @@ def hear(
         voices = comparison.hear(recording, channels=asked.channels, listening=listening, name=name, request=request)
     except TooLittleSpeech as error:
         return Heard((), (), error.speech_s, max(needed_s, error.needed_s or 0.0), (one_line(error),))
-    needs = [_needed_s(voice, needed_s) if gate is not None else needed_s for voice in voices]
+    asks = gate is not None and speech.min_identify_s > 0.0
+    needs = [_needed_s(voice, needed_s) if asks else needed_s for voice in voices]
     refused = tuple(_refusal(gate, voice, needs_s) for voice, needs_s in zip(voices, needs, strict=True))
     issues = voices[0].recording.issues if refused[0] is None else (*voices[0].recording.issues, refused[0])
     return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needs[0], issues)
