@@ -29,3 +29,9 @@ def share_cores() -> None:
     """Let GNU OpenMP's threads sleep soon after they find nothing to do, unless the user has decided otherwise."""
     if not any(name in os.environ for name in _DECIDED_BY_USER):
         os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
+
+
+def default_waiting() -> None:
+    """Take that back, in a process that measures what others do without it."""
+    if os.environ.get("GOMP_SPINCOUNT") == str(SPIN_COUNT):
+        del os.environ["GOMP_SPINCOUNT"]

@@ -1,29 +1,29 @@
 """How fast the encoder is by engine, precision, batch and length, beside peers and beside the machine's own limit."""
 
+import statistics
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
-from api.bench.encoder_peers import Embed, open_peer
+from api.bench.encoder_apart import EXACT, IN_BFLOAT16, PUBLISHED, EngineApart
 from api.bench.machine import Measured
-from api.bench.timing import medians_s
 from api.cli.output import print_line, print_table
 from indexer.archive import list_archive, nobody
 from indexer.audio.decode import decode
 from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
-from indexer.types import SAMPLE_RATE_HZ, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, Waveform
 
 if TYPE_CHECKING:
     from api.dependencies import Services
-    from indexer.embedding.checkpoints import Checkpoint
 
 _SEED = 20260101
-_TRUTH = "PyTorch float32"
+_LEAST_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,6 @@ class EngineReport(Measured):
     missing: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Contender:
-    name: str
-    precision: str
-    embed: Embed
-
-
 def run_engine_bench(
     services: "Services",
     *,
@@ -80,7 +73,7 @@ def run_engine_bench(
     peers: Sequence[str],
     budget_s: float,
 ) -> EngineReport:
-    """Measure every engine in turns, so that whatever else the machine does meets all of them.
+    """Measure every engine in a process of its own and in turns, so that whatever else the machine does meets all.
 
     Parameters
     ----------
@@ -93,35 +86,44 @@ def run_engine_bench(
     """
     import torch
 
-    spec = services.registry.get(encoder or services.settings.embedding.encoder)
-    weights = services.registry.pull(spec)
-    ours, checkpoint = _ours(services, encoder)
-    threads = torch.get_num_threads()
-    contenders, missing = list(ours), {}
-    for name in peers:
-        try:
-            embed, found = open_peer(name, checkpoint, weights, threads)
-            contenders.append(_Contender(f"{name} {found}", "bfloat16" if "bfloat16" in name else "float32", embed))
-        except Unavailable as error:
-            missing[name] = str(error)
+    from indexer.embedding.checkpoints import read_checkpoint
+    from indexer.embedding.encoder import choose_device
+    from indexer.embedding.engines import runs_fast
+
+    own = services.settings.embedding
+    spec = services.registry.get(encoder or own.encoder)
+    checkpoint = read_checkpoint(services.registry.pull(spec), spec.family, spec.front_end)
+    threads = own.threads or torch.get_num_threads()
+    fast = runs_fast(checkpoint.network, choose_device(own.device))
+    names = [name for name in (PUBLISHED, EXACT, *IN_BFLOAT16) if fast or name not in IN_BFLOAT16]
     gflop = gflop_per_audio_s(checkpoint)
     limits = {
         name: matrix_gflop_per_s(dtype, budget_s / 4)
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
-    rows, counts = [], {}
-    for seconds in lengths_s:
-        cut = _utterances(services, speech, seconds, utterances, least=max(batches))
-        counts[f"{seconds:g} s"] = len(cut)
-        cosines = _least_cosines(contenders, cut)
-        for batch in batches:
-            calls = [partial(contender.embed, cut[:batch]) for contender in contenders]
-            medians_s(calls, budget_s=0.0, least=2)  # engines make what they need for a new length
-            taken = medians_s(calls, budget_s=budget_s, least=3)
-            for contender, elapsed_s, cosine in zip(contenders, taken, cosines, strict=True):
-                speed = seconds * batch / elapsed_s
-                share = speed * gflop / limits[contender.precision]
-                rows.append(EngineRow(contender.name, contender.precision, seconds, batch, speed, share, cosine))
+    rows: list[EngineRow] = []
+    counts: dict[str, int] = {}
+    missing: dict[str, str] = {}
+    with ExitStack() as running:
+        engines: list[EngineApart] = []
+        for name in (*names, *peers):
+            try:
+                engines.append(running.enter_context(EngineApart(name, services.settings, encoder, threads)))
+            except Unavailable as error:
+                missing[name] = str(error)
+        for seconds in lengths_s:
+            cut = _utterances(services, speech, seconds, utterances, least=max(batches))
+            counts[f"{seconds:g} s"] = len(cut)
+            cosines = _least_cosines(engines, cut)
+            for batch in batches:
+                for engine in engines:
+                    engine.take(cut[:batch])  # engines make what they need for a new length
+                taken = _medians_s(engines, budget_s)
+                for engine, elapsed_s, cosine in zip(engines, taken, cosines, strict=True):
+                    precision = "bfloat16" if engine.name in IN_BFLOAT16 or "bfloat16" in engine.name else "float32"
+                    speed = seconds * batch / elapsed_s
+                    share = speed * gflop / limits[precision]
+                    rows.append(EngineRow(engine.name, precision, seconds, batch, speed, share, cosine))
     return EngineReport(
         encoder=spec.name,
         threads=threads,
@@ -133,34 +135,16 @@ def run_engine_bench(
     )
 
 
-def _ours(services: "Services", encoder: str | None) -> "tuple[list[_Contender], Checkpoint]":
-    """Return the product's engines by precision, and the network as it was published, first of all."""
-    import torch
-
-    from indexer.embedding.engines import runs_fast
-
-    exact, _ = services.encoders.load(encoder, precision="exact")
-    front_end, network = exact.checkpoint.build_front_end(), exact.checkpoint.build_network()
-
-    def plain(waveforms: Sequence[Waveform]) -> Vectors:
-        with torch.inference_mode():
-            frames = front_end(torch.from_numpy(np.stack(waveforms)))
-            vectors: Vectors = network(frames.values, frames.valid).numpy()
-            return vectors
-
-    def automatic(waveforms: Sequence[Waveform]) -> Vectors:
-        with torch.inference_mode():
-            frames = front_end(torch.from_numpy(np.stack(waveforms)))
-            with torch.autocast("cpu", torch.bfloat16):
-                vectors: Vectors = network(frames.values, frames.valid).float().numpy()
-            return vectors
-
-    found = [_Contender(_TRUTH, "float32", plain), _Contender("voxdex exact", "float32", exact.embed)]
-    if runs_fast(exact.checkpoint.network, exact.device):
-        fast, _ = services.encoders.load(encoder, precision="fast")
-        found.append(_Contender("PyTorch autocast", "bfloat16", automatic))
-        found.append(_Contender("voxdex fast", "bfloat16", fast.embed))
-    return found, exact.checkpoint
+def _medians_s(engines: Sequence[EngineApart], budget_s: float) -> list[float]:
+    """Median seconds of a pass by engine, in turns: whatever else the machine does meets all of them."""
+    taken: list[list[float]] = [[] for _ in engines]
+    end = time.perf_counter() + budget_s
+    turns = 0
+    while turns < _LEAST_TURNS or time.perf_counter() < end:
+        for engine, times in zip(engines, taken, strict=True):
+            times += engine.turn()
+        turns += 1
+    return [statistics.median(times) for times in taken]
 
 
 def _utterances(
@@ -184,11 +168,11 @@ def _utterances(
     return found[:: -(-len(found) // most)] if len(found) > most else found
 
 
-def _least_cosines(contenders: Sequence[_Contender], utterances: Sequence[Waveform]) -> list[float]:
+def _least_cosines(engines: Sequence[EngineApart], utterances: Sequence[Waveform]) -> list[float]:
     """Least cosine of each to the first over all utterances, embedded one at a time."""
     vectors = []
-    for contender in contenders:
-        raw = np.concatenate([contender.embed([utterance]) for utterance in utterances]).astype(np.float64)
+    for engine in engines:
+        raw = engine.embed(utterances).astype(np.float64)
         vectors.append(raw / np.linalg.norm(raw, axis=1, keepdims=True))
     return [float((vectors[0] * own).sum(axis=1).min()) for own in vectors]
 
