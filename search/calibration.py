@@ -7,7 +7,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +160,14 @@ class Calibration:
             As for `llr`.
         """
         speech = np.atleast_1d(np.asarray(probe_speech_s, dtype=np.float64))
-        none, all_of_it = (
-            self.llr(
-                np.full((len(speech), len(self.encoder_ids)), score),
-                enrolled_speech_s=_USUALLY_ENROLLED_S,
-                probe_speech_s=speech,
-                enrolled_telephone=0.0,
-                probe_telephone=probe_telephone,
-            )
-            for score in (0.0, 1.0)
-        )
+        telephone = np.full(len(speech), math.nan if probe_telephone is None else probe_telephone)
+        none, all_of_it = self.llr(
+            np.repeat(np.array([0.0, 1.0]), len(speech))[:, None].repeat(len(self.encoder_ids), axis=1),
+            enrolled_speech_s=_USUALLY_ENROLLED_S,
+            probe_speech_s=np.tile(speech, 2),
+            enrolled_telephone=0.0,
+            probe_telephone=np.tile(telephone, 2),
+        ).reshape(2, len(speech))
         return all_of_it - none
 
     def score_at(
@@ -273,12 +272,13 @@ def quality_measures(
     """Return each of `QUALITIES` as a (count,) array, NaN where it is unknown."""
 
     def each(measured: ArrayLike | None) -> Floats:
-        return np.broadcast_to(np.asarray(math.nan if measured is None else measured, dtype=np.float64), count)
+        return np.full(count, math.nan if measured is None else measured, dtype=np.float64)
 
-    logs = np.log(np.maximum(np.stack([each(enrolled_s), each(probe_s)]), 1e-3))
+    said = np.stack([each(enrolled_s), each(probe_s)])
+    logs = np.log(np.maximum(said, 1e-3))
     enrolled, probe = each(enrolled_telephone), each(probe_telephone)
     both = enrolled * probe
-    brevity = sum(1.0 / (each(seconds) + _HALF_SAID_S) for seconds in (enrolled_s, probe_s))
+    brevity = (1.0 / (said + _HALF_SAID_S)).sum(axis=0)
     measures = (brevity, logs.min(axis=0), logs.max(axis=0), each(snr_db), enrolled + probe - 2 * both, both)
     return dict(zip(QUALITIES, measures, strict=True))
 
@@ -294,7 +294,7 @@ def design(scores: Floats, quality: Mapping[str, Floats], features: Sequence[str
     known = {f"score_{number}": column for number, column in enumerate(scores.T, start=1)}
     known |= quality
     known["intercept"] = np.ones(len(scores))
-    return np.stack([np.prod([known[part] for part in name.split("*")], axis=0) for name in features], axis=1)
+    return np.stack([reduce(mul, [known[part] for part in name.split("*")]) for name in features], axis=1)
 
 
 def default_calibration(encoder_ids: Sequence[EncoderId], name: str = "default") -> Calibration | None:
