@@ -6,7 +6,7 @@ from pathlib import Path
 
 from api.deciding import NOTHING, Asked, Deciding
 from api.probe_warnings import pair_warnings
-from indexer.audio.decode import ChannelPolicy
+from indexer.audio.decode import AudioSource, ChannelPolicy
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderSpec
@@ -66,7 +66,7 @@ class Comparison:
 
     def hear(
         self,
-        file: Path,
+        file: AudioSource,
         *,
         channels: str | None = None,
         listening: Listening | None = None,

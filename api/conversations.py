@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.regions import Region, bridged, speech_s
 from indexer.audio.rttm import RttmTurn
+from indexer.audio.sources import AudioSource
 from indexer.embedding.encoder import Encoder
 from indexer.errors import NotEnoughSpeech
 from indexer.hearing import hear_tracks
@@ -96,7 +97,13 @@ class Conversation:
 
 
 def diarize(
-    encoder: Encoder, source: Path, listening: Listening, *, channels: ChannelPolicy, limits: AudioSettings, name: str
+    encoder: Encoder,
+    source: AudioSource,
+    listening: Listening,
+    *,
+    channels: ChannelPolicy,
+    limits: AudioSettings,
+    name: str,
 ) -> Conversation:
     """Find who speaks when in a recording.
 
@@ -126,7 +133,7 @@ def diarize(
 
 def diarize_and_identify(
     voices: "Voices",
-    source: Path,
+    source: AudioSource,
     listening: Listening,
     *,
     channels: str | None,

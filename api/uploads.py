@@ -1,4 +1,4 @@
-"""Recordings in the bodies of requests: written to disk as they arrive, never held in memory, never above a limit."""
+"""Recordings in the bodies of requests: written to disk as they arrive, or in memory where short; none over a limit."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from api.body_limit import lift_body_limit
 from indexer.archive import as_text
-from indexer.audio.sources import printable
+from indexer.audio.sources import AudioSource, printable
 from indexer.errors import (
     AudioTooLarge,
     BodyTooSlow,
@@ -33,7 +33,8 @@ from indexer.errors import (
 from indexer.media import MediaStore
 
 _WRITE_BYTES = 1 << 20
-"""Collected before it is hashed and written in a thread, so that the event loop waits for no disk."""
+"""Collected before it is hashed and written in a thread, so that the event loop waits for no disk; the most of a
+recording that may stay in memory."""
 
 _AROUND_PARTS = 64 * 1024
 """Allowed for boundaries and headers of a multipart body."""
@@ -61,17 +62,25 @@ class Upload:
     Attributes
     ----------
     path
-        Where it lies until the request ends.
+        Where it lies until the request ends, unless it stays in memory.
     name
         What the client called it, fit to be shown; None where it did not say.
     sha256
-        Of its content, as hex.
+        Of its content, as hex; empty where it stays in memory, for nobody keeps it then.
+    content
+        All of it, where it stays in memory.
     """
 
     path: Path
     name: str | None = None
     size_bytes: int = 0
     sha256: str = ""
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def source(self) -> AudioSource:
+        """What a decoder reads."""
+        return self.path if self.content is None else self.content
 
     @property
     def identity(self) -> str:
@@ -100,6 +109,7 @@ async def received(
     max_bytes: int,
     min_free_bytes: int = 0,
     parts: Sequence[str] = ("file",),
+    in_memory: bool = False,
 ) -> AsyncIterator[dict[str, Upload]]:
     """Receive the recordings of a request; their files are gone when the block ends, unless they were moved.
 
@@ -112,6 +122,8 @@ async def received(
     parts
         Names of the multipart fields, each needed once. A body that is no multipart is the recording itself, where
         there is one.
+    in_memory
+        Whether a recording of up to a megabyte stays in memory, for a request that keeps no file of it.
 
     Raises
     ------
@@ -147,11 +159,14 @@ async def received(
     room = _Room(media.root, min_free_bytes, declared)
     async with AsyncExitStack() as stack:
         if multipart:
-            receiver = _Form(partial(_File, max_bytes, room), media, parts, options.get(b"boundary", b""))
+            receiver = _Form(
+                partial(_File, max_bytes, room, in_memory=in_memory), media, parts, options.get(b"boundary", b"")
+            )
             stack.push_async_callback(receiver.discard)
             uploads = await receiver.receive(_counted(request, most, max_bytes))
         else:
-            file = _File(max_bytes, room, media.new_incoming(), name=_shown(request.query_params.get("filename")))
+            name = _shown(request.query_params.get("filename"))
+            file = _File(max_bytes, room, media.new_incoming(), name=name, in_memory=in_memory)
             stack.push_async_callback(file.discard)
             async for chunk in _counted(request, most, max_bytes):
                 await file.add(chunk)
@@ -224,12 +239,13 @@ class _Room:
 
 
 class _File:
-    """One recording on its way to the disk."""
+    """One recording on its way to the disk, or into memory where it is short and nobody keeps it."""
 
-    def __init__(self, max_bytes: int, room: _Room, path: Path, *, name: str | None) -> None:
+    def __init__(self, max_bytes: int, room: _Room, path: Path, *, name: str | None, in_memory: bool) -> None:
         self._upload = Upload(path, name)
         self._max_bytes = max_bytes
         self._room = room
+        self._in_memory = in_memory
         self._digest = hashlib.sha256()
         self._held = bytearray()
         self._file: BinaryIO | None = None
@@ -245,17 +261,21 @@ class _File:
 
     async def finish(self) -> Upload:
         """Write the rest."""
+        if self._upload.size_bytes == 0:
+            raise CorruptAudio(f"{self._upload.name or 'the recording'}: the file is empty (0 bytes)")
+        if self._in_memory and self._file is None:
+            self._upload.content = bytes(self._held)
+            return self._upload
         await self._flush()
         if self._file is not None:
             self._file.close()
-        if self._upload.size_bytes == 0:
-            raise CorruptAudio(f"{self._upload.name or 'the recording'}: the file is empty (0 bytes)")
         self._upload.sha256 = self._digest.hexdigest()
         return self._upload
 
     async def discard(self) -> None:
         """Remove it, unless somebody moved it to where it is kept."""
-        await to_thread.run_sync(self._discard)
+        if self._file is not None:
+            await to_thread.run_sync(self._discard)
 
     async def _flush(self) -> None:
         held, self._held = bytes(self._held), bytearray()

@@ -10,6 +10,8 @@ from api.schemas.common import Cosine, Text
 from indexer.settings import SPEAKERS_PATTERN
 from search.operating_point import Wanted
 
+# What reads parameters is `async` without waiting for anything: else it would run in a thread, one for each of them.
+
 Llr = Annotated[float | None, Query(ge=-1000, le=1000, allow_inf_nan=False)]
 _Cost = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False)]
 _Share = Annotated[float | None, Query(gt=0, lt=1, allow_inf_nan=False)]
@@ -27,7 +29,7 @@ _Prior = Annotated[
 ]
 
 
-def _identification(
+async def _identification(
     threshold: _ScoreThreshold = None,
     llr_threshold: _LlrThreshold = None,
     fpir: Annotated[
@@ -60,7 +62,7 @@ def _identification(
     return Asked(wanted, prior)
 
 
-def _verification(
+async def _verification(
     threshold: _ScoreThreshold = None,
     llr_threshold: _LlrThreshold = None,
     p_fa: Annotated[
@@ -75,7 +77,7 @@ def _verification(
     return Asked(Wanted(score=threshold, llr=llr_threshold, rate=p_fa, costs=costs), prior)
 
 
-def _search(
+async def _search(
     threshold: _ScoreThreshold = None,
     llr_threshold: _LlrThreshold = None,
     fpir: Annotated[
@@ -105,11 +107,11 @@ _Speakers = Annotated[
 ]
 
 
-def _voices(channels: _Channels = None, speakers: _Speakers = None) -> HearingAsked:
+async def _voices(channels: _Channels = None, speakers: _Speakers = None) -> HearingAsked:
     return HearingAsked(channels, speakers)
 
 
-def _hearing(
+async def _hearing(
     channels: _Channels = None,
     speakers: _Speakers = None,
     allow_poor: Annotated[

@@ -349,7 +349,8 @@ class Voices(Comparison):
         side = self._sides[0]
         with self._database.read_scope() as session:
             best = side.enrolled.best_enrollments(session, heard.vectors[side.encoder.id], speaker_ids, most)
-            stretches = Embeddings(session).stretches([number for own in best.values() for number, _ in own])
+            shown = [number for own in best.values() for number, _ in own]
+            stretches = Embeddings(session).stretches(shown, whose=False)
         return {
             speaker_id: [(stretches[number], score) for number, score in own if number in stretches]
             for speaker_id, own in best.items()

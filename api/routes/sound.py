@@ -54,7 +54,7 @@ async def inspect(
 
     def work(runtime: Runtime, upload: Upload) -> Response:
         found = outline(
-            upload.path,
+            upload.source,
             points=points,
             channels=ChannelPolicy.parse(channels or "mix"),
             limits=runtime.settings.probe_audio,
@@ -94,7 +94,7 @@ async def decode_recording(
 
     def work(runtime: Runtime, upload: Upload) -> Response:
         name = upload.name or "the recording"
-        heard = decode(upload.path, channels=policy, limits=runtime.settings.probe_audio, name=name)
+        heard = decode(upload.source, channels=policy, limits=runtime.settings.probe_audio, name=name)
         written = io.BytesIO()
         soundfile.write(written, heard.waveforms[0].clip(-1, 1), SAMPLE_RATE_HZ, "PCM_16", format="WAV")
         return Response(written.getvalue(), media_type="audio/wav")
@@ -106,5 +106,5 @@ async def _received(request: Request, work: Callable[[Runtime, Upload], Response
     runtime = runtime_of(request)
     most, floor = runtime.settings.api.max_probe_bytes, runtime.settings.media.min_free_bytes
     with runtime.probe_threads.admitted():
-        async with received(request, runtime.media, max_bytes=most, min_free_bytes=floor) as uploads:
+        async with received(request, runtime.media, max_bytes=most, min_free_bytes=floor, in_memory=True) as uploads:
             return await runtime.probe_threads.run(lambda: work(runtime, uploads["file"]))

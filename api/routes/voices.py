@@ -187,7 +187,7 @@ async def diarize(
         settings, upload = runtime.settings, uploads["file"]
         heard = conversations.diarize(
             comparison.encoder,
-            upload.path,
+            upload.source,
             listening_as_asked(comparison.listening(), settings.speech, speakers=listening.speakers),
             channels=ChannelPolicy.parse(listening.channels or settings.audio.channels),
             limits=settings.probe_audio,
@@ -266,7 +266,9 @@ async def _in_thread(
     runtime = runtime_of(request)
     most, floor = runtime.settings.api.max_probe_bytes, runtime.settings.media.min_free_bytes
     with runtime.probe_threads.admitted():
-        async with received(request, runtime.media, max_bytes=most, min_free_bytes=floor, parts=parts) as uploads:
+        async with received(
+            request, runtime.media, max_bytes=most, min_free_bytes=floor, parts=parts, in_memory=True
+        ) as uploads:
 
             def written() -> bytes:
                 try:
@@ -291,4 +293,4 @@ def _at_hand(runtime: Runtime, encoder: str | None) -> str | None:
 
 def _hear(runtime: Runtime, comparison: Comparison, upload: Upload, hearing: HearingAsked) -> Heard:
     name = upload.name or "the recording"
-    return hear(comparison, upload.path, name=name, asked=hearing, speech=runtime.settings.speech)
+    return hear(comparison, upload.source, name=name, asked=hearing, speech=runtime.settings.speech)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, LargeBinary, cast, func, select, type_coerce
+from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
@@ -27,6 +27,44 @@ _NO_SNR_DB = -1000.0
 
 _ENROLLED_AT_ONCE = 10_000
 """Rows of enrollments taken from the database at a time."""
+
+# Statements that every answer needs are made once: to put one together takes longer than to run it.
+
+# From the speakers on, every step is answered by an index that covers it; from the embeddings on, SQLite would read
+# each vector's page.
+_ENROLLED = (
+    select(
+        Enrollment.speaker_id,
+        Embedding.id,
+        # What somebody enrolled though no speech was found in it counts by its length, for a weight must be.
+        func.coalesce(func.nullif(Utterance.net_speech_s, 0.0), Utterance.end_s - Utterance.start_s),
+        func.coalesce(Utterance.snr_db, _NO_SNR_DB),
+        func.coalesce(Utterance.bandwidth_hz, 0.0),
+    )
+    .join(Speaker, Speaker.id == Enrollment.speaker_id)
+    .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
+    .join(Utterance, Utterance.id == Enrollment.utterance_id)
+    .where(Speaker.gallery_id == bindparam("gallery"), Embedding.encoder_id == bindparam("encoder"))
+    .execution_options(yield_per=_ENROLLED_AT_ONCE)
+)
+_ENROLLED_OF = _ENROLLED.where(Speaker.id.in_(bindparam("speakers", expanding=True)))
+
+_STRETCHES = (
+    select(
+        Embedding.id,
+        Utterance.id.label("utterance_id"),
+        Utterance.recording_id,
+        Recording.uri,
+        Utterance.channel,
+        Utterance.start_s,
+        Utterance.end_s,
+        *QUALITY,
+    )
+    .join(Utterance, Utterance.id == Embedding.utterance_id)
+    .join(Recording, Recording.id == Utterance.recording_id)
+    .where(Embedding.id.in_(bindparam("of", expanding=True)))
+    .order_by(Embedding.id)
+)
 
 
 def is_sound(checksum: int, stored: bytes) -> bool:
@@ -189,30 +227,15 @@ class Embeddings:
 
         An utterance enrolled to two speakers appears twice. Where speakers are named, only theirs are returned.
         """
-        # From the speakers on, every step is answered by an index that covers it; from the embeddings on, SQLite would
-        # read each vector's page.
-        query = (
-            select(
-                Enrollment.speaker_id,
-                Embedding.id,
-                # What somebody enrolled though no speech was found in it counts by its length, for a weight must be.
-                func.coalesce(func.nullif(Utterance.net_speech_s, 0.0), Utterance.end_s - Utterance.start_s),
-                func.coalesce(Utterance.snr_db, _NO_SNR_DB),
-                func.coalesce(Utterance.bandwidth_hz, 0.0),
-            )
-            .join(Speaker, Speaker.id == Enrollment.speaker_id)
-            .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
-            .join(Utterance, Utterance.id == Enrollment.utterance_id)
-            .where(Speaker.gallery_id == gallery_id, Embedding.encoder_id == encoder_id)
-            .execution_options(yield_per=_ENROLLED_AT_ONCE)
-        )
-        queries = [query]
+        of = {"gallery": gallery_id, "encoder": encoder_id}
+        asked: list[dict[str, object]] = [of]
         if speaker_ids is not None:
-            queries = [query.where(Speaker.id.in_(some)) for some in batches(speaker_ids)]
+            asked = [{**of, "speakers": some} for some in batches(speaker_ids)]
+        query = _ENROLLED if speaker_ids is None else _ENROLLED_OF
         blocks = [np.empty((0, 5))]
-        for one in queries:
+        for one in asked:
             # By the connection: through the session, which looks for objects in each row, a million take twice as long.
-            for block in self._session.connection().execute(one).partitions():
+            for block in self._session.connection().execute(query, one).partitions():
                 # Ids stay below 2**53, up to where float64 counts every integer.
                 flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=5 * len(block))
                 blocks.append(flat.reshape(-1, 5))
@@ -227,28 +250,18 @@ class Embeddings:
             bandwidth_hz=np.where(table[:, 4] > 0, table[:, 4], np.nan),
         )
 
-    def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
-        """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown."""
+    def stretches(self, embedding_ids: Iterable[int], *, whose: bool = True) -> dict[EmbeddingId, Stretch]:
+        """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown.
+
+        Parameters
+        ----------
+        whose
+            Whether to say to whom it is enrolled too.
+        """
         found: dict[EmbeddingId, Stretch] = {}
         for some in batches(sorted(set(map(int, embedding_ids)))):
-            query = (
-                select(
-                    Embedding.id,
-                    Utterance.id.label("utterance_id"),
-                    Utterance.recording_id,
-                    Recording.uri,
-                    Utterance.channel,
-                    Utterance.start_s,
-                    Utterance.end_s,
-                    *QUALITY,
-                )
-                .join(Utterance, Utterance.id == Embedding.utterance_id)
-                .join(Recording, Recording.id == Utterance.recording_id)
-                .where(Embedding.id.in_(some))
-                .order_by(Embedding.id)
-            )
-            rows: Sequence[Any] = self._session.execute(query).all()
-            speakers = self._speakers_of([row.utterance_id for row in rows])
+            rows: Sequence[Any] = self._session.connection().execute(_STRETCHES, {"of": some}).all()
+            speakers = self._speakers_of([row.utterance_id for row in rows]) if whose else {}
             for row in rows:
                 found[EmbeddingId(row.id)] = Stretch(
                     EmbeddingId(row.id),

@@ -181,7 +181,7 @@ class Galleries:
                 target_p_fa=row.target_p_fa,
                 score_normalization=row.score_normalization,
             )
-            for row in self._session.execute(query, {"of": of})
+            for row in self._session.connection().execute(query, {"of": of})
         ]
 
     def summary(self, gallery_id: GalleryId) -> GallerySummary:

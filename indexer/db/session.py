@@ -118,7 +118,9 @@ def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         read_only = bool(connection.get_execution_options().get(_READ_ONLY))
-        connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+        if connection.info.get(_READ_ONLY) is not read_only:
+            connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+            connection.info[_READ_ONLY] = read_only
         # A transaction that reads first and writes later cannot wait for another writer (its snapshot is stale and
         # SQLite fails it at once), so whoever may write takes the write lock when it begins.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
