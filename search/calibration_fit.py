@@ -215,6 +215,10 @@ def _with_telephones(features: list[str], columns: Sequence[str], measures: Coll
     shares = [share for share in SHARES if share in measures]
     if shares:
         both = [f"{column}*telephone_both" for column in columns if "telephone_both" in shares]
+        if "telephone_one" in shares:
+            # Between two kinds of lines either encoder is worth something else, and a word less than it is else.
+            one = [name for name in features if name != "intercept"]
+            yield [*features, *shares, *both, *[f"{name}*telephone_one" for name in one]]
         yield [*features, *shares, *both]
         yield [*features, *shares]
     yield features

@@ -2,9 +2,9 @@
 
 FOLDER holds labeled speech (manifest.csv: path, speaker, session, set; folders noise and rir). Beside its recordings,
 copies of those speakers that have several are fitted to, the same copies that `voxdex evaluate copies` makes: cut to
-one and two seconds, with noise at 5 dB, in a room, over a telephone. No copies of single words are fitted to: with
-them, more of the words of enrolled people are missed (decision 20). What was heard before is not heard again. Writes
-search/calibrations/*.json, or says with --check whether they are what would be written.
+one and two seconds, with noise at 5 dB, in a room, over a telephone. Of single words, only copies over a telephone are
+fitted to: with the others, more of the words of enrolled people are missed (decision 20). What was heard before is not
+heard again. Writes search/calibrations/*.json, or says with --check whether they are what would be written.
 """
 
 import argparse
@@ -35,7 +35,7 @@ ENCODERS = ("speechbrain-ecapa-voxceleb", "campplus-zh-en")
 COPIED = ("crop1s", "crop2s", "noise5", "reverb", "telephone")
 MUCH_LONGER = 1.2
 LONGEST_WORD_S = 1.2
-"""Recordings up to so long are words, of which no copies are fitted to."""
+"""Recordings up to so long are words, of which no copies but those over a telephone are fitted to."""
 SEED = 20260101
 DESCRIPTION = (
     "LibriSpeech (read), AN4 (spelled), Speech Commands (one-second words), telephone prompts; copies cut to 1 and 2 "
@@ -65,12 +65,12 @@ def labeled(folder: Path, copies: Path, kinds: Sequence[str], settings: Settings
 
 
 def _is_fitted_to(copies: Path, copy: Path, original: Path) -> bool:
-    """Tell whether a copy is fitted to: one of more than a word, and if it is a cut, much shorter than the whole."""
+    """Tell whether a copy is fitted to: of a word over a telephone; of more any, and a cut where it is much shorter."""
     original_s = float(soundfile.info(original).duration)
+    kind = copy.relative_to(copies).parts[0]
     if original_s <= LONGEST_WORD_S:
-        return False
-    is_cut = copy.relative_to(copies).parts[0].startswith("crop")
-    return not is_cut or original_s > MUCH_LONGER * float(soundfile.info(copy).duration)
+        return kind == "telephone"
+    return not kind.startswith("crop") or original_s > MUCH_LONGER * float(soundfile.info(copy).duration)
 
 
 def main() -> None:

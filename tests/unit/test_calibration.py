@@ -387,6 +387,25 @@ def test_likeness_that_two_telephones_make_is_no_evidence_for_one_voice() -> Non
     assert unknown == wide
 
 
+def test_an_encoder_that_tells_little_between_two_kinds_of_lines_counts_little_there() -> None:
+    trials = gaussian_trials(6_000, columns=2)
+    mixed = np.arange(6_000) < 3_000
+    trials.probe_telephone[mixed] = 1.0
+    # The second encoder hears the line more than the voice.
+    heard = np.where(trials.is_target[mixed], 0.3, 0.2)
+    trials.scores[mixed, 1] = np.random.default_rng(11).normal(heard, 0.15)
+    calibration = fitted(trials, encoders=(ECAPA, CAMPLUS))
+    quality = {"enrolled_speech_s": 7.0, "probe_speech_s": 5.0, "enrolled_telephone": 0.0}
+    scores = [[0.3, 0.1], [0.5, 0.1], [0.3, 0.3]]
+    wide, telephone = (calibration.llr(scores, **quality, probe_telephone=line) for line in (0.0, 1.0))
+    assert wide[2] - wide[0] > 0.7 * (wide[1] - wide[0])
+    assert telephone[2] - telephone[0] < 0.5 * (telephone[1] - telephone[0])
+    rises = calibration.slope(probe_speech_s=[5.0, 5.0], probe_telephone=[0.0, 1.0])
+    for rise, llrs in zip(rises, (wide, telephone), strict=True):
+        assert rise == pytest.approx((llrs[1] + llrs[2] - 2 * llrs[0]) / 0.2, rel=0.2)
+    assert rises[0] > rises[1]
+
+
 def test_too_few_recordings_over_a_telephone_teach_nothing_of_it() -> None:
     trials = gaussian_trials(4_000)
     trials.enrolled_telephone[:500] = trials.probe_telephone[:500] = 1.0
