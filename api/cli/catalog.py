@@ -67,7 +67,9 @@ def show_speaker(
         rows = [asdict(row) for row in found]
         print_json({**asdict(speaker), "enrolled": [asdict(row) for row in enrollments], "enrollments": rows})
         return
-    print_line(f"{speaker.name}: {speaker.enrollments} enrolled utterances, {speaker.enrolled_s:.1f} s in all")
+    print_line(
+        f"{speaker.name}: {counted(speaker.enrollments, 'enrolled utterance')}, {speaker.enrolled_s:.1f} s in all"
+    )
     print_table(
         ["recording", "uri", "channel", "start (s)", "end (s)"],
         [[row.recording_id, row.uri, row.channel, row.start_s, row.end_s] for row in enrollments],

@@ -12,6 +12,7 @@ import typer
 
 from api.cli import options
 from api.cli.output import print_line, print_notice
+from api.cli.progress import waiting
 from indexer.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def serve(
     home: options.Home = None,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C; without a broker, jobs are worked through in this process."""
-    from api.app import create_app
-    from api.dependencies import settings_of
-    from api.runtime import Runtime
-    from api.security import require_safe_binding
-    from indexer.observability import setup_logging
+    with waiting("starting"):  # These imports take seconds.
+        from api.app import create_app
+        from api.dependencies import settings_of
+        from api.runtime import Runtime
+        from api.security import require_safe_binding
+        from indexer.observability import setup_logging
 
     settings = settings_of(home=home)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}

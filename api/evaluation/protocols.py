@@ -59,6 +59,15 @@ class Lookups:
         """n, the speakers of a gallery."""
         return int(self.mated_galleries.shape[1])
 
+    def require_both(self) -> None:
+        """Raise InvalidRequest where there is no probe of an enrolled person, or none of a stranger."""
+        if not len(self.mated) or not len(self.unknown):
+            raise InvalidRequest(
+                f"{len(self.mated)} probes of enrolled people and {len(self.unknown)} of strangers: open-set figures "
+                "need both; --gallery-sizes looks everybody up in galleries without themselves too, and recordings of "
+                "people who are not enrolled are strangers in any gallery"
+            )
+
 
 def by_roles(recordings: Sequence[LabeledRecording]) -> Protocol:
     """Enroll what the manifest calls enroll, and look up what it calls probe.

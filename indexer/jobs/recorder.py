@@ -190,7 +190,7 @@ class _Batch:
             if result.file.speaker in without_consent and id(result) not in refused:
                 refused[id(result)] = ConsentRequired(
                     f"{result.file.recorded_uri}: no consent of {result.file.speaker} is recorded, and this gallery "
-                    "enrolls nobody without: record it with the speaker first"
+                    "enrolls nobody without: give --consent-reference, or record it with the speaker first"
                 )
         speakers = self._speakers.get_or_create(self._recorder.gallery_id, wanted - without_consent)
         written = self._write_rows(given, refused, known, speakers)

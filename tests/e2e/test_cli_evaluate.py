@@ -94,6 +94,7 @@ def test_what_cannot_be_evaluated_is_named_before_anything_is_heard(data: Path, 
         (["verification", "--manifest", manifest, "--without", "s9"], InvalidRequest, "no such speaker"),
         (["verification", str(data / "trials.txt"), "--audio-root", str(tmp_path)], NotFound, "and 4 more of 5"),
         (["identification", manifest], InvalidRequest, "--enroll-per-speaker"),
+        (["identification", manifest, "--enroll-per-speaker", "2"], InvalidRequest, "--gallery-sizes"),
         (["identification", manifest, "--enroll-per-speaker", "1", "--gallery-sizes", "a"], InvalidRequest, "50,200"),
     ):
         done = CliRunner().invoke(app, ["evaluate", *words])

@@ -132,6 +132,22 @@ def test_a_key_that_may_write_shows_a_refusal_in_plain_words(door: Watched, lock
     door.errors[:] = [said for said in door.errors if "415" not in said]  # The browser's own word for the answer.
 
 
+def test_what_was_not_tried_is_not_called_free_of_errors(door: Watched, locked: ServiceClient) -> None:
+    assert locked.post("/v1/galleries", json={"name": "once"}).status_code == 201
+    for speaker, seed in (("Ann", 1), ("Ben", 3)):
+        file = {"file": (f"{speaker}.wav", wav(3, seed))}
+        assert locked.post(f"/v1/galleries/once/speakers/{speaker}/enrollments", files=file).status_code == 201
+    sign_in(door, locked, "admin")
+    page = door.page
+    page.get_by_role("combobox", name="Gallery", exact=True).select_option("once")
+    page.goto(f"{door.url}/#/quality")
+    card = page.get_by_role("region", name="Operating point")
+    card.get_by_text("cannot be told: nobody is enrolled with two").wait_for()
+    assert "unknown share of own people" in str(card.get_by_role("slider").get_attribute("aria-valuetext"))
+    page.get_by_role("region", name="Errors").get_by_text("Enroll somebody with a second recording").wait_for()
+    settle(page)
+
+
 def test_pages_of_an_empty_gallery_say_what_to_do(door: Watched, locked: ServiceClient) -> None:
     sign_in(door, locked, "admin")
     page = door.page

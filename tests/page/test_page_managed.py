@@ -33,7 +33,7 @@ def shown_in(shown: Watched, gallery: str, place: str, heading: str) -> Any:
 def try_again(page: Any, service: ServiceClient) -> None:
     """Have the failed file of the job that is shown tried again, and wait for the job's end."""
     with page.expect_response(lambda answer: answer.url.endswith("/retry-failed")) as again:
-        page.get_by_role("button", name="Try failed files again").click()
+        page.get_by_role("button", name="Try failed files again").press("Enter")
     assert again.value.json() == {"requeued": 1}
     with service.stream("GET", again.value.url.replace("retry-failed", "events"), timeout=60) as events:
         assert any(line == "event: end" for line in events.iter_lines())
@@ -154,17 +154,19 @@ def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_is_mended_and_t
 
 def test_a_job_whose_source_was_not_there_is_tried_again_when_it_is(shown: Watched, speech: Speech) -> None:
     mounted = speech.archive.parent / "mounted"
+    manifest = mounted / "list.csv"
     page = shown_in(shown, STRICT, "jobs", "Jobs")
     page.get_by_role("button", name="Take an archive in").first.click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Folder or manifest").fill(str(mounted))
+    dialog.get_by_label("Folder or manifest").fill(str(manifest))
     dialog.get_by_role("button", name="Start").click()
     progress = page.get_by_role("region", name="Progress")
     progress.get_by_text("failed", exact=True).wait_for()
-    assert str(mounted) in progress.inner_text()  # The reason names the place.
+    assert str(manifest) in progress.inner_text()  # The reason names the place.
     mounted.mkdir()
     # Not the whole of it, which may be in already.
     soundfile.write(mounted / "part.wav", soundfile.read(speech.stranger)[0][:-1600], 16_000)
+    manifest.write_text("path,speaker\npart.wav,\n", encoding="utf-8")
     page.get_by_role("button", name="Try again").click()
     progress.get_by_role("status").filter(has_text="1 of 1 files done").wait_for()
     progress.get_by_text("done", exact=True).wait_for()

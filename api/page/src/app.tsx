@@ -140,7 +140,7 @@ function Frame() {
           <SignedIn />
         </div>
       </aside>
-      <main id="main" tabIndex={-1} ref={main}>
+      <main id="main" tabIndex={-1} ref={main} aria-label={place?.name ?? "Page"}>
         {gallery === null && page !== "system" ? (
           session.may("read") ? <FirstGallery /> : <NameGallery />
         ) : Page ? (

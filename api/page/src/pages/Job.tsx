@@ -1,5 +1,5 @@
 // One job, live: how far it is, what failed and why.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { jobs } from "../api/calls";
 import type { Job, JobItem, NewJob } from "../api/types";
@@ -32,12 +32,16 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
   const { reload: recount } = useGalleries();
   const [stopping, setStopping] = useState(false);
   const over = isOver(job);
+  // What was pressed to stop or try again goes away: whoever uses the keyboard finds themselves at the progress.
+  const progress = useRef<HTMLElement>(null);
+  const pressed = useRef(false);
   const elapsed = useElapsed(job);
   // What was shown when it was asked to try again: the job as it is loaded after that has something to say of it.
   const [tried, setTried] = useState<Job | null>(null);
   const retrying = useDo(async () => {
     setTried(loaded);
     await jobs.retry(job.id);
+    pressed.current = true;
     reload();
   });
   const again = useDo(async () => {
@@ -46,7 +50,13 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
   });
   useEffect(() => {
     if (over) recount();
+    if (pressed.current && document.activeElement === document.body) progress.current?.focus({ preventScroll: true });
+    pressed.current = false;
   }, [over]);
+  const stopped = () => {
+    pressed.current = true;
+    reload();
+  };
   const mayChange = session.may("write") && !isOfCommand(job);
   return (
     <>
@@ -74,7 +84,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
       <p class="hint" role="status">
         {tried !== null && tried !== loaded && retryWords(job)}
       </p>
-      <section class="card" aria-label="Progress">
+      <section class="card" aria-label="Progress" tabIndex={-1} ref={progress}>
         <div class="card-head" role="status">
           <JobBadge state={job.state} />
           <span class="out-of-sight">{`${count(job.done)} of ${count(job.found)} files done`}</span>
@@ -94,7 +104,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
         )}
       </section>
       {!isGrouping(job) && <Items job={job} />}
-      {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={reload} />}
+      {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={stopped} />}
     </>
   );
 }

@@ -127,6 +127,16 @@ function Det({ quality }: { quality: GalleryQuality }) {
   const text = (value: number) => percent(DET_RATES.find((rate) => Math.abs(probit(rate) - value) < 1e-9) ?? null);
   const range: [number, number] = [probit(LEAST_RATE), probit(0.5)];
   const eer = quality.eer === null ? null : probit(quality.eer);
+  if (quality.det.length === 0) {
+    return (
+      <section class="card" aria-label="Errors">
+        <div class="card-head">
+          <h2>Errors of both kinds (DET)</h2>
+        </div>
+        <p class="muted">Enroll somebody with a second recording: misses are weighed against false alarms then.</p>
+      </section>
+    );
+  }
   return (
     <section class="card" aria-label="Errors">
       <div class="card-head">

@@ -1,6 +1,6 @@
 // What runs: whether it is well, its indexes, encoders, workers, galleries and keys.
 import { service } from "../api/calls";
-import type { Readiness, System as SystemDocument } from "../api/types";
+import type { Encoder, Readiness, System as SystemDocument } from "../api/types";
 import { useLoad, useTitle } from "../lib/hooks";
 import { bytes, count, counted, lasting, type Tone } from "../lib/words";
 import { Badge, Failure, Figure, Loading } from "../parts/Basics";
@@ -186,6 +186,10 @@ function Indexes({ system }: { system: SystemDocument }) {
   );
 }
 
+function published({ published_eer }: Encoder): string {
+  return published_eer.startsWith("not published") ? "no published error" : `published error ${published_eer}`;
+}
+
 function Encoders() {
   const { data, error } = useLoad((signal) => service.encoders(signal), []);
   return (
@@ -200,7 +204,7 @@ function Encoders() {
                 <span class="hit-name">{one.name}</span>
                 {one.default && <Badge tone="good">default</Badge>}
                 {!one.here && <Badge tone="none">not fetched</Badge>}
-                <span class="hint number end">{`published error ${one.published_eer} · ${one.license}`}</span>
+                <span class="hint number end">{`${published(one)} · ${one.license}`}</span>
               </div>
               <p class="hint">{one.description}</p>
             </li>

@@ -24,12 +24,16 @@ export function OperatingPointCard({ quality, onChanged }: About) {
   const place = chosen ?? nearest(quality);
   // As it decides now, thresholds follow each recording: that was measured, and is not a point of the curve.
   const here = chosen === null && point ? point : curve[place];
+  // Without a second recording of anybody no own voice was looked for, and none missed says nothing.
+  const missesKnown = quality.same_pairs > 0;
   const lines = useMemo<Line[]>(
     () => [
       { name: "strangers who are named", token: "voice-1", values: curve.map((one) => one.fpir) },
-      { name: "own people who are missed", token: "voice-0", values: curve.map((one) => one.fnir) },
+      ...(missesKnown
+        ? [{ name: "own people who are missed", token: "voice-0", values: curve.map((one) => one.fnir) }]
+        : []),
     ],
-    [curve],
+    [curve, missesKnown],
   );
   const x = useMemo(() => curve.map((one) => one.threshold), [curve]);
   const saving = useDo(async () => {
@@ -54,7 +58,7 @@ export function OperatingPointCard({ quality, onChanged }: About) {
       </div>
       <div class="columns even">
         <Chart
-          label="Both kinds of errors of identification, for every threshold"
+          label={`${missesKnown ? "Both kinds of errors" : "False alarms"} of identification, for every threshold`}
           x={x}
           lines={lines}
           xName={quality.decides_by === "llr" ? "threshold (llr)" : "threshold (score)"}
@@ -73,7 +77,7 @@ export function OperatingPointCard({ quality, onChanged }: About) {
               max={curve.length - 1}
               step={1}
               value={place}
-              aria-valuetext={`threshold ${unit}: ${percent(here.fpir)} of strangers named, ${percent(here.fnir)} of own people missed`}
+              aria-valuetext={`threshold ${unit}: ${percent(here.fpir)} of strangers named, ${missesKnown ? percent(here.fnir) : "an unknown share"} of own people missed`}
               onInput={(event) => setChosen(Number(event.currentTarget.value))}
             />
           </label>
@@ -82,10 +86,14 @@ export function OperatingPointCard({ quality, onChanged }: About) {
               <strong class="number">{percent(here.fpir)}</strong>
               {` of strangers ${verb} named: ${ofHundred(here.fpir)}.`}
             </p>
-            <p>
-              <strong class="number">{percent(here.fnir)}</strong>
-              {` of recordings of enrolled people ${chosen === null ? "go" : "would go"} unnamed: ${ofHundred(here.fnir)}.`}
-            </p>
+            {missesKnown ? (
+              <p>
+                <strong class="number">{percent(here.fnir)}</strong>
+                {` of recordings of enrolled people ${chosen === null ? "go" : "would go"} unnamed: ${ofHundred(here.fnir)}.`}
+              </p>
+            ) : (
+              <p>How many recordings of enrolled people go unnamed cannot be told: nobody is enrolled with two.</p>
+            )}
           </div>
           <p class="hint">
             {chosen === null && point
