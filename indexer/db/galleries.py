@@ -53,7 +53,9 @@ _HEADS: Select[Any] = with_newest(
     .outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)
 )
 _HEADS_BY_ID = _HEADS.where(Gallery.id.in_(bindparam("of", expanding=True)))
-_HEADS_BY_NAME = _HEADS.where(Gallery.name.in_(bindparam("of", expanding=True)))
+# A list of values is written into the statement each time; one value is not.
+_HEAD_BY_ID = _HEADS.where(Gallery.id == bindparam("of"))
+_HEAD_BY_NAME = _HEADS.where(Gallery.name == bindparam("of"))
 
 
 def _require_dim(encoder: Encoder) -> None:
@@ -154,16 +156,19 @@ class Galleries:
 
     def heads(self, gallery_ids: Iterable[GalleryId]) -> dict[GalleryId, GalleryHead]:
         """Return what answers from these galleries depend on; those that are gone are absent."""
-        return {head.id: head for head in self._heads(_HEADS_BY_ID, list(gallery_ids))}
+        numbers = list(gallery_ids)
+        one = len(numbers) == 1
+        found = self._heads(_HEAD_BY_ID, numbers[0]) if one else self._heads(_HEADS_BY_ID, numbers)
+        return {head.id: head for head in found}
 
     def head(self, name: str) -> GalleryHead:
         """Return what answers from the gallery of this name depend on, or raise NotFound."""
-        found = self._heads(_HEADS_BY_NAME, [canonical(require_text("gallery", name))])
+        found = self._heads(_HEAD_BY_NAME, canonical(require_text("gallery", name)))
         if not found:
             raise NotFound(f"no gallery {name!r}: see `voxdex galleries list`")
         return found[0]
 
-    def _heads(self, query: Select[Any], of: Sequence[object]) -> list[GalleryHead]:
+    def _heads(self, query: Select[Any], of: object) -> list[GalleryHead]:
         return [
             GalleryHead(
                 id=GalleryId(row.id),
