@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ from api.bench.timing import medians_s, seconds_of
 from api.bench.trial import K
 from api.bench.vector_sets import BLOCK_ROWS, PER_SPEAKER, ClusteredVoices, blocks_of
 from api.dependencies import Services
-from api.enrolled import EnrolledGallery, EnrolledView
+from api.enrolled import EnrolledGallery
+from api.voices import BEST_ENROLLMENTS
+from indexer.db.embeddings import Embeddings
 from indexer.db.encoders import Encoders
 from indexer.db.galleries import Galleries
 from indexer.db.recordings import Recordings
-from indexer.db.rows import NewEncoder, NewRecording, NewUtterance
+from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers
-from indexer.index.base import VectorIndex
 from indexer.settings import Settings, load_settings
-from indexer.types import EMBEDDING_DIM, GalleryId, Vectors
+from indexer.types import EMBEDDING_DIM, GalleryId, SpeakerId, Vectors
 from search.calibration import default_calibrations
-from search.identification import ProbeQuality, Rules, identify, proposals
+from search.identification import ProbeQuality, Rules, ScoredSpeaker, identify, proposals
 from search.operating_point import Wanted
 from search.voiceprints import VoiceprintIndex
 
@@ -35,6 +36,7 @@ _GALLERY = "bench"
 _ROWS_AT_ONCE = 5000
 _PROBES = 200
 _TURNS = 200
+_WARMING = 20
 _QUALITY = ProbeQuality(speech_s=10.0)
 
 
@@ -102,28 +104,49 @@ def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s:
         _wait_for_codes(prints, services.settings)
         held = (resident_bytes() or 0) - before
 
-    def named(turn: Iterator[NDArray[np.float32]]) -> object:
+    def read() -> GalleryHead:
         with database.read_scope() as session:
-            now = Galleries(session).heads([head.id])[head.id]
-        view = gallery.as_of(now)
-        found = view.nearest(next(turn), proposals(K))
-        return identify(found, top_k=K, gallery_size=view.count(), quality=_QUALITY, rules=rules)
+            return Galleries(session).heads([head.id])[head.id]
+
+    def named(probe: NDArray[np.float32]) -> object:
+        view = gallery.as_of(read())
+        return decided(view.nearest(probe, looked_at), view.count())
+
+    def decided(found: Sequence[ScoredSpeaker], size: int) -> object:
+        return identify(found, top_k=K, gallery_size=size, quality=_QUALITY, rules=rules)
+
+    def shown(probe: NDArray[np.float32], speaker_ids: Sequence[SpeakerId]) -> object:
+        with database.read_scope() as session:
+            best = gallery.best_enrollments(session, probe, speaker_ids, BEST_ENROLLMENTS)
+            return Embeddings(session).stretches([number for own in best.values() for number, _ in own], whose=False)
 
     # Of whatever encoder: it is the work that counts here, and not what it says.
     calibration = next(found for found in default_calibrations() if len(found.encoder_ids) == 1)
     rules = Rules(calibration, [("request", Wanted(rate=0.01, possible_rate=0.1))], "bench")
     probes = {"known": voices.known(_PROBES, count), "strangers": voices.strangers(_PROBES)}
-    times: dict[str, dict[str, float]] = {"search_s": {}, "nearest_s": {}, "identify_s": {}}
-    for kind, some in probes.items():
-        calls = [
-            partial(_plain, index, itertools.cycle(some)),
-            partial(_nearest, gallery.as_of(head), itertools.cycle(some)),
-            partial(named, itertools.cycle(some)),
-        ]
-        medians_s(calls, budget_s=0, least=5)
-        taken = medians_s(calls, budget_s=2 * budget_s, least=10, most=_TURNS)
-        for label, seconds in zip(times, taken, strict=True):
-            times[label][kind] = seconds
+    view, looked_at = gallery.as_of(head), proposals(K)
+
+    def timed(some: Vectors) -> dict[str, float]:
+        turn = itertools.cycle(some)
+        found = view.nearest(some[0], looked_at)
+        ids = [speaker.speaker_id for speaker in found[:K]]
+        # Apart: an index learns how long a list those who ask need, and nobody asks the same one for both.
+        few: dict[str, Callable[[], object]] = {
+            "search_s": lambda: index.search(next(turn)[None], K),
+            "nearest_s": lambda: view.nearest(next(turn), K),
+        }
+        many: dict[str, Callable[[], object]] = {
+            "wide_search_s": lambda: index.search(next(turn)[None], looked_at),
+            "wide_nearest_s": lambda: view.nearest(next(turn), looked_at),
+            "record_s": read,
+            "decide_s": lambda: decided(found, view.count()),
+            "identify_s": lambda: named(next(turn)),
+            "shown_s": lambda: shown(next(turn), ids),
+        }
+        return _medians(few, budget_s) | _medians(many, budget_s)
+
+    each = {kind: timed(some) for kind, some in probes.items()}
+    times = {label: {kind: each[kind][label] for kind in probes} for label in each["known"]}
     gallery.close()
     index.close()
     return {
@@ -133,12 +156,18 @@ def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s:
         "voiceprints_bytes": held,
         "memory_peak_bytes": memory.peak_bytes,
         **times,
-        # What grouping by speaker costs, and that with what a whole answer reads of the record and decides.
+        "looked_at": looked_at,
+        # What grouping by speaker costs, for as many speakers as vectors, and what a decision with its reading does.
         **{
-            f"{what}_to_search": max(times[f"{what}_s"][kind] / times["search_s"][kind] for kind in probes)
-            for what in ("nearest", "identify")
+            f"{what}_to_search": max(times[f"{what}_s"][kind] / times[f"{search}_s"][kind] for kind in probes)
+            for what, search in (("nearest", "search"), ("wide_nearest", "wide_search"), ("identify", "wide_search"))
         },
     }
+
+
+def _medians(calls: dict[str, Callable[[], object]], budget_s: float) -> dict[str, float]:
+    medians_s(list(calls.values()), budget_s=0, least=_WARMING)
+    return dict(zip(calls, medians_s(list(calls.values()), budget_s=budget_s, least=10, most=_TURNS), strict=True))
 
 
 def _wait_for_codes(prints: VoiceprintIndex, settings: Settings) -> None:
@@ -149,11 +178,3 @@ def _wait_for_codes(prints: VoiceprintIndex, settings: Settings) -> None:
         if info.count < settings.index.compress_above or info.kind != "faiss-flat":
             return
         time.sleep(0.1)
-
-
-def _plain(index: VectorIndex, turn: Iterator[NDArray[np.float32]]) -> object:
-    return index.search(next(turn)[None], K)
-
-
-def _nearest(view: EnrolledView, turn: Iterator[NDArray[np.float32]]) -> object:
-    return view.nearest(next(turn), K)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from api.bench.enrolled_report import MIB, judged_enrolled, print_enrolled
 from api.bench.index_bench import IndexReport
 from api.bench.trial import KINDS
 from api.cli.output import print_line, print_table
 
-MIB = 2**20
 MILLION = 1_000_000
 
 
@@ -164,8 +164,6 @@ TARGETS = (
     Target(10 * MILLION, "load to first answer (s)", _plain("search", "ready_s"), 10, False),
 )
 
-IDENTIFY_LIMIT = 1.2
-
 
 def judged(report: IndexReport) -> Iterator[dict[str, Any]]:
     """Yield what was asked of the index at the sizes that were measured, and whether it was reached."""
@@ -182,15 +180,7 @@ def judged(report: IndexReport) -> Iterator[dict[str, Any]]:
                     "met": met,
                 }
     if report.enrolled is not None and "problem" not in report.enrolled:
-        for what, key in (("the nearest speakers", "nearest_to_search"), ("identify", "identify_to_search")):
-            ratio = report.enrolled[key]
-            yield {
-                "vectors": report.enrolled["vectors"],
-                "what": f"{what}, in times of a search of the same vectors",
-                "asked": f"<= {IDENTIFY_LIMIT}",
-                "measured": f"{ratio:.2f}",
-                "met": ratio <= IDENTIFY_LIMIT,
-            }
+        yield from judged_enrolled(report.enrolled)
 
 
 def growth(report: IndexReport) -> list[dict[str, Any]]:
@@ -229,7 +219,7 @@ def print_report(report: IndexReport) -> None:
             title="asked and measured",
         )
     if report.enrolled is not None:
-        _print_enrolled(report.enrolled)
+        print_enrolled(report.enrolled)
     if report.device:
         _print_device(report.device)
     if report.peers:
@@ -250,26 +240,6 @@ def _print_sizes(report: IndexReport) -> None:
     for size in whole:
         details = ", ".join(f"{key} {value}" for key, value in size["search"]["details"].items())
         print_line(f"{size['vectors']:,}: {size['search']['kind']}; {details}")
-
-
-def _print_enrolled(enrolled: dict[str, Any]) -> None:
-    if "problem" in enrolled:
-        print_line(f"identification: {enrolled['problem']}")
-        return
-    rows = {
-        "search, the 10 nearest vectors (ms)": "search_s",
-        "the 10 nearest speakers (ms)": "nearest_s",
-        "identification, with what it reads of the record (ms)": "identify_s",
-    }
-    print_table(
-        ["", "known", "strangers"],
-        [[label, *(f"{1000 * enrolled[key][kind]:.3f}" for kind in KINDS)] for label, key in rows.items()],
-        title=f"{enrolled['vectors']:,} enrolled vectors of {enrolled['speakers']:,} speakers",
-    )
-    print_line(
-        f"voiceprints made in {enrolled['voiceprints_s']:.1f} s, {enrolled['voiceprints_bytes'] / MIB:,.0f} MiB more "
-        f"resident; the index of the vectors made of the record in {enrolled['index_s']:.1f} s"
-    )
 
 
 def _print_device(measured: list[dict[str, Any]]) -> None:
