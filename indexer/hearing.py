@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from indexer.audio.changes import ChangeFinder
 from indexer.audio.regions import Region, SpeechStream, bridged, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches
@@ -96,6 +97,8 @@ class _Track:
     """Whether there may be several voices."""
     suspicion: Suspicion = field(default_factory=Suspicion)
     """Where."""
+    is_marked: bool = False
+    """Whether somebody marked who speaks when."""
 
 
 def listening_as_asked(
@@ -206,13 +209,19 @@ class Hearing:
         """Who speaks when, as far as it is known, with a little of what sounds around: utterances are laid over it."""
         return _numbered([track.turns for track in self._tracks], self._listening.speakers)
 
-    @property
-    def told(self) -> list[HeardTrack]:
-        """Who speaks when, as it is told: turns begin and end where speech itself does."""
-        turns = [
-            track.turns if track.stream is None else _within(track.turns, track.stream.spoken())
-            for track in self._tracks
-        ]
+    def told(self, take: Take) -> list[HeardTrack]:
+        """Tell who speaks when: turns begin and end where speech itself does, and voices change where they sound so.
+
+        Where one voice takes over from another within speech, the recording is read once more.
+        """
+        finders = [ChangeFinder([] if track.is_marked else track.turns) for track in self._tracks]
+        wanted = [Stretch(number, *one) for number, finder in enumerate(finders) for one in finder.stretches]
+        for piece in cut_stretches(take.blocks(), wanted) if wanted else ():
+            finders[piece.track].hear(Region(piece.start_s, piece.end_s), piece.waveform)
+        turns = []
+        for track, finder in zip(self._tracks, finders, strict=True):
+            own = track.turns if track.is_marked else finder.turns()
+            turns.append(own if track.stream is None else _within(own, track.stream.spoken()))
         return _numbered(turns, self._listening.speakers)
 
     def windows(self, track: int, utterance: PlacedUtterance) -> list[Region]:
@@ -331,7 +340,7 @@ def hear_tracks(
         hearing.judge(_seen(take, hearing, encoder, utterance_s), encoder.id)
     if not hearing.is_settled:
         hearing.tell_apart(take, encoder)
-    return hearing.told
+    return hearing.told(take)
 
 
 def _seen(take: Take, hearing: Hearing, encoder: UtteranceEncoder, utterance_s: float) -> dict[int, SeenWindows]:
@@ -415,6 +424,7 @@ def _take_marked_voices(tracks: Sequence[_Track], named: Sequence[RttmTurn]) -> 
     for track in tracks:
         end_s = track.regions[-1].end_s if track.regions else 0.0
         numbers: dict[str, int] = {}
+        track.is_marked = True
         track.turns = [
             VoiceTurn(numbers.setdefault(turn.speaker, len(numbers)), turn.start_s, min(turn.end_s, end_s))
             for turn in named

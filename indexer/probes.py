@@ -190,7 +190,7 @@ def hear_voices(
         hearing.tell_apart(take, encoders.first)
         if not hearing.is_as_supposed:
             speech = _speech_of_voices(hearing, take, encoders, label)
-    told = hearing.told
+    told = hearing.told(take)
     turns: dict[tuple[int, int], list[Region]] = {}
     for track in told:
         for turn in track.turns:

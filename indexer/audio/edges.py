@@ -17,7 +17,7 @@ REACH_S = 0.1
 BELOW_DB = 35.0
 """Speech is less than so far below its loud parts."""
 
-SHARE = 0.3
+SHARE = 0.25
 """And it is louder than what sounds around it, by this share of the decibels up to its loud parts."""
 
 _LOUD_S = 2.0

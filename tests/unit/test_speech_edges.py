@@ -129,9 +129,9 @@ def test_told_turns_leave_out_what_vectors_are_made_with(tmp_path: Path) -> None
     (track,) = hear_tracks(take, wide, SpectrumEncoder(), name="a.wav", utterance_s=30)
     assert (track.turns[0].start_s, track.turns[-1].end_s) == (pytest.approx(1.0), pytest.approx(9.0))
     assert not [turn for turn in track.turns if turn.start_s < 6.0 - 1e-6 and turn.end_s > 5.0 + 1e-6]
-    hearing = listen(Take(path, channels=MIX, limits=LIMITS), wide, name="a.wav")
+    hearing = listen(take, wide, name="a.wav")
     assert hearing.tracks[0].turns[0] == (0, pytest.approx(0.8), pytest.approx(5.2))
-    assert hearing.told[0].turns[0] == (0, pytest.approx(1.0), pytest.approx(5.0))
+    assert hearing.told(take)[0].turns[0] == (0, pytest.approx(1.0), pytest.approx(5.0))
 
 
 def turns_and_speech(path: Path, detector: LoudnessDetector) -> Sequence[tuple[float, float, float]]:
