@@ -1,6 +1,6 @@
 """Labeled voices -> the trials that a calibration is fitted to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -71,6 +71,12 @@ class LabeledVoices:
 
     def __len__(self) -> int:
         return len(self.speakers)
+
+    def take(self, rows: NDArray[np.int64]) -> "LabeledVoices":
+        """Return some of the recordings."""
+        each = [name for name in self.__slots__ if name not in ("vectors", "cohorts")]
+        kept = {name: getattr(self, name)[rows] for name in each}
+        return replace(self, vectors=tuple(vectors[rows] for vectors in self.vectors), **kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +223,14 @@ def all_trials(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
 def strangers(voices: LabeledVoices, *, seed: int = 20260101) -> ScoredTrials:
     """Compare probes with every other speaker, as an identification of somebody unknown does.
 
-    A speaker is a voiceprint where there are recordings for one, else any one recording. Probes are recordings as they
-    are: copies of a few of them would be counted as so many strangers.
+    A speaker is a voiceprint where there are recordings for one, else any one recording. Both sides are recordings as
+    they are: copies of a few probes would be counted as so many strangers, and people of whom copies are enrolled are
+    resembled less than people are.
     """
     rng = np.random.default_rng(seed)
+    voices = voices.take(np.flatnonzero(~_is_copy(voices)))
     everything, _ = _with_voiceprints(voices, rng)
-    probes = np.sort(_some(np.flatnonzero(~_is_copy(voices)), MOST_PROBES, rng))
+    probes = np.sort(_some(np.arange(len(voices)), MOST_PROBES, rng))
     names = _some(np.unique(voices.speakers), MOST_STRANGERS, rng)
     alone = {name: np.flatnonzero(voices.speakers == name) for name in names.tolist()}
     voiceprints: dict[str, list[int]] = {}

@@ -417,4 +417,18 @@ def test_a_recording_as_it_is_counts_more_than_its_copies() -> None:
     copied = replace(plain, originals=np.arange(len(plain)) // 2)
     trials = score_pairs(copied, np.array([0, 0, 1]), np.array([2, 3, 3]))
     assert trials.weights.tolist() == pytest.approx([1.0, 0.1, 0.01])
-    assert set((strangers(copied).probes % 2).tolist()) == {0}
+
+
+def test_strangers_are_enrolled_and_asked_for_by_recordings_as_they_are() -> None:
+    plain = voices(speakers=60)
+    copies = replace(plain, vectors=tuple(-vectors for vectors in plain.vectors))
+    both = LabeledVoices(
+        vectors=tuple(np.concatenate(pair) for pair in zip(plain.vectors, copies.vectors, strict=True)),
+        **{
+            name: np.concatenate([getattr(plain, name), getattr(copies, name)])
+            for name in ("speakers", "sessions", "sets", "net_speech_s", "snr_db", "telephone", "originals")
+        },
+    )
+    alone, among_copies = strangers(plain), strangers(both)
+    np.testing.assert_array_equal(among_copies.scores, alone.scores)
+    np.testing.assert_array_equal(among_copies.probes, alone.probes)
