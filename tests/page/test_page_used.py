@@ -34,6 +34,33 @@ def test_a_known_voice_is_named_with_what_it_resembles_beside_it(shown: Watched,
     assert heard.value.headers["content-type"] == "audio/wav"
 
 
+def test_a_voice_is_looked_up_and_listened_to_without_a_mouse(shown: Watched, speech: Speech) -> None:
+    page = shown.open("identify", "Identify")
+    tab_to(page, page.get_by_label("Recording"))
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(speech.probes["mcrt"])
+    verdict(page, "This is mcrt")
+    tab_to(page, page.get_by_role("button", name="Listen to mcrt"))
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Play mcrt's best match").and_(page.locator(":enabled")).wait_for()
+    best = page.get_by_role("slider", name="Position in mcrt's best match")
+    tab_to(page, best)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("slider => Number(slider.ariaValueNow) >= 1", arg=best.element_handle())
+    tab_to(page, page.get_by_role("button", name="Play mcrt's best match"))
+
+
+def tab_to(page: Any, control: Any) -> None:
+    """Press Tab until a control has the focus, and see that it shows."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if control.evaluate("one => document.activeElement === one"):
+            assert page.evaluate("document.activeElement.matches(':focus-visible')")
+            return
+    raise AssertionError(f"sixty times Tab do not lead to {control}")
+
+
 def test_a_stranger_is_nobody(shown: Watched, speech: Speech) -> None:
     page = shown.open("identify", "Identify")
     page.get_by_label("Recording").set_input_files(speech.stranger)

@@ -77,11 +77,17 @@ function VoiceRow({ gallery, voice, mayWrite }: { gallery: string; voice: Unknow
           {`${counted(voice.recordings, "recording")}, ${counted(voice.utterances, "stretch", "stretches")}, ${lasting(voice.speech_s)} of speech`}
         </span>
         <span class="row end">
-          <button type="button" class="button quiet" aria-expanded={open} onClick={() => setOpen(!open)}>
+          <button
+            type="button"
+            class="button quiet"
+            aria-expanded={open}
+            aria-label={`${open ? "Close" : "Listen to"} ${voice.name}`}
+            onClick={() => setOpen(!open)}
+          >
             {open ? "Close" : "Listen"}
           </button>
           {mayWrite && (
-            <button type="button" class="button" onClick={() => setNaming(true)}>
+            <button type="button" class="button" aria-label={`Name ${voice.name}`} onClick={() => setNaming(true)}>
               Name
             </button>
           )}

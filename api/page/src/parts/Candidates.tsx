@@ -98,6 +98,7 @@ function CandidateRow({ gallery, candidate, scale, band, probe }: Row) {
           class="button quiet"
           disabled={best.length === 0}
           aria-expanded={listening}
+          aria-label={`${listening ? "Close" : "Listen to"} ${candidate.speaker}`}
           onClick={() => setListening(!listening)}
         >
           {listening ? "Close" : "Listen"}
