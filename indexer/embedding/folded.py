@@ -237,9 +237,9 @@ class FoldedEcapa:
 
         def run(share: Share) -> Tensor:
             x = self._trunk(frames, valid, share)
-            return self._pooled(x[:, : max(0, valid - share.first)], valid, share)
+            return self._layers.pooling(x[:, : max(0, valid - share.first)].contiguous(), valid, share)
 
-        return self._shared(run, frames)[0]
+        return self._embedded(self._shared(run, frames)[0])  # which is the same in all shares
 
     def trunk(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads, kept frame by frame."""
@@ -248,8 +248,13 @@ class FoldedEcapa:
 
     def pooled(self, x: Tensor, valid: int) -> Tensor:
         """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        x = x[:, :, :valid].transpose(1, 2)
-        return self._shared(lambda share: self._pooled(share.cut(x, 0)[0], valid, share), x.transpose(1, 2))[0]
+        x = x[:, :, :valid]
+        rows = x.transpose(1, 2)
+
+        def run(share: Share) -> Tensor:
+            return self._layers.pooling(share.cut(rows, 0)[0].contiguous(), valid, share)
+
+        return self._embedded(self._shared(run, x)[0])
 
     def _shared(self, run: Callable[[Share], Tensor], frames: Tensor) -> list[Tensor]:
         """Run over (B, F, T) frames, one utterance in as many shares as there are threads; return what each makes."""
@@ -269,9 +274,6 @@ class FoldedEcapa:
             outputs.append(x)
         joined = torch.cat(outputs, dim=2)
         return layers.aggregation(joined.flatten(0, 1)).view(*joined.shape[:2], -1)
-
-    def _pooled(self, x: Tensor, valid: int, share: Share) -> Tensor:
-        return self._embedded(self._layers.pooling(x.contiguous(), valid, share))
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
         """Map statistics of stretches of the frames of `trunk` to (W, D) vectors, without attention."""
