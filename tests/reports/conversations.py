@@ -18,10 +18,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from api.evaluation.copies import CopyMaker
 from indexer.audio.decode import ChannelPolicy, open_audio
 from indexer.audio.rttm import RttmTurn, format_rttm
 from indexer.settings import AudioSettings
 from indexer.types import SAMPLE_RATE_HZ, Waveform
+
+Span = tuple[float, float]
 
 SETS = ("librispeech_multi", "librispeech_testother", "librispeech_251")
 TURN_S = (0.5, 8.0)
@@ -35,8 +38,6 @@ _FRAME_S = 0.01
 _ACTIVE_DB, _ABOVE_FLOOR_DB, _QUIETEST_DB = 35.0, 10.0, 20.0
 _BRIDGED_S = 0.3
 _FADE = round(0.005 * SAMPLE_RATE_HZ)
-
-Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Recipe:
         Share of turns that begin 0.3 to 1 s before the previous one ends.
     most_speaker_s
         Most seconds of one speaker.
+    turn_s
+        Shortest and longest turn.
     """
 
     speakers: int
@@ -62,6 +65,7 @@ class Recipe:
     equalized: bool
     overlap_share: float = 0.0
     most_speaker_s: float = 40.0
+    turn_s: Span = TURN_S
 
     @property
     def name(self) -> str:
@@ -176,7 +180,7 @@ def make_conversation(material: dict[str, list[Path]], recipe: Recipe, *, seed: 
     end_s, last = 0.3, None
     while len(talking) > 1 or last is None:
         speaker = rng.choice([one for one in talking if one is not last])  # type: ignore[arg-type]
-        turn = speaker.next_turn(rng.uniform(*TURN_S), levels[speaker.name])
+        turn = speaker.next_turn(rng.uniform(*recipe.turn_s), levels[speaker.name])
         if turn is None:
             talking.remove(speaker)
             continue
@@ -195,10 +199,10 @@ def make_conversation(material: dict[str, list[Path]], recipe: Recipe, *, seed: 
     return Conversation(np.clip(samples, -1, 1), turns)
 
 
-def recipes(*, most_speaker_s: float, overlap_share: float) -> list[Recipe]:
+def recipes(*, most_speaker_s: float, overlap_share: float, turn_s: Span = TURN_S) -> list[Recipe]:
     """Return every number of speakers, with and without pauses, at equal and unequal levels."""
     return [
-        Recipe(speakers, pauses, equalized, overlap_share, most_speaker_s)
+        Recipe(speakers, pauses, equalized, overlap_share, most_speaker_s, turn_s)
         for speakers in range(2, 7)
         for pauses in (True, False)
         for equalized in (True, False)
@@ -206,9 +210,15 @@ def recipes(*, most_speaker_s: float, overlap_share: float) -> list[Recipe]:
 
 
 def write_conversations(
-    out: Path, material: dict[str, list[Path]], wanted: Sequence[Recipe], *, seed: int, rounds: int
+    out: Path,
+    material: dict[str, list[Path]],
+    wanted: Sequence[Recipe],
+    *,
+    seed: int,
+    rounds: int,
+    copies: CopyMaker | None = None,
 ) -> int:
-    """Write every recipe so many times; return how many conversations that are."""
+    """Write every recipe so many times, or a worse copy of each; return how many conversations that are."""
     out.mkdir(parents=True, exist_ok=True)
     written = 0
     for _ in range(rounds):
@@ -217,6 +227,9 @@ def write_conversations(
             name = f"conversation-{number:04}-{recipe.name}"
             conversation = make_conversation(material, recipe, seed=number, name=name)
             soundfile.write(out / f"{name}.wav", conversation.waveform, SAMPLE_RATE_HZ, "PCM_16")
+            if copies is not None:
+                for condition in copies.conditions:
+                    (out / f"{name}.wav").write_bytes(copies.make(out / f"{name}.wav", condition))
             (out / f"{name}.rttm").write_text(format_rttm(conversation.turns), encoding="utf-8")
             written += 1
     return written
@@ -233,10 +246,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=1, help="conversations of each recipe")
     parser.add_argument("--most-speaker-s", type=float, default=40.0, help="most seconds of one speaker")
     parser.add_argument("--overlap-share", type=float, default=0.0, help="share of turns that begin too early")
+    parser.add_argument("--turn-s", type=float, nargs=2, default=list(TURN_S), help="shortest and longest turn")
+    parser.add_argument("--condition", help="telephone, noise10, reverb, ... (noise/ and rir/ are in FOLDER)")
     given = parser.parse_args(arguments)
     material = read_material(given.folder, sets=given.sets, half=given.half)
-    wanted = recipes(most_speaker_s=given.most_speaker_s, overlap_share=given.overlap_share)
-    written = write_conversations(given.out, material, wanted, seed=given.seed, rounds=given.rounds)
+    wanted = recipes(
+        most_speaker_s=given.most_speaker_s,
+        overlap_share=given.overlap_share,
+        turn_s=(given.turn_s[0], given.turn_s[1]),
+    )
+    copies = given.condition and CopyMaker(
+        [given.condition],
+        noise_folder=given.folder / "noise",
+        rir_folder=given.folder / "rir",
+        seed=given.seed,
+        limits=AudioSettings(),
+    )
+    written = write_conversations(given.out, material, wanted, seed=given.seed, rounds=given.rounds, copies=copies)
     sys.stdout.write(f"{written} conversations in {given.out}\n")
 
 
