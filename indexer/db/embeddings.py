@@ -32,7 +32,7 @@ _ENROLLED_AT_ONCE = 10_000
 
 # From the speakers on, every step is answered by an index that covers it; from the embeddings on, SQLite would read
 # each vector's page.
-_ENROLLED = (
+_ENROLLMENTS = (
     select(
         Enrollment.speaker_id,
         Embedding.id,
@@ -44,10 +44,15 @@ _ENROLLED = (
     .join(Speaker, Speaker.id == Enrollment.speaker_id)
     .join(Embedding, Embedding.utterance_id == Enrollment.utterance_id)
     .join(Utterance, Utterance.id == Enrollment.utterance_id)
-    .where(Speaker.gallery_id == bindparam("gallery"), Embedding.encoder_id == bindparam("encoder"))
+    .where(Embedding.encoder_id == bindparam("encoder"))
     .execution_options(yield_per=_ENROLLED_AT_ONCE)
 )
-_ENROLLED_OF = _ENROLLED.where(Speaker.id.in_(bindparam("speakers", expanding=True)))
+_ENROLLED = _ENROLLMENTS.where(Speaker.gallery_id == bindparam("gallery"))
+# The sum keeps SQLite from going through the index of all speakers of the gallery for those who are named: among
+# 100,000 that took 18 ms for ten of them, where this takes 0.5.
+_ENROLLED_OF = _ENROLLMENTS.where(
+    Speaker.gallery_id + 0 == bindparam("gallery"), Speaker.id.in_(bindparam("speakers", expanding=True))
+)
 
 _STRETCHES = (
     select(
