@@ -146,8 +146,10 @@ class CompressedScan:
 
     @property
     def candidates(self) -> int:
-        """Measured; see `Calibration`."""
-        return self.calibration.candidates
+        """Measured; see `Calibration`. Among more rows, as many more are estimated as high."""
+        measured_at = self.calibration.measured_at_count
+        grown = max(self.count / measured_at, 1.0) if measured_at else 1.0
+        return round(self.calibration.candidates * grown)
 
     @property
     def count(self) -> int:
@@ -169,13 +171,18 @@ class CompressedScan:
         return self.quantizer.encode(vectors)
 
     def append(self, prepared: NDArray[Any], *, mapped: bool = False) -> None:
-        """Take in more rows as (n, C) codes; those of a snapshot are used where they lie."""
+        """Take in more rows as (n, C) codes; those of a snapshot are used where they lie, in stripes of one size."""
         codes: Codes = prepared
+        most = STRIPE_ROWS
+        if mapped and len(codes):
+            # Of unequal ones, whoever scans the larger is waited for.
+            stripes = -(-len(codes) // STRIPE_ROWS)
+            most = -(-len(codes) // (stripes * LANES)) * LANES
         done = 0
         while done < len(codes):
             last = self._stripes[-1] if self._stripes else None
             if last is None or mapped or not last.room:
-                some = codes[done : done + STRIPE_ROWS]
+                some = codes[done : done + most]
                 self._stripes.append(Stripe(self.quantizer, self.count, some, mapped=mapped))
             else:
                 some = codes[done : done + last.room]
