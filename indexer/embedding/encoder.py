@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import indexer.torch_imported  # noqa: F401  # isort: skip  # before anything else imports torch
 import numpy as np
 import torch
 

@@ -2,7 +2,7 @@
 
 Threads that share every operation of a pass wait for each other after it, hundreds of times a pass, and each wait lasts
 until the last of them has had its core. Passes that run side by side wait for nothing, and threads that each have a
-share of the frames of one utterance a dozen times.
+share of the frames of one utterance nine times.
 """
 
 import ctypes
