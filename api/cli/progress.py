@@ -38,7 +38,7 @@ def transfer_progress(*, quiet: bool = False) -> Iterator[TransferProgress]:
         if label not in tasks:
             tasks[label] = bars.add_task(label, total=total_bytes)
             if not live and not quiet:
-                console.print(label, markup=False, highlight=False)
+                console.print(f"fetching {label}", markup=False, highlight=False)
         bars.update(tasks[label], completed=done_bytes, total=total_bytes)
 
     with bars:
