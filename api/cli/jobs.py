@@ -7,13 +7,16 @@ from typing import Annotated, cast
 import typer
 
 from api.cli import options
-from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice, print_table
+from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice, print_table, terminal_width
 from api.cli.remote import Key, Url
 
 jobs = typer.Typer(
     help="List, watch, stop and retry jobs: those of the service at --url, else those in the record of this machine.",
     no_args_is_help=True,
 )
+
+_ROOM_FOR_ALL = 110
+"""Width of a terminal under which a list of jobs says less of each, rather than break its words."""
 
 _Number = Annotated[int, typer.Argument(help="The job's number.", min=1, show_default=False)]
 
@@ -63,23 +66,26 @@ def list_jobs(
     if as_json:
         print_json({"jobs": [job.model_dump(mode="json") for job in found]})
         return
-    print_table(
-        ("job", "gallery", "state", "source", "found", "ingested", "already there", "failed", "posted"),
-        (
-            (
-                job.id,
-                job.gallery,
-                job.state,
-                job.source,
-                job.found,
-                job.done,
-                job.duplicate,
-                job.failed,
-                f"{job.created_at:%Y-%m-%d %H:%M}",
-            )
-            for job in found
-        ),
-    )
+    columns = ["job", "gallery", "state", "source", "found", "ingested", "already there", "failed", "posted"]
+    rows = [
+        [
+            job.id,
+            job.gallery,
+            job.state,
+            job.source,
+            job.found,
+            job.done,
+            job.duplicate,
+            job.failed,
+            f"{job.created_at:%Y-%m-%d %H:%M}",
+        ]
+        for job in found
+    ]
+    room = terminal_width()
+    if room is not None and room < _ROOM_FOR_ALL:
+        columns = ["job", "gallery", "state", "source", "files", "failed"]
+        rows = [[job.id, job.gallery, job.state.replace("_", " "), job.source, job.found, job.failed] for job in found]
+    print_table(columns, rows)
 
 
 @jobs.command("show")

@@ -38,6 +38,8 @@ _EXIT_CODES: tuple[tuple[type[VoxdexError], int], ...] = (
 
 _ENDLESS = 100_000
 _BETWEEN_COLUMNS = 3
+_NARROWEST = 10
+"""Cells to which a column with a long word may shrink."""
 
 
 def exit_code(error: VoxdexError) -> int:
@@ -135,15 +137,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
 
 def _whole_words(rows: Sequence[Sequence[str]], room: int) -> list[int | None]:
-    """Return widths of columns in which no word is broken, so that names stay whole; None where there is no room."""
+    """Return widths of columns in which as few words are broken as can be; None where there is no room."""
     from rich.cells import cell_len
 
     columns = list(zip(*rows, strict=True))
     widest = [max(map(cell_len, column)) for column in columns]
     widths = [max((cell_len(word) for text in column for word in text.split()), default=0) for column in columns]
     spare = room - _BETWEEN_COLUMNS * len(columns) - sum(widths)
-    if spare < 0:
-        return [None] * len(columns)
+    while spare < 0:  # The longest words are broken, such as paths, and short ones stay whole.
+        longest = max(range(len(columns)), key=widths.__getitem__)
+        if widths[longest] <= _NARROWEST:
+            return [None] * len(columns)
+        widths[longest] -= 1
+        spare += 1
     for place in sorted(range(len(columns)), key=lambda place: widest[place] - widths[place]):
         more = min(widest[place] - widths[place], spare)
         widths[place] += more

@@ -44,6 +44,18 @@ def test_a_narrow_terminal_breaks_no_name(capsys: pytest.CaptureFixture[str], mo
     assert any(line.strip().startswith("speechbrain-ecapa-voxceleb") for line in lines)
 
 
+def test_where_a_path_has_no_room_it_is_broken_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "xterm"), ("COLUMNS", "60")):
+        monkeypatch.setenv(name, value)
+    print_table(["gallery", "state", "source", "found"], [["archive", "succeeded", "/archive/" + "x" * 60, 12]])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 60
+    (first,) = [line for line in lines if "/archive/" in line]
+    assert {"archive", "succeeded", "12"} <= set(first.split())
+
+
 def test_a_pipe_gets_a_line_for_each_row_however_wide(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["system", *"abcdefgh"], [["x" * 100, *["y" * 30] * 8], ["z", *"12345678"]])
     assert len(capsys.readouterr().out.strip().splitlines()) == 4
