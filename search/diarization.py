@@ -17,7 +17,9 @@ from search.resegmentation import Coverage, FrameGrid, Labels, edges_of, sharpen
 from search.voice_groups import DiarizationTuning, mean_directions, settle_voices
 
 TUNINGS: Mapping[EncoderId, DiarizationTuning] = {
-    EncoderId("92f29b94e6948786-kaldi"): DiarizationTuning(own_share=0.55, same_voice=0.6),  # campplus-zh-en
+    EncoderId("92f29b94e6948786-kaldi"): DiarizationTuning(  # campplus-zh-en
+        own_share=0.55, same_voice=0.6, halves_unlike=0.0, strangers=None
+    ),
 }
 """Of encoders whose vectors of one voice lie closer together than the default one's."""
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from indexer.audio.regions import Region, bridged
 from indexer.listening import Suspicion
 from indexer.types import EncoderId, Vectors, without_precision
+from search.voice_groups import halved
 
 WINDOW_S = 1.5
 _HOP_S = 0.5
@@ -31,8 +32,6 @@ _LEAST_RUN_S = 0.5
 
 _MOST_PAIRS = 8
 """Where more is suspected, no closer look would clear all of it."""
-
-_ROUNDS = 10
 
 
 class ScreenTuning(NamedTuple):
@@ -145,7 +144,7 @@ def _two_groups(
 
     None where too little is left of one.
     """
-    second = _halved(rows)
+    second = halved(rows, range(1, len(rows), 2))
     sides = [
         bridged((window for window, other in zip(windows, second, strict=True) if other == side), 0.0)
         for side in (False, True)
@@ -154,26 +153,6 @@ def _two_groups(
     if min(sum(end_s - start_s for start_s, end_s in side) for side in own) < _LEAST_GROUP_S:
         return None
     return own[0], own[1]
-
-
-def _halved(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Part unit vectors into two groups whose sums are as long as can be, by k-means from many beginnings."""
-    count = len(rows)
-    beginnings = [np.linalg.eigh(rows @ rows.T)[1][:, -2] > 0, *(np.arange(count) >= cut for cut in range(1, count, 2))]
-    best, longest = beginnings[0], -1.0
-    for second in beginnings:
-        for _ in range(_ROUNDS):
-            if second.all() or not second.any():
-                break
-            sums = np.stack([rows[~second].sum(axis=0), rows[second].sum(axis=0)])
-            nearer = np.diff(rows @ (sums / np.linalg.norm(sums, axis=1, keepdims=True)).T, axis=1)[:, 0] > 0
-            if (nearer == second).all():
-                break
-            second = nearer
-        length = sum(float(np.linalg.norm(rows[second == side].sum(axis=0))) for side in (False, True))
-        if length > longest:
-            best, longest = second, length
-    return best
 
 
 def _without(stretches: Iterable[Region], others: Sequence[Region]) -> Iterator[Region]:

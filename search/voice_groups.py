@@ -1,6 +1,7 @@
 """Which windows are of one voice, and how many voices there are."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,21 @@ _BLOCK = 2000
 """Most vectors that are compared pair by pair: 16 MB of distances. More are grouped block by block, then the groups."""
 
 _ROUNDS = 30
+
+_SPLITS = 3
+"""How often voices are parted anew."""
+
+_PARTED = 400
+"""Most windows of a voice that tell how it falls into two; of more, as many from all over."""
+
+_LEAST_PARTED = 4
+_LEAST_PAIRS, _LEAST_ALIKE = 30, 0.1
+"""Fewest pairs of windows that tell what all share, and the quantile of their cosines that does."""
+
+_MOST_COMMON = 0.4
+"""Most of a voice's own share that all may have in common: beyond, there is one voice only."""
+_CUTS = 12
+_HALVING_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,12 @@ class DiarizationTuning:
         See `best_path`.
     min_voice_s : float
         A voice that is heard for less than this in all is not told from the others.
+    halves_unlike : float
+        Cosine of the two groups into which the windows of a voice fall best, below which they are tried as two voices;
+        of one voice 0.55 and more. 0: they never are.
+    strangers : float or None
+        Below which cosine one in ten of two windows is in a clear recording, of however many voices. More tell of
+        what all windows share, and voices have to be as much more alike. None: nobody measured it.
     """
 
     same_voice: float = 0.6
@@ -40,6 +62,8 @@ class DiarizationTuning:
     hop_s: tuple[float, ...] = (0.5, 0.25)
     switch_cost: float = 0.25
     min_voice_s: float = 1.5
+    halves_unlike: float = 0.5
+    strangers: float | None = -0.02
 
 
 def group_alike(vectors: Floats, least: float) -> Labels:
@@ -110,6 +134,7 @@ def settle_voices(
     long = np.flatnonzero(durations_s >= tuning.window_s[0] - 1e-3)
     if len(long) < 2:
         long = np.arange(len(vectors))
+    tuning = _raised(tuning, vectors[long], coverage.first[long], coverage.last[long])
     groups = np.full(len(vectors), -1, dtype=np.int64)
     fine = tuning.fine
     groups[long] = group_alike(vectors[long], fine)
@@ -117,6 +142,48 @@ def settle_voices(
         fine += 0.1
         groups[long] = group_alike(vectors[long], fine)
     means = mean_directions(vectors, durations_s, groups, int(groups.max()) + 1)
+    labels = _settled(means, vectors, durations_s, grid, coverage, tuning, speakers)
+    for _ in range(_SPLITS):
+        pure = coverage.pure_labels(labels)
+        parted = _parted(vectors, durations_s, pure, tuning)
+        if np.array_equal(parted, pure):
+            break
+        means = mean_directions(vectors, durations_s, parted, int(parted.max()) + 1)
+        again = _settled(means, vectors, durations_s, grid, coverage, tuning, speakers)
+        if again.max() < labels.max() or np.array_equal(again, labels):
+            break
+        labels = again
+    return labels
+
+
+def _raised(tuning: DiarizationTuning, vectors: Floats, first: Labels, last: Labels) -> DiarizationTuning:
+    """Ask voices to be more alike where all of them are, as over a telephone, whose sound is in every vector.
+
+    The least alike windows tell: their cosines hardly depend on how many voices there are.
+    """
+    some = np.arange(0, len(vectors), -(-len(vectors) // _PARTED))
+    apart = first[some][None, :] >= last[some][:, None]
+    if tuning.strangers is None or np.count_nonzero(apart) < _LEAST_PAIRS:
+        return tuning
+    least = float(np.quantile((vectors[some] @ vectors[some].T)[apart], _LEAST_ALIKE))
+    common = min(max(least - tuning.strangers, 0.0) / tuning.own_share, _MOST_COMMON)
+    return replace(
+        tuning,
+        same_voice=tuning.same_voice + (1 - tuning.same_voice) * common,
+        halves_unlike=tuning.halves_unlike + (1 - tuning.halves_unlike) * common,
+    )
+
+
+def _settled(
+    means: Floats,
+    vectors: Floats,
+    durations_s: Floats,
+    grid: FrameGrid,
+    coverage: Coverage,
+    tuning: DiarizationTuning,
+    speakers: int | None,
+) -> Labels:
+    """Begin with the mean directions of groups; see `settle_voices`."""
     labels = np.full(len(grid), -1, dtype=np.int64)
     for _ in range(_ROUNDS):
         path = best_path(vectors @ means.T, coverage, grid, tuning.switch_cost)
@@ -133,6 +200,59 @@ def settle_voices(
         pure = np.where(pure >= 0, kept[np.maximum(pure, 0)], -1)
         means = mean_directions(vectors, durations_s, pure, int(kept.max()) + 1)
     return labels
+
+
+def _parted(vectors: Floats, durations_s: Floats, pure: Labels, tuning: DiarizationTuning) -> Labels:
+    """Part each group of windows whose halves are too unlike for one voice; `settle_voices` joins what was one.
+
+    Where turns are shorter than the long windows, few of these hear one voice alone, and two voices may begin as one
+    group.
+    """
+    parted = pure.copy()
+    for voice in range(int(pure.max()) + 1):
+        rows = np.flatnonzero(pure == voice)
+        if len(rows) < _LEAST_PARTED:
+            continue
+        weighted = vectors[rows] * durations_s[rows, None]
+        some = weighted[:: -(-len(rows) // _PARTED)]
+        second = halved(some, range(1, len(some), -(-len(some) // _CUTS)))
+        sums = np.stack([some[~second].sum(axis=0), some[second].sum(axis=0)])
+        lengths = np.linalg.norm(sums, axis=1)
+        if lengths.min() > 0 and sums[0] @ sums[1] < tuning.halves_unlike * lengths[0] * lengths[1]:
+            nearer = np.diff(weighted @ (sums / lengths[:, None]).T, axis=1)[:, 0] > 0
+            parted[rows[nearer]] = parted.max() + 1
+    return parted
+
+
+def halved(rows: Floats, cuts: Iterable[int]) -> NDArray[np.bool_]:
+    """Part vectors into two groups whose sums are as long as can be, by k-means from several beginnings.
+
+    Parameters
+    ----------
+    cuts
+        Beginnings beside the second eigenvector: all before the row of this number in the one group, all after it in
+        the other.
+
+    Returns
+    -------
+    (n,) bool array
+        Which are in the second group; all or none where nothing parts them.
+    """
+    beginnings = [np.linalg.eigh(rows @ rows.T)[1][:, -2] > 0, *(np.arange(len(rows)) >= cut for cut in cuts)]
+    best, longest = beginnings[0], -1.0
+    for second in beginnings:
+        for _ in range(_HALVING_ROUNDS):
+            if second.all() or not second.any():
+                break
+            sums = np.stack([rows[~second].sum(axis=0), rows[second].sum(axis=0)])
+            nearer = np.diff(rows @ (sums / np.linalg.norm(sums, axis=1, keepdims=True)).T, axis=1)[:, 0] > 0
+            if (nearer == second).all():
+                break
+            second = nearer
+        length = sum(float(np.linalg.norm(rows[second == side].sum(axis=0))) for side in (False, True))
+        if length > longest:
+            best, longest = second, length
+    return best
 
 
 def likeness(cosines: Floats, a_s: Floats, b_s: Floats, tuning: DiarizationTuning) -> Floats:

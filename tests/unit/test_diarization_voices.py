@@ -14,18 +14,19 @@ from indexer.errors import InvalidRequest
 from indexer.listening import VoiceTurn
 from indexer.types import Vectors
 from search.diarization import ClusteringDiarizer
+from search.voice_groups import DiarizationTuning, halved
 
 DIM = 192
 
 
-def talk(seed: int, voices: int, turns: int, *, pauses: bool = True) -> list[VoiceTurn]:
+def talk(seed: int, voices: int, turns: int, *, pauses: bool = True, longest_s: float = 8.0) -> list[VoiceTurn]:
     """Turns of 0.5 to 8 s of voices that follow each other by chance."""
     rng = np.random.default_rng(seed)
     made: list[VoiceTurn] = []
     at_s = 0.0
     for _ in range(turns):
         voice = rng.choice([v for v in range(voices) if not made or v != made[-1].voice])
-        end_s = at_s + float(rng.uniform(0.5, 8.0))
+        end_s = at_s + float(rng.uniform(0.5, longest_s))
         made.append(VoiceTurn(int(voice), at_s, end_s))
         at_s = end_s + (float(rng.uniform(0.2, 1.0)) if pauses else 0.0)
     return made
@@ -41,11 +42,14 @@ def speech_of(turns: Sequence[VoiceTurn]) -> list[Region]:
     return regions
 
 
-def vectors_of(turns: Sequence[VoiceTurn], windows: Sequence[Region], *, seed: int, noise: float = 0.8) -> Vectors:
-    """What an encoder would make of the windows: the shorter, the noisier."""
+def vectors_of(
+    turns: Sequence[VoiceTurn], windows: Sequence[Region], *, seed: int, noise: float = 0.8, common: float = 0.0
+) -> Vectors:
+    """What an encoder would make of the windows: the shorter, the noisier; `common` is in all of them."""
     rng = np.random.default_rng(seed)
     voices = max(turn.voice for turn in turns) + 1
-    directions = np.linalg.qr(rng.normal(size=(DIM, voices)))[0].T
+    directions = np.linalg.qr(rng.normal(size=(DIM, voices + 1)))[0].T
+    directions, shared_by_all = directions[:-1], common * directions[-1]
     starts, ends = np.array([turn[1:] for turn in turns]).T
     numbers = np.array([turn.voice for turn in turns])
     vectors = np.empty((len(windows), DIM), dtype=np.float32)
@@ -53,16 +57,25 @@ def vectors_of(turns: Sequence[VoiceTurn], windows: Sequence[Region], *, seed: i
         shared = np.maximum(np.minimum(window.end_s, ends) - np.maximum(window.start_s, starts), 0)
         length_s = window.end_s - window.start_s
         mixed = (shared / length_s) @ directions[numbers]
-        mixed = mixed + rng.normal(size=DIM) * noise / np.sqrt(DIM * length_s / 1.5)
+        mixed = mixed + shared_by_all + rng.normal(size=DIM) * noise / np.sqrt(DIM * length_s / 1.5)
         vectors[row] = mixed / np.linalg.norm(mixed)
     return vectors
 
 
-def diarize(turns: Sequence[VoiceTurn], *, speakers: int | None, seed: int = 0) -> list[VoiceTurn]:
-    diarizer = ClusteringDiarizer()
+def diarize(
+    turns: Sequence[VoiceTurn],
+    *,
+    speakers: int | None,
+    seed: int = 0,
+    noise: float = 0.8,
+    common: float = 0.0,
+    tuning: DiarizationTuning | None = None,
+) -> list[VoiceTurn]:
+    diarizer = ClusteringDiarizer(tuning)
     regions = speech_of(turns)
     windows = diarizer.windows(regions)
-    return diarizer.turns(regions, windows, vectors_of(turns, windows, seed=seed), speakers=speakers)
+    vectors = vectors_of(turns, windows, seed=seed, noise=noise, common=common)
+    return diarizer.turns(regions, windows, vectors, speakers=speakers)
 
 
 def share_right(truth: Sequence[VoiceTurn], found: Sequence[VoiceTurn]) -> float:
@@ -92,6 +105,43 @@ def test_turns_without_pauses_are_told_apart_where_the_voice_changes() -> None:
     truth = talk(3, 3, 40, pauses=False)
 
     assert share_right(truth, diarize(truth, speakers=3)) > 0.95
+
+
+@pytest.mark.parametrize("voices", [3, 5])
+def test_voices_that_began_as_one_group_are_parted_where_turns_are_shorter_than_windows(voices: int) -> None:
+    truth = talk(1, voices, 12 * voices, pauses=False, longest_s=2.0)
+
+    found = diarize(truth, speakers=None, seed=1, noise=1.2)
+
+    assert len({turn.voice for turn in found}) == voices
+    assert share_right(truth, found) > 0.9
+
+
+@pytest.mark.parametrize("voices", [2, 4])
+def test_what_all_windows_share_as_over_a_telephone_makes_no_two_voices_one(voices: int) -> None:
+    truth = talk(voices, voices, 12 * voices)
+    unaware = DiarizationTuning(strangers=None)
+
+    assert len({turn.voice for turn in diarize(truth, speakers=None, common=1.2, tuning=unaware)}) == 1
+    assert len({turn.voice for turn in diarize(truth, speakers=None, common=1.2)}) == voices
+
+
+@pytest.mark.parametrize("common", [0.0, 1.5])
+@pytest.mark.parametrize("noise", [0.8, 1.6])
+def test_one_voice_is_neither_parted_by_noise_nor_by_what_its_windows_share(noise: float, common: float) -> None:
+    truth = [VoiceTurn(0, at * 5.0, at * 5.0 + 4.0) for at in range(40)]
+
+    assert {turn.voice for turn in diarize(truth, speakers=None, noise=noise, common=common)} == {0}
+
+
+def test_vectors_are_halved_into_the_two_groups_that_they_form() -> None:
+    rng = np.random.default_rng(3)
+    rows = np.repeat(np.eye(2, 40), [10, 6], axis=0) + 0.1 * rng.normal(size=(16, 40))
+
+    second = halved(rows, range(1, 16, 2))
+
+    assert [len(set(second[:10])), len(set(second[10:]))] == [1, 1]
+    assert second[0] != second[15]
 
 
 def test_one_voice_stays_one_voice() -> None:
