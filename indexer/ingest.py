@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from indexer.archive import ArchiveFile, RefusedRow, as_text
 from indexer.audio.decode import ChannelPolicy
-from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, Jobs
+from indexer.db.jobs import IN_PROCESS, RUN_LEASE_S, FileOutcome, Jobs
 from indexer.db.lost_work import LostWork
 from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
@@ -243,15 +243,17 @@ class _Run:
             Jobs(session).finish(self.job_id, state, error=error)
 
     def _note(self, session: Session, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            Jobs(session).record(
-                self.job_id,
+        files = [
+            FileOutcome(
                 outcome.result.file.recorded_uri,
                 outcome.state,
-                recording_id=outcome.recording_id,
-                error_code=outcome.error_code,
-                error_message=outcome.error_message,
+                outcome.recording_id,
+                outcome.error_code,
+                outcome.error_message,
             )
+            for outcome in outcomes
+        ]
+        Jobs(session).record_all(self.job_id, files)
 
     def count(self, outcome: Outcome) -> None:
         """Count a file that was written."""

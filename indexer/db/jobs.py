@@ -1,16 +1,19 @@
 """Named queries about jobs: what was asked for, how far it got, and what became of each file."""
 
 import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState, OnDuplicate, ShardState, utc_now
 from indexer.db.names import require_text
 from indexer.db.rows import PAGE_LIMIT
+from indexer.db.statements import table_of
 from indexer.db.webhooks import ENDED, Deliveries
 from indexer.errors import Conflict, NotFound
 from indexer.types import GalleryId, JobId, RecordingId
@@ -51,6 +54,27 @@ class JobProgress:
     at the end."""
     planned: bool
     """Whether every file has been listed: `found` is final."""
+
+
+class FileOutcome(NamedTuple):
+    """What became of a file of a job."""
+
+    uri: str
+    state: JobItemState
+    recording_id: RecordingId | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+_COUNTERS = {JobItemState.DONE: Job.done, JobItemState.DUPLICATE: Job.duplicate, JobItemState.FAILED: Job.failed}
+
+# Made once: to put them together for each file took longer than to write it.
+_ADD_ITEMS = insert(table_of(JobItem))
+_COUNT = (
+    update(table_of(Job))
+    .where(Job.id == bindparam("job"))
+    .values({counter.name: counter + bindparam(f"more_{state.value}") for state, counter in _COUNTERS.items()})
+)
 
 
 class Jobs:
@@ -114,19 +138,16 @@ class Jobs:
         error_message: str | None = None,
     ) -> None:
         """State what became of a file, and count it; call it once for each."""
-        values = {
-            "job_id": job_id,
-            "uri": uri,
-            "state": state,
-            "recording_id": recording_id,
-            "error_code": error_code,
-            "error_message": error_message,
-        }
-        self._session.execute(insert(JobItem), values)
-        counter = {JobItemState.DONE: Job.done, JobItemState.DUPLICATE: Job.duplicate, JobItemState.FAILED: Job.failed}[
-            state
-        ]
-        self._session.execute(update(Job).where(Job.id == job_id).values({counter: counter + 1}))
+        self.record_all(job_id, [FileOutcome(uri, state, recording_id, error_code, error_message)])
+
+    def record_all(self, job_id: JobId, files: Sequence[FileOutcome]) -> None:
+        """State what became of some files, and count them; call it once for each."""
+        if not files:
+            return
+        connection = self._session.connection()
+        connection.execute(_ADD_ITEMS, [{"job_id": job_id, **file._asdict()} for file in files])
+        counts = Counter(file.state for file in files)
+        connection.execute(_COUNT, {"job": job_id, **{f"more_{state.value}": counts[state] for state in _COUNTERS}})
 
     def finish(self, job_id: JobId, state: JobState, *, error: str | None = None) -> None:
         """End a job."""

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.bulk_rows import insert_utterances
@@ -25,6 +25,11 @@ from indexer.db.statements import batches, insert_if_absent, take_out_vectors
 from indexer.errors import AlreadyExists, Conflict, NotFound
 from indexer.jobs.uris import without_queries
 from indexer.types import EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId
+
+_KNOWN = select(Recording.content_sha256, Recording.id, Recording.state).where(
+    Recording.gallery_id == bindparam("gallery"), Recording.content_sha256.in_(bindparam("contents", expanding=True))
+)
+"""Made once: every file asks."""
 
 
 class Recordings:
@@ -56,10 +61,8 @@ class Recordings:
         """Tell which of these contents the gallery has seen, and what came of them."""
         known: dict[str, tuple[RecordingId, RecordingState]] = {}
         for some in batches(sorted(set(contents))):
-            query = select(Recording.content_sha256, Recording.id, Recording.state).where(
-                Recording.gallery_id == gallery_id, Recording.content_sha256.in_(some)
-            )
-            known.update((sha, (RecordingId(number), state)) for sha, number, state in self._session.execute(query))
+            found = self._session.connection().execute(_KNOWN, {"gallery": gallery_id, "contents": some})
+            known.update((sha, (RecordingId(number), state)) for sha, number, state in found)
         return known
 
     def add(self, gallery_id: GalleryId, encoder_id: EncoderId, recording: NewRecording) -> RecordedIds:

@@ -32,10 +32,16 @@ def batches(items: Sequence[T], size: int = BIND_LIMIT) -> Iterator[Sequence[T]]
         yield items[start : start + size]
 
 
+def table_of(model: type[Base]) -> Table:
+    """Return the table of a model, for statements that no object of the session is concerned by."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
+
+
 def insert_if_absent(session: Session, table: type[Base]) -> Insert:
     """Build an INSERT that skips rows which a unique constraint already holds, on either database."""
-    target = table.__table__
-    assert isinstance(target, Table)
+    target = table_of(table)
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(target).on_conflict_do_nothing()
     return sqlite.insert(target).on_conflict_do_nothing()
