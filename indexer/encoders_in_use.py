@@ -1,20 +1,23 @@
-"""The encoders of one process: each is loaded when it is first asked for, once, and kept."""
+"""The encoders of one process: each is loaded when it is first asked for, once, and kept.
+
+What reads the record is imported where it is read: it takes half a second, and to embed and compare nobody reads one.
+"""
 
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from indexer.db.encoders import Encoders
-from indexer.db.galleries import Galleries
-from indexer.db.rows import NewEncoder
-from indexer.db.session import Database
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
 from indexer.errors import EncoderMismatch
 from indexer.settings import EmbeddingSettings
 from indexer.types import EncoderId, GalleryId, Precision, precision_of, without_precision
 
-if TYPE_CHECKING:  # Loads torch, which processes that only hand work over must not.
+if TYPE_CHECKING:
+    from indexer.db.rows import NewEncoder
+    from indexer.db.session import Database
+
+    # Loads torch, which processes that only hand work over must not.
     from indexer.embedding.encoder import SpeakerEncoder
 
 
@@ -56,7 +59,7 @@ class EncodersInUse:
             return self._loaded[known, front_end, precision]
 
     def of_gallery(
-        self, database: Database, gallery: str, wanted: str | None = None
+        self, database: "Database", gallery: str, wanted: str | None = None
     ) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load the encoder of a gallery by its name; for one that does not exist yet, `wanted` or the setting.
 
@@ -65,14 +68,19 @@ class EncodersInUse:
         EncoderMismatch
             If the gallery's vectors are of another encoder than the one that is found under its name, or than `wanted`.
         """
+        from indexer.db.galleries import Galleries
+
         with database.read_scope() as session:
             row = Galleries(session).find(gallery)
         return self.load(wanted) if row is None else self.of_gallery_id(database, GalleryId(row.id), wanted)
 
     def of_gallery_id(
-        self, database: Database, gallery_id: GalleryId, wanted: str | None = None
+        self, database: "Database", gallery_id: GalleryId, wanted: str | None = None
     ) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load the encoder of a gallery that exists; see `of_gallery` for the errors."""
+        from indexer.db.encoders import Encoders
+        from indexer.db.galleries import Galleries
+
         with database.read_scope() as session:
             gallery = Galleries(session).get(gallery_id)
             recorded = Encoders(session).get(gallery.encoder_id)
@@ -89,7 +97,7 @@ class EncodersInUse:
         return loaded, spec
 
     def all_of_gallery(
-        self, database: Database, gallery_id: GalleryId, *, at_hand: "SpeakerEncoder | None" = None
+        self, database: "Database", gallery_id: GalleryId, *, at_hand: "SpeakerEncoder | None" = None
     ) -> EncoderSet:
         """Load every encoder that a gallery is searched under; see `of_gallery` for the errors.
 
@@ -98,6 +106,8 @@ class EncodersInUse:
         at_hand
             One that is loaded already, perhaps from a file that is in no registry; used where it is the gallery's.
         """
+        from indexer.db.galleries import Galleries
+
         with database.read_scope() as session:
             gallery = Galleries(session).get(gallery_id)
         at_hand = at_hand if at_hand is not None and at_hand.id == gallery.encoder_id else None
@@ -105,7 +115,7 @@ class EncodersInUse:
         second = gallery.second_encoder_id
         return EncoderSet(first, None if second is None else self.of_record(database, second)[0])
 
-    def of_record(self, database: Database, encoder_id: EncoderId) -> "tuple[SpeakerEncoder, EncoderSpec]":
+    def of_record(self, database: "Database", encoder_id: EncoderId) -> "tuple[SpeakerEncoder, EncoderSpec]":
         """Load an encoder that vectors of the record were made by.
 
         Raises
@@ -115,6 +125,8 @@ class EncodersInUse:
         EncoderMismatch
             If another one is found under its name.
         """
+        from indexer.db.encoders import Encoders
+
         with database.read_scope() as session:
             recorded = Encoders(session).get(encoder_id)
         loaded, spec = self.load(recorded.name, front_end_of(recorded.family, recorded.id), precision_of(recorded.id))
@@ -151,8 +163,10 @@ def front_end_of(family: str, encoder_id: EncoderId) -> str | None:
     return without_precision(encoder_id).split("-", 1)[1] if family == "nemo" else None
 
 
-def as_row(loaded: "SpeakerEncoder", spec: EncoderSpec) -> NewEncoder:
+def as_row(loaded: "SpeakerEncoder", spec: EncoderSpec) -> "NewEncoder":
     """Describe an encoder as the record keeps it."""
+    from indexer.db.rows import NewEncoder
+
     return NewEncoder(
         id=loaded.id,
         name=spec.name,

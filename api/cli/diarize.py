@@ -18,7 +18,6 @@ from api.cli.output import (
 )
 from api.cli.progress import waiting
 from indexer.errors import InvalidAudio, InvalidRequest, NotFound, one_line
-from indexer.torch_linking import link_ahead
 
 if TYPE_CHECKING:
     from api.conversations import Conversation, SpokenVoice
@@ -52,7 +51,6 @@ def diarize(
     names, and `voxdex identify` tells more of each. Where two people speak at once in a channel, the one who is heard
     better has the time.
     """
-    link_ahead()
     with waiting("starting", quiet=as_json):  # These imports take seconds.
         from api.cli.files import check_output
         from api.conversations import diarize as find_turns

@@ -12,7 +12,6 @@ from api.cli import options, voice_options
 from api.cli.output import EXIT_SOME_FAILED, counted, print_error, print_json, print_line, print_notice
 from api.cli.progress import waiting
 from indexer.errors import InvalidAudio, NotFound, VoxdexError, one_line
-from indexer.torch_linking import link_ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +169,6 @@ def identify(
 
     Where several voices speak in a recording, each has an answer of its own.
     """
-    link_ahead()
     with waiting("starting", quiet=as_json):  # These imports take seconds.
         from api import voice_answers
         from api.cli.voice_tables import print_identifications
@@ -235,7 +233,6 @@ def verify(
 
     Where several voices speak, whoever speaks most is compared.
     """
-    link_ahead()
     with waiting("starting", quiet=as_json):  # These imports take seconds.
         from api import voice_answers
         from api.cli.voice_tables import print_verification
@@ -286,7 +283,6 @@ def compare(
 
     Where several voices speak in a recording, whoever speaks most is compared.
     """
-    link_ahead()
     with waiting("starting", quiet=as_json):  # These imports take seconds.
         from api import voice_answers
         from api.cli.voice_tables import print_verification
@@ -339,7 +335,6 @@ def embed(
     from api.cli.npz import save_npz
     from api.dependencies import open_services
 
-    link_ahead()
     target = check_output(output, map(Path, files))
     attempts = _Attempts()
     vectors: dict[str, NDArray[np.float32]] = {}

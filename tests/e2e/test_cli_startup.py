@@ -38,6 +38,12 @@ def test_no_heavy_library_is_loaded_for_it(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_whoever_embeds_without_a_gallery_loads_nothing_of_the_database() -> None:
+    code = "import sys, api.comparison, indexer.encoders_in_use; print('sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "command",
     [
