@@ -1,7 +1,7 @@
 """Memory of one process over thousands of files of a job: `python -m tests.reports.memory [--files N] [--real]`.
 
-With `--recording FILE --hours H` instead: of one recording of so many hours, made by repeating the speech in FILE, that
-is listened to for speech and voices.
+With `--recording FILE ... --hours H` instead: of one recording of so many hours, a FLAC in which these files follow on
+each other again and again, that is listened to for speech and voices.
 
 Prints the resident set after each tenth of the files. They are short recordings of noise, all different; without
 `--real` the encoder is the tests' own, which weighs nothing, so that what is left is decoding, recording and jobs.
@@ -13,8 +13,10 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import psutil
 import soundfile
 from sqlalchemy import func, select
@@ -27,8 +29,10 @@ from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import load_settings
+from indexer.types import SAMPLE_RATE_HZ
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import ListQueue, make_bulk, make_gallery, submit, write_archive
+from tests.reports.conversations import decode_mono
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
         "--seconds", type=float, default=0.2, help="length of the shortest; they reach to five times it"
     )
     parser.add_argument("--real", action="store_true", help="use the default encoder")
-    parser.add_argument("--recording", type=Path, help="speech, of several voices best, to make a long recording of")
+    parser.add_argument("--recording", type=Path, nargs="+", help="speech, of several voices best")
     parser.add_argument("--hours", type=float, default=8.0, help="how long that is")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,11 +53,11 @@ def main() -> None:
             measure_long(Path(folder), asked.recording, asked.hours, real=asked.real)
 
 
-def measure_long(folder: Path, recording: Path, hours: float, *, real: bool) -> None:
-    samples, rate = soundfile.read(recording, dtype="int16", always_2d=True)
-    path = folder / "long.wav"
-    with soundfile.SoundFile(path, "w", rate, samples.shape[1], "PCM_16") as written:
-        for _ in range(round(hours * 3600 * rate / len(samples))):
+def measure_long(folder: Path, recordings: Sequence[Path], hours: float, *, real: bool) -> None:
+    samples = np.concatenate([decode_mono(recording) for recording in recordings])
+    path = folder / "long.flac"
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as written:
+        for _ in range(round(hours * 3600 * SAMPLE_RATE_HZ / len(samples))):
             written.write(samples)
     services = Services(load_settings(home=folder / "home"))
     encoder: Encoder = services.comparison(None).encoder if real else SpectrumEncoder()
