@@ -5,6 +5,7 @@ wrong.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from indexer.audio.changes import ChangeFinder
+from indexer.audio.edges import REACH_S
 from indexer.audio.regions import Region, SpeechStream, bridged, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches
@@ -463,16 +465,20 @@ def _embedded(
 
 
 def _within(turns: Sequence[VoiceTurn], spoken: Sequence[Region]) -> list[VoiceTurn]:
-    """Cut turns to where somebody speaks; a voice that nothing would be left of keeps its own."""
+    """Move the ends of turns to where somebody speaks; a voice that nothing would be left of keeps its own."""
     cut: list[VoiceTurn] = []
     place = 0
-    for turn in turns:
-        while place < len(spoken) and spoken[place].end_s <= turn.start_s:
+    ends = [-math.inf, *(turn.end_s for turn in turns)]
+    starts = [*(turn.start_s for turn in turns), math.inf]
+    for turn, before_s, after_s in zip(turns, ends, starts[1:], strict=False):
+        low_s = turn.start_s - min(REACH_S, (turn.start_s - before_s) / 2)
+        high_s = turn.end_s + min(REACH_S, (after_s - turn.end_s) / 2)
+        while place < len(spoken) and spoken[place].end_s <= low_s:
             place += 1
         at = place  # The next turn may share the last of these stretches.
-        while at < len(spoken) and spoken[at].start_s < turn.end_s:
+        while at < len(spoken) and spoken[at].start_s < high_s:
             start_s, end_s = spoken[at]
-            cut.append(turn._replace(start_s=max(turn.start_s, start_s), end_s=min(turn.end_s, end_s)))
+            cut.append(turn._replace(start_s=max(low_s, start_s), end_s=min(high_s, end_s)))
             at += 1
     heard = {turn.voice for turn in cut}
     return sorted([*cut, *(turn for turn in turns if turn.voice not in heard)], key=lambda turn: turn.start_s)

@@ -11,7 +11,7 @@ from indexer.types import SAMPLE_RATE_HZ, Waveform
 Levels = NDArray[np.float32]
 
 FRAME_S = 0.01
-REACH_S = 0.1
+REACH_S = 0.15
 """How far from where it was found an edge may lie, either way."""
 
 BELOW_DB = 35.0
