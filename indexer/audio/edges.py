@@ -11,13 +11,13 @@ from indexer.types import SAMPLE_RATE_HZ, Waveform
 Levels = NDArray[np.float32]
 
 FRAME_S = 0.01
-REACH_S = 0.15
+REACH_S = 0.2
 """How far from where it was found an edge may lie, either way."""
 
 BELOW_DB = 35.0
 """Speech is less than so far below its loud parts."""
 
-SHARE = 0.25
+SHARE = 0.2
 """And it is louder than what sounds around it, by this share of the decibels up to its loud parts."""
 
 _LOUD_S = 2.0

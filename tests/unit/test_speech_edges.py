@@ -83,7 +83,7 @@ def test_levels_do_not_depend_on_blocks_and_a_constant_is_silence() -> None:
     assert len(LevelMeter().levels()) == 0
 
 
-def test_bare_speech_of_a_sentence_begins_and_ends_with_its_sound(speech_dir: Path) -> None:
+def test_bare_speech_of_a_sentence_ends_with_its_sound(speech_dir: Path) -> None:
     sentence = read(speech_dir / "librispeech_multi" / "LS4088" / "4088-158077-0085.flac")
     sound = np.concatenate([sentence[:80_000], silence(1)])
     stream = SileroDetector(SpeechSettings()).stream()
