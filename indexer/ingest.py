@@ -144,7 +144,7 @@ class Ingest:
             LostWork(session).fail_dead_runs()  # Where no service runs, nobody else looks for them.
             found = len(files) + len(refused)
             job_id = Jobs(session).start(self.gallery_id, kind=IN_PROCESS, source=source, found=found)
-        run = _Run(job_id, self.database, Tally(found=found))
+        run = IngestRun(job_id, self.database, Tally(found=found))
         undone = {id(file): file for file in files}
         try:
             run.refuse(refused)
@@ -169,7 +169,7 @@ class Ingest:
         return IngestReport(job_id, run.tally, tuple(run.failures), tuple(run.notices))
 
     def _embed(
-        self, run: "_Run", undone: dict[int, ArchiveFile], naming: Naming, on_file: Callable[[Tally], None] | None
+        self, run: "IngestRun", undone: dict[int, ArchiveFile], naming: Naming, on_file: Callable[[Tally], None] | None
     ) -> None:
         """Embed and write what is not done yet, under the encoders that the gallery has now; take out what is done."""
         encoders = self.encoders_for(self.gallery_id)
@@ -204,7 +204,7 @@ class Ingest:
 
 
 @dataclass
-class _Run:
+class IngestRun:
     """One job under way."""
 
     job_id: JobId

@@ -5,10 +5,12 @@ on SQLite: prints the time of a file, and what the process holds, from 100 to 1,
 recordings are ingested into records that hold so many vectors already: prints the time of a file beside each number.
 Without `--real` the encoder is the tests' own, which weighs nothing: what is left is everything but the network, and
 growth that would hide behind it shows. Beside the time of the clock, which other work on the machine lengthens, stands
-the processor time of all threads.
+the processor time of all threads. With `--writing` files are only looked up and written, as if they had been embedded:
+that takes seconds, and the least of four quarters says most on a busy machine.
 """
 
 import argparse
+import hashlib
 import itertools
 import shutil
 import sys
@@ -28,10 +30,14 @@ from api.bench.vector_sets import ClusteredVoices
 from api.dependencies import Services
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.quality import Quality
+from indexer.db.jobs import IN_PROCESS, Jobs
+from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.ingest import Ingest, Tally
+from indexer.ingest import COMMIT_FILES, Ingest, IngestRun, Tally
+from indexer.jobs.recorder import Recorder
 from indexer.settings import DatabaseSettings, load_settings
-from indexer.types import SAMPLE_RATE_HZ, Waveform
+from indexer.types import EMBEDDING_DIM, SAMPLE_RATE_HZ, EncoderId, Waveform
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import make_gallery
 from tests.reports.conversations import decode_mono
@@ -44,15 +50,22 @@ _DITHER = 1e-4
 def main() -> None:
     """Measure as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="speech to cut recordings from")
+    parser.add_argument("folder", type=Path, nargs="?", help="speech to cut recordings from")
     parser.add_argument("--files", type=int, default=10_000, help="recordings into an empty gallery; 0: none")
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="vectors there")
     parser.add_argument("--again", type=int, default=500, help="recordings into each of these")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a recording")
     parser.add_argument("--real", action="store_true", help="use the default encoder")
+    parser.add_argument("--writing", action="store_true", help="measure what looks files up and writes them alone")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if asked.writing:
+            for rows in asked.rows:
+                report_writing(folder / f"home-{rows}", rows, asked.again)
+            return
+        if asked.folder is None:
+            parser.error("the folder of the speech is needed, unless --writing is given")
         pieces = list(itertools.islice(cut_pieces(asked.folder, asked.seconds), 1000))
         if asked.files:
             files = write_pieces(folder / "in", pieces, asked.files, seed=0)
@@ -138,6 +151,51 @@ def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool, 
         each = _Clock.now().each_ms(began, max(1, tally.processed))
         say(f"beside {rows} vectors: {each.told(first or each)} ({tally.failed} of {tally.processed} failed)")
         return each
+
+
+def report_writing(home: Path, rows: int, files: int) -> None:
+    """Print the least time of a file that is looked up and written, beside `rows` vectors."""
+    with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
+        if rows:
+            fill_record(services.database, ClusteredVoices(1), rows)
+        encoder = SpectrumEncoder()
+        gallery_id = make_gallery(services.database, encoder, "grown")
+        with services.database.session_scope() as session:
+            job_id = Jobs(session).start(gallery_id, kind=IN_PROCESS, source="growth", found=files)
+        run = IngestRun(job_id, services.database, Tally(found=files))
+        recorder = Recorder(
+            database=services.database,
+            gallery_id=gallery_id,
+            encoder_ids=(encoder.id,),
+            channels=ChannelPolicy.parse("mix"),
+        )
+        spent: list[_Clock] = []
+        for quarter in range(4):
+            made = [_made_up(encoder.id, number) for number in range(quarter * files // 4, (quarter + 1) * files // 4)]
+            began = _Clock.now()
+            for first in range(0, len(made), COMMIT_FILES):
+                some = made[first : first + COMMIT_FILES]
+                for one in some:
+                    recorder.is_known(one.content_sha256 or "")
+                run.commit(recorder, some)
+            spent.append(_Clock.now().each_ms(began, len(made)))
+        say(
+            f"writing beside {rows} vectors: {min(one.cpu for one in spent):.2f} ms of a processor a file, at the least"
+        )
+
+
+def _made_up(encoder_id: EncoderId, number: int) -> EmbeddedFile:
+    vector = np.random.default_rng(number).normal(size=EMBEDDING_DIM).astype(np.float32)
+    file = ArchiveFile(Path(f"/archive/{number:06}.wav"), None, 32_000)
+    quality = Quality(net_speech_s=1.0, snr_db=20.0, clipped_share=0.0, bandwidth_hz=7000.0, level_dbfs=-20.0)
+    unit = {encoder_id: vector / np.linalg.norm(vector)}
+    return EmbeddedFile(
+        file,
+        content_sha256=hashlib.sha256(str(number).encode()).hexdigest(),
+        size_bytes=32_000,
+        duration_s=1.0,
+        utterances=[EmbeddedUtterance(0, 0.0, 1.0, unit, 0, quality)],
+    )
 
 
 class _Clock(NamedTuple):
