@@ -23,8 +23,9 @@ _LEAST_PARTED = 4
 _LEAST_PAIRS, _LEAST_ALIKE = 30, 0.1
 """Fewest pairs of windows that tell what all share, and the quantile of their cosines that does."""
 
-_MOST_COMMON = 0.4
-"""Most of a voice's own share that all may have in common: beyond, there is one voice only."""
+_MOST_COMMON = 0.45
+"""Most of a voice's own share that all have in common where there are several: beyond, one voice is all there is, which
+would only be parted."""
 _CUTS = 12
 _HALVING_ROUNDS = 10
 
@@ -166,7 +167,9 @@ def _raised(tuning: DiarizationTuning, vectors: Floats, first: Labels, last: Lab
     if tuning.strangers is None or np.count_nonzero(apart) < _LEAST_PAIRS:
         return tuning
     least = float(np.quantile((vectors[some] @ vectors[some].T)[apart], _LEAST_ALIKE))
-    common = min(max(least - tuning.strangers, 0.0) / tuning.own_share, _MOST_COMMON)
+    common = max(least - tuning.strangers, 0.0) / tuning.own_share
+    if common > _MOST_COMMON:
+        return tuning
     return replace(
         tuning,
         same_voice=tuning.same_voice + (1 - tuning.same_voice) * common,

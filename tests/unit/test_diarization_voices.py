@@ -122,8 +122,8 @@ def test_what_all_windows_share_as_over_a_telephone_makes_no_two_voices_one(voic
     truth = talk(voices, voices, 12 * voices)
     unaware = DiarizationTuning(strangers=None)
 
-    assert len({turn.voice for turn in diarize(truth, speakers=None, common=1.2, tuning=unaware)}) == 1
-    assert len({turn.voice for turn in diarize(truth, speakers=None, common=1.2)}) == voices
+    assert len({turn.voice for turn in diarize(truth, speakers=None, noise=2.4, common=1.2, tuning=unaware)}) == 1
+    assert len({turn.voice for turn in diarize(truth, speakers=None, noise=2.4, common=1.2)}) == voices
 
 
 @pytest.mark.parametrize("common", [0.0, 1.5])
