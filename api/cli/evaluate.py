@@ -170,9 +170,10 @@ def identification(
         protocol, crowd = set_aside(protocol, made_up, asked.seed)
     if gallery_sizes is None:
         galleries = [[fixed_gallery(protocol)]]
-        galleries[0][0].require_both()  # Before everything is embedded for nothing.
     else:
         galleries = [list(drawn_galleries(protocol, size, gallery_draws, asked.seed)) for size in _sizes(gallery_sizes)]
+    for drawn in galleries:
+        drawn[0].require_both()  # Before everything is embedded for nothing; other draws have the same probes.
     files = require_files(asked.audio_root or manifest.parent, (recording.path for recording in recordings))
     with open_workbench(asked) as bench:
         maker = asked.copy_maker(bench)

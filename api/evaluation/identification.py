@@ -285,7 +285,7 @@ def evaluate_identification(
     Parameters
     ----------
     drawn
-        Galleries of that size; what comes of them is pooled.
+        Galleries of that size that have both kinds of probes; what comes of them is pooled.
     labels
         Who speaks in each recording.
     least_speech_s
@@ -295,11 +295,6 @@ def evaluate_identification(
         Its name, and how far behind a recording its copy under that condition is; copies are looked up, not enrolled.
     made_up
         Voices that fill up each gallery; None: nobody.
-
-    Raises
-    ------
-    InvalidRequest
-        If there is no probe of an enrolled person, or none of a stranger.
     """
     gallery = Gallery(system, protocol, made_up)
 
@@ -309,11 +304,6 @@ def evaluate_identification(
 
     mated = _pooled([outcomes(one.mated, one.mated_own, one.mated_galleries) for one in drawn])
     unknown = _pooled([outcomes(one.unknown, None, one.unknown_galleries) for one in drawn])
-    if not len(mated.probes) or not len(unknown.probes):
-        raise InvalidRequest(
-            f"{len(mated.probes)} probes of enrolled people and {len(unknown.probes)} of strangers: open-set figures "
-            "need both"
-        )
     size = drawn[0].size + gallery.made_up
     count = len(mated.probes)
 

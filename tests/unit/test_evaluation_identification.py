@@ -194,5 +194,10 @@ def test_a_speaker_who_is_enrolled_by_nothing_usable_is_named() -> None:
 
 def test_figures_without_strangers_are_refused() -> None:
     protocol = by_count(_recordings(), None, 3)
-    with pytest.raises(InvalidRequest, match="0 of strangers"):
-        _evaluate(_system(), protocol, [fixed_gallery(protocol)])
+    with pytest.raises(InvalidRequest, match="60 probes of enrolled people and 0 of strangers"):
+        fixed_gallery(protocol).require_both()
+    next(drawn_galleries(protocol, 10, 1, seed=1)).require_both()  # In which everybody is a stranger once.
+    enrolled = [LabeledRecording("a", "ann", role="enroll"), LabeledRecording("b", "bob", role="enroll")]
+    strangers = by_roles([*enrolled, LabeledRecording("c", "cy", role="probe")])
+    with pytest.raises(InvalidRequest, match="0 probes of enrolled people and 3 of strangers"):
+        next(drawn_galleries(strangers, 1, 1, seed=1)).require_both()
