@@ -77,8 +77,9 @@ def show_speaker(
     for row in found:
         if row.likeness is not None and row.likeness.is_outlier:
             print_notice(
-                f"recording {row.id} does not sound like the others: cosine {row.likeness.cosine:.2f}; listen to it, "
-                f"and take it back with `voxdex speakers withdraw {shlex.quote(name)} {row.id}` if it is somebody else"
+                f"recording {row.id} ({row.uri}) does not sound like the others: cosine {row.likeness.cosine:.2f}; "
+                f"listen to it, and take it back with `voxdex speakers withdraw {shlex.quote(name)} {row.id}` if it is "
+                "somebody else"
             )
 
 

@@ -121,6 +121,7 @@ def _view(row: EnrolledRecording) -> Enrollment:
     return Enrollment(
         enrollment_id=row.id,
         recording_id=row.id,
+        uri=row.uri,
         utterances=row.utterances,
         enrolled_s=row.enrolled_s,
         created_at=row.created_at,

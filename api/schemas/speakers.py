@@ -128,6 +128,7 @@ class Enrollment(View):
                 {
                     "enrollment_id": 42,
                     "recording_id": 42,
+                    "uri": "upload:ann-1.wav",
                     "utterances": 3,
                     "enrolled_s": 28.1,
                     "created_at": "2026-01-31T09:00:00Z",
@@ -142,6 +143,7 @@ class Enrollment(View):
 
     enrollment_id: int = Field(description="The recording's number.")
     recording_id: int
+    uri: str = Field(description="Where it was read from; `upload:` and the client's name for an upload.")
     utterances: int = Field(description="Stretches of it that are enrolled as the speaker.")
     enrolled_s: float
     created_at: dt.datetime
@@ -167,6 +169,7 @@ class NewEnrollment(Enrollment):
                 {
                     "enrollment_id": 42,
                     "recording_id": 42,
+                    "uri": "upload:ann-1.wav",
                     "utterances": 3,
                     "enrolled_s": 28.1,
                     "created_at": "2026-01-31T09:00:00Z",

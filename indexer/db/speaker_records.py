@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.changes import Changes
-from indexer.db.models import Enrollment, Gallery, Speaker, SpeakerLabel, Utterance, utc_now
+from indexer.db.models import Enrollment, Gallery, Recording, Speaker, SpeakerLabel, Utterance, utc_now
 from indexer.db.names import require_name, require_text
 from indexer.db.rows import PAGE_LIMIT
 from indexer.db.speakers import Speakers
@@ -36,6 +36,7 @@ class EnrolledRecording:
     """A recording that a speaker is enrolled with."""
 
     id: RecordingId
+    uri: str
     utterances: int
     """Stretches of it that are enrolled as the speaker."""
     enrolled_s: float
@@ -191,6 +192,7 @@ class SpeakerRecords:
         query = (
             select(
                 Utterance.recording_id,
+                Recording.uri,
                 func.count(Utterance.id),
                 func.sum(Utterance.end_s - Utterance.start_s),
                 func.min(Enrollment.created_at),
@@ -198,14 +200,15 @@ class SpeakerRecords:
                 func.avg(Utterance.snr_db),
             )
             .join(Enrollment, Enrollment.utterance_id == Utterance.id)
+            .join(Recording, Recording.id == Utterance.recording_id)
             .where(Enrollment.speaker_id == speaker_id, Utterance.recording_id > after)
-            .group_by(Utterance.recording_id)
+            .group_by(Utterance.recording_id, Recording.uri)
             .order_by(Utterance.recording_id)
             .limit(limit)
         )
         return [
-            EnrolledRecording(RecordingId(number), utterances, float(enrolled_s), created_at, net_speech_s, snr_db)
-            for number, utterances, enrolled_s, created_at, net_speech_s, snr_db in self._session.execute(query)
+            EnrolledRecording(RecordingId(number), uri, utterances, float(enrolled_s), created_at, net_speech_s, snr_db)
+            for number, uri, utterances, enrolled_s, created_at, net_speech_s, snr_db in self._session.execute(query)
         ]
 
     def _is_enrolled(self, speaker_id: SpeakerId) -> bool:

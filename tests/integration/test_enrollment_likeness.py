@@ -1,5 +1,6 @@
 """A recording of somebody else among a speaker's enrollments is pointed out, and can be taken back by itself."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def test_the_command_line_points_it_out_and_takes_it_back_alone(home: Path) -> N
     shown = CliRunner().invoke(app, ["speakers", "show", "ann", *place])
     assert shown.exit_code == 0, shown.output
     assert shown.stderr.count("does not sound like the others") == 1
-    assert "recording 3 does not sound like the others: cosine " in shown.stderr
+    assert "recording 3 (/c.wav) does not sound like the others: cosine " in shown.stderr
+    listed = json.loads(CliRunner().invoke(app, ["speakers", "show", "ann", "--json", *place]).stdout)["enrollments"]
+    assert [row["uri"] for row in listed] == ["/a.wav", "/b.wav", "/c.wav"]
     taken = CliRunner().invoke(app, ["speakers", "withdraw", "ann", "3", *place])
     assert taken.exit_code == 0, taken.output
     again = CliRunner().invoke(app, ["speakers", "show", "ann", *place])

@@ -74,8 +74,10 @@ def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_
     dialog.get_by_label("The same person as").fill("Joan Smith")
     dialog.get_by_role("button", name="Merge").click()
     page.get_by_role("heading", level=1, name="Joan Smith").wait_for()
-    listed = page.get_by_role("table", name="Enrollments").get_by_role("link", name="Recording")
+    listed = page.get_by_role("table", name="Enrollments").get_by_role("link")
     listed.nth(1).wait_for()
+    recorded, sent = listed.all_inner_texts()  # By the names that their files came with.
+    assert (recorded.startswith("microphone-"), sent) == (True, speech.probes["LS27"].name)
     found = service.get(f"/v1/galleries/{STRICT}/speakers/Joan Smith").json()
     assert (found["recordings"], found["consent_reference"]) == (2, "board minutes 7")
     assert service.get(f"/v1/galleries/{STRICT}/speakers/J. Smith").status_code == 404

@@ -6,7 +6,7 @@ import type { Enrollment, Speaker } from "../api/types";
 import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { go, to } from "../lib/router";
-import { cosine, count, lasting, onDay } from "../lib/words";
+import { cosine, count, lasting, onDay, placeName } from "../lib/words";
 import { Badge, Empty, Failure, Figure, Loading, More, PlayStretch } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { EnrollForm } from "../parts/EnrollForm";
@@ -85,7 +85,7 @@ export function SpeakerPage({ name }: { name: string }) {
         onChanged={reload}
       />
       <Failure error={enrolled.error} retry={enrolled.reload} />
-      <More cursor={enrolled.cursor} busy={enrolled.loading} onMore={enrolled.more} />
+      <More cursor={enrolled.cursor} busy={enrolled.loading} shown={enrolled.items.length} onMore={enrolled.more} />
       {asked === "enroll" && (
         <Dialog
           title={`Enroll more of ${speaker.name}`}
@@ -191,11 +191,10 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                   <span class="row no-wrap">
                     <PlayStretch
                       source={recordings.audio(gallery, one.recording_id, { start_s: 0, end_s: PLAYED_S })}
-                      name={`recording ${one.recording_id}`}
+                      name={placeName(one.uri)}
                     />
-                    <a href={to("recordings", [one.recording_id])} aria-label={`Recording ${one.recording_id}`}>
-                      <span class="wide-only">Recording </span>
-                      {one.recording_id}
+                    <a href={to("recordings", [one.recording_id])} title={one.uri}>
+                      {placeName(one.uri)}
                     </a>
                     {one.is_outlier && <Badge tone="bad">unlike the others</Badge>}
                   </span>
@@ -208,7 +207,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                 <td class="wide-only numeric">{onDay(one.created_at)}</td>
                 {mayWrite && (
                   <td class="numeric">
-                    <button type="button" class="button quiet" aria-label={`Take recording ${one.recording_id} back`} onClick={() => setTaken(one)}>
+                    <button type="button" class="button quiet" aria-label={`Take ${placeName(one.uri)} back`} onClick={() => setTaken(one)}>
                       Take back
                     </button>
                   </td>
@@ -241,7 +240,7 @@ function TakeBack({ gallery, speaker, enrollment, onClose, onDone }: Taken) {
     onDone();
   });
   return (
-    <Dialog title={`Take recording ${enrollment.recording_id} back`} onClose={onClose}>
+    <Dialog title={`Take ${placeName(enrollment.uri)} back`} onClose={onClose}>
       <p>{`It will no longer count as the voice of ${speaker}.`}</p>
       <label class="check">
         <input type="checkbox" checked={erase} onChange={(event) => setErase(event.currentTarget.checked)} />

@@ -68,7 +68,7 @@ export function UnknownVoicePage({ name }: { name: string }) {
         }}
       />
       {found.loading && found.items.length === 0 && <Loading />}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      <More cursor={found.cursor} busy={found.loading} shown={found.items.length} onMore={found.more} />
       {asked === "name" && <NameVoice {...about} />}
       {asked === "merge" && <MergeVoice {...about} />}
       {asked === "forget" && <ForgetVoice {...about} />}

@@ -5,7 +5,7 @@ import { useId } from "preact/hooks";
 import { Problem } from "../api/http";
 import type { Decision } from "../api/types";
 import { toggle, usePlaying } from "../lib/playing";
-import { decisionWords, type Tone } from "../lib/words";
+import { count, decisionWords, type Tone } from "../lib/words";
 import { Icon, type IconName } from "./Icon";
 
 export function Badge({ tone, children }: { tone: Tone; children: ComponentChildren }) {
@@ -136,10 +136,12 @@ export function Field({ name, hint, children }: { name: string; hint?: string; c
 }
 
 /** The next rows of a list that comes in pages. */
-export function More({ cursor, busy, onMore }: { cursor: string | null; busy: boolean; onMore: () => void }) {
+export function More(list: { cursor: string | null; busy: boolean; shown: number; onMore: () => void }) {
+  const { cursor, busy, shown, onMore } = list;
   if (cursor === null) return null;
   return (
     <div class="more">
+      <p class="hint number" role="status">{`${count(shown)} shown`}</p>
       <button type="button" class="button" disabled={busy} onClick={onMore}>
         {busy ? "Loading…" : "Show more"}
       </button>

@@ -51,7 +51,7 @@ export function KeysCard() {
           ))}
         </ul>
       )}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      <More cursor={found.cursor} busy={found.loading} shown={found.items.length} onMore={found.more} />
       {making && (
         <Dialog
           title="Make a key"

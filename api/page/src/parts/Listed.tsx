@@ -20,7 +20,7 @@ export function Listed({ found, empty, children }: Shown) {
       {!none && children}
       {none && found.loading && !found.known && <Loading />}
       {none && found.known && found.error === null && empty}
-      <More cursor={found.cursor} busy={found.loading} onMore={found.more} />
+      <More cursor={found.cursor} busy={found.loading} shown={found.items.length} onMore={found.more} />
     </>
   );
 }

@@ -51,6 +51,8 @@ class Enrollment(Model):
     enrollment_id: int
     """The recording's number."""
     recording_id: int
+    uri: str
+    """Where it was read from; `upload:` and the name that was sent for an upload."""
     utterances: int
     enrolled_s: float
     created_at: dt.datetime
