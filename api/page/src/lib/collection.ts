@@ -1,12 +1,12 @@
 // What a gallery has a list of: narrowed by what somebody types and by one more choice, and added to.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import type { Page } from "../api/types";
 import { useGalleries, useGallery } from "../parts/Gallery";
 import { useSession } from "../parts/Session";
 import { useSettled } from "./hooks";
 import { usePages, type Pages } from "./pages";
-import { go, to, useRoute } from "./router";
+import { go, instead, to, useRoute } from "./router";
 
 const ROWS = 50;
 
@@ -30,7 +30,8 @@ export interface Collection<Item> extends Pages<Item> {
   added: () => void;
 }
 
-/** A list of a page of its own, whose dialog for adding can be asked for by its address, as in `#/speakers?enroll`. */
+/** A list of a page of its own. Its address says how it is narrowed, so that coming back finds it as it was, and can ask
+ * for the dialog for adding, as in `#/speakers?enroll`. */
 export function useCollection<Item>(
   page: string,
   opens: string,
@@ -40,10 +41,15 @@ export function useCollection<Item>(
   const { reload: recount } = useGalleries();
   const session = useSession();
   const route = useRoute();
-  const [typed, setTyped] = useState("");
-  const [choice, setChoice] = useState("");
+  const [typed, setTyped] = useState(route.query.get("q") ?? "");
+  const [choice, setChoice] = useState(route.query.get("only") ?? "");
   const [adding, setAdding] = useState(route.query.has(opens) && session.may("write"));
   const q = useSettled(typed.trim());
+  useEffect(() => {
+    setTyped(route.query.get("q") ?? "");
+    setChoice(route.query.get("only") ?? "");
+  }, [route]);
+  useEffect(() => instead(to(page, [], { ...(q && { q }), ...(choice && { only: choice }) })), [q, choice]);
   const found = usePages(
     (cursor, signal) => load(gallery.name, { q, choice, cursor, limit: ROWS }, signal),
     [gallery.name, q, choice],

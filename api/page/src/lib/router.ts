@@ -20,6 +20,11 @@ export function go(address: string): void {
   window.location.hash = address.replace(/^#/, "");
 }
 
+/** Change the address of what is shown already: nothing is shown anew, and the way back leads past it. */
+export function instead(address: string): void {
+  window.history.replaceState(window.history.state, "", address);
+}
+
 export function useRoute(): Route {
   const [route, setRoute] = useState(read);
   useEffect(() => {

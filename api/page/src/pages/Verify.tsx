@@ -12,6 +12,7 @@ import { Decide } from "../parts/Decide";
 import { useAsked } from "../parts/Gallery";
 import { PageHead } from "../parts/PageHead";
 import { InspectedProbe } from "../parts/Probe";
+import { QualityLine } from "../parts/QualityLine";
 import { RecordingInput } from "../parts/RecordingInput";
 import { ScoreBar } from "../parts/ScoreBar";
 import { SpeakerPicker } from "../parts/SpeakerPicker";
@@ -84,6 +85,11 @@ function Verdict({ answer, gallery }: { answer: VerifyAnswer; gallery: string })
       </div>
       {answer.score !== null && (
         <article class="card">
+          <header class="card-head">
+            <h2>Evidence</h2>
+            {answer.quality && <QualityLine quality={answer.quality} />}
+          </header>
+          <Warnings items={answer.warnings} />
           <ScoreBar scale={scale} measured={{ llr: answer.llr, score: answer.score }} />
           <dl class="figures">
             <Figure name="Score" hint="cosine, −1 to 1">
@@ -99,7 +105,6 @@ function Verdict({ answer, gallery }: { answer: VerifyAnswer; gallery: string })
               {percent(answer.posterior)}
             </Figure>
           </dl>
-          <Warnings items={answer.warnings} />
           {answer.best_enrollments.length > 0 && (
             <div>
               <h3>{`What of ${answer.speaker} it resembles most`}</h3>

@@ -1,0 +1,84 @@
+"""A list longer than a page: read on, narrowed by name and by label, and found again as it was left."""
+
+import re
+from typing import Any
+
+import pytest
+
+from indexer.db.galleries import Galleries
+from indexer.db.speaker_records import SpeakerRecords
+from indexer.types import GalleryId
+from tests.api_kit import ServiceClient
+from tests.page_kit import Watched, settle
+
+CROWD = "crowd"
+PEOPLE, ON_A_PAGE = 120, 50
+
+
+@pytest.fixture(scope="module", autouse=True)
+def crowd(service: ServiceClient) -> None:
+    """More people than pages hold, written into the record: enrolling them would take minutes."""
+    assert service.post("/v1/galleries", json={"name": CROWD}).status_code == 201
+    with service.runtime.services.database.session_scope() as session:
+        gallery_id = GalleryId(Galleries(session).by_name(CROWD).id)
+        for number in range(PEOPLE):
+            labels = ["night shift"] if number >= PEOPLE - 2 else []
+            SpeakerRecords(session, gallery_id).create(f"Person {number:03}", labels=labels)
+
+
+@pytest.fixture
+def page(shown: Watched) -> Any:
+    opened = shown.open("speakers", "Speakers")
+    opened.get_by_role("combobox", name="Gallery", exact=True).select_option(CROWD)
+    opened.get_by_role("link", name="Person 000").wait_for()
+    return opened
+
+
+def names(page: Any) -> list[str]:
+    links = page.get_by_role("table", name="Speakers").get_by_role("link")
+    return [str(name) for name in links.all_inner_texts()]
+
+
+def test_everybody_is_reached_page_by_page_in_one_order(page: Any) -> None:
+    more = page.get_by_role("button", name="Show more")
+    for shown in (ON_A_PAGE, 2 * ON_A_PAGE, PEOPLE):
+        page.get_by_role("link", name=f"Person {shown - 1:03}").wait_for()
+        assert names(page) == [f"Person {number:03}" for number in range(shown)]
+        if shown < PEOPLE:
+            more.click()
+    assert more.count() == 0
+
+
+def test_people_on_later_pages_are_found_by_a_part_of_their_name_and_by_a_label(page: Any) -> None:
+    name = page.get_by_label("Name")
+    name.fill("N 11")  # In whatever case.
+    page.get_by_role("link", name="Person 110").wait_for()
+    assert names(page) == [f"Person {number}" for number in range(110, 120)]
+    assert page.get_by_role("button", name="Show more").count() == 0
+
+    page.get_by_role("button", name="night shift").first.click()
+    page.get_by_role("link", name="Person 110").wait_for(state="detached")
+    assert names(page) == ["Person 118", "Person 119"]
+    name.fill("Nobody")
+    page.get_by_role("heading", name="Nobody fits the filter").wait_for()
+    page.get_by_role("button", name="Show everybody").click()
+    page.get_by_role("link", name="Person 000").wait_for()
+    assert (len(names(page)), name.input_value()) == (ON_A_PAGE, "")
+
+
+def test_a_narrowed_list_is_as_it_was_left_when_one_comes_back_to_it(page: Any) -> None:
+    page.get_by_label("Name").fill("119")
+    page.get_by_role("link", name="Person 000").wait_for(state="detached")
+    page.get_by_role("button", name="night shift").click()
+    page.get_by_role("link", name="Person 119").click()
+    page.get_by_role("heading", level=1, name="Person 119").wait_for()
+    page.go_back()
+    page.get_by_role("link", name="Person 119").wait_for()
+    settle(page)
+    assert names(page) == ["Person 119"]
+    assert page.get_by_label("Name").input_value() == "119"
+    page.get_by_role("button", name=re.compile("^Label night shift")).wait_for()
+    # The menu leads to everybody.
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Speakers").click()
+    page.get_by_role("link", name="Person 000").wait_for()
+    assert page.get_by_label("Name").input_value() == ""
