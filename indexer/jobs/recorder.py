@@ -3,6 +3,7 @@
 Ingest in the process and shards of jobs write some files a transaction; both come through here.
 """
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -317,10 +318,7 @@ class _Batch:
             notices += several_voices(voices_s, wanted)
             enrolled = len(utterances)
         elif wanted is not None and wanted not in owners:
-            message = (
-                f"recording {recording_id} is enrolled as {', '.join(owners)}, not as {wanted}; to rename it, erase "
-                f"it first: `voxdex recordings delete {recording_id}`"
-            )
+            message = self._owned(recording_id, owners, wanted)
             if self._recorder.naming == "must":
                 error = Conflict(f"{result.file.recorded_uri}: {message}")
                 return Outcome(result, JobItemState.FAILED, recording_id, error)
@@ -331,6 +329,17 @@ class _Batch:
                 recording_id, session=file.session, recorded_at=file.recorded_at, labels=file.labels
             )
         return Outcome(result, JobItemState.DUPLICATE, recording_id, notices=notices, enrolled=enrolled)
+
+    def _owned(self, recording_id: RecordingId, owners: Sequence[str], wanted: str) -> str:
+        """Say that a recording is somebody else's, and what to do where both are one person, and where they are not."""
+        place = ["--gallery", Galleries(self._session).get(self._recorder.gallery_id).name]
+        merge = shlex.join(["voxdex", "speakers", "merge", wanted, owners[0], *place])
+        erase = shlex.join(["voxdex", "recordings", "delete", str(recording_id), *place])
+        return (
+            f"recording {recording_id} is enrolled as {', '.join(owners)}, not as {wanted}; if that is one person, "
+            f"keep to {owners[0]}, and merge {wanted} into it where both are enrolled: `{merge}`, or Merge on the page "
+            f"of {wanted}; if it is {wanted} alone, erase it first: `{erase}`"
+        )
 
     def _recording(
         self, result: EmbeddedFile, speakers: dict[str, SpeakerId], error: VoxdexError | None

@@ -230,7 +230,11 @@ def test_a_job_may_not_enroll_without_consent_either(
 def test_an_enrollment_is_taken_back_with_or_without_its_recording(client: ServiceClient, gallery: str) -> None:
     first, second = enroll(client, gallery, "Ann", wav(2, seed=1)), enroll(client, gallery, "Ann", wav(2, seed=2))
     path = f"{gallery}/speakers/Ann/enrollments"
-    assert [item["enrollment_id"] for item in client.get(path).json()["items"]] == [first, second]
+    listed = client.get(path).json()["items"]
+    assert [(item["enrollment_id"], item["uri"]) for item in listed] == [
+        (first, "upload:a.wav"),
+        (second, "upload:a.wav"),
+    ]
     assert identified(client, gallery, wav(2, seed=1)) == "Ann"
     assert client.delete(f"{path}/{first}").json() == {"speakers": 0, "recordings": 0, "vectors": 0}
     assert client.get(f"{gallery}/recordings/{first}").json()["speakers"] == []
@@ -263,9 +267,13 @@ def test_a_moment_without_a_time_zone_is_utc_as_in_a_manifest(client: ServiceCli
 
 def test_a_recording_enrolled_as_somebody_else_is_a_conflict(client: ServiceClient, gallery: str) -> None:
     audio = wav(3)
-    enroll(client, gallery, "Ann", audio)
+    number = enroll(client, gallery, "Ann", audio)
     other = client.post(f"{gallery}/speakers/Bo/enrollments", content=audio, headers=AUDIO)
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    # What to do where both names are one person, and where the name is wrong.
+    named = gallery.rsplit("/", 1)[-1]
+    assert f"`voxdex speakers merge Bo Ann --gallery {named}`, or Merge on the page of Bo;" in other.json()["detail"]
+    assert f"erase it first: `voxdex recordings delete {number} --gallery {named}`" in other.json()["detail"]
     assert client.get(f"{gallery}/speakers/Bo").status_code == 404
 
 

@@ -220,6 +220,7 @@ def test_a_recording_keeps_the_name_it_has(tmp_path: Path, database: Database, m
     may = make_ingest().run(list_archive([tmp_path], everybody("bob")).files, source="x")
     assert may.tally.duplicate == 1
     assert "is enrolled as ann, not as bob" in may.notices[0]
+    assert "`voxdex speakers merge bob ann --gallery archive`" in may.notices[0]
     must = make_ingest().run(list_archive([tmp_path], everybody("bob")).files, source="x", naming="must")
     assert [failure.code for failure in must.failures] == [Conflict.code]
     assert counts(database)["enrollments"] == 1
