@@ -171,7 +171,7 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
               <th scope="col" class="wide-only numeric">
                 Above noise
               </th>
-              <th scope="col" class="numeric">
+              <th scope="col" class="wide-only numeric">
                 Like the others
               </th>
               <th scope="col" class="wide-only numeric">
@@ -193,17 +193,19 @@ function Enrollments({ gallery, speaker, items, loading, mayWrite, onChanged }: 
                       source={recordings.audio(gallery, one.recording_id, { start_s: 0, end_s: PLAYED_S })}
                       name={placeName(one.uri)}
                     />
-                    <a href={to("recordings", [one.recording_id])} title={one.uri}>
-                      {placeName(one.uri)}
-                    </a>
-                    {one.is_outlier && <Badge tone="bad">unlike the others</Badge>}
+                    <span class="row">
+                      <a href={to("recordings", [one.recording_id])} title={one.uri}>
+                        {placeName(one.uri)}
+                      </a>
+                      {one.is_outlier && <Badge tone="bad">unlike the others</Badge>}
+                    </span>
                   </span>
                 </th>
                 <td class="wide-only numeric">{lasting(one.net_speech_s ?? one.enrolled_s)}</td>
                 <td class={`wide-only numeric ${(one.snr_db ?? NOISY_DB) < NOISY_DB ? "tone-text-maybe" : ""}`}>
                   {one.snr_db == null ? "–" : `${Math.round(one.snr_db)} dB`}
                 </td>
-                <td class="numeric">{cosine(one.cosine_to_others)}</td>
+                <td class="wide-only numeric">{cosine(one.cosine_to_others)}</td>
                 <td class="wide-only numeric">{onDay(one.created_at)}</td>
                 {mayWrite && (
                   <td class="numeric">
