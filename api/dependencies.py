@@ -280,8 +280,8 @@ class Services:
         from indexer.db.encoders import Encoders
         from indexer.db.galleries import Galleries
         from indexer.encoders_in_use import as_row
-        from indexer.hearing import listening_as_asked
         from indexer.ingest import Ingest
+        from indexer.listening_choices import listening_as_asked
 
         loaded, spec = self.encoders.of_gallery(self.database, gallery, encoder)
         with self.database.session_scope() as session:

@@ -7,9 +7,8 @@ wrong.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -17,51 +16,21 @@ from indexer.audio.changes import ChangeFinder
 from indexer.audio.edges import REACH_S
 from indexer.audio.regions import Region, SpeechStream, bridged, speech_s
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
-from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches
-from indexer.audio.speech import SoundDetector, make_detector
-from indexer.audio.speech_files import read_speech_files, turn_regions
+from indexer.audio.segmentation import Stretch, cut_stretches
+from indexer.audio.speech_files import turn_regions
 from indexer.audio.utterances import PlacedUtterance, place_utterances
-from indexer.errors import InvalidRequest, NoSpeech, NotEnoughSpeech, NotFound
-from indexer.listening import Listening, Speakers, Suspicion, VoiceTurn, parse_speakers
+from indexer.errors import NoSpeech, NotEnoughSpeech, NotFound
+from indexer.listening import Listening, Speakers, Suspicion, VoiceTurn
 from indexer.observability import counting_stage
-from indexer.settings import SpeechSettings
 from indexer.takes import Take
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
-
-
-class WindowEncoder(Protocol):
-    """As much of an encoder as it takes to tell voices apart."""
-
-    @property
-    def id(self) -> EncoderId:
-        """What its vectors are comparable under."""
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples that it embeds."""
-
-    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
-        """Embed some dozens of windows as (W, D) unit rows."""
-
-
-class UtteranceEncoder(WindowEncoder, Protocol):
-    """What embeds utterances and windows in them out of one pass; every `Encoder` does."""
-
-    def embed_with_windows(
-        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
-    ) -> tuple[Vectors, list[Vectors]]:
-        """Embed utterances, and (W, D) unit rows of stretches inside each."""
-
-
-WINDOWS_AT_ONCE = 40
-"""Windows that are embedded together: a minute of audio."""
+from indexer.types import SAMPLE_RATE_HZ, EncoderId
+from indexer.window_vectors import SeenWindows, UtteranceEncoder, WindowEncoder, embed_windows, spans_of
 
 UTTERANCES_AT_ONCE = 4
 """Utterances that are embedded together where nothing but their windows is wanted: 40 s of audio."""
 
 LEAST_SEVERAL_S = 3.0
 """Speech below which one voice is taken for granted: vectors of less are too unlike to tell two voices by."""
-
 
 SCREENED_SHARE = 0.5
 """Least share of the speech in the windows of a screen for its word to count: many short turns give it few or none. Of
@@ -101,75 +70,6 @@ class _Track:
     """Where."""
     is_marked: bool = False
     """Whether somebody marked who speaks when."""
-
-
-def listening_as_asked(
-    listening: Listening, settings: SpeechSettings, *, speakers: str | None = None, speech: str | None = None
-) -> Listening:
-    """Return how recordings are listened to where somebody asks for it to be otherwise than set.
-
-    Parameters
-    ----------
-    speakers
-        As `parse_speakers` reads it; None: as it is.
-    speech
-        `auto` finds speech, `off` takes all that sounds for it, `given:PATH` reads where it is from a file or folder;
-        None: as it is.
-
-    Raises
-    ------
-    InvalidRequest
-        If a word is none of these.
-    NotFound, CorruptArtifact, UnsupportedFormat
-        If marked speech cannot be read.
-    """
-    if speakers is not None:
-        listening = replace(listening, speakers=parse_speakers(speakers))
-    if speech is None:
-        return listening
-    kind, _, path = speech.partition(":")
-    if kind == "given" and path:
-        return replace(listening, given=read_speech_files(Path(path)))
-    if speech == "off":
-        return replace(listening, detector=SoundDetector())
-    if speech == "auto":
-        if not isinstance(listening.detector, SoundDetector):
-            return listening
-        return replace(listening, detector=make_detector(settings.model_copy(update={"detector": "silero"})))
-    raise InvalidRequest(f"speech = {speech!r}: give auto, off, or given:PATH with a file or folder of marked speech")
-
-
-class SeenWindows:
-    """Windows of one track and their vectors, collected by utterance, in whatever order these are embedded."""
-
-    def __init__(self) -> None:
-        self._windows: list[Region] = []
-        self._rows: list[Vectors] = []
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._windows)
-
-    def add(self, windows: Sequence[Region], vectors: Vectors) -> None:
-        """Take the windows of one more utterance, on the time axis of the track."""
-        if windows:
-            self._windows += windows
-            self._rows.append(vectors)
-
-    def in_order(self) -> tuple[list[Region], Vectors]:
-        """Return the windows by rising start, and their (W, D) unit rows."""
-        order = sorted(range(len(self._windows)), key=self._windows.__getitem__)
-        rows: Vectors = np.concatenate(self._rows)[order]
-        return [self._windows[place] for place in order], rows
-
-
-def spans_of(windows: Sequence[Region], audio: UtteranceAudio) -> list[Span]:
-    """Return where windows of a track are within an utterance of it, in samples."""
-    first, samples = round(audio.start_s * SAMPLE_RATE_HZ), len(audio.waveform)
-    return [
-        (max(0, round(start_s * SAMPLE_RATE_HZ) - first), min(samples, round(end_s * SAMPLE_RATE_HZ) - first))
-        for start_s, end_s in windows
-    ]
 
 
 class Hearing:
@@ -254,7 +154,7 @@ class Hearing:
         self._look_closer(take, encoder)
         diarizer = self._listening.diarizer.for_encoder(encoder.id)
         windows = [diarizer.windows(track.regions) if track.several else [] for track in self._tracks]
-        for track, (embedded, vectors) in zip(self._tracks, _embedded(take, windows, encoder), strict=True):
+        for track, (embedded, vectors) in zip(self._tracks, embed_windows(take, windows, encoder), strict=True):
             if embedded:
                 track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=self._wanted)
             track.several = False
@@ -432,36 +332,6 @@ def _take_marked_voices(tracks: Sequence[_Track], named: Sequence[RttmTurn]) -> 
             for turn in named
             if turn.start_s < end_s
         ]
-
-
-def _embedded(
-    take: Take, windows: Sequence[Sequence[Region]], encoder: WindowEncoder
-) -> list[tuple[list[Region], Vectors]]:
-    """Embed windows of each track, reading the recording once; those that cannot be embedded are left out."""
-    places = {Stretch(track, *window): row for track, own in enumerate(windows) for row, window in enumerate(own)}
-    found: list[Vectors | None] = [None] * len(windows)
-    made = [np.zeros(len(own), dtype=np.bool_) for own in windows]
-    long_enough = (
-        piece
-        for piece in (cut_stretches(take.blocks(), list(places)) if places else ())
-        if len(piece.waveform) >= encoder.min_samples
-    )
-    while some := list(itertools.islice(long_enough, WINDOWS_AT_ONCE)):
-        vectors = encoder.embed([piece.waveform for piece in some])
-        for piece, vector in zip(some, vectors, strict=True):
-            rows = found[piece.track]
-            if rows is None:  # One array from the beginning: of hours there are 100,000 and more.
-                rows = found[piece.track] = np.empty((len(windows[piece.track]), len(vector)), dtype=np.float32)
-            row = places[Stretch(piece.track, piece.start_s, piece.end_s)]
-            rows[row], made[piece.track][row] = vector, True
-    embedded: list[tuple[list[Region], Vectors]] = []
-    for own, vectors_of, there in zip(windows, found, made, strict=True):
-        if vectors_of is None:
-            embedded.append(([], np.empty((0, 0), dtype=np.float32)))
-        else:
-            kept = [window for window, is_there in zip(own, there, strict=True) if is_there]
-            embedded.append((kept, vectors_of if there.all() else vectors_of[there]))
-    return embedded
 
 
 def _within(turns: Sequence[VoiceTurn], spoken: Sequence[Region]) -> list[VoiceTurn]:

@@ -24,9 +24,9 @@ from indexer.db.speakers import Speakers
 from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, EncoderChanged, InvalidAudio, InvalidRequest, SilentAudio, VoxdexError
-from indexer.hearing import listening_as_asked
 from indexer.jobs.recorder import Outcome, Recorder, is_of_main_voice
 from indexer.listening import Listening, speech_by_voice
+from indexer.listening_choices import listening_as_asked
 from indexer.media import MediaStore
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings

@@ -15,11 +15,11 @@ from indexer.decoding import Decoder, Fetch, Known, takes_all_that_sounds
 from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Unavailable, VoxdexError, about
-from indexer.hearing import spans_of
 from indexer.listening import Listening
 from indexer.settings import AudioSettings
 from indexer.stages import QUEUE_UTTERANCES, Event, Handed, Heard, Held, Producer, Windows, Work, Works, arrived, drain
 from indexer.types import Vectors
+from indexer.window_vectors import spans_of
 
 _PRODUCERS_PER_DECODER = 2
 """Threads of which one decodes, and the others wait for vectors; each may hold `indexer.takes.KEPT_S` of audio."""

@@ -17,12 +17,13 @@ from indexer.embedding.aggregation import aggregate_embeddings
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import TooLittleSpeech, VoxdexError, about
-from indexer.hearing import Hearing, SeenWindows, listen, place_tracks, spans_of
+from indexer.hearing import Hearing, listen, place_tracks
 from indexer.listening import Listening
 from indexer.observability import DECODE_SECONDS, counting_seconds_of
 from indexer.settings import AudioSettings
 from indexer.takes import Blocks, RecordingFacts, Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Waveform
+from indexer.window_vectors import SeenWindows, spans_of
 
 _PIECE_S = 80.0
 """A probe of up to one and a half times this goes through the network whole, as NeMo and SpeechBrain do it; a longer

@@ -12,9 +12,10 @@ from indexer.audio.quality import Quality
 from indexer.audio.regions import Region
 from indexer.audio.segmentation import UtteranceAudio
 from indexer.errors import VoxdexError
-from indexer.hearing import Hearing, SeenWindows
+from indexer.hearing import Hearing
 from indexer.takes import Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+from indexer.window_vectors import SeenWindows
 
 if TYPE_CHECKING:
     from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance

@@ -59,7 +59,7 @@ def diarize(
         from api.dependencies import open_services
         from indexer.audio.channels import ChannelPolicy
         from indexer.audio.rttm import format_rttm
-        from indexer.hearing import listening_as_asked
+        from indexer.listening_choices import listening_as_asked
 
     if rttm and as_json:
         raise InvalidRequest("give --rttm or --json: both would print on standard output")

@@ -20,7 +20,7 @@ from api.voice_query import AskedToIdentify, AskedToSearch, AskedToVerify, Heari
 from api.voices import BEST_ENROLLMENTS, SHOWN_WITH_ENROLLMENTS
 from indexer.audio.decode import ChannelPolicy
 from indexer.errors import EncoderChanged, NotFound
-from indexer.hearing import listening_as_asked
+from indexer.listening_choices import listening_as_asked
 from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
 from search.operating_point import OperatingPoint

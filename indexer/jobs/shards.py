@@ -28,7 +28,6 @@ from indexer.db.statements import batches
 from indexer.db.transactions import in_transaction
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, LeaseLost, Unavailable, VoxdexError, one_line
-from indexer.hearing import listening_as_asked
 from indexer.jobs.leases import kept_lease
 from indexer.jobs.planning import send
 from indexer.jobs.queue import JobQueue
@@ -37,6 +36,7 @@ from indexer.jobs.remote import FETCH_PAUSES_S, fetched, opened_patiently
 from indexer.jobs.source import JobOptions
 from indexer.jobs.webhooks import deliver_due
 from indexer.listening import Listening
+from indexer.listening_choices import listening_as_asked
 from indexer.observability import log_context
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import Settings

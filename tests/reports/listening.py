@@ -13,7 +13,7 @@ from api.dependencies import Services
 from indexer.archive import list_archive, nobody
 from indexer.audio.channels import ChannelPolicy
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.hearing import listening_as_asked
+from indexer.listening_choices import listening_as_asked
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import load_settings
 

@@ -20,8 +20,9 @@ from indexer.audio.speech import SileroDetector, SoundDetector
 from indexer.embedded_files import EmbeddedFile
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidRequest, NonFiniteEmbedding, NoSpeech, NotEnoughSpeech, NotFound, Unavailable
-from indexer.hearing import HeardTrack, hear_tracks, listening_as_asked
+from indexer.hearing import HeardTrack, hear_tracks
 from indexer.listening import Listening, Suspicion, parse_speakers, speech_by_voice
+from indexer.listening_choices import listening_as_asked
 from indexer.pipeline import EmbeddingPipeline
 from indexer.probes import hear_voices
 from indexer.settings import AudioSettings, SpeechSettings
