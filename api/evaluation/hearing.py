@@ -44,6 +44,8 @@ PLAIN_SOURCES = (
 
 PRODUCT_SOURCES = (
     *PLAIN_SOURCES,
+    "indexer/audio/changes.py",
+    "indexer/audio/edges.py",
     "indexer/audio/meter.py",
     "indexer/audio/quality.py",
     "indexer/audio/regions.py",
@@ -54,6 +56,8 @@ PRODUCT_SOURCES = (
     "indexer/audio/utterances.py",
     "indexer/hearing.py",
     "indexer/listening.py",
+    "indexer/listening_choices.py",
+    "indexer/window_vectors.py",
     "search/diarization.py",
     "search/listening.py",
     "search/resegmentation.py",

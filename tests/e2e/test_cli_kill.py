@@ -17,7 +17,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.real_weights
 
-FILES = 80
+FILES = 200
 KILLS = 4
 VOXDEX = Path(sys.executable).with_name("voxdex")
 
@@ -78,7 +78,7 @@ def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_pat
     for _ in range(KILLS):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_more(process, home, len(survived))
-        time.sleep(rng.uniform(0.0, 0.3))
+        time.sleep(rng.uniform(0.0, 0.2))
         midway = process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -178,6 +178,7 @@ def test_errors_speak_of_routes_and_not_of_commands(client: ServiceClient, galle
     audio = wav(3)
     assert client.post(f"{gallery}/speakers/Ann/enrollments", content=audio, headers=AUDIO).status_code == 201
     client.post(f"{gallery}/speakers", json={"name": "Bo"})
+    assert client.post("/v1/galleries", json={"name": "asks first", "consent_required": True}).status_code in (201, 409)
     refused = [
         client.get("/v1/galleries/none-such"),
         client.get(f"{gallery}/speakers/Nobody"),
@@ -186,6 +187,7 @@ def test_errors_speak_of_routes_and_not_of_commands(client: ServiceClient, galle
         client.post(f"{gallery}/verify", content=audio, headers=AUDIO, params={"speaker_id": "Nobody"}),
         client.post(f"{gallery}/verify", content=audio, headers=AUDIO, params={"speaker_id": "Bo"}),
         client.post(f"{gallery}/speakers/Bo/enrollments", content=audio, headers=AUDIO),
+        client.post("/v1/galleries/asks%20first/speakers/Bo/enrollments", content=audio, headers=AUDIO),
         client.post(f"{gallery}/jobs", json={"source": "/tmp", "speaker_from": "bogus"}),
     ]
     for answer in refused:

@@ -43,7 +43,7 @@ QUICK = {
     *("calibrations use", "encoder list", "galleries change", "galleries list", "galleries show"),
     *("jobs cancel", "jobs items", "jobs list", "jobs retry", "jobs show", "key create", "key list", "key revoke"),
     *("recordings list", "recordings show", "speakers list", "unknown list", "unknown remove", "unknown show"),
-    *UNTIL_ENDED - {"up-local"},
+    *UNTIL_ENDED - {"serve", "up-local"},
 }
 SHOWS = re.compile(
     r"waiting\(|measuring\(|rogress\(|watch\(|RemoteIngest|open_workbench|run_(demo|index_bench)\(|LocalService"
