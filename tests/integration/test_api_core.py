@@ -271,9 +271,9 @@ def test_a_recording_enrolled_as_somebody_else_is_a_conflict(client: ServiceClie
     other = client.post(f"{gallery}/speakers/Bo/enrollments", content=audio, headers=AUDIO)
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
     # What to do where both names are one person, and where the name is wrong.
-    named = gallery.rsplit("/", 1)[-1]
-    assert f"`voxdex speakers merge Bo Ann --gallery {named}`, or Merge on the page of Bo;" in other.json()["detail"]
-    assert f"erase it first: `voxdex recordings delete {number} --gallery {named}`" in other.json()["detail"]
+    detail = other.json()["detail"]
+    assert "merge Bo into it where both are enrolled: POST /v1/galleries/{gallery}/speakers/{speaker}/merge" in detail
+    assert f"erase it first: DELETE /v1/galleries/{{gallery}}/recordings/{number}" in detail
     assert client.get(f"{gallery}/speakers/Bo").status_code == 404
 
 

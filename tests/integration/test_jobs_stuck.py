@@ -99,9 +99,9 @@ def test_a_worker_that_is_slow_but_moves_on_keeps_its_shard(
 ) -> None:
     write_archive(tmp_path / "in", 120)
     stuck = threading.Event()
-    bulk = bulk_of(
-        database, impatient(record_settings), queue, DeadlyEncoder(pause_s=0.02), stuck
-    )  # 0.3 s a pass of 16
+    # 0.8 s a pass of 16, and longer in all than a file may take; a busy machine may add seconds to a pass.
+    patient = impatient(record_settings, lease_s=4.0, hang_s=4.0)
+    bulk = bulk_of(database, patient, queue, DeadlyEncoder(pause_s=0.05), stuck)
     job_id = submit(bulk, tmp_path / "in")
     bulk.plan(queue.plans.pop())
     bulk.work(queue.shards.pop())
