@@ -128,7 +128,7 @@ class OpenSetModel:
         steady = self.level + self.rise * best_of_strangers(fpir, gallery_size)
         if count == 0:
             return np.full(len(found), steady)
-        size = gallery_size if self.alike is None else min(gallery_size, self.alike)
+        size = self._counted(gallery_size)
         z = best_of_strangers(fpir, size)
         scale = self._scale(len(found), slopes)
         share = self.share(count)
@@ -138,6 +138,10 @@ class OpenSetModel:
         own: Floats = trust * (mean + spread * z) + (1.0 - trust) * steady + shift
         return own
 
+    def _counted(self, gallery_size: int) -> int:
+        """Return how many speakers a gallery counts as."""
+        return gallery_size if self.alike is None else min(gallery_size, self.alike)
+
     def _scale(self, count: int, slopes: ArrayLike | None) -> Floats:
         """Return how much each probe's llrs are spread beside those of a typical one."""
         if self.slope is None or slopes is None:
@@ -146,8 +150,7 @@ class OpenSetModel:
 
     def rivals_among(self, gallery_size: int) -> int:
         """Return how many rivals are looked at in a gallery of this size."""
-        size = gallery_size if self.alike is None else min(gallery_size, self.alike)
-        return min(RIVALS, max(LEAST_RIVALS, round(self.among * size)))
+        return min(RIVALS, max(LEAST_RIVALS, round(self.among * self._counted(gallery_size))))
 
     def share(self, count: int) -> float:
         """Return how much so many rivals tell of a probe, from 0 for none to nearly 1 for `RIVALS`."""
