@@ -70,7 +70,7 @@ def _faiss() -> Iterator[Finding]:
             wheels.append(f"{name} {distribution(name).version}")
         except PackageNotFoundError:
             continue
-    from indexer.index.faiss_scans import describe_faiss
+    from indexer.index.faiss_codes import describe_faiss
 
     ok = len(wheels) == 1
     remedy = "" if ok else "; two wheels overwrite each other: uninstall both, then run make install"

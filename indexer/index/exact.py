@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from indexer.index.base import Hit
 from indexer.index.calibration import NEIGHBORS
-from indexer.index.faiss_scans import inner_products
+from indexer.index.inner_products import inner_products
 from indexer.index.rows import RowTable
 from indexer.index.scans import ROUNDING, Positions, Proposals, Scan
 from indexer.index.scopes import Scope

@@ -47,6 +47,11 @@ Measured on 1,000,000 clustered vectors of 192: 2 bits a component find the ten 
 """
 
 
+def describe_faiss() -> str:
+    """Say which FAISS runs here and what it was built for."""
+    return f"faiss {faiss.__version__} ({str(_faiss.get_compile_options()).strip()}; {_faiss.get_num_gpus()} GPUs)"
+
+
 class Quantizer:
     """Makes codes of 4 bits from every two components of a vector, and scans them."""
 
@@ -183,3 +188,10 @@ class Stripe:
 def compressible(dim: int) -> bool:
     """Tell whether vectors of a dimension can be compressed."""
     return dim % 4 == 0
+
+
+def give_memory_back() -> None:
+    """Return to the system what training has freed; the C library would keep it for a next time."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none
+        trim(0)

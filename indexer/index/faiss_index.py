@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from indexer.errors import AlreadyExists, DeviceFailed, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
+from indexer.index.compressed_scan import CompressedScan, restored
 from indexer.index.exact import FewSuffice, Ranking, Wanted
 from indexer.index.faiss_codes import compressible
-from indexer.index.faiss_scans import CompressedScan, FlatScan, restored
+from indexer.index.flat_scan import FlatScan
 from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
 from indexer.index.rows import RowTable, RowView

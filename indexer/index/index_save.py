@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.base import FeedMark
-from indexer.index.faiss_scans import CompressedScan
+from indexer.index.compressed_scan import CompressedScan
 from indexer.index.rows import RowView
 from indexer.index.scans import Scan
 from indexer.index.snapshot_format import Block, Origin, RowType

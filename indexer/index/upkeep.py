@@ -11,8 +11,9 @@ import numpy as np
 
 from indexer.errors import CorruptSnapshot, DeviceFailed, VoxdexError
 from indexer.index.calibration import TARGET_RECALL, Calibration, measure
-from indexer.index.faiss_codes import Quantizer, compressible
-from indexer.index.faiss_scans import CompressedScan, FlatScan, give_memory_back
+from indexer.index.compressed_scan import CompressedScan
+from indexer.index.faiss_codes import Quantizer, compressible, give_memory_back
+from indexer.index.flat_scan import FlatScan
 from indexer.index.rows import RowTable, RowView
 from indexer.index.scans import Positions, Scan
 from indexer.index.snapshot_format import BLOCK_ROWS, MappedSnapshot, Rows

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.index.calibration import Calibration
+from indexer.index.compressed_scan import CompressedScan
 from indexer.index.faiss_codes import Quantizer
-from indexer.index.faiss_scans import CompressedScan, FlatScan
+from indexer.index.flat_scan import FlatScan
 from indexer.index.gpu_scan import GpuScan, Sizes
 from indexer.index.rows import RowTable
 from indexer.index.scans import Proposals, Scan, Subset

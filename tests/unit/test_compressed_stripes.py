@@ -2,10 +2,10 @@
 
 import pytest
 
-from indexer.index import faiss_scans
+from indexer.index import compressed_scan
 from indexer.index.calibration import Calibration
+from indexer.index.compressed_scan import CompressedScan
 from indexer.index.faiss_codes import Quantizer
-from indexer.index.faiss_scans import CompressedScan
 from tests.vectors import unit_vectors
 
 VECTORS = unit_vectors(1500, seed=3)
@@ -22,7 +22,7 @@ def test_codes_of_a_snapshot_in_several_stripes_are_found_where_their_rows_are(
     whole, cut = CompressedScan(quantizer, Calibration()), CompressedScan(quantizer, Calibration())
     codes = quantizer.encode(VECTORS)
     whole.append(codes[:1300], mapped=True)
-    monkeypatch.setattr(faiss_scans, "STRIPE_ROWS", 512)  # a real one has half a million rows
+    monkeypatch.setattr(compressed_scan, "STRIPE_ROWS", 512)  # a real one has half a million rows
     cut.append(codes[:1300], mapped=True)
     for scan in (whole, cut):
         scan.append(codes[1300:])

@@ -1,128 +1,25 @@
-"""The scans that FAISS runs on the CPU; this module and `faiss_codes` alone import faiss."""
+"""A scan of codes of 2 bits a component, cut into stripes that cores share."""
 
-import ctypes
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.calibration import Calibration
+from indexer.index.cores import core_count, in_parallel
 from indexer.index.faiss_codes import LANES, STRIPE_ROWS, PackedCodes, Quantizer, Stripe
-from indexer.index.rows import RowTable
-from indexer.index.scans import ROUNDING, Positions, Proposals, Subset
-from indexer.index.snapshot_format import BLOCK_ROWS, Codes, MappedSnapshot, Rows
+from indexer.index.flat_scan import MaskSubset
+from indexer.index.scans import Positions, Proposals, Subset
+from indexer.index.snapshot_format import Codes, MappedSnapshot
 from indexer.types import Vectors
-
-# The types that faiss ships describe its C++ constructors, not the ones its Python layer puts in their place.
-_faiss: Any = faiss
 
 _PROBES_AT_ONCE = 48
 """Probes of one task: two passes, so few that all cores have work for a batch."""
 
-_PAIRS_A_TASK = 1 << 15
-"""Rows scored by one task: some milliseconds."""
-
 _WIDE = 0.7
 """Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
-
-_Task = TypeVar("_Task")
-
-
-def describe_faiss() -> str:
-    """Say which FAISS runs here and what it was built for."""
-    return f"faiss {faiss.__version__} ({str(_faiss.get_compile_options()).strip()}; {_faiss.get_num_gpus()} GPUs)"
-
-
-class FlatScan:
-    """Every vector compared with every probe, where it lies: nothing is copied."""
-
-    kind = "flat"
-    margin = ROUNDING
-    candidates = 0
-    memory_bytes = 0
-
-    def __init__(self, table: RowTable) -> None:
-        self._table = table
-
-    @property
-    def details(self) -> dict[str, str | int | float]:
-        """Nothing: it misses nothing."""
-        return {}
-
-    @property
-    def count(self) -> int:
-        """As many rows as the table has positions."""
-        return self._table.total
-
-    def prepare(self, vectors: Vectors) -> NDArray[Any]:
-        """Keep nothing."""
-        return vectors
-
-    def append(self, prepared: NDArray[Any]) -> None:
-        """Do nothing: the rows are read from the table."""
-
-    def remove(self, positions: Positions) -> None:
-        """Do nothing: the index passes over rows that went."""
-
-    def subset(self, positions: Positions) -> "MaskSubset":
-        """Prepare a filter; see `Scan.subset`."""
-        return MaskSubset(positions)
-
-    def search(self, probes: Vectors, fetch: int, subset: Subset | None = None) -> Proposals:
-        """Propose the best rows, exact but for rounding; see `Scan.search`."""
-        assert subset is None or isinstance(subset, MaskSubset)
-        mask = None if subset is None else subset.mask
-        scores: list[NDArray[np.float32]] = []
-        positions: list[Positions] = []
-        sizes: list[int] = []
-        for first, rows in self._table.parts():
-            step = len(rows) if rows.dtype == np.float32 else BLOCK_ROWS  # half precision is widened block by block
-            for start in range(0, len(rows), max(step, 1)):
-                some = rows[start : start + step]
-                kept = None if mask is None else mask[first + start : first + start + len(some)]
-                found, places = _knn(probes, some.astype(np.float32, copy=False), fetch, kept)
-                scores.append(found)
-                positions.append(np.where(places < 0, places, places + (first + start)))
-                sizes.append(len(some) if kept is None else int(np.count_nonzero(kept)))
-        return _merged(scores, positions, sizes, fetch)
-
-    def close(self) -> None:
-        """Do nothing: it holds nothing."""
-
-
-class MaskSubset:
-    """Which rows a scan of all may propose."""
-
-    def __init__(self, positions: Positions) -> None:
-        self.mask: NDArray[np.bool_] = np.empty(0, dtype=bool)
-        """(m,) whether the row at each position may be found; none behind the last may."""
-        self.append(positions)
-
-    @property
-    def memory_bytes(self) -> int:
-        """What keeping it costs."""
-        return int(self.mask.nbytes)
-
-    def holds(self, positions: Positions) -> NDArray[np.bool_]:
-        """Tell which positions may be found; -1 may not."""
-        inside: NDArray[np.bool_] = (positions >= 0) & (positions < len(self.mask))
-        inside[inside] = self.mask[positions[inside]]
-        return inside
-
-    def append(self, positions: Positions) -> None:
-        """Let more rows be found; see `Subset.append`."""
-        if len(positions):
-            mask = np.zeros(int(positions[-1]) + 1, dtype=bool)
-            mask[: len(self.mask)] = self.mask
-            mask[positions] = True
-            self.mask = mask
 
 
 class CompressedScan:
@@ -265,9 +162,9 @@ class CompressedScan:
 
         blocks = [slice(start, start + _PROBES_AT_ONCE) for start in range(0, len(probes), _PROBES_AT_ONCE)]
         # Of few probes each core scans its part of the codes, in one go.
-        step = 1 if len(blocks) > 1 else -(-len(parts) // _cores())
+        step = 1 if len(blocks) > 1 else -(-len(parts) // core_count())
         groups = [range(start, min(start + step, len(parts))) for start in range(0, len(parts), step or 1)]
-        _in_parallel(work, [(block, group) for block in blocks for group in groups], here=len(probes) == 1)
+        in_parallel(work, [(block, group) for block in blocks for group in groups], here=len(probes) == 1)
         floors = np.full(len(probes), -np.inf, dtype=np.float32)
         for (packed, _), share, end in zip(parts, shares, ends, strict=True):
             if share < packed.count:
@@ -296,122 +193,11 @@ class CompressedSubset:
             self.positions = np.concatenate([self.positions, positions])
 
 
-def _knn(
-    probes: Vectors, rows: Vectors, fetch: int, kept: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.float32], Positions]:
-    """Exact nearest (Q, F) of (n, D) rows, by falling score; -1 where fewer are kept."""
-    fetch = min(fetch, len(rows))
-    scores = np.full((len(probes), fetch), -np.inf, dtype=np.float32)
-    places = np.full((len(probes), fetch), -1, dtype=np.int64)
-    selector = None
-    if kept is not None:
-        bits = np.packbits(kept, bitorder="little")
-        selector = _faiss.IDSelectorBitmap(bits)
-    if fetch:
-        _faiss.knn_inner_product(
-            *(_faiss.swig_ptr(array) for array in (np.ascontiguousarray(probes), rows)),
-            rows.shape[1],
-            len(probes),
-            len(rows),
-            fetch,
-            _faiss.swig_ptr(scores),
-            _faiss.swig_ptr(places),
-            selector,
-        )
-    return scores, places
-
-
-def inner_products(probes: Vectors, parts: list[tuple[int, Rows]], positions: Positions) -> NDArray[np.float32]:
-    """Score rows where they lie, without copying them, on all cores.
-
-    Parameters
-    ----------
-    probes : (Q, D) float32 array
-    parts : list of (first position, (m, D) float32 rows)
-        As `RowTable.parts` lists them.
-    positions : (Q, F) int64 array
-        Rows for each probe; -1 where there is none.
-
-    Returns
-    -------
-    scores : (Q, F) float32 array
-        Inner products; -inf where there is no row.
-    """
-    count, width = positions.shape
-    scores = np.full(positions.shape, -np.inf, dtype=np.float32)
-    filled = [(first, rows) for first, rows in parts if len(rows)]
-    high = max(1, min(_PAIRS_A_TASK // width, -(-count // _cores())))
-    wide = max(1, -(-width // _cores())) if count == 1 else width
-
-    def work(task: tuple[slice, slice]) -> None:
-        some, x = np.ascontiguousarray(positions[task]), np.ascontiguousarray(probes[task[0]])
-        for first, rows in filled:
-            inside = (some >= first) & (some < first + len(rows))
-            ids = np.where(inside, some - first, -1) if len(filled) > 1 else some
-            found = np.empty(ids.shape, dtype=np.float32)
-            _faiss.fvec_inner_products_by_idx(
-                *(_faiss.swig_ptr(array) for array in (found, x, rows, ids)), rows.shape[1], *ids.shape
-            )
-            np.copyto(scores[task], found, where=inside)
-
-    tasks = [
-        (slice(row, row + high), slice(column, column + wide))
-        for row in range(0, count, high)
-        for column in range(0, width, wide)
-    ]
-    _in_parallel(work, tasks, here=count == 1)
-    return scores
-
-
-def _merged(scores: list[NDArray[np.float32]], positions: list[Positions], sizes: list[int], fetch: int) -> Proposals:
-    """Put the finds of several parts together, of which each had so many rows to propose."""
-    floors = np.full(len(scores[0]), -np.inf, dtype=np.float32)
-    for found, size in zip(scores, sizes, strict=True):
-        if size > fetch:
-            np.maximum(floors, found[:, -1], out=floors)
-    ends = accumulate(found.shape[1] for found in scores)
-    runs = (0, *ends)[: len(scores)]
-    return Proposals(np.concatenate(scores, axis=1), np.concatenate(positions, axis=1), floors, runs)
-
-
 def _placed(places: Positions, origin: Positions | int) -> Positions:
     """Positions in the index of places within a part."""
     if isinstance(origin, int):
         return np.where(places < 0, places, places + origin)
     return np.where(places < 0, places, origin[places])
-
-
-def _in_parallel(work: Callable[[_Task], None], tasks: Sequence[_Task], *, here: bool = False) -> None:
-    """Do tasks on all cores, each on one.
-
-    Parameters
-    ----------
-    here
-        The caller does the first, and nobody need be woken for it.
-    """
-    others = _threads(os.getpid()).map(work, tasks[1:] if here else tasks)
-    if here:
-        # Or FAISS has threads of its own in the caller's, which wait for each other in loops.
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
-            for task in tasks[:1]:
-                work(task)
-        finally:
-            faiss.omp_set_num_threads(threads)
-    for _ in others:
-        pass
-
-
-@lru_cache(maxsize=1)
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _threads(_process: int) -> ThreadPoolExecutor:
-    # Of the process, as a fork has none of its parent's threads. Each runs FAISS on its own core alone.
-    return ThreadPoolExecutor(_cores(), "voxdex-scan", initializer=lambda: faiss.omp_set_num_threads(1))
 
 
 def restored(base: MappedSnapshot) -> CompressedScan | None:
@@ -421,10 +207,3 @@ def restored(base: MappedSnapshot) -> CompressedScan | None:
     scan = CompressedScan(Quantizer(base.codebook), Calibration.read(base.calibration))
     scan.append(base.codes, mapped=True)
     return scan
-
-
-def give_memory_back() -> None:
-    """Return to the system what training has freed; the C library would keep it for a next time."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:  # musl has none
-        trim(0)
