@@ -1,4 +1,4 @@
-"""The command line in this process, through its entry point: torch is loaded once and not for every command."""
+"""The command line in this process, without the end of the process: torch is loaded once and not for every command."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from api.cli.main import run as entry_point
+from api.cli.main import answer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def voxdex(*words: object) -> Done:
     sys.argv = command
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr):
-            entry_point()
+            status = answer()
     except SystemExit as leave:
         status = int(leave.code or 0)
     finally:

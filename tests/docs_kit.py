@@ -119,7 +119,7 @@ def in_place(folder: Path, environment: dict[str, str]) -> Any:
 
 def run_command(words: Sequence[str]) -> tuple[int, bytes]:
     """Run the command line in this process; both its streams together are the output."""
-    from api.cli.main import run
+    from api.cli.main import answer
 
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     status: Any = 0
@@ -127,7 +127,7 @@ def run_command(words: Sequence[str]) -> tuple[int, bytes]:
     sys.argv = ["voxdex", *words]
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            run()
+            status = answer()
     except SystemExit as left:
         status = left.code or 0
     finally:

@@ -1,9 +1,10 @@
 """Entry point of the `voxdex` command. Importing it loads neither torch nor a database library: `--help` stays fast."""
 
+from api.cli.leaving import leave  # isort: skip  # before anything registers what is to be called at the end
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -85,7 +86,12 @@ def voxdex(
     """Search audio archives by voice."""
 
 
-def run() -> None:
+def run() -> NoReturn:
+    """Run the command line, and end the process with its exit status."""
+    leave(answer())
+
+
+def answer() -> int:
     """Run the command line; an error becomes one line, a document where JSON was asked for, and an exit status."""
     share_cores()
     as_json = "--json" in sys.argv
@@ -105,7 +111,7 @@ def run() -> None:
         what = error.filename or "the answer"
         print_error(Unavailable(f"{what} cannot be written or read: {error.strerror or error}"), as_json=False)
         status = exit_code(Unavailable())
-    sys.exit(status)
+    return status
 
 
 def _run(*, as_json: bool) -> int:

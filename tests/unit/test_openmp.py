@@ -54,7 +54,10 @@ def test_the_library_that_torch_brings_takes_the_value() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["from api.cli.main import run", "from worker.process import main; run = lambda: main('ingest', 'prefork')"],
+    [
+        "from api.cli.main import answer as run",
+        "from worker.process import main; run = lambda: main('ingest', 'prefork')",
+    ],
 )
 def test_every_entry_sets_it_before_it_does_anything(entry: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
