@@ -30,8 +30,10 @@ def settle_threads() -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Have operations of the calling thread made by it alone."""
-    torch.get_num_threads()  # A thread's first question sets its number; what was set before does not last.
+    """Have operations of the calling thread made by it alone; one that is alone for good stays so."""
+    if torch.get_num_threads() == 1:  # A thread's first question sets its number; what was set before does not last.
+        yield
+        return
     torch.set_num_threads(1)
     try:
         yield

@@ -241,24 +241,20 @@ class CamPlus(nn.Module):
         (B, D) float tensor
             The output of the last layer.
         """
-        x = self.trunk(frames, valid)
-        return self.pooled(x, x.shape[2])
+        return self.with_frames(frames, valid)[0]
 
-    def trunk(self, frames: Tensor, valid: int) -> Tensor:
-        """Map (B, F, T) features to the (B, C, T / 2) frames that `pooled` reads, all of them valid."""
+    def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
+        """Return also the (B, C, T / 2) frames that the vectors were pooled from, all of them valid."""
         x = self.stem(self.head(frames[:, :, :valid]))
         x = functional.relu(self.stem_norm(x), inplace=True)
         for block in self.blocks:
             x = block(x)
-        return functional.relu(self.norm(x), inplace=True)
-
-    def pooled(self, x: Tensor, valid: int) -> Tensor:
-        """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        deviation, mean = torch.std_mean(x[:, :, :valid], dim=2, correction=1, keepdim=True)
-        return self._embedded(torch.cat((mean, deviation), dim=1))
+        x = functional.relu(self.norm(x), inplace=True)
+        deviation, mean = torch.std_mean(x, dim=2, correction=1, keepdim=True)
+        return self._embedded(torch.cat((mean, deviation), dim=1)), x
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
-        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors; this network pools evenly always."""
+        """Map statistics of stretches of frames to (W, D) vectors; this network pools evenly always."""
         unbiased = stretches.variance * (stretches.frames / (stretches.frames - 1))
         return self._embedded(torch.cat((stretches.mean, unbiased.sqrt()), dim=1).unsqueeze(2))
 

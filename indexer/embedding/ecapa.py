@@ -304,23 +304,20 @@ class Ecapa(nn.Module):
         (B, D) float tensor
             The output of the last embedding layer.
         """
-        return self.pooled(self.trunk(frames, valid), valid)
+        return self.with_frames(frames, valid)[0]
 
-    def trunk(self, frames: Tensor, valid: int) -> Tensor:
-        """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads."""
+    def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
+        """Return also the (B, blocks x C, T) frames that the vectors were pooled from."""
         x = self.stem(frames)
         outputs = []
         for block in self.blocks:
             x = block(x, valid)
             outputs.append(x)
-        return cast(Tensor, self.aggregation(torch.cat(outputs, dim=1)))
-
-    def pooled(self, x: Tensor, valid: int) -> Tensor:
-        """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        return self._embedded(self.pooling(x, valid))
+        kept = cast(Tensor, self.aggregation(torch.cat(outputs, dim=1)))
+        return self._embedded(self.pooling(kept, valid)), kept
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
-        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors, without attention."""
+        """Map statistics of stretches of frames to (W, D) vectors, without attention."""
         pooling = cast("AttentivePooling | StatisticsPooling", self.pooling)
         return self._embedded(pooling.evenly(stretches))
 

@@ -19,7 +19,7 @@ from indexer.embedding.user_encoders import Family
 from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
-from indexer.torch_threads import settle_threads, use_threads
+from indexer.torch_threads import one_thread, settle_threads, use_threads
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
 
 _Made = TypeVar("_Made")
@@ -289,15 +289,15 @@ class SpeakerEncoder:
         """Embed (B, N) waveforms; return also the (B, C, T) frames that their vectors were pooled from."""
         with torch.inference_mode(), self._memory_for(batch):
             features = self._front_end(self._on_device(batch))
-            frames = self._network.trunk(features.values, features.valid)
-            vectors: Vectors = self._network.pooled(frames, features.valid).cpu().numpy()
-            return vectors, frames[:, :, : features.valid]
+            vectors, frames = self._network.with_frames(features.values, features.valid)
+            return vectors.cpu().numpy(), frames[:, :, : features.valid]
 
     def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int) -> Vectors:
         """Return the (W, D) vectors of stretches of an utterance, of which (C, T) frames are given."""
         if not spans:
             return np.empty((0, self.dim), dtype=np.float32)
-        with torch.inference_mode():
+        # In one thread: of one utterance they are so little that a second one costs more than it takes over.
+        with torch.inference_mode(), one_thread():
             vectors: Vectors = self._network.of_statistics(statistics_of(frames, spans, samples)).cpu().numpy()
         return vectors
 

@@ -29,16 +29,13 @@ class Engine(Protocol):
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features of one length, of which `valid` frames are speech, to (B, D) float32 vectors."""
 
-    def trunk(self, frames: Tensor, valid: int) -> Tensor:
-        """Map (B, F, T) features to the (B, C, T) frames that `pooled` reads."""
-
-    def pooled(self, x: Tensor, valid: int) -> Tensor:
-        """Map the frames of `trunk`, or a stretch of them, to (B, D) float32 vectors."""
+    def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
+        """Return also the (B, C, T) frames that the vectors were pooled from."""
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
-        """Map statistics of stretches of the frames of `trunk` to (W, D) float32 vectors, all frames counting alike.
+        """Map statistics of stretches of those frames to (W, D) float32 vectors, all frames counting alike.
 
-        Where the network pays more attention to some frames than to others these are not the vectors of `pooled`: they
+        Where the network pays more attention to some frames than to others these are not what it pools itself: they
         tell stretches of one utterance from each other, at a fraction of the cost.
         """
 

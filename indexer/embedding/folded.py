@@ -9,7 +9,7 @@ The result is that of `Ecapa` but for rounding; in bfloat16 the first layer, gat
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from indexer.embedding.passes import run_shares
 from indexer.embedding.products import Convolution, Product, Stored, affine
 from indexer.embedding.shares import Share, shares_of
 from indexer.embedding.windows import Statistics
+
+_Made = TypeVar("_Made")
 
 _SMALLEST_SHARE = 64
 """Frames of an utterance that are worth a thread of their own: at the edges of its share up to 28 are computed twice,
@@ -236,27 +238,25 @@ class FoldedEcapa:
         """Map (B, F, T) features, of which `valid` frames are speech, to (B, D) float32 vectors; see `Ecapa`."""
 
         def run(share: Share) -> Tensor:
-            x = self._trunk(frames, valid, share)
-            return self._layers.pooling(x[:, : max(0, valid - share.first)].contiguous(), valid, share)
+            return self._pooled(self._trunk(frames, valid, share), valid, share)
 
         return self._embedded(self._shared(run, frames)[0])  # which is the same in all shares
 
-    def trunk(self, frames: Tensor, valid: int) -> Tensor:
-        """Map (B, F, T) features to the (B, blocks x C, T) frames that `pooled` reads, kept frame by frame."""
-        parts = self._shared(lambda share: self._trunk(frames, valid, share), frames)
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).transpose(1, 2)
+    def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
+        """Return also the (B, blocks x C, T) frames that the vectors were pooled from, kept frame by frame."""
 
-    def pooled(self, x: Tensor, valid: int) -> Tensor:
-        """Map the frames of `trunk`, or a stretch of them, to (B, D) vectors; what is past `valid` does not count."""
-        x = x[:, :, :valid]
-        rows = x.transpose(1, 2)
+        def run(share: Share) -> tuple[Tensor, Tensor]:
+            x = self._trunk(frames, valid, share)
+            return self._pooled(x, valid, share), x
 
-        def run(share: Share) -> Tensor:
-            return self._layers.pooling(share.cut(rows, 0)[0].contiguous(), valid, share)
+        parts = self._shared(run, frames)
+        kept = parts[0][1] if len(parts) == 1 else torch.cat([x for _, x in parts], dim=1)
+        return self._embedded(parts[0][0]), kept.transpose(1, 2)
 
-        return self._embedded(self._shared(run, x)[0])
+    def _pooled(self, x: Tensor, valid: int, share: Share) -> Tensor:
+        return self._layers.pooling(x[:, : max(0, valid - share.first)].contiguous(), valid, share)
 
-    def _shared(self, run: Callable[[Share], Tensor], frames: Tensor) -> list[Tensor]:
+    def _shared(self, run: Callable[[Share], _Made], frames: Tensor) -> list[_Made]:
         """Run over (B, F, T) frames, one utterance in as many shares as there are threads; return what each makes."""
         batch, _, count = frames.shape
         threads = torch.get_num_threads() if frames.device.type == "cpu" else 1
@@ -276,7 +276,7 @@ class FoldedEcapa:
         return layers.aggregation(joined.flatten(0, 1)).view(*joined.shape[:2], -1)
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
-        """Map statistics of stretches of the frames of `trunk` to (W, D) vectors, without attention."""
+        """Map statistics of stretches of frames to (W, D) vectors, without attention."""
         return self._embedded(self._layers.pooling.evenly(stretches))
 
     def _embedded(self, pooled: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, settled_precision
 from indexer.embedding.folded import FoldedEcapa, can_fold
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
+from indexer.embedding.windows import statistics_of
 from indexer.errors import EncoderMismatch
 from indexer.torch_threads import settle_threads, use_threads
 from indexer.types import Precision, Waveform, precision_of, with_precision, without_precision
@@ -51,9 +52,15 @@ def test_folding_changes_no_vector_nor_those_of_windows(config: EcapaConfig, pac
     frames, valid = torch.randn(3, 8, 48), 41
     with torch.backends.mkldnn.flags(enabled=packed):  # type: ignore[no-untyped-call]
         folded = FoldedEcapa(network, torch.float32)
-        torch.testing.assert_close(folded(frames, valid), network(frames, valid), atol=1e-4, rtol=1e-4)
-        trunk, expected = folded.trunk(frames, valid)[:, :, 5:25], network.trunk(frames, valid)[:, :, 5:25]
-        torch.testing.assert_close(folded.pooled(trunk, 20), network.pooled(expected, 20), atol=1e-4, rtol=1e-4)
+        vectors, kept = folded.with_frames(frames, valid)
+        expected, frames_of_network = network.with_frames(frames, valid)
+        torch.testing.assert_close(folded(frames, valid), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(vectors, expected, atol=1e-4, rtol=1e-4)
+        windows, expected = (
+            one.of_statistics(statistics_of(some[0, :, :valid], [(0, 2400), (1600, 6400)], 160 * valid))
+            for one, some in ((folded, kept), (network, frames_of_network))
+        )
+        torch.testing.assert_close(windows, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture
@@ -73,11 +80,12 @@ def test_threads_that_share_an_utterance_make_the_vector_of_one_thread(
     folded = FoldedEcapa(trained(config), torch.float32)
     frames = torch.randn(1, 8, count)
     threads(1)
-    alone, trunk = folded(frames, valid), folded.trunk(frames, valid)
+    alone, kept = folded.with_frames(frames, valid)
     threads(count // 64)
     torch.testing.assert_close(folded(frames, valid), alone, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(folded.trunk(frames, valid)[:, :, :valid], trunk[:, :, :valid], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(folded.pooled(trunk, valid), alone, atol=1e-5, rtol=1e-5)
+    shared, parts = folded.with_frames(frames, valid)
+    torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(parts[:, :, :valid], kept[:, :, :valid], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 300.0])

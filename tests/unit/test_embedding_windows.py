@@ -46,9 +46,9 @@ def test_without_attention_a_window_over_all_is_the_utterance(encoder: SpeakerEn
     torch.manual_seed(0)
     plain = Ecapa(replace(network, pooling="xvector", embedding_sizes=(16, 8))).eval()
     with torch.inference_mode():
-        frames = plain.trunk(torch.randn(2, network.bins, 48), 48)
+        vectors, frames = plain.with_frames(torch.randn(2, network.bins, 48), 48)
         whole = statistics_of(frames[0], [(0, 8_000)], 8_000)
-        torch.testing.assert_close(plain.of_statistics(whole), plain.pooled(frames[:1], 48))
+        torch.testing.assert_close(plain.of_statistics(whole), vectors[:1])
 
 
 def test_a_window_is_pooled_from_its_own_frames(encoder: SpeakerEncoder) -> None:
