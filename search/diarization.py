@@ -94,15 +94,15 @@ class ClusteringDiarizer:
         coverage = Coverage(windows, grid)
         starts, ends = edges_of(windows)
         durations_s = ends - starts
-        rows = vectors.astype(np.float64)
         if speakers == 1:
             return _as_turns(np.zeros(len(grid), dtype=np.int64), grid)
-        labels = settle_voices(rows, durations_s, grid, coverage, self._tuning, speakers)
+        labels = settle_voices(vectors, durations_s, grid, coverage, self._tuning, speakers)
         _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
         labels = np.argsort(np.argsort(first))[labels]  # numbered by first appearance
-        means = mean_directions(rows, durations_s, coverage.pure_labels(labels), len(first))
+        means = mean_directions(vectors, durations_s, coverage.pure_labels(labels), len(first))
         short = np.flatnonzero(durations_s <= self._tuning.window_s[-1] + 1e-3)
-        return sharpen_changes(_as_turns(labels, grid), [windows[row] for row in short.tolist()], rows[short], means)
+        cosines = (vectors @ means.T.astype(vectors.dtype))[short].astype(np.float64)
+        return sharpen_changes(_as_turns(labels, grid), [windows[row] for row in short.tolist()], cosines, means)
 
 
 def _windows_over(start_s: float, end_s: float, size_s: float, hop_s: float) -> list[Region]:

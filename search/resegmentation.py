@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.types import Vectors
+
 if TYPE_CHECKING:
     from indexer.audio.regions import Region
     from indexer.listening import VoiceTurn
@@ -117,9 +119,15 @@ class Coverage:
         self._weights: Any = csr_array((values, (frames, rows)), shape=(len(grid), len(windows)))
         self._totals: Floats = np.asarray(self._weights.sum(axis=1)).reshape(-1, 1)
 
-    def spread(self, scores: Floats, first: int, last: int) -> Floats:
-        """Average (W, K) scores of windows over the frames from `first` to before `last` that they hear."""
-        spread: Floats = (self._weights[first:last] @ scores) / self._totals[first:last]
+    def spread(self, vectors: Vectors, means: Floats, first: int, last: int) -> Floats:
+        """Average the cosines of (W, D) windows and (K, D) voices over the frames from `first` to before `last`.
+
+        Those of other windows than these frames hear are never made: of hours there are 100,000 and more.
+        """
+        weights = self._weights[first:last]
+        low, high = int(weights.indices.min()), int(weights.indices.max()) + 1
+        scores = vectors[low:high] @ means.T.astype(vectors.dtype)
+        spread: Floats = (weights[:, low:high] @ scores.astype(np.float64)) / self._totals[first:last]
         return spread
 
     def pure_labels(self, labels: Labels) -> Labels:
@@ -131,13 +139,15 @@ class Coverage:
         return np.where(pure, labels[first], -1)
 
 
-def best_path(scores: Floats, coverage: Coverage, grid: FrameGrid, switch_cost: float) -> Labels:
-    """Choose the voice of each frame so that the sum of scores is largest, a change costing something.
+def best_path(vectors: Vectors, means: Floats, coverage: Coverage, grid: FrameGrid, switch_cost: float) -> Labels:
+    """Choose the voice of each frame so that the sum of cosines is largest, a change costing something.
 
     Parameters
     ----------
-    scores : (W, K) float64 array
-        How well each voice fits each window.
+    vectors : (W, D) float32 array
+        Unit vectors of the windows.
+    means : (K, D) float64 array
+        Unit vectors of the voices.
     switch_cost
         What a change within speech costs, in units of the score of one frame; after a pause it costs less.
 
@@ -150,30 +160,36 @@ def best_path(scores: Floats, coverage: Coverage, grid: FrameGrid, switch_cost: 
     Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information Theory, 1967. All voices but the
     present one are equally far, so that a step takes K operations and not K squared.
     """
-    frames, voices = len(grid), scores.shape[1]
+    frames, voices = len(grid), len(means)
     if voices == 1:
         return np.zeros(frames, dtype=np.int64)
     costs = switch_cost * (1.0 + 2.0 * np.exp(-grid.pause_s / _PAUSE_S)) / 3.0
-    came_from = np.empty((frames, voices), dtype=np.uint16)
-    own = np.arange(voices, dtype=np.uint16)
+    stayed: list[NDArray[np.uint8]] = []  # of each chunk, a bit for each frame and voice
+    best = np.empty(frames, dtype=np.int64)
     total = np.zeros(voices)
     for first in range(0, frames, _CHUNK):
-        last = min(first + _CHUNK, frames)
-        for frame, frame_scores in enumerate(coverage.spread(scores, first, last), start=first):
-            best = int(total.argmax())
-            switched = total[best] - costs[frame]
-            stays = total >= switched
-            came_from[frame] = np.where(stays, own, best)
-            total = np.where(stays, total, switched) + frame_scores
+        scores = coverage.spread(vectors, means, first, min(first + _CHUNK, frames))
+        stays = np.empty(scores.shape, dtype=np.bool_)
+        for frame, frame_scores in enumerate(scores):
+            best[first + frame] = total.argmax()
+            switched = total[best[first + frame]] - costs[first + frame]
+            np.greater_equal(total, switched, out=stays[frame])
+            np.maximum(total, switched, out=total)
+            total += frame_scores
+        stayed.append(np.packbits(stays, axis=1))
     path = np.empty(frames, dtype=np.int64)
-    path[-1] = total.argmax()
-    for frame in range(frames - 1, 0, -1):
-        path[frame - 1] = came_from[frame, path[frame]]
+    voice = int(total.argmax())
+    for first in reversed(range(0, frames, _CHUNK)):
+        stays = np.unpackbits(stayed.pop(), axis=1, count=voices).astype(np.bool_)
+        for frame in range(len(stays) - 1, -1, -1):
+            path[first + frame] = voice
+            if not stays[frame, voice]:
+                voice = int(best[first + frame])
     return path
 
 
 def sharpen_changes(
-    turns: "Sequence[VoiceTurn]", windows: "Sequence[Region]", vectors: Floats, means: Floats
+    turns: "Sequence[VoiceTurn]", windows: "Sequence[Region]", cosines: Floats, means: Floats
 ) -> "list[VoiceTurn]":
     """Move each change of voice within speech to where the mixtures that windows hear fit their vectors best.
 
@@ -184,8 +200,8 @@ def sharpen_changes(
     ----------
     turns
         Rising, disjoint.
-    windows, vectors
-        The shortest that there are, for they tell the place best; (W, D) float64 unit vectors.
+    windows, cosines
+        The shortest that there are, for they tell the place best; (W, K) cosines of their vectors and the voices.
     means : (K, D) float64 array
         Unit vector of each voice.
     """
@@ -193,7 +209,7 @@ def sharpen_changes(
     order = np.argsort(starts, kind="stable")
     starts, ends = starts[order], ends[order]
     longest_s = float((ends - starts).max(initial=0.0))
-    cosines, between = vectors[order] @ means.T, means @ means.T
+    cosines, between = cosines[order], means @ means.T
     voices = [turn.voice for turn in turns]
     edges = np.array([(turn.start_s, turn.end_s) for turn in turns])
     for place in range(len(turns) - 1):

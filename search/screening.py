@@ -93,14 +93,13 @@ class OneVoiceScreen:
         It errs towards several: the diarizer, which hears more, decides then.
         """
         tuning = TUNINGS.get(without_precision(encoder_id), _UNKNOWN)
-        rows = vectors.astype(np.float64)
         pairs: list[tuple[tuple[Region, ...], tuple[Region, ...]]] = []
         for block in _blocks(_side_by_side(windows)):
-            second = _second_eigenvalue(rows[block])
+            second = _second_eigenvalue(vectors[block].astype(np.float64))
             if second < max(tuning.doubtful * np.sqrt(len(block)), _LEAST_SECOND):
                 continue
             inside = np.arange(block[0], block[-1] + 1)
-            pair = _two_groups([windows[place] for place in inside], rows[inside])
+            pair = _two_groups([windows[place] for place in inside], vectors[inside].astype(np.float64))
             sure = second >= tuning.certain * np.sqrt(len(block))
             if sure or pair is None or tuning.alike is None or len(pairs) == _MOST_PAIRS:
                 return Suspicion()

@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.types import Vectors
 from search.resegmentation import Coverage, Floats, FrameGrid, Labels, best_path
 
 _BLOCK = 2000
 """Most vectors that are compared pair by pair: 16 MB of distances. More are grouped block by block, then the groups."""
+
+_ADDED_UP = 4096
+"""Vectors that are weighed and added up at once, for the same reason."""
 
 _ROUNDS = 30
 
@@ -67,7 +71,7 @@ class DiarizationTuning:
     strangers: float | None = -0.02
 
 
-def group_alike(vectors: Floats, least: float) -> Labels:
+def group_alike(vectors: Vectors, least: float) -> Labels:
     """Group unit vectors so that the mean cosine of two groups is below `least`: (n,) numbers from 0.
 
     Average linkage on all pairs; where there are many vectors, on those of one stretch after another, and then on the
@@ -79,37 +83,43 @@ def group_alike(vectors: Floats, least: float) -> Labels:
         labels: Labels = np.concatenate([block + offset for block, offset in zip(blocks, offsets, strict=False)])
         if len(blocks) == 1:
             return labels
-        means = mean_directions(vectors, np.ones(len(vectors)), labels, int(offsets[-1]))
+        means = mean_directions(vectors, np.ones(len(vectors)), labels, int(offsets[-1])).astype(vectors.dtype)
         if len(means) > _BLOCK and len(means) > len(vectors) // 2:
             least -= 0.1  # Hardly anything was alike: look less closely, or this would not end.
         joined: Labels = group_alike(means, least)[labels]
         return joined
 
 
-def _link(vectors: Floats, least: float) -> Labels:
+def _link(vectors: Vectors, least: float) -> Labels:
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
     if len(vectors) == 1:
         return np.zeros(1, dtype=np.int64)
-    distances = np.clip(1.0 - vectors @ vectors.T, 0.0, 2.0)
+    rows = vectors.astype(np.float64)
+    distances = np.clip(1.0 - rows @ rows.T, 0.0, 2.0)
     np.fill_diagonal(distances, 0.0)
     tree = linkage(squareform(distances, checks=False), method="average")
     return np.asarray(fcluster(tree, 1.0 - least, criterion="distance"), dtype=np.int64) - 1
 
 
-def mean_directions(vectors: Floats, weights: Floats, labels: Labels, groups: int) -> Floats:
+def mean_directions(vectors: Vectors, weights: Floats, labels: Labels, groups: int) -> Floats:
     """Mean directions (K, D) of the vectors of each group, zero where it has none; vectors labeled -1 have no part."""
     sums = np.zeros((groups, vectors.shape[1]))
-    used = labels >= 0
-    np.add.at(sums, labels[used], vectors[used] * weights[used, None])
+    order = np.argsort(labels, kind="stable")
+    order = order[np.searchsorted(labels[order], 0) :]
+    for start in range(0, len(order), _ADDED_UP):
+        some = order[start : start + _ADDED_UP]
+        own = labels[some]
+        first = np.flatnonzero(np.concatenate(([True], own[1:] != own[:-1])))
+        sums[own[first]] += np.add.reduceat(vectors[some] * weights[some, None], first, axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     means: Floats = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
     return means
 
 
 def settle_voices(
-    vectors: Floats,
+    vectors: Vectors,
     durations_s: Floats,
     grid: FrameGrid,
     coverage: Coverage,
@@ -120,8 +130,8 @@ def settle_voices(
 
     Parameters
     ----------
-    vectors : (W, D) float64 array
-        Unit vectors of the windows.
+    vectors : (W, D) float32 array
+        Unit vectors of the windows, which are all that grows with the recording; no copy of them is made.
     durations_s : (W,) float64 array
         Their lengths.
     speakers
@@ -157,7 +167,7 @@ def settle_voices(
     return labels
 
 
-def _raised(tuning: DiarizationTuning, vectors: Floats, first: Labels, last: Labels) -> DiarizationTuning:
+def _raised(tuning: DiarizationTuning, vectors: Vectors, first: Labels, last: Labels) -> DiarizationTuning:
     """Ask voices to be more alike where all of them are, as over a telephone, whose sound is in every vector.
 
     The least alike windows tell: their cosines hardly depend on how many voices there are.
@@ -179,7 +189,7 @@ def _raised(tuning: DiarizationTuning, vectors: Floats, first: Labels, last: Lab
 
 def _settled(
     means: Floats,
-    vectors: Floats,
+    vectors: Vectors,
     durations_s: Floats,
     grid: FrameGrid,
     coverage: Coverage,
@@ -189,7 +199,7 @@ def _settled(
     """Begin with the mean directions of groups; see `settle_voices`."""
     labels = np.full(len(grid), -1, dtype=np.int64)
     for _ in range(_ROUNDS):
-        path = best_path(vectors @ means.T, coverage, grid, tuning.switch_cost)
+        path = best_path(vectors, means, coverage, grid, tuning.switch_cost)
         _, path = np.unique(path, return_inverse=True)
         if np.array_equal(path, labels):
             break
@@ -205,7 +215,7 @@ def _settled(
     return labels
 
 
-def _parted(vectors: Floats, durations_s: Floats, pure: Labels, tuning: DiarizationTuning) -> Labels:
+def _parted(vectors: Vectors, durations_s: Floats, pure: Labels, tuning: DiarizationTuning) -> Labels:
     """Part each group of windows whose halves are too unlike for one voice; `settle_voices` joins what was one.
 
     Where turns are shorter than the long windows, few of these hear one voice alone, and two voices may begin as one
@@ -216,13 +226,14 @@ def _parted(vectors: Floats, durations_s: Floats, pure: Labels, tuning: Diarizat
         rows = np.flatnonzero(pure == voice)
         if len(rows) < _LEAST_PARTED:
             continue
-        weighted = vectors[rows] * durations_s[rows, None]
-        some = weighted[:: -(-len(rows) // _PARTED)]
+        few = rows[:: -(-len(rows) // _PARTED)]
+        some = vectors[few] * durations_s[few, None]
         second = halved(some, range(1, len(some), -(-len(some) // _CUTS)))
         sums = np.stack([some[~second].sum(axis=0), some[second].sum(axis=0)])
         lengths = np.linalg.norm(sums, axis=1)
         if lengths.min() > 0 and sums[0] @ sums[1] < tuning.halves_unlike * lengths[0] * lengths[1]:
-            nearer = np.diff(weighted @ (sums / lengths[:, None]).T, axis=1)[:, 0] > 0
+            apart = sums[1] / lengths[1] - sums[0] / lengths[0]
+            nearer = (vectors @ apart.astype(vectors.dtype))[rows] > 0
             parted[rows[nearer]] = parted.max() + 1
     return parted
 
