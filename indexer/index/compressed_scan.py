@@ -30,11 +30,13 @@ class CompressedScan:
     """
 
     kind = "compressed"
+    probes_a_core = _PROBES_AT_ONCE
 
     def __init__(self, quantizer: Quantizer, calibration: Calibration) -> None:
         self.quantizer = quantizer
         self.calibration = calibration
         self._stripes: list[Stripe] = []
+        self._backwards = False
 
     @property
     def margin(self) -> float:
@@ -131,7 +133,8 @@ class CompressedScan:
         scores = np.full(positions.shape, np.nan, dtype=np.float32)
         if not len(wanted):
             return scores
-        found, places = PackedCodes(self.quantizer, self.codes_at(wanted)).search(probes, len(wanted))
+        packed = PackedCodes(self.quantizer, self.codes_at(wanted))
+        found, places = packed.search(self.quantizer.turned(probes), len(wanted))
         table = np.full(len(wanted), np.nan, dtype=np.float32)
         for row, some in enumerate(positions):
             table[places[row]] = found[row]
@@ -144,6 +147,7 @@ class CompressedScan:
     def _search(
         self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]], gain: float
     ) -> Proposals:
+        turned = self.quantizer.turned(probes)
         total = sum(packed.count for packed, _ in parts)
         # Each part proposes its share and some more; where the best lie together, the floor tells.
         shares = [min(packed.count, fetch * packed.count // max(total, 1) + LANES) for packed, _ in parts]
@@ -156,7 +160,7 @@ class CompressedScan:
             for part in some:
                 packed, origin = parts[part]
                 columns = slice(ends[part] - shares[part], ends[part])
-                found, places = packed.search(probes[block], shares[part])
+                found, places = packed.search(turned[block], shares[part])
                 np.multiply(found, np.float32(gain), out=scores[block, columns])
                 positions[block, columns] = _placed(places, origin)
 
@@ -164,6 +168,10 @@ class CompressedScan:
         # Of few probes each core scans its part of the codes, in one go.
         step = 1 if len(blocks) > 1 else -(-len(parts) // core_count())
         groups = [range(start, min(start + step, len(parts))) for start in range(0, len(parts), step or 1)]
+        if len(blocks) == 1:
+            # What was scanned last lies in the processor's cache, if anything does: there the next search begins.
+            self._backwards = not self._backwards
+            groups = [group[::-1] for group in groups] if self._backwards else groups
         in_parallel(work, [(block, group) for block in blocks for group in groups], here=len(probes) == 1)
         floors = np.full(len(probes), -np.inf, dtype=np.float32)
         for (packed, _), share, end in zip(parts, shares, ends, strict=True):

@@ -1,13 +1,12 @@
-"""Exact scores for what a scan proposes, and as much proposing as they call for."""
+"""Exact scores for the rows that a scan proposes, of as many of them as may matter."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.base import Hit
-from indexer.index.calibration import NEIGHBORS
 from indexer.index.inner_products import inner_products
 from indexer.index.rows import RowTable
 from indexer.index.scans import ROUNDING, Positions, Proposals, Scan
@@ -18,36 +17,13 @@ from indexer.types import EmbeddingId, Vectors
 SPARE = 8
 """Rows fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
 
-_GROWTH = 4
-"""How many times as many rows a further pass fetches."""
-
-TRIED = 24
-"""Probes of a batch that show how many rows the others need: as many as one pass over the codes serves."""
-
-_FEW = 128
+FEW = 128
 """Rows fetched at first for these others, and for fewer probes, while the last ones needed no more."""
 
 _HEADS = 64
 """Rows estimated best that are scored before all others: what the last hit scores at least is known of them."""
 
-_OFTEN = 0.1
-"""Share of the last probes that needed more, above which a long list at once is cheaper on average.
-
-At 1,000,000 vectors a long list costs a tenth of a pass over the codes more, and looking again a whole one."""
-
-_FORGETTING = 0.1
-"""Weight of the newest of them."""
-
-_SELDOM = 0.1
-"""Share of a batch that may need more: the second pass for so many costs less than longer lists for all."""
-
-_MORE_HITS = 0.6
-"""By which power of k beyond `NEIGHBORS`, for which the scan says it, rows are needed.
-
-Measured on 1,000,000 clustered vectors: 19 of 20 strangers need 2,644 rows for 10 hits, 4,037 for 20, 6,495 for 51 and
-9,476 for 100."""
-
-_ENTRIES = 1 << 22
+ENTRIES = 1 << 22
 """Rows proposed at a time, over all probes: some 100 MB of estimates, positions and scores."""
 
 _PAIRS_AT_ONCE = 256
@@ -57,25 +33,6 @@ _BLOCK_ROWS = 4096
 """Rows scored at a time: 3 MiB for vectors of 192 numbers, however many there are."""
 
 _BLOCK_SCANNED = 65_536
-
-
-class FewSuffice:
-    """Learns from the searches of an index how long a list the next probe is likely to need.
-
-    Voices that are there need few rows, strangers some thousands, and those who ask tend to ask for the one or the
-    other. What it learns changes how long a search takes, never what it finds.
-    """
-
-    def __init__(self) -> None:
-        self._more = 0.0
-
-    def __bool__(self) -> bool:
-        return self._more <= _OFTEN
-
-    def note(self, more: int, probes: int) -> None:
-        """Hear how many of some probes needed more than few rows."""
-        weight = 1.0 - (1.0 - _FORGETTING) ** probes
-        self._more += weight * (more / probes - self._more)
 
 
 @dataclass(frozen=True)
@@ -90,7 +47,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class _Round:
+class Round:
     """What one pass of the scan found for some probes: n rows that may be among their hits."""
 
     owners: Positions
@@ -106,80 +63,14 @@ class _Round:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
-    """Searches of one index in one state; to be used while nothing of it changes."""
+class Scoring:
+    """Scores of one index in one state; to be used while nothing of it changes."""
 
     table: RowTable
     scan: Scan
     scope: Scope | None
-    few_suffice: FewSuffice = field(default_factory=FewSuffice)
 
-    def best(self, probes: Vectors, wanted: Wanted) -> list[list[Hit]]:
-        """Return the hits for each of (Q, D) probes, by falling score and then rising id."""
-        eligible = self.table.count if self.scope is None else len(self.scope.positions)
-        if not eligible or not len(probes):
-            return [[] for _ in probes]
-        if self.scope is not None and self.scope.subset is None:
-            positions = self.scope.positions
-            return self._of_few(probes, positions[self.table.alive[positions]], wanted)
-        answers: list[list[Hit]] = [[] for _ in probes]
-        numbers = np.arange(len(probes))
-        fetch = self._first_fetch(wanted)
-        few = self._scaled(max(_FEW, SPARE + 2 * (wanted.k or 0)))
-        if wanted.candidates is None and wanted.k is not None and fetch > few:
-            # A shorter list is quicker, and known voices need no more.
-            if len(probes) <= 2 * TRIED:
-                more = self._in_rounds(probes, numbers, few if self.few_suffice else fetch, wanted, answers)
-                self.few_suffice.note(more, len(probes))
-                return answers
-            tried = self._in_rounds(probes, numbers[:TRIED], fetch, wanted, answers)
-            numbers = numbers[TRIED:]
-            fetch = few if tried <= _SELDOM * TRIED else fetch
-        self._in_rounds(probes, numbers, fetch, wanted, answers)
-        return answers
-
-    def _in_rounds(
-        self, probes: Vectors, pending: Positions, fetch: int, wanted: Wanted, answers: list[list[Hit]]
-    ) -> int:
-        """Fetch more, in each round, for those probes for which a row that was not proposed might matter.
-
-        Return how many of the (n,) pending ones needed more than few rows.
-        """
-        many: int | None = None
-        while len(pending):
-            last = 2 * max(_GROWTH * fetch, self.scan.candidates) > self.table.total
-            more: list[Positions] = []
-            needed = 0
-            at_once = max(_ENTRIES // max(fetch, 1), 1)
-            for start in range(0, len(pending), at_once):
-                some = pending[start : start + at_once]
-                found = self._round(probes[some], fetch, wanted)
-                for row, hits in zip(some[found.settled], self._settled(probes[some], found, wanted), strict=True):
-                    answers[row] = hits
-                more.append(some[~found.settled])
-                needed += int(found.many.sum())
-                if last:
-                    for row in np.flatnonzero(~found.settled):
-                        answers[some[row]] = self._exhaustively(probes[some[row]], float(found.cuts[row]), wanted)
-            pending = np.concatenate(more)
-            many = needed if many is None else many
-            if last:
-                break
-            fetch = max(_GROWTH * fetch, self.scan.candidates)
-        return many or 0
-
-    def _first_fetch(self, wanted: Wanted) -> int:
-        if wanted.candidates is not None:
-            return wanted.candidates
-        k = wanted.k or 0
-        rows = round(self.scan.candidates * (max(k, NEIGHBORS) / NEIGHBORS) ** _MORE_HITS)
-        return self._scaled(max(rows, SPARE + 2 * k))
-
-    def _scaled(self, fetch: int) -> int:
-        # Rows that went are proposed too: as many more are fetched as their share calls for.
-        return min(fetch * self.table.total // max(self.table.count, 1), self.table.total)
-
-    def _round(self, probes: Vectors, fetch: int, wanted: Wanted) -> _Round:
+    def round(self, probes: Vectors, fetch: int, wanted: Wanted) -> Round:
         """Have rows proposed for (Q, D) probes and score those that may matter."""
         found = self.scan.search(probes, fetch, None if self.scope is None else self.scope.subset)
         if wanted.candidates is None:
@@ -193,7 +84,7 @@ class Ranking:
         k = wanted.k or 0
         if wanted.candidates is not None:
             settled |= counts >= k
-        return replace(result, settled=settled, many=~settled | (counts > max(_FEW, k)))
+        return replace(result, settled=settled, many=~settled | (counts > max(FEW, k)))
 
     def _worth_scoring(
         self, probes: Vectors, found: Proposals, wanted: Wanted
@@ -238,14 +129,14 @@ class Ranking:
         last = np.partition(scores, width - k, axis=1)[:, width - k].astype(np.float64)
         return np.maximum(last - ROUNDING, wanted.threshold)
 
-    def _near(self, scores: NDArray[np.float32], positions: Positions, wanted: Wanted) -> _Round:
+    def _near(self, scores: NDArray[np.float32], positions: Positions, wanted: Wanted) -> Round:
         """Pick of (Q, F) rows with their scores, -inf where there is none, those that may be hits, all settled."""
         cuts = self._lasts(scores, wanted)
         bounds = np.maximum(cuts - ROUNDING, np.finfo(np.float32).min).astype(np.float32)
         owners, columns = np.nonzero(scores >= bounds[:, None])
         known = np.ones(len(scores), dtype=bool)
         places = positions[owners, columns]
-        return _Round(owners, places, cuts, settled=known, many=~known)
+        return Round(owners, places, cuts, settled=known, many=~known)
 
     def _still_there(self, positions: Positions) -> Positions:
         """Put -1 where the row has gone."""
@@ -267,18 +158,18 @@ class Ranking:
             scores[some] = np.einsum("nd,nd->n", self.table.gather(positions[some]), probes[some[0]])
         return scores
 
-    def _of_few(self, probes: Vectors, positions: Positions, wanted: Wanted) -> list[list[Hit]]:
+    def of_few(self, probes: Vectors, positions: Positions, wanted: Wanted) -> list[list[Hit]]:
         """Score (m,) positions for every probe."""
         hits: list[list[Hit]] = []
-        at_once = max(_ENTRIES // max(len(positions), 1), 1)
+        at_once = max(ENTRIES // max(len(positions), 1), 1)
         for start in range(0, len(probes), at_once):
             some = probes[start : start + at_once]
             places = np.broadcast_to(positions, (len(some), len(positions)))
             scores = self._scores(some, places)
-            hits += self._settled(some, self._near(scores, places, wanted), wanted)
+            hits += self.settled(some, self._near(scores, places, wanted), wanted)
         return hits
 
-    def _exhaustively(self, probe: NDArray[np.float32], cut: float, wanted: Wanted) -> list[Hit]:
+    def exhaustively(self, probe: NDArray[np.float32], cut: float, wanted: Wanted) -> list[Hit]:
         """Compare with every row."""
         scores: list[NDArray[np.float32]] = []
         kept: list[Positions] = []
@@ -294,14 +185,14 @@ class Ranking:
             scores.append(some[places])
             kept.append(places + first)
         found, positions = np.concatenate(scores)[None], np.concatenate(kept)[None]
-        return self._settled(probe[None], self._near(found, positions, wanted), wanted)[0]
+        return self.settled(probe[None], self._near(found, positions, wanted), wanted)[0]
 
     def _blocks(self) -> Iterator[tuple[int, Rows]]:
         for first, rows in self.table.parts():
             for start in range(0, len(rows), _BLOCK_SCANNED):
                 yield first + start, rows[start : start + _BLOCK_SCANNED]
 
-    def _settled(self, probes: Vectors, found: _Round, wanted: Wanted) -> list[list[Hit]]:
+    def settled(self, probes: Vectors, found: Round, wanted: Wanted) -> list[list[Hit]]:
         """Score in float64 what may be among the hits of the settled probes, and order it."""
         near = found.settled[found.owners]
         owners, positions = found.owners[near], found.positions[near]

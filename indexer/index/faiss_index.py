@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from indexer.errors import AlreadyExists, DeviceFailed, InvalidRequest, NotFound, Unavailable
 from indexer.index.base import FeedMark, Hit, Ids, IdSet, IndexInfo, SearchParameters
 from indexer.index.compressed_scan import CompressedScan, restored
-from indexer.index.exact import FewSuffice, Ranking, Wanted
+from indexer.index.exact import Wanted
 from indexer.index.faiss_codes import compressible
 from indexer.index.flat_scan import FlatScan
 from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
+from indexer.index.ranking import FewSuffice, Ranking
 from indexer.index.rows import RowTable, RowView
 from indexer.index.scans import Positions, Scan
 from indexer.index.scopes import Scope, Scopes

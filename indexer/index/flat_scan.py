@@ -22,6 +22,7 @@ class FlatScan:
     kind = "flat"
     margin = ROUNDING
     candidates = 0
+    probes_a_core = 0
     memory_bytes = 0
 
     def __init__(self, table: RowTable) -> None:

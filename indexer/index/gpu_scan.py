@@ -133,6 +133,7 @@ class GpuScan:
     """
 
     kind = "flat-float16"
+    probes_a_core = 0
     margin = MARGIN
     candidates = 64
 

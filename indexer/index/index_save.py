@@ -53,8 +53,8 @@ class IndexSave:
 
     @property
     def codebook(self) -> NDArray[np.float32] | None:
-        """Centroids of the codes."""
-        return None if self._compressed is None else self._compressed.quantizer.centroids
+        """What the codes were made with."""
+        return None if self._compressed is None else self._compressed.quantizer.book
 
     @property
     def calibration(self) -> dict[str, Any] | None:

@@ -65,6 +65,11 @@ class Scan(Protocol):
         ...
 
     @property
+    def probes_a_core(self) -> int:
+        """Probes that one core best searches with at a time; 0 where a search uses all cores by itself."""
+        ...
+
+    @property
     def memory_bytes(self) -> int:
         """Resident bytes of it, without what is mapped from files; on a device: the device's bytes are not counted."""
         ...
