@@ -82,3 +82,27 @@ def test_a_narrowed_list_is_as_it_was_left_when_one_comes_back_to_it(page: Any) 
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Speakers").click()
     page.get_by_role("link", name="Person 000").wait_for()
     assert page.get_by_label("Name").input_value() == ""
+
+
+def test_a_long_list_is_read_as_far_and_shown_where_one_left_it(page: Any) -> None:
+    more = page.get_by_role("button", name="Show more")
+    more.click()
+    page.get_by_role("link", name="Person 099").wait_for()
+    more.click()
+    late = page.get_by_role("link", name="Person 110")
+    late.scroll_into_view_if_needed()
+    settle(page)
+    page.wait_for_function("(history.state || {}).scroll > 0")
+    late.click()
+    page.get_by_role("heading", level=1, name="Person 110").wait_for()
+    page.go_back()
+    late.wait_for()
+    assert names(page) == [f"Person {number:03}" for number in range(PEOPLE)]
+    page.wait_for_function("window.scrollY > 1000")
+    # Somebody who comes by the menu begins at its start.
+    menu = page.get_by_role("navigation", name="Main")
+    menu.get_by_role("link", name="Recordings").click()
+    page.get_by_role("heading", level=1, name="Recordings").wait_for()
+    menu.get_by_role("link", name="Speakers").click()
+    page.get_by_role("link", name="Person 000").wait_for()
+    assert len(names(page)) == ON_A_PAGE

@@ -53,6 +53,7 @@ export function useCollection<Item>(
   const found = usePages(
     (cursor, signal) => load(gallery.name, { q, choice, cursor, limit: ROWS }, signal),
     [gallery.name, q, choice],
+    { main: true },
   );
   return {
     ...found,

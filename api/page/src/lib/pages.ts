@@ -3,6 +3,9 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
 import type { Page } from "../api/types";
 import { asError } from "./hooks";
+import { leave, left } from "./router";
+
+const SETTLED_MS = 100;
 
 export interface Pages<Item> {
   items: Item[];
@@ -15,9 +18,12 @@ export interface Pages<Item> {
   reload: () => void;
 }
 
+/** Read a list page by page, from the start whenever `deps` change. The one list that a page is about is `main`: coming
+ * back to it finds it read as far as it was, at the row where one left it. */
 export function usePages<Item>(
   load: (cursor: string | null, signal: AbortSignal) => Promise<Page<Item>>,
   deps: readonly unknown[],
+  { main = false }: { main?: boolean } = {},
 ): Pages<Item> {
   const [items, setItems] = useState<Item[]>([]);
   const [cursor, setCursor] = useState<string | null>(null);
@@ -29,15 +35,26 @@ export function usePages<Item>(
   latest.current = load;
   const abort = useRef(new AbortController());
 
-  const read = useCallback(async (from: string | null) => {
+  const first = useRef(true);
+  const pages = useRef(0);
+
+  const read = useCallback(async (from: string | null, wanted = 1) => {
     const { signal } = abort.current;
     setLoading(true);
     setError(null);
     try {
-      const page = await latest.current(from, signal);
-      if (signal.aborted) return;
-      setItems((before) => (from === null ? page.items : [...before, ...page.items]));
-      setCursor(page.next_cursor);
+      let next = from;
+      const found: Item[] = [];
+      for (let page = 0; page < wanted && (page === 0 || next !== null); page += 1) {
+        const answer: Page<Item> = await latest.current(next, signal);
+        if (signal.aborted) return;
+        found.push(...answer.items);
+        next = answer.next_cursor;
+      }
+      pages.current = from === null ? wanted : pages.current + wanted;
+      if (main) leave({ pages: pages.current });
+      setItems((before) => (from === null ? found : [...before, ...found]));
+      setCursor(next);
       setKnown(true);
       setLoading(false);
     } catch (failure) {
@@ -49,10 +66,29 @@ export function usePages<Item>(
 
   useEffect(() => {
     abort.current = new AbortController();
-    void read(null);
     const { current } = abort;
+    const { pages, scroll } = main && first.current ? left() : { pages: 1, scroll: 0 };
+    first.current = false;
+    void read(null, pages).then(() => {
+      // Once the rows are drawn.
+      if (scroll > 0 && !current.signal.aborted) requestAnimationFrame(() => window.scrollTo(0, scroll));
+    });
     return () => current.abort();
   }, [...deps, turn]);
+
+  useEffect(() => {
+    if (!main) return;
+    let settling = 0;
+    const scrolled = () => {
+      window.clearTimeout(settling);
+      settling = window.setTimeout(() => leave({ scroll: window.scrollY }), SETTLED_MS);
+    };
+    window.addEventListener("scroll", scrolled, { passive: true });
+    return () => {
+      window.removeEventListener("scroll", scrolled);
+      window.clearTimeout(settling);
+    };
+  }, [main]);
 
   const more = useCallback(() => void read(cursor), [cursor, read]);
   const reload = useCallback(() => setTurn((before) => before + 1), []);

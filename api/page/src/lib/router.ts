@@ -25,6 +25,20 @@ export function instead(address: string): void {
   window.history.replaceState(window.history.state, "", address);
 }
 
+/** How far a list was read and where in it one was: this entry of the history keeps it for when somebody comes back. */
+interface Left {
+  pages: number;
+  scroll: number;
+}
+
+export function left(): Left {
+  return { pages: 1, scroll: 0, ...(window.history.state as Partial<Left> | null) };
+}
+
+export function leave(changed: Partial<Left>): void {
+  window.history.replaceState({ ...left(), ...changed }, "");
+}
+
 export function useRoute(): Route {
   const [route, setRoute] = useState(read);
   useEffect(() => {

@@ -31,7 +31,9 @@ function List() {
   const session = useSession();
   const route = useRoute();
   const [starting, setStarting] = useState(route.query.has("start") && session.may("write"));
-  const found = usePages((cursor, signal) => jobs.list(gallery.name, { cursor, limit: ROWS }, signal), [gallery.name]);
+  const found = usePages((cursor, signal) => jobs.list(gallery.name, { cursor, limit: ROWS }, signal), [gallery.name], {
+    main: true,
+  });
   const start = session.may("write") && (
     <button type="button" class="button primary" onClick={() => setStarting(true)}>
       <Icon name="plus" />
