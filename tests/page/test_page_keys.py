@@ -107,9 +107,7 @@ def test_a_key_that_may_only_ask_can_ask(door: Watched, locked: ServiceClient, b
     assert candidates.get_by_role("link").count() == 0
     assert candidates.get_by_role("button", name="Listen").count() == 0
     page.get_by_role("link", name="Search").click()
-    page.get_by_role(
-        "heading", level=1, name="Search the archive"
-    ).wait_for()  # Not the page before.
+    page.get_by_role("heading", level=1, name="Search the archive").wait_for()  # Not the page before.
     page.get_by_label("Recording").set_input_files(probe)
     page.get_by_role("list", name="Recordings").get_by_text("Ann-1.wav").wait_for()
     assert page.get_by_role("list", name="Recordings").get_by_role("button").count() == 0
