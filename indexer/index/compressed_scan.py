@@ -133,8 +133,7 @@ class CompressedScan:
         scores = np.full(positions.shape, np.nan, dtype=np.float32)
         if not len(wanted):
             return scores
-        packed = PackedCodes(self.quantizer, self.codes_at(wanted))
-        found, places = packed.search(self.quantizer.turned(probes), len(wanted))
+        found, places = PackedCodes(self.quantizer, self.codes_at(wanted)).search(probes, len(wanted))
         table = np.full(len(wanted), np.nan, dtype=np.float32)
         for row, some in enumerate(positions):
             table[places[row]] = found[row]
@@ -147,7 +146,6 @@ class CompressedScan:
     def _search(
         self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]], gain: float
     ) -> Proposals:
-        turned = self.quantizer.turned(probes)
         total = sum(packed.count for packed, _ in parts)
         # Each part proposes its share and some more; where the best lie together, the floor tells.
         shares = [min(packed.count, fetch * packed.count // max(total, 1) + LANES) for packed, _ in parts]
@@ -160,7 +158,7 @@ class CompressedScan:
             for part in some:
                 packed, origin = parts[part]
                 columns = slice(ends[part] - shares[part], ends[part])
-                found, places = packed.search(turned[block], shares[part])
+                found, places = packed.search(probes[block], shares[part])
                 np.multiply(found, np.float32(gain), out=scores[block, columns])
                 positions[block, columns] = _placed(places, origin)
 

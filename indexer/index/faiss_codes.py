@@ -38,9 +38,6 @@ _LARGE_PAGES = 4 << 20
 _MADV_COLLAPSE = 25
 """Of Linux from 6.1 on; an earlier one refuses it, and keeps its pages."""
 
-_TURNED_ONE_BY_ONE = 64
-"""Probes that are multiplied by themselves: threads of BLAS wait for each other in loops, longer than these take."""
-
 _CENTROIDS = 16
 _SUBVECTOR = 2
 """Components that share a code of 4 bits, the index of one of 16 centroids: 2 bits a component.
@@ -56,61 +53,28 @@ def describe_faiss() -> str:
 
 
 class Quantizer:
-    """Makes codes of 4 bits from every two numbers of a vector, along directions of its own, and scans them.
+    """Makes codes of 4 bits from every two components of a vector, and scans them."""
 
-    Real voices differ far more in some directions than in others. Along those in which they vary independently, each
-    that varies most paired with one that varies least, 4 bits a pair say more: the estimates of 816 real embeddings
-    with noise of their own covariance are off by 0.018 (ECAPA) and 0.016 (CAM++), and by 0.024 along the axes.
-
-    Parameters
-    ----------
-    book : (D / 2, 16 + D, 2) float32 array
-        Of each pair the centroids, and behind them the two directions; (D / 2, 16, 2): the directions are the axes, as
-        in snapshots of format version 2.
-    """
-
-    def __init__(self, book: NDArray[np.float32]) -> None:
-        self.book = book
-        """What makes it once more."""
-        self.dim = book.shape[0] * _SUBVECTOR
+    def __init__(self, centroids: NDArray[np.float32]) -> None:
+        self.centroids = centroids
+        """(D / 2, 16, 2)."""
+        self.dim = centroids.shape[0] * _SUBVECTOR
         self.code_bytes = self.dim // 4
-        self._centroids = np.ascontiguousarray(book[:, :_CENTROIDS], dtype=np.float32)
-        # (D / 2, D, 2) -> (D, D), a direction a row
-        self._directions = np.ascontiguousarray(book[:, _CENTROIDS:].swapaxes(1, 2).reshape(-1, self.dim))
         self._encoder: Any = self._coder()
         self._encoder.pq.sync_transposed_centroids()  # encodes 1.4 times as fast, and takes room only once
 
     @classmethod
     def trained(cls, sample: Vectors) -> "Quantizer":
-        """Learn directions and centroids from (n, D) vectors, some 65,000 of them."""
-        rows = np.ascontiguousarray(sample, dtype=np.float32)
-        dim = rows.shape[1]
-        pairs = dim // _SUBVECTOR
-        deviations = rows - rows.mean(axis=0)
-        _, directions = np.linalg.eigh(deviations.T @ deviations)  # columns, by rising variance
-        paired = np.stack([directions[:, : pairs - 1 : -1], directions[:, :pairs]], axis=2)  # (D, D / 2, 2)
-        coder: Any = _faiss.IndexPQ(dim, pairs, 4, faiss.METRIC_INNER_PRODUCT)
-        coder.train(np.ascontiguousarray(rows @ paired.reshape(dim, dim), dtype=np.float32))
-        centroids = _faiss.vector_to_array(coder.pq.centroids).reshape(pairs, _CENTROIDS, _SUBVECTOR)
-        return cls(np.concatenate([centroids, paired.swapaxes(0, 1)], axis=1).astype(np.float32))
-
-    def turned(self, vectors: Vectors) -> Vectors:
-        """Return (n, D) vectors along the directions of the codes, in which `PackedCodes.search` takes them."""
-        rows = np.ascontiguousarray(vectors, dtype=np.float32)
-        if not len(self._directions):
-            return rows
-        if len(rows) > _TURNED_ONE_BY_ONE:
-            return rows @ self._directions.T
-        turned = np.empty_like(rows)
-        for row, out in zip(rows, turned, strict=True):
-            _faiss.fvec_inner_products_ny(
-                *(_faiss.swig_ptr(array) for array in (out, row, self._directions)), self.dim, self.dim
-            )
-        return turned
+        """Learn the centroids from (n, D) vectors, some 65,000 of them."""
+        parts = sample.shape[1] // _SUBVECTOR
+        coder: Any = _faiss.IndexPQ(sample.shape[1], parts, 4, faiss.METRIC_INNER_PRODUCT)
+        coder.train(np.ascontiguousarray(sample, dtype=np.float32))
+        numbers: NDArray[np.float32] = _faiss.vector_to_array(coder.pq.centroids)
+        return cls(numbers.reshape(parts, _CENTROIDS, _SUBVECTOR).copy())
 
     def encode(self, vectors: Vectors) -> Codes:
         """(n, D) -> (n, D / 4)."""
-        codes: Codes = self._encoder.sa_encode(self.turned(vectors))
+        codes: Codes = self._encoder.sa_encode(np.ascontiguousarray(vectors, dtype=np.float32))
         return codes
 
     def pack(self, codes: Codes) -> Any:
@@ -124,7 +88,7 @@ class Quantizer:
 
     def _coder(self) -> Any:
         coder: Any = _faiss.IndexPQ(self.dim, self.dim // _SUBVECTOR, 4, faiss.METRIC_INNER_PRODUCT)
-        _faiss.copy_array_to_vector(self._centroids.ravel(), coder.pq.centroids)
+        _faiss.copy_array_to_vector(np.ascontiguousarray(self.centroids, dtype=np.float32).ravel(), coder.pq.centroids)
         coder.is_trained = True
         return coder
 
@@ -161,10 +125,7 @@ class PackedCodes:
         self._rest = new[len(new) // LANES * LANES :].copy()
 
     def search(self, probes: Vectors, fetch: int) -> tuple[NDArray[np.float32], Positions]:
-        """Best (Q, F) codes for each of (Q, D) probes as `Quantizer.turned` makes them, by falling estimate.
-
-        Places are from 0.
-        """
+        """Best (Q, F) codes for each probe, by falling estimate; places from 0."""
         scores: NDArray[np.float32]
         places: Positions
         scores, places = self._packed.search(probes, min(fetch, self.count))

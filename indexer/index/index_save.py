@@ -53,8 +53,8 @@ class IndexSave:
 
     @property
     def codebook(self) -> NDArray[np.float32] | None:
-        """What the codes were made with."""
-        return None if self._compressed is None else self._compressed.quantizer.book
+        """Centroids of the codes."""
+        return None if self._compressed is None else self._compressed.quantizer.centroids
 
     @property
     def calibration(self) -> dict[str, Any] | None:

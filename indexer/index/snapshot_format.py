@@ -15,10 +15,7 @@ from indexer.index.base import FeedMark, Ids
 from indexer.types import EncoderId
 from indexer.vectors import Fingerprint
 
-FORMAT_VERSION = 3
-
-READ_VERSIONS = (2, 3)
-"""What a codebook holds grew; what it held before is read as ever. Another program would take the new for the old."""
+FORMAT_VERSION = 2
 
 BLOCK_ROWS = 65_536
 """Rows of one digest: 48 MiB of 192 float32."""

@@ -30,7 +30,6 @@ from indexer.index.keeper import KEEPER
 from indexer.index.snapshot_format import (
     BLOCK_ROWS,
     FORMAT_VERSION,
-    READ_VERSIONS,
     ROW_DTYPES,
     Manifest,
     MappedSnapshot,
@@ -343,9 +342,8 @@ def _parse(path: Path) -> Manifest:
         claimed = body.pop("manifest_sha256")
         if claimed != _digest(body):
             raise ValueError("its own checksum does not match")
-        if body["format_version"] not in READ_VERSIONS:
-            known = " or ".join(map(str, READ_VERSIONS))
-            raise ValueError(f"format version {body['format_version']} where {known} is read")
+        if body["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {body['format_version']} where {FORMAT_VERSION} is read")
         sections = {
             name: Section(one["file"], one["dtype"], tuple(one["shape"]), tuple(one["digests"]))
             for name, one in body["sections"].items()

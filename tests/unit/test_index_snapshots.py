@@ -230,11 +230,11 @@ def test_a_snapshot_of_another_encoder_or_dimension_is_refused_by_name(tmp_path:
 def test_a_snapshot_of_a_later_format_is_refused_by_name(tmp_path: Path) -> None:
     _store(tmp_path).save(source(5), MARK)
     (manifest,) = _files(tmp_path, ".json")
-    body = json.loads(manifest.read_text()) | {"format_version": 4}
+    body = json.loads(manifest.read_text()) | {"format_version": 3}
     del body["manifest_sha256"]
     body["manifest_sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     manifest.write_text(json.dumps(body))
-    with pytest.raises(CorruptSnapshot, match="format version 4 where 2 or 3 is read"):
+    with pytest.raises(CorruptSnapshot, match="format version 3 where 2 is read"):
         _store(tmp_path).load()
 
 
