@@ -29,6 +29,7 @@ from indexer.observability import REGISTRY
 from indexer.settings import Settings
 from indexer.types import EncoderId, GalleryId
 from tests.vectors import unit_vectors
+from tests.waiting import eventually
 
 ENCODER = EncoderId("0575cb64/legacy")
 OTHER = EncoderId("1575cb64/other")
@@ -404,11 +405,12 @@ def test_an_index_that_is_replaced_while_it_is_written_leaves_no_files_that_lack
     keeper.keep(closing=True)
     assert kept.check(ENCODER).in_step
     assert_in_step(kept, keeper)
-    until = time.monotonic() + 20
-    while kept.check(ENCODER).behind and time.monotonic() < until:
+
+    def written() -> bool:
         keeper.keep()  # Not at once: after a write that took long, the next one waits long.
-        time.sleep(0.05)
-    assert kept.check(ENCODER).behind == 0
+        return kept.check(ENCODER).behind == 0
+
+    eventually(written, every_s=0.05)
     assert keeper.index.count == 12
 
 
