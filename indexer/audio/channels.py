@@ -70,6 +70,10 @@ class ChannelPolicy:
             )
         return 1
 
+    def keeps(self, channels: int) -> bool:
+        """Tell whether the tracks of a recording of so many channels are its channels, unchanged."""
+        return self.kind == "each" or channels == 1
+
     def select(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn interleaved channels into tracks, in float64 so that the mix rounds once.
 
@@ -83,11 +87,9 @@ class ChannelPolicy:
         (N, tracks) float64 array
             The mean of the channels, the picked channel, or all of them.
         """
-        if self.kind == "each":
+        if self.keeps(samples.shape[1]):
             return samples
         if self.kind == "one":
             return np.ascontiguousarray(samples[:, self.channel : self.channel + 1])
-        if samples.shape[1] == 1:
-            return samples
         mixed: NDArray[np.float64] = samples.mean(axis=1, keepdims=True)
         return mixed

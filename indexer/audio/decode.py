@@ -200,7 +200,8 @@ class AudioReader:
         """Yield (n, tracks) pieces at 16 kHz, and judge the recording when it has ended."""
         info = self.info
         resampler = BlockResampler(info.sample_rate_hz, self.tracks)
-        by_channel, by_track = self._meter, LevelMeter(self.tracks)
+        by_channel = self._meter
+        by_track = by_channel if self._policy.keeps(info.channels) else LevelMeter(self.tracks)
         most = self._limits.max_duration_s * info.sample_rate_hz
         for block in self._frames.frames():
             require_numbers(block, self._frames_in, info.sample_rate_hz, info.name)
@@ -209,7 +210,8 @@ class AudioReader:
                 raise _too_long(info.name, f"more than {self._limits.max_duration_s:g} s", self._limits)
             tracks = self._policy.select(block)
             by_channel.add(block)
-            by_track.add(tracks)
+            if by_track is not by_channel:
+                by_track.add(tracks)
             yield resampler.push(tracks).astype(np.float32)
         yield resampler.finish().astype(np.float32)
         self._judge(by_channel, by_track)

@@ -17,7 +17,8 @@ def peak_deviation(samples: NDArray[np.float32]) -> float:
     """
     if samples.size == 0:
         return 0.0
-    return float(np.max(np.abs(samples - samples.mean(dtype=np.float64))))
+    mean = float(samples.mean(dtype=np.float64))
+    return max(float(samples.max()) - mean, mean - float(samples.min()))
 
 
 def is_silent(samples: NDArray[np.float32]) -> bool:

@@ -53,11 +53,12 @@ class LevelMeter:
     def add(self, block: NDArray[np.float64]) -> None:
         """Take the next (n, columns) samples."""
         if len(block):
-            self._low = np.minimum(self._low, block.min(axis=0))
-            self._high = np.maximum(self._high, block.max(axis=0))
+            low, high = block.min(axis=0), block.max(axis=0)
+            self._low = np.minimum(self._low, low)
+            self._high = np.maximum(self._high, high)
             self._sum += block.sum(axis=0)
             self._power += float(np.einsum("nc,nc->", block, block))
-            if max(float(block.max()), -float(block.min())) >= CLIPPED_MAGNITUDE:
+            if max(float(high.max()), -float(low.min())) >= CLIPPED_MAGNITUDE:
                 self._clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED_MAGNITUDE))
             self._count += len(block)
 

@@ -19,7 +19,8 @@ NO_SAMPLES = "no samples"
 
 _READ_VALUES = 1 << 17
 _UNKNOWN_FRAMES = 1 << 62
-_READ_FRAMES = 8192
+_READ_FRAMES = 32_768
+"""Frames of a block: a quarter of a megabyte each channel. A short recording is two or three; each costs some calls."""
 
 _NEAR_BYTES = 1 << 20
 """libFLAC reads ahead by less; what begins behind the last frame begins this near to where it stands."""
