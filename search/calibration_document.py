@@ -49,6 +49,7 @@ class _OpenSet(_Plain):
     among: float = Field(gt=0, le=1, default=EVERYBODY)
     half_trust: float = Field(ge=0, default=EARLIER_HALF_TRUST)
     alike: int | None = Field(ge=1, default=None)
+    crowd: float | None = None
     slope: float | None = Field(gt=0, default=None)
 
 

@@ -13,7 +13,7 @@ from search.calibration import SHARES, Calibration, Floats, Range, TrainingData,
 from search.calibration_trials import ScoredTrials
 from search.metrics import RankedTrials, cllr, min_cllr
 from search.normalization import Normalization
-from search.open_set_fit import fit_open_set
+from search.open_set_fit import Kinds, fit_open_set
 
 MIN_SPEAKERS = 20
 MIN_TARGET_TRIALS = 50
@@ -309,8 +309,8 @@ def _measures(trials: ScoredTrials) -> dict[str, Floats]:
     )
 
 
-def _by_probe(calibration: Calibration, trials: ScoredTrials) -> tuple[list[Floats], Floats]:
-    """Return the llrs of each probe with other speakers, the first trial with each, and how they rise with scores."""
+def _by_probe(calibration: Calibration, trials: ScoredTrials) -> tuple[list[Floats], Floats, Kinds]:
+    """Return the llrs of each probe with other speakers, the first trial with each; how they rise with scores; sets."""
     unlike = trials.take(~trials.is_target)
     _, first = np.unique(np.stack([unlike.probes, _numbered(unlike.enrolled_speakers)]), axis=1, return_index=True)
     kept = unlike.take(np.sort(first))
@@ -319,7 +319,8 @@ def _by_probe(calibration: Calibration, trials: ScoredTrials) -> tuple[list[Floa
     starts = np.concatenate([[0], np.flatnonzero(np.diff(probes)) + 1])
     heads = order[starts]
     slopes = calibration.slope(probe_speech_s=kept.probe_speech_s[heads], probe_telephone=kept.probe_telephone[heads])
-    return np.split(_llrs(calibration, kept)[order], starts[1:]), slopes
+    kinds = Kinds(kept.probe_sets[heads], np.split(kept.enrolled_sets[order], starts[1:]))
+    return np.split(_llrs(calibration, kept)[order], starts[1:]), slopes, kinds
 
 
 def _numbered(labels: NDArray[np.str_]) -> NDArray[np.int64]:

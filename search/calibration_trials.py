@@ -89,7 +89,7 @@ class ScoredTrials:
         (n, E) float64 cosines, a column for each encoder.
     is_target
         (n,) bool: whether both sides are one speaker.
-    enrolled_speakers, probe_speakers
+    enrolled_speakers, probe_speakers, enrolled_sets, probe_sets
         (n,) labels.
     probes
         (n,) number of the probe recording, so that the scores of one probe are known as such.
@@ -107,6 +107,8 @@ class ScoredTrials:
     is_target: NDArray[np.bool_]
     enrolled_speakers: NDArray[np.str_]
     probe_speakers: NDArray[np.str_]
+    enrolled_sets: NDArray[np.str_]
+    probe_sets: NDArray[np.str_]
     probes: NDArray[np.int64]
     enrolled_speech_s: Floats
     probe_speech_s: Floats
@@ -144,6 +146,8 @@ def score_pairs(voices: LabeledVoices, enrolled: NDArray[np.int64], probes: NDAr
         is_target=voices.speakers[enrolled] == voices.speakers[probes],
         enrolled_speakers=voices.speakers[enrolled],
         probe_speakers=voices.speakers[probes],
+        enrolled_sets=voices.sets[enrolled],
+        probe_sets=voices.sets[probes],
         probes=probes,
         enrolled_speech_s=voices.net_speech_s[enrolled],
         probe_speech_s=voices.net_speech_s[probes],

@@ -8,7 +8,8 @@ the threshold. Only the upper fifth of a gallery tells how its best one scores: 
 recorded otherwise. No gallery is taken for more than some hundreds of people recorded as the probe is, however many
 others there are: from there on the threshold follows the rivals, who can only rise as people are added. Where there are
 few rivals, what the threshold was for the probes of training, whatever their rivals, takes the place of what they
-cannot say (docs/decisions/0020).
+cannot say. Among very many the rivals are near the best one; how near, crowds show that are drawn from what speakers of
+training score (docs/decisions/0020).
 """
 
 import math
@@ -33,6 +34,9 @@ LEAST_RIVALS = 5
 EVERYBODY = 1.0
 EARLIER_HALF_TRUST = 5.0
 """`among` and `half_trust` of models that were fitted before there were these two figures."""
+
+CROWD = 100_000
+"""Size of the galleries that `OpenSetModel.crowd` is of."""
 
 _NORMAL = NormalDist()
 
@@ -64,6 +68,9 @@ class OpenSetModel:
     slope
         How much the llr of a typical probe of training rises with its score: `spread` and the correction are of such a
         probe, and for others in proportion. None: the same for all.
+    crowd
+        Added where there are rivals in galleries of `CROWD` speakers and more, and of fewer in proportion to the
+        logarithm of the size, from `alike` on. None: nothing.
     """
 
     level: float
@@ -77,12 +84,13 @@ class OpenSetModel:
     half_trust: float = EARLIER_HALF_TRUST
     alike: int | None = None
     slope: float | None = None
+    crowd: float | None = None
 
     @property
     def unwritten(self) -> tuple[str, ...]:
         """Figures that documents from before there were such did not have, where it has none either."""
         trust = ("among", "half_trust") if (self.among, self.half_trust) == (EVERYBODY, EARLIER_HALF_TRUST) else ()
-        return trust + tuple(name for name in ("alike", "slope") if getattr(self, name) is None)
+        return trust + tuple(name for name in ("alike", "slope", "crowd") if getattr(self, name) is None)
 
     @property
     def rises(self) -> bool:
@@ -134,13 +142,19 @@ class OpenSetModel:
         share = self.share(count)
         trust = self.trust * share
         mean, spread = _mean_and_spread(found, size, self.spread * scale, self.spread_weight)
-        shift = share * scale * (self.correction + self.correction_rise * z)
+        shift = share * scale * (self.correction + self.correction_rise * z + self._crowded(gallery_size))
         own: Floats = trust * (mean + spread * z) + (1.0 - trust) * steady + shift
         return own
 
     def _counted(self, gallery_size: int) -> int:
         """Return how many speakers a gallery counts as."""
         return gallery_size if self.alike is None else min(gallery_size, self.alike)
+
+    def _crowded(self, gallery_size: int) -> float:
+        """Return what a gallery of so many adds for a typical probe."""
+        if self.crowd is None or self.alike is None or gallery_size <= self.alike:
+            return 0.0
+        return self.crowd * min(1.0, math.log(gallery_size / self.alike) / math.log(CROWD / self.alike))
 
     def _scale(self, count: int, slopes: ArrayLike | None) -> Floats:
         """Return how much each probe's llrs are spread beside those of a typical one."""

@@ -1,12 +1,14 @@
 """How the best of many strangers scores, learned from probes and speakers who are not the same."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.open_set import RIVALS, OpenSetModel, best_of_strangers, tail_spreads
+from search.open_set import CROWD, RIVALS, OpenSetModel, best_of_strangers, tail_spreads
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +31,23 @@ _SIZES = (10, 20, 50, 100, 200, 500, 1000)
 _DRAWS = 6_000
 """Probes looked up in galleries of each size, the same ones again among other strangers."""
 
+_CROWD_RATE = 0.01
+_CROWD_DRAWS = 20_000
+_REAL_IN_A_CROWD = 100
+_LEAST_OF_A_KIND = 20
+"""Speakers of a set that show how a crowd of such would score."""
 
-def fit_open_set(llrs: Sequence[Floats], slopes: Floats | None = None, *, seed: int = 20260101) -> OpenSetModel | None:
+
+class Kinds(NamedTuple):
+    """Of which set each probe is, and which set each of the speakers that it is compared with is of."""
+
+    probes: NDArray[np.str_]
+    speakers: Sequence[NDArray[np.str_]]
+
+
+def fit_open_set(
+    llrs: Sequence[Floats], slopes: Floats | None = None, kinds: Kinds | None = None, *, seed: int = 20260101
+) -> OpenSetModel | None:
     """Fit thresholds for the best of a gallery, from each probe's llrs with strangers; None where there are too few.
 
     Parameters
@@ -39,6 +56,8 @@ def fit_open_set(llrs: Sequence[Floats], slopes: Floats | None = None, *, seed: 
         For each probe, its llrs with other speakers, one for each of them.
     slopes : (n,) array, optional
         How much the llr of each probe rises with its score; None: the same for all.
+    kinds
+        Sets of both sides, which show how crowds who were recorded otherwise score; None: unknown.
     """
     enough = np.array([len(row) >= MIN_STRANGERS for row in llrs], dtype=bool)
     usable = [row for row, kept in zip(llrs, enough, strict=True) if kept]
@@ -79,7 +98,11 @@ def fit_open_set(llrs: Sequence[Floats], slopes: Floats | None = None, *, seed: 
             heights.append(best_of_strangers(rate, min(size, ALIKE)))
             corrections.append(np.quantile(short, 1.0 - rate) / share)
     slope, offset = _line(heights, corrections)
-    return replace(model, correction=offset, correction_rise=slope)
+    model = replace(model, correction=offset, correction_rise=slope)
+    if kinds is None:
+        return model
+    usable_kinds = Kinds(kinds.probes[enough], [kinds.speakers[place] for place in np.flatnonzero(enough).tolist()])
+    return replace(model, crowd=_crowd(model, usable, own, usable_kinds, rng))
 
 
 def _tail_spread(model: OpenSetModel, galleries: Mapping[int, Floats]) -> float:
@@ -101,6 +124,52 @@ def _looked_up(usable: Sequence[Floats], size: int, rng: np.random.Generator) ->
             drawn = rng.choice(row, size, replace=False)
             ranked.append(np.sort(drawn)[::-1][:kept])
     return np.stack(ranked)
+
+
+def _crowd(
+    model: OpenSetModel, usable: Sequence[Floats], slopes: Floats, kinds: Kinds, rng: np.random.Generator
+) -> float | None:
+    """Return what thresholds among `CROWD` speakers need more, so that no kind of probe is named oftener than asked.
+
+    Beside some real speakers stand so many with llrs as the probe has with speakers of another set than its own:
+    normal, with their mean and spread. None where there are no speakers of other sets to make crowds of.
+    """
+    from scipy.special import ndtri
+
+    likely = [
+        _others(row, sets, own) for row, sets, own in zip(usable, kinds.speakers, kinds.probes.tolist(), strict=True)
+    ]
+    ranked, probes = [], []
+    for _ in range(max(1, _CROWD_DRAWS // len(usable))):
+        for place, (row, others) in enumerate(zip(usable, likely, strict=True)):
+            if not others:
+                continue
+            mean, spread = others[rng.integers(len(others))]
+            # The upper tail of so many uniform draws: a sum of exponential ones.
+            tail = np.cumsum(rng.exponential(size=RIVALS + 1)) / (CROWD - _REAL_IN_A_CROWD)
+            real = rng.choice(row, min(_REAL_IN_A_CROWD, len(row)), replace=False)
+            everybody = np.concatenate([mean - spread * ndtri(tail), real])
+            ranked.append(np.sort(everybody)[::-1][: RIVALS + 1])
+            probes.append(place)
+    if not ranked:
+        return None
+    among, each = np.stack(ranked), slopes[probes]
+    thresholds = model.thresholds(_CROWD_RATE, gallery_size=CROWD, rivals=among[:, 1:], slopes=each)
+    short = (among[:, 0] - thresholds) / (each / float(slopes.mean())) / model.share(model.rivals_among(CROWD))
+    of_kind = kinds.probes[probes]
+    counted = Counter(kinds.probes[np.unique(probes)].tolist())
+    many = [name for name, count in counted.items() if count >= MIN_STRANGERS] or list(counted)
+    return max(float(np.quantile(short[of_kind == name], 1.0 - _CROWD_RATE)) for name in many)
+
+
+def _others(row: Floats, sets: NDArray[np.str_], own: str) -> list[tuple[float, float]]:
+    """Return mean and standard deviation of a probe's llrs with the speakers of each other set that has enough."""
+    found = []
+    for name, count in zip(*np.unique(sets, return_counts=True), strict=True):
+        if count >= _LEAST_OF_A_KIND and name != own:
+            like = row[sets == name]
+            found.append((float(like.mean()), float(like.std(ddof=1))))
+    return found
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:

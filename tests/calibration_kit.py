@@ -30,6 +30,8 @@ def gaussian_trials(
         is_target=target,
         enrolled_speakers=names[np.where(target, probe, other)],
         probe_speakers=names[probe],
+        enrolled_sets=np.full(count, ""),
+        probe_sets=np.full(count, ""),
         probes=np.arange(count) // 50,
         enrolled_speech_s=rng.uniform(2, 12, count),
         probe_speech_s=rng.uniform(1, 10, count),

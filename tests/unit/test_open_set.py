@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from indexer.errors import InvalidRequest
 from search.open_set import RIVALS, OpenSetModel, best_of_strangers
-from search.open_set_fit import fit_open_set
+from search.open_set_fit import Kinds, fit_open_set
 
 
 def _probes(count: int, strangers: int, *, seed: int, shift: float = 0.0) -> list[np.ndarray]:
@@ -114,8 +115,8 @@ def test_people_of_another_kind_in_a_small_gallery_do_not_make_it_lenient(model:
 
 def test_a_model_of_before_looks_at_everybody_and_is_written_as_it_was(model: OpenSetModel) -> None:
     earlier = OpenSetModel(level=-7.0, rise=3.2, spread=2.6, spread_weight=50.0, trust=0.7, correction_rise=0.1)
-    assert earlier.unwritten == ("among", "half_trust", "alike", "slope")
-    assert model.unwritten == ("slope",)
+    assert earlier.unwritten == ("among", "half_trust", "alike", "slope", "crowd")
+    assert model.unwritten == ("slope", "crowd")
     assert (earlier.rivals_among(40), earlier.rivals_among(10**6)) == (40, RIVALS)
     assert [model.rivals_among(size) for size in (3, 40, 225, 10**6)] == [5, 8, 45, 45]
 
@@ -162,3 +163,50 @@ def test_probes_whose_llrs_rise_more_with_the_score_need_more_of_it() -> None:
         assert 0.003 <= float(np.mean(rows[:, 0] >= thresholds)) <= 0.02
     typical = fitted.threshold(0.01, gallery_size=100, rivals=rows[0, 1:51])
     assert typical == fitted.threshold(0.01, gallery_size=100, rivals=rows[0, 1:51], slope=22.5)
+
+
+def _kinds(count: int, strangers: int) -> Kinds:
+    """Half of the probes and of the speakers are words, half are readings."""
+    sets = np.array(["words", "readings"])
+    return Kinds(sets[np.arange(count) % 2], [sets[np.arange(strangers) % 2]] * count)
+
+
+def test_a_crowd_of_very_many_is_learned_from_speakers_of_other_sets() -> None:
+    rng = np.random.default_rng(9)
+    kinds = _kinds(600, 400)
+    # People of one set resemble each other by one and a half spreads more than people of two.
+    alike = np.stack(kinds.speakers) == kinds.probes[:, None]
+    llrs = list(rng.normal(-8.0 + 3.0 * alike, 2.0))
+    crowded, plain = fit_open_set(llrs, kinds=kinds), fit_open_set(llrs)
+    assert crowded is not None
+    assert plain is not None
+    assert plain.crowd is None
+    assert crowded.crowd is not None
+
+    # The highest 51 of 99,950, by their uniform order statistics.
+    tail = np.cumsum(rng.exponential(size=(1500, 51)), axis=1) / 99_950
+    people, crowd = rng.normal(-5.0, 2.0, (1500, 50)), -8.0 - 2.0 * ndtri(tail)
+    ranked = -np.sort(-np.concatenate([people, crowd], axis=1), axis=1)[:, : RIVALS + 1]
+
+    def named(judge: OpenSetModel) -> float:
+        thresholds = judge.thresholds(0.01, gallery_size=100_000, rivals=ranked[:, 1:])
+        return float(np.mean(ranked[:, 0] >= thresholds))
+
+    assert named(plain) < 0.003 <= named(crowded) <= 0.02
+    rivals = ranked[0, 1:]
+    sizes = (225, 1_000, 10_000, 100_000, 10**7)
+    added = [
+        crowded.threshold(0.01, gallery_size=size, rivals=rivals)
+        - replace(crowded, crowd=None).threshold(0.01, gallery_size=size, rivals=rivals)
+        for size in sizes
+    ]
+    assert added[0] == 0.0
+    assert added[3:] == pytest.approx([crowded.crowd * crowded.share(45)] * 2)
+    assert np.all(np.diff(added) * np.sign(crowded.crowd) >= 0)
+
+
+def test_where_all_were_recorded_alike_no_crowd_is_made_up() -> None:
+    kinds = Kinds(np.full(600, "words"), [np.full(400, "words")] * 600)
+    fitted = fit_open_set(_probes(600, 400, seed=1), kinds=kinds)
+    assert fitted is not None
+    assert fitted.crowd is None
