@@ -18,6 +18,9 @@ from indexer.types import Vectors
 _PROBES_AT_ONCE = 48
 """Probes of one task: two passes, so few that all cores have work for a batch."""
 
+_MORE_ROWS = 0.5
+"""By which power of the number of rows more are to be fetched than when that was measured."""
+
 _WIDE = 0.7
 """Share of the rows above which a filter's codes are not laid out by themselves: others are passed over instead."""
 
@@ -36,7 +39,6 @@ class CompressedScan:
         self.quantizer = quantizer
         self.calibration = calibration
         self._stripes: list[Stripe] = []
-        self._backwards = False
 
     @property
     def margin(self) -> float:
@@ -45,10 +47,10 @@ class CompressedScan:
 
     @property
     def candidates(self) -> int:
-        """Measured; see `Calibration`. Among more rows, as many more are estimated as high."""
+        """Measured; see `Calibration`. Among more rows more are estimated as high, and the nearest score higher."""
         measured_at = self.calibration.measured_at_count
         grown = max(self.count / measured_at, 1.0) if measured_at else 1.0
-        return round(self.calibration.candidates * grown)
+        return round(float(self.calibration.candidates * grown**_MORE_ROWS))
 
     @property
     def count(self) -> int:
@@ -166,10 +168,6 @@ class CompressedScan:
         # Of few probes each core scans its part of the codes, in one go.
         step = 1 if len(blocks) > 1 else -(-len(parts) // core_count())
         groups = [range(start, min(start + step, len(parts))) for start in range(0, len(parts), step or 1)]
-        if len(blocks) == 1:
-            # What was scanned last lies in the processor's cache, if anything does: there the next search begins.
-            self._backwards = not self._backwards
-            groups = [group[::-1] for group in groups] if self._backwards else groups
         in_parallel(work, [(block, group) for block in blocks for group in groups], here=len(probes) == 1)
         floors = np.full(len(probes), -np.inf, dtype=np.float32)
         for (packed, _), share, end in zip(parts, shares, ends, strict=True):

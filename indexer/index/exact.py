@@ -17,9 +17,6 @@ from indexer.types import EmbeddingId, Vectors
 SPARE = 8
 """Rows fetched beyond k, so that those which rounding or ties displaced are seldom fetched in a second pass."""
 
-FEW = 128
-"""Rows fetched at first for these others, and for fewer probes, while the last ones needed no more."""
-
 _HEADS = 64
 """Rows estimated best that are scored before all others: what the last hit scores at least is known of them."""
 
@@ -58,8 +55,8 @@ class Round:
     """(Q,) scores below which nothing matters any more."""
     settled: NDArray[np.bool_]
     """(Q,) whether no row that was not proposed can matter."""
-    many: NDArray[np.bool_]
-    """(Q,) whether more than few rows were needed."""
+    needs: Positions
+    """(Q,) rows that had to be proposed; all there are where more were needed than were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +75,21 @@ class Scoring:
         else:
             places = self._still_there(found.positions)
             scores = self._scores(probes, places)
-        counts = (places >= 0).sum(axis=1)
         result = self._near(scores, places, wanted)
-        settled = (found.floors < result.cuts - self.scan.margin) | (found.floors == -np.inf)
-        k = wanted.k or 0
+        bounds = result.cuts - self.scan.margin
+        settled = (found.floors < bounds) | (found.floors == -np.inf)
         if wanted.candidates is not None:
-            settled |= counts >= k
-        return replace(result, settled=settled, many=~settled | (counts > max(FEW, k)))
+            settled |= (places >= 0).sum(axis=1) >= (wanted.k or 0)
+        matter = (found.scores >= bounds.astype(np.float32)[:, None]) & (found.positions >= 0)
+        needs = np.where(settled, matter.sum(axis=1), self.table.total)
+        return replace(result, settled=settled, needs=needs)
 
     def _worth_scoring(
         self, probes: Vectors, found: Proposals, wanted: Wanted
     ) -> tuple[Positions, NDArray[np.float32]]:
-        """Score the proposed rows that may matter: (Q, m) positions, -1 where there is none, and their scores.
+        """Score the proposed rows that may matter: (Q, m) positions of those that do, and their scores.
+
+        Positions are -1 where there is none.
 
         The rows estimated best are scored first, and whatever they are estimated at: the margin was measured on the
         nearest of other voices and other sentences, while the same audio once more scores far higher and may be
@@ -110,7 +110,13 @@ class Scoring:
             return first, first_scores
         places = self._still_there(np.where(chosen[:, columns], found.positions[:, columns], -1))
         scores = self._scores(probes, places)
-        return np.concatenate([first, places], axis=1), np.concatenate([first_scores, scores], axis=1)
+        # Hardly one of them beats the rows that were estimated best: nobody need look for the last hit among all.
+        owners, slots = np.nonzero(scores >= _at_least(least))
+        numbers = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        width = int(numbers.max(initial=-1)) + 1
+        kept, kept_scores = np.full((len(probes), width), -1), np.full((len(probes), width), -np.inf, dtype=np.float32)
+        kept[owners, numbers], kept_scores[owners, numbers] = places[owners, slots], scores[owners, slots]
+        return np.concatenate([first, kept], axis=1), np.concatenate([first_scores, kept_scores], axis=1)
 
     def _heads(self, found: Proposals, wanted: Wanted) -> Positions:
         """Columns of the rows that are estimated best, which are scored whatever they are estimated at: (H,)."""
@@ -132,11 +138,10 @@ class Scoring:
     def _near(self, scores: NDArray[np.float32], positions: Positions, wanted: Wanted) -> Round:
         """Pick of (Q, F) rows with their scores, -inf where there is none, those that may be hits, all settled."""
         cuts = self._lasts(scores, wanted)
-        bounds = np.maximum(cuts - ROUNDING, np.finfo(np.float32).min).astype(np.float32)
-        owners, columns = np.nonzero(scores >= bounds[:, None])
+        owners, columns = np.nonzero(scores >= _at_least(cuts))
         known = np.ones(len(scores), dtype=bool)
         places = positions[owners, columns]
-        return Round(owners, places, cuts, settled=known, many=~known)
+        return Round(owners, places, cuts, settled=known, needs=np.zeros(len(scores), dtype=np.int64))
 
     def _still_there(self, positions: Positions) -> Positions:
         """Put -1 where the row has gone."""
@@ -220,3 +225,8 @@ class Scoring:
                 ]
             )
         return hits
+
+
+def _at_least(cuts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Float32 scores from which on a row may reach (Q,) cuts: (Q, 1); no row at all has -inf."""
+    return np.maximum(cuts - ROUNDING, np.finfo(np.float32).min).astype(np.float32)[:, None]

@@ -19,7 +19,7 @@ from indexer.index.faiss_codes import compressible
 from indexer.index.flat_scan import FlatScan
 from indexer.index.index_save import IndexSave
 from indexer.index.locks import ReadWriteLock
-from indexer.index.ranking import FewSuffice, Ranking
+from indexer.index.ranking import NeededLately, Ranking
 from indexer.index.rows import RowTable, RowView
 from indexer.index.scans import Positions, Scan
 from indexer.index.scopes import Scope, Scopes
@@ -86,7 +86,7 @@ class FaissIndex:
         self._scopes = Scopes(self.table, self.scan)
         self.scan_on_device = _scans_on_device(self.settings, dim)
         """Makes an empty scan on the GPU; None where none is wanted, there is none, or it failed."""
-        self._few_suffice = FewSuffice()
+        self._lately = NeededLately()
         self._upkeep = Upkeep(self)
         self._upkeep.wake()
 
@@ -344,7 +344,7 @@ class FaissIndex:
                         return search(Ranking(self.table, flat, _narrow(scope)))
                     scope = None if allowed is None else scopes.of(allowed)
                     if allowed is None or scope is not None:
-                        return search(Ranking(self.table, scan, _narrow(scope), self._few_suffice))
+                        return search(Ranking(self.table, scan, _narrow(scope), self._lately))
                 assert isinstance(allowed, IdSet)
                 with self.lock.writing():  # rows came since the filter was prepared
                     scopes.extend(allowed)

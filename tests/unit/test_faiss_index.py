@@ -96,13 +96,13 @@ def test_what_single_searches_teach_an_index_never_changes_what_they_find(
     compressed: FaissIndex, vectors: Vectors
 ) -> None:
     strangers, known = unit_vectors(40, seed=98), vectors[:40]
-    suffices = []
+    fetched = []
     for probes in (known, strangers, known):
         for probe in probes:
             alone = compressed.search(probe[None], 10)
             assert _found(alone) == _found(compressed.search(probe[None], 10, parameters=EXHAUSTIVE))
-        suffices.append(bool(compressed._few_suffice))
-    assert suffices == [True, False, True]
+        fetched.append(compressed._lately.best_fetch(128, 3000, COUNT))
+    assert fetched[0] == fetched[2] == 128 < fetched[1] < 3000
 
 
 def test_explicit_candidates_are_as_many_as_are_scored(compressed: FaissIndex, vectors: Vectors) -> None:
