@@ -105,6 +105,12 @@ def test_what_single_searches_teach_an_index_never_changes_what_they_find(
     assert fetched[0] == fetched[2] == 128 < fetched[1] < 3000
 
 
+def test_a_batch_that_cores_share_finds_what_each_probe_finds_alone(compressed: FaissIndex, vectors: Vectors) -> None:
+    probes = _probes(vectors, 150)[np.random.default_rng(2).permutation(150)]
+    alone = [compressed.search(probe[None], 10)[0] for probe in probes]
+    assert compressed.search(probes, 10) == alone
+
+
 def test_explicit_candidates_are_as_many_as_are_scored(compressed: FaissIndex, vectors: Vectors) -> None:
     all_of_them = SearchParameters(candidates=COUNT)
     probes = _probes(vectors, 10)
