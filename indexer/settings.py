@@ -48,7 +48,11 @@ class EmbeddingSettings(_Group):
         description="of new galleries; fast: bfloat16 where the device multiplies it (cosine to float32 0.999 or "
         "more), elsewhere exact; exact: float32. A gallery that exists keeps its own",
     )
-    batch_audio_s: float = Field(default=40.0, gt=0, description="most audio in one pass through the network")
+    batch_audio_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="most audio in one pass through the network; unset: 40 s on a CPU, on a GPU what its memory holds",
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads of the network; 0 leaves the choice to torch")
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -15,6 +15,8 @@ import torch
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
 from indexer.embedding.engines import best_pass_s, make_engine, settled_precision
 from indexer.embedding.passes import keep_freed_memory, run_passes
+from indexer.embedding.room import DEFAULT_PASS_S, Room, measured_room
+from indexer.embedding.transfer import to_device
 from indexer.embedding.user_encoders import Family
 from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
@@ -83,9 +85,10 @@ class SpeakerEncoder:
     precision : "exact" or "fast"
         What the vectors keep to, which is part of the id: a cosine to those of float32 of 0.99999, or of 0.999. Fast
         ones are made in bfloat16 where the device multiplies such numbers, else in float32.
-    batch_audio_s : float
+    batch_audio_s : float, optional
         Most seconds of audio in the passes that are under way; one longer utterance still goes through alone, because
-        cutting it would change its vector. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
+        cutting it would change its vector. Where it is not given, 40 on a CPU, and on a GPU what its free memory
+        holds. On a CPU a process that embeds 120 s in one pass peaks at about 1.8 GB.
     threads : int
         CPU threads, for the whole process; 0 leaves torch's choice.
 
@@ -104,10 +107,10 @@ class SpeakerEncoder:
         name: str,
         device: str = "auto",
         precision: Precision = "exact",
-        batch_audio_s: float = 40.0,
+        batch_audio_s: float | None = None,
         threads: int = 0,
     ) -> None:
-        if not batch_audio_s > 0:
+        if batch_audio_s is not None and not batch_audio_s > 0:
             raise InvalidRequest(f"batch_audio_s = {batch_audio_s}: must be above 0 seconds")
         if threads < 0:
             raise InvalidRequest(f"threads = {threads}: must be 0 (torch's choice) or more")
@@ -131,8 +134,11 @@ class SpeakerEncoder:
         self._network = make_engine(checkpoint, precision, self.device)
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
-        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
-        self._pass_samples = int(min(batch_audio_s, best_pass_s(self._network, self.device)) * SAMPLE_RATE_HZ)
+        self._batch_samples = int((batch_audio_s or DEFAULT_PASS_S) * SAMPLE_RATE_HZ)
+        best = best_pass_s(self._network, self.device) * SAMPLE_RATE_HZ
+        self._room = Room(self.device, int(min(self._batch_samples, best)))
+        if batch_audio_s is None and self.device.type == "cuda":
+            self._room.samples = measured_room(self.device, self._forward_noise, self._batch_samples)
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances so that a dot product of two rows is their cosine score.
@@ -211,15 +217,16 @@ class SpeakerEncoder:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
         pooled: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(windows)
 
-        def run(rows: list[int]) -> Vectors:
+        def run(rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
             made, frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
-            for row, own in zip(rows, frames, strict=True):
-                pooled[row] = self._pool(own, windows[row], len(waveforms[row]))
-            return made
+            lengths = [len(waveforms[row]) for row in rows]
+            return made, [self._pool(*one) for one in zip(frames, [windows[row] for row in rows], lengths, strict=True)]
 
         with counting_seconds(EMBED_SECONDS):
-            for rows, made in self._passes(run, [len(waveform) for waveform in waveforms]):
-                vectors[rows] = made
+            for rows, (made, of_windows) in self._passes(run, [len(waveform) for waveform in waveforms]):
+                vectors[rows] = made.cpu().numpy()
+                for row, some in zip(rows, of_windows, strict=True):
+                    pooled[row] = some.cpu().numpy()
         return self._unit(self._finite(vectors)), [self._unit(self._finite(some)) for some in pooled]
 
     def _finite(self, vectors: Vectors) -> Vectors:
@@ -256,12 +263,16 @@ class SpeakerEncoder:
         """Run waveforms of equal length together; return which they were and what each pass made of them."""
         on_cpu = self.device.type == "cpu"
         threads = settle_threads() if on_cpu else 1
-        batches = list(self._batches(lengths, most=min(self._pass_samples, sum(lengths) // threads)))
+        batches = list(self._batches(lengths, most=min(self._room.samples, sum(lengths) // threads)))
         # The longest first: whoever runs out of passes waits for the last one, a short one then.
         batches.sort(key=lambda rows: -sum(lengths[row] for row in rows))
         longest = sum(lengths[row] for row in batches[0]) if batches else 1
         at_once = max(1, self._batch_samples // longest) if on_cpu else 1
-        return zip(batches, run_passes(run, batches, at_once), strict=True)
+
+        def within_memory(rows: list[int]) -> list[tuple[list[int], _Made]]:
+            return self._room.run(run, rows, lengths[rows[0]])
+
+        return chain.from_iterable(run_passes(within_memory, batches, at_once))
 
     def _batches(self, lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
         by_length: defaultdict[int, list[int]] = defaultdict(list)
@@ -274,42 +285,29 @@ class SpeakerEncoder:
 
     def _forward(self, batch: Vectors) -> torch.Tensor:
         """Embed (B, N) waveforms; return (B, D) rows on the device, which may not be computed yet."""
-        with torch.inference_mode(), self._memory_for(batch):
-            frames = self._front_end(self._on_device(batch))
+        with torch.inference_mode():
+            frames = self._front_end(to_device(torch.from_numpy(batch), self.device))
             return self._network(frames.values, frames.valid)
 
-    def _on_device(self, batch: Vectors) -> torch.Tensor:
-        waveforms = torch.from_numpy(batch)
-        if self.device.type != "cuda":
-            return waveforms.to(self.device)
-        # From pinned memory the copy runs beside what the GPU does; torch keeps the memory until it is done.
-        return waveforms.pin_memory().to(self.device, non_blocking=True)
+    def _forward_noise(self, samples: int) -> torch.Tensor:
+        """Embed so many samples of noise, in utterances of four seconds."""
+        batch = np.random.default_rng(0).normal(0.0, 0.1, (max(1, samples // 64_000), 64_000))
+        return self._forward(batch.astype(np.float32))
 
-    def _forward_with_frames(self, batch: Vectors) -> tuple[Vectors, torch.Tensor]:
+    def _forward_with_frames(self, batch: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed (B, N) waveforms; return also the (B, C, T) frames that their vectors were pooled from."""
-        with torch.inference_mode(), self._memory_for(batch):
-            features = self._front_end(self._on_device(batch))
+        with torch.inference_mode():
+            features = self._front_end(to_device(torch.from_numpy(batch), self.device))
             vectors, frames = self._network.with_frames(features.values, features.valid)
-            return vectors.cpu().numpy(), frames[:, :, : features.valid]
+            return vectors, frames[:, :, : features.valid]
 
-    def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int) -> Vectors:
+    def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int) -> torch.Tensor:
         """Return the (W, D) vectors of stretches of an utterance, of which (C, T) frames are given."""
         if not spans:
-            return np.empty((0, self.dim), dtype=np.float32)
+            return torch.empty((0, self.dim))
         # In one thread: of one utterance they are so little that a second one costs more than it takes over.
         with torch.inference_mode(), one_thread():
-            vectors: Vectors = self._network.of_statistics(statistics_of(frames, spans, samples)).cpu().numpy()
-        return vectors
-
-    @contextmanager
-    def _memory_for(self, batch: Vectors) -> Iterator[None]:
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            seconds = batch.size / SAMPLE_RATE_HZ
-            raise Unavailable(
-                f"{self.device} has too little memory for {seconds:.0f} s of audio in one pass; lower batch_audio_s"
-            ) from error
+            return self._network.of_statistics(statistics_of(frames, spans, samples))
 
 
 def choose_device(choice: str) -> torch.device:
@@ -346,7 +344,7 @@ def load_encoder(
     device: str = "auto",
     precision: Precision = "exact",
     or_exact: bool = False,
-    batch_audio_s: float = 40.0,
+    batch_audio_s: float | None = None,
     threads: int = 0,
 ) -> SpeakerEncoder:
     """Read weights and put them on a device; see `read_checkpoint` and `SpeakerEncoder` for the errors.

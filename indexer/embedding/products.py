@@ -76,11 +76,13 @@ class _Neighbors:
             if len(self._indices) >= _KEPT_INDICES:
                 self._indices = {}  # another thread may be reading the former
             wide = self._shape.padding
-            taps = torch.arange(self._shape.kernel) * self._shape.dilation - wide
-            index = torch.arange(0 if ends.start else wide, frames - (0 if ends.end else wide)).unsqueeze(1) + taps
+            # Made where it is used: a copy to a GPU would wait for all that it has to do.
+            taps = torch.arange(self._shape.kernel, device=device) * self._shape.dilation - wide
+            first, last = (0 if ends.start else wide), frames - (0 if ends.end else wide)
+            index = torch.arange(first, last, device=device).unsqueeze(1) + taps
             index = index.abs()  # reflected where the utterance starts, and where it ends
             index = torch.minimum(index, 2 * (frames - 1) - index)
-            index = self._indices[frames, ends] = index.flatten().to(device)
+            index = self._indices[frames, ends] = index.flatten()
         return index
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from indexer.embedding.transfer import to_device
 from indexer.types import Span
 
 GRID_SAMPLES = 640
@@ -57,7 +58,7 @@ def statistics_of(frames: Tensor, spans: Sequence[Span], samples: int) -> Statis
     first = edges[:, :1].round().clamp(0, blocks - least)
     last = torch.maximum(edges[:, 1:].round().clamp(max=blocks), first + least)
     place = torch.arange(blocks)
-    inside = ((place >= first) & (place < last)).to(frames.device, torch.float32)  # (W, blocks)
+    inside = to_device(((place >= first) & (place < last)).float(), frames.device)  # (W, blocks)
     per_block = torch.full((blocks, 1), float(size), device=frames.device)
     per_block[-1] = count - (blocks - 1) * size
     held = inside @ per_block

@@ -184,5 +184,8 @@ def test_limits_out_of_range_are_refused(arguments: dict[str, float]) -> None:
 def test_a_gpu_gives_the_vectors_of_the_cpu() -> None:
     waveforms = [_noise(length, length) for length in (1_600, 4_000, 4_000, 48_000)]
     on_cpu = load_encoder(TINY, name="tiny", family="nemo", device="cpu").embed_raw(waveforms)
-    on_gpu = load_encoder(TINY, name="tiny", family="nemo", device="cuda").embed_raw(waveforms)
-    np.testing.assert_allclose(on_gpu, on_cpu, atol=2e-4, rtol=0)
+    encoder = load_encoder(TINY, name="tiny", family="nemo", device="cuda")
+    np.testing.assert_allclose(encoder.embed_raw(waveforms), on_cpu, atol=2e-4, rtol=0)
+    vectors, (*_, of_windows) = encoder.embed_with_windows(waveforms, [[], [], [], [(0, 24_000), (24_000, 48_000)]])
+    np.testing.assert_allclose(vectors, encoder.embed(waveforms), atol=2e-4, rtol=0)
+    assert of_windows.shape == (2, encoder.dim)
