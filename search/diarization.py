@@ -14,7 +14,7 @@ from indexer.errors import InvalidRequest
 from indexer.listening import VoiceTurn
 from indexer.types import EncoderId, Vectors, without_precision
 from search.resegmentation import Coverage, FrameGrid, Labels, edges_of, sharpen_changes
-from search.voice_groups import DiarizationTuning, mean_directions, settle_voices
+from search.voice_groups import DiarizationTuning, Windows, settle_voices
 
 TUNINGS: Mapping[EncoderId, DiarizationTuning] = {
     EncoderId("92f29b94e6948786-kaldi"): DiarizationTuning(  # campplus-zh-en
@@ -96,10 +96,11 @@ class ClusteringDiarizer:
         durations_s = ends - starts
         if speakers == 1:
             return _as_turns(np.zeros(len(grid), dtype=np.int64), grid)
-        labels = settle_voices(vectors, durations_s, grid, coverage, self._tuning, speakers)
+        heard = Windows(vectors, durations_s, grid, coverage)
+        labels = settle_voices(heard, self._tuning, speakers)
         _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
         labels = np.argsort(np.argsort(first))[labels]  # numbered by first appearance
-        means = mean_directions(vectors, durations_s, coverage.pure_labels(labels), len(first))
+        means = heard.means(coverage.pure_labels(labels), len(first))
         short = np.flatnonzero(durations_s <= self._tuning.window_s[-1] + 1e-3)
         cosines = (vectors @ means.T.astype(vectors.dtype))[short].astype(np.float64)
         return sharpen_changes(_as_turns(labels, grid), [windows[row] for row in short.tolist()], cosines, means)

@@ -71,6 +71,30 @@ class DiarizationTuning:
     strangers: float | None = -0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What was heard of a recording.
+
+    Attributes
+    ----------
+    vectors : (W, D) float32 array
+        Unit vectors of the windows, which are all that grows with the recording; no copy of them is made.
+    durations_s : (W,) float64 array
+        Their lengths.
+    grid, coverage
+        Frames of the speech, and which windows hear each of them.
+    """
+
+    vectors: Vectors
+    durations_s: Floats
+    grid: FrameGrid
+    coverage: Coverage
+
+    def means(self, labels: Labels, groups: int) -> Floats:
+        """Return the (K, D) mean directions of groups of windows, each counted by its length."""
+        return mean_directions(self.vectors, self.durations_s, labels, groups)
+
+
 def group_alike(vectors: Vectors, least: float) -> Labels:
     """Group unit vectors so that the mean cosine of two groups is below `least`: (n,) numbers from 0.
 
@@ -118,22 +142,11 @@ def mean_directions(vectors: Vectors, weights: Floats, labels: Labels, groups: i
     return means
 
 
-def settle_voices(
-    vectors: Vectors,
-    durations_s: Floats,
-    grid: FrameGrid,
-    coverage: Coverage,
-    tuning: DiarizationTuning,
-    speakers: int | None,
-) -> Labels:
+def settle_voices(heard: Windows, tuning: DiarizationTuning, speakers: int | None) -> Labels:
     """Give each frame a voice: group, see who speaks when, learn each voice where it is alone, join; until it rests.
 
     Parameters
     ----------
-    vectors : (W, D) float32 array
-        Unit vectors of the windows, which are all that grows with the recording; no copy of them is made.
-    durations_s : (W,) float64 array
-        Their lengths.
     speakers
         How many voices there are; None: as many as are not alike.
 
@@ -142,7 +155,8 @@ def settle_voices(
     (T,) int64 array
         Numbers from 0 without gaps.
     """
-    long = np.flatnonzero(durations_s >= tuning.window_s[0] - 1e-3)
+    vectors, coverage = heard.vectors, heard.coverage
+    long = np.flatnonzero(heard.durations_s >= tuning.window_s[0] - 1e-3)
     if len(long) < 2:
         long = np.arange(len(vectors))
     tuning = _raised(tuning, vectors[long], coverage.first[long], coverage.last[long])
@@ -152,15 +166,13 @@ def settle_voices(
     while speakers is not None and groups.max() + 1 < min(speakers, len(long)) and fine < 1:
         fine += 0.1
         groups[long] = group_alike(vectors[long], fine)
-    means = mean_directions(vectors, durations_s, groups, int(groups.max()) + 1)
-    labels = _settled(means, vectors, durations_s, grid, coverage, tuning, speakers)
+    labels = _settled(heard, groups, tuning, speakers)
     for _ in range(_SPLITS):
         pure = coverage.pure_labels(labels)
-        parted = _parted(vectors, durations_s, pure, tuning)
+        parted = _parted(heard, pure, tuning)
         if np.array_equal(parted, pure):
             break
-        means = mean_directions(vectors, durations_s, parted, int(parted.max()) + 1)
-        again = _settled(means, vectors, durations_s, grid, coverage, tuning, speakers)
+        again = _settled(heard, parted, tuning, speakers)
         if again.max() < labels.max() or np.array_equal(again, labels):
             break
         labels = again
@@ -187,47 +199,40 @@ def _raised(tuning: DiarizationTuning, vectors: Vectors, first: Labels, last: La
     )
 
 
-def _settled(
-    means: Floats,
-    vectors: Vectors,
-    durations_s: Floats,
-    grid: FrameGrid,
-    coverage: Coverage,
-    tuning: DiarizationTuning,
-    speakers: int | None,
-) -> Labels:
-    """Begin with the mean directions of groups; see `settle_voices`."""
-    labels = np.full(len(grid), -1, dtype=np.int64)
+def _settled(heard: Windows, groups: Labels, tuning: DiarizationTuning, speakers: int | None) -> Labels:
+    """Begin with groups of windows; see `settle_voices`."""
+    means = heard.means(groups, int(groups.max()) + 1)
+    labels = np.full(len(heard.grid), -1, dtype=np.int64)
     for _ in range(_ROUNDS):
-        path = best_path(vectors, means, coverage, grid, tuning.switch_cost)
+        path = best_path(heard.vectors, means, heard.coverage, heard.grid, tuning.switch_cost)
         _, path = np.unique(path, return_inverse=True)
         if np.array_equal(path, labels):
             break
         labels = path
-        pure = coverage.pure_labels(labels)
-        spoken_s = np.bincount(labels, weights=grid.duration_s).astype(np.float64)
-        means = mean_directions(vectors, durations_s, pure, len(spoken_s))
-        kept = _join(means, spoken_s, tuning, speakers)
+        pure = heard.coverage.pure_labels(labels)
+        spoken_s = np.bincount(labels, weights=heard.grid.duration_s).astype(np.float64)
+        kept = _join(heard.means(pure, len(spoken_s)), spoken_s, tuning, speakers)
         if kept.max() < 0:
-            return np.zeros(len(grid), dtype=np.int64)
+            return np.zeros(len(heard.grid), dtype=np.int64)
         pure = np.where(pure >= 0, kept[np.maximum(pure, 0)], -1)
-        means = mean_directions(vectors, durations_s, pure, int(kept.max()) + 1)
+        means = heard.means(pure, int(kept.max()) + 1)
     return labels
 
 
-def _parted(vectors: Vectors, durations_s: Floats, pure: Labels, tuning: DiarizationTuning) -> Labels:
+def _parted(heard: Windows, pure: Labels, tuning: DiarizationTuning) -> Labels:
     """Part each group of windows whose halves are too unlike for one voice; `settle_voices` joins what was one.
 
     Where turns are shorter than the long windows, few of these hear one voice alone, and two voices may begin as one
     group.
     """
+    vectors = heard.vectors
     parted = pure.copy()
     for voice in range(int(pure.max()) + 1):
         rows = np.flatnonzero(pure == voice)
         if len(rows) < _LEAST_PARTED:
             continue
         few = rows[:: -(-len(rows) // _PARTED)]
-        some = vectors[few] * durations_s[few, None]
+        some = vectors[few] * heard.durations_s[few, None]
         second = halved(some, range(1, len(some), -(-len(some) // _CUTS)))
         sums = np.stack([some[~second].sum(axis=0), some[second].sum(axis=0)])
         lengths = np.linalg.norm(sums, axis=1)
