@@ -21,7 +21,7 @@ TASKS = {
     "device_scan": "api.bench.device_scan",
     "enrolled": "api.bench.enrolled_voices",
     "ask": "api.bench.api_clients",
-    "encode_alone": "api.bench.api_bench",
+    "ask_in_turns": "api.bench.api_bench",
 }
 """Functions that may be run apart, and the module of each."""
 

@@ -24,8 +24,13 @@ class _Tally:
         self.errors[what] = self.errors.get(what, 0) + 1
 
 
-def ask(host: str, port: int, requests: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
+def ask(host: str, port: int, requests: Sequence[str], clients: int, seconds: float, first: int = 0) -> dict[str, Any]:
     """Send whole HTTP requests, which are read from files, again and again; return what came of it.
+
+    Parameters
+    ----------
+    first
+        How many were sent before: with which of them to go on.
 
     Returns
     -------
@@ -33,15 +38,15 @@ def ask(host: str, port: int, requests: Sequence[str], clients: int, seconds: fl
         `latencies_s` of every request, rising; `requests`, `elapsed_s`, `errors` by kind, `cpu_s` of this process, and
         for each request the `answers`: decision and speaker.
     """
-    return asyncio.run(_run(host, port, [Path(path).read_bytes() for path in requests], clients, seconds))
+    return asyncio.run(_run(host, port, [Path(path).read_bytes() for path in requests], clients, seconds, first))
 
 
-async def _run(host: str, port: int, requests: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+async def _run(host: str, port: int, requests: list[bytes], clients: int, seconds: float, first: int) -> dict[str, Any]:
     tally = _Tally()
     began = time.monotonic()
     until = began + seconds
     await asyncio.gather(
-        *(_client(number, clients, host, port, requests, until, tally) for number in range(clients)),
+        *(_client(first + number, clients, host, port, requests, until, tally) for number in range(clients)),
     )
     return {
         "answers": [tally.answers.get(which) for which in range(len(requests))],

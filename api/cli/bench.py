@@ -155,7 +155,13 @@ def api(
     probe_s: Annotated[float, typer.Option("--probe-s", help="Length of a probe.", min=0.5, max=60)] = 3.0,
     speakers: Annotated[int, typer.Option("--speakers", help="Most recordings that are enrolled.", min=1)] = 32,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Time given to each number of clients.", min=0.5, max=600)
+        float,
+        typer.Option(
+            "--seconds",
+            help="Time given to each number of clients, and as much to the encoder alone.",
+            min=0.5,
+            max=600,
+        ),
     ] = 10.0,
     home: options.Home = None,
     as_json: options.Json = False,
