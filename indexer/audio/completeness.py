@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from indexer.audio.endings import find_cut
 from indexer.audio.headers import Claim
-from indexer.audio.pyav_reader import READING_STOPPED
 from indexer.audio.sources import OpenedSource
+
+READING_STOPPED = "reading stopped"
+"""Start of the issue of a container that cannot be read on."""
 
 _LOST_ANYWAY_S = 0.25
 """What a complete lossy file may lack of its claim: encoder delay and padding (three MP3 frames at 16 kHz: 0.2 s)."""

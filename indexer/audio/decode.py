@@ -17,10 +17,9 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.audio.completeness import FrameReader
 from indexer.audio.headers import Claim, read_claim
 from indexer.audio.meter import LevelMeter, Levels, require_numbers
-from indexer.audio.pyav_reader import NO_SOUND, PyavReader
 from indexer.audio.resample import BlockResampler
 from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
-from indexer.audio.soundfile_reader import NO_SAMPLES, DecoderRefusedError, SoundfileReader
+from indexer.audio.soundfile_reader import NO_SAMPLES, NO_SOUND, DecoderRefusedError, SoundfileReader
 from indexer.audio.sources import AudioSource, OpenedSource, open_source
 from indexer.errors import AudioTooLarge, CorruptAudio, SilentAudio, UnsupportedFormat
 from indexer.settings import AudioSettings
@@ -310,6 +309,9 @@ def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, h
         return SoundfileReader(opened, container, claim)
     except DecoderRefusedError as error:
         first = str(error)
+    # Here, because FFmpeg takes a twentieth of a second to load, and most recordings need none of it.
+    from indexer.audio.pyav_reader import PyavReader
+
     try:
         return PyavReader(opened, container)
     except DecoderRefusedError as error:

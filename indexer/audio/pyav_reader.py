@@ -11,7 +11,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from indexer.audio.soundfile_reader import DecoderRefusedError
+from indexer.audio.completeness import READING_STOPPED
+from indexer.audio.soundfile_reader import NO_SOUND, DecoderRefusedError
 from indexer.audio.sources import OpenedSource
 
 # What a demuxer may be. Playlists (hls, concat, dash, sdp) are left out on purpose: they open other files and hosts.
@@ -41,12 +42,6 @@ _FORMATS = {
     "real": "rm",
 }
 _ALLOWED = ",".join([*_FORMATS.values(), "ac3", "eac3", "dts"])
-NO_SOUND = "no sound could be decoded from"
-"""Start of the reason of refusal when a container opens and nothing in it decodes."""
-
-READING_STOPPED = "reading stopped"
-"""Start of the issue of a container that cannot be read on."""
-
 _BUFFER_BYTES = 1 << 18
 _UNSAFE_PLANES = 8
 _MAX_BARREN_PACKETS = 2000

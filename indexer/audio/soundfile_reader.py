@@ -17,6 +17,9 @@ CONTAINERS = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "nist"
 NO_SAMPLES = "no samples"
 """Reason of refusal: a header with nothing after it."""
 
+NO_SOUND = "no sound could be decoded from"
+"""Start of the reason of refusal when a container opens and nothing in it decodes."""
+
 _READ_VALUES = 1 << 17
 _UNKNOWN_FRAMES = 1 << 62
 _READ_FRAMES = 32_768

@@ -10,8 +10,6 @@ import zlib
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from indexer.errors import CorruptArtifact, UnsafeArtifact, UnsupportedCheckpoint, one_line
 
 CONFIG_NAME = "model_config.yaml"
@@ -143,6 +141,8 @@ def parse_config(text: bytes, label: str) -> dict[str, Any]:
     CorruptArtifact
         If it is not a YAML mapping.
     """
+    import yaml  # Here, because other weights have no such file.
+
     try:
         _refuse_yaml_bombs(text, label)
         config = yaml.safe_load(text)
@@ -159,6 +159,8 @@ def parse_config(text: bytes, label: str) -> dict[str, Any]:
 
 
 def _refuse_yaml_bombs(text: bytes, label: str) -> None:
+    import yaml
+
     depth = aliases = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

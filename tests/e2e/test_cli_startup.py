@@ -38,10 +38,13 @@ def test_no_heavy_library_is_loaded_for_it(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_whoever_embeds_without_a_gallery_loads_nothing_of_the_database() -> None:
-    code = "import sys, api.comparison, indexer.encoders_in_use; print('sqlalchemy' in sys.modules)"
+def test_whoever_embeds_without_a_gallery_loads_no_database_and_nothing_of_other_kinds_of_files_and_weights() -> None:
+    code = (
+        "import sys, api.comparison, indexer.encoders_in_use, indexer.embedding.encoder; "
+        "print([name for name in ('sqlalchemy', 'av', 'yaml', 'torch._meta_registrations') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
