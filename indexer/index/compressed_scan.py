@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from indexer.index.calibration import Calibration
 from indexer.index.cores import core_count, in_parallel
-from indexer.index.faiss_codes import LANES, STRIPE_ROWS, PackedCodes, Quantizer, Stripe
+from indexer.index.faiss_codes import LANES, PROBES_A_PASS, STRIPE_ROWS, PackedCodes, Quantizer, Stripe
 from indexer.index.flat_scan import MaskSubset
 from indexer.index.scans import Positions, Proposals, Subset
 from indexer.index.snapshot_format import Codes, MappedSnapshot
 from indexer.types import Vectors
 
-_PROBES_AT_ONCE = 48
+_PROBES_AT_ONCE = 2 * PROBES_A_PASS
 """Probes of one task: two passes, so few that all cores have work for a batch."""
 
 _MORE_ROWS = 0.5
@@ -33,7 +33,7 @@ class CompressedScan:
     """
 
     kind = "compressed"
-    probes_a_core = _PROBES_AT_ONCE
+    probes_a_core = PROBES_A_PASS
 
     def __init__(self, quantizer: Quantizer, calibration: Calibration) -> None:
         self.quantizer = quantizer

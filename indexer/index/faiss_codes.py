@@ -27,7 +27,10 @@ STRIPE_ROWS = 1 << 19
 LANES = 32
 """Rows that the fast scan interleaves: the unit in which packed codes can be appended."""
 
-_PROBES_A_PASS = 0x33333333
+PROBES_A_PASS = 24
+"""Probes that one pass over the codes compares; a pass of fewer takes more time for each."""
+
+_THREES = 0x33333333
 """How FAISS is to compare probes in one pass over the codes: eight times three, where its own choice is eleven in all.
 
 Measured on 524,288 rows, 60 probes, one core: 0.88-0.92 ms a probe rather than 1.02-1.19."""
@@ -83,7 +86,7 @@ class Quantizer:
         _faiss.copy_array_to_vector(np.ascontiguousarray(codes).ravel(), coder.codes)
         coder.ntotal = len(codes)
         packed: Any = _faiss.IndexPQFastScan(coder)
-        packed.qbs = _PROBES_A_PASS
+        packed.qbs = _THREES
         return packed
 
     def _coder(self) -> Any:
