@@ -4,11 +4,13 @@ What reads the record is imported where it is read: it takes half a second, and 
 """
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.registry import EncoderRegistry, EncoderSpec
+from indexer.embedding.weight_files import read_weights
 from indexer.errors import EncoderMismatch
 from indexer.settings import EmbeddingSettings
 from indexer.types import EncoderId, GalleryId, Precision, precision_of, without_precision
@@ -139,13 +141,14 @@ class EncodersInUse:
     def _load(
         self, name: str, front_end: str | None, precision: Precision | None
     ) -> "tuple[SpeakerEncoder, EncoderSpec]":
-        from indexer.embedding.encoder import load_encoder
-
         spec = self._registry.get(name)
         if front_end is not None:
             spec = replace(spec, front_end=front_end)
+        with ThreadPoolExecutor(1) as beside:
+            weights = beside.submit(read_weights, self._registry.pull(spec))
+            from indexer.embedding.encoder import load_encoder  # torch, for which one waits longer
         loaded = load_encoder(
-            self._registry.pull(spec),
+            weights.result(),
             name=spec.name,
             family=spec.family,
             front_end=spec.front_end,

@@ -3,7 +3,6 @@
 A checkpoint is read in memory, hashed, unpickled as tensors only, and matched strictly by name and shape.
 """
 
-import hashlib
 import math
 import tarfile
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from indexer.embedding.nemo_archive import GZIP_MAGIC, read_nemo_archive, requir
 from indexer.embedding.nemo_config import generation_of, read_front_end, read_network
 from indexer.embedding.tensor_files import load_tensors
 from indexer.embedding.user_encoders import Family
+from indexer.embedding.weight_files import WeightFile, read_bytes, read_weights
 from indexer.embedding.weight_names import (
     CAMPPLUS_MARK,
     NEMO_UNUSED,
@@ -39,9 +39,8 @@ from indexer.embedding.weight_names import (
     speechbrain_config,
     speechbrain_names,
 )
-from indexer.errors import CorruptArtifact, InvalidRequest, NotFound, UnsupportedCheckpoint
+from indexer.errors import CorruptArtifact, InvalidRequest, UnsupportedCheckpoint
 
-MAX_FILE_BYTES = 2 * 1024**3
 MAX_PARAMETERS = 500_000_000  # the published networks have 21 million
 
 NetworkConfig = EcapaConfig | CamPlusConfig
@@ -121,24 +120,24 @@ def detect_family(path: Path) -> Family:
     UnsupportedCheckpoint
         If it is neither a tar archive nor a torch file.
     """
-    head = _read_bytes(path, 4)
+    head = read_bytes(path, 4)
     if head.startswith(GZIP_MAGIC):
         return "nemo"
     if head.startswith((b"PK", b"\x80")):  # torch's zip container; a bare pickle, as torch wrote before 1.6
         # Names of tensors stand as plain text in either container; a pickle need not be trusted to find one.
-        return "campplus" if f"{CAMPPLUS_MARK}.weight".encode() in _read_bytes(path) else "speechbrain"
+        return "campplus" if f"{CAMPPLUS_MARK}.weight".encode() in read_bytes(path) else "speechbrain"
     if tarfile.is_tarfile(path):
         return "nemo"
     raise UnsupportedCheckpoint(f"{path}: neither a .nemo archive nor a torch checkpoint; give one of the two")
 
 
-def read_checkpoint(path: Path, family: Family, front_end: str | None = None) -> Checkpoint:
+def read_checkpoint(path: Path | WeightFile, family: Family, front_end: str | None = None) -> Checkpoint:
     """Read and verify one file of weights.
 
     Parameters
     ----------
-    path : Path
-        A `.nemo` archive, SpeechBrain's `embedding_model.ckpt`, or a CAM++ of 3D-Speaker.
+    path : Path or WeightFile
+        A `.nemo` archive, SpeechBrain's `embedding_model.ckpt`, or a CAM++ of 3D-Speaker, perhaps read already.
     family : "speechbrain", "nemo" or "campplus"
         Whose format it is; see `detect_family`.
     front_end : str, optional
@@ -158,8 +157,7 @@ def read_checkpoint(path: Path, family: Family, front_end: str | None = None) ->
     UnsupportedCheckpoint
         If it is intact and of a kind that voxdex does not run.
     """
-    data = _read_bytes(path)
-    digest = hashlib.sha256(data).hexdigest()
+    path, data, digest = path if isinstance(path, WeightFile) else read_weights(path)
     if family == "speechbrain":
         if front_end not in (None, "speechbrain"):
             raise InvalidRequest(f"front end {front_end!r}: SpeechBrain weights have one front end, 'speechbrain'")
@@ -178,21 +176,6 @@ def _generation(front_end: str | None) -> Generation | None:
     if short not in ("legacy", "current"):
         raise InvalidRequest(f"front end {front_end!r}: NeMo weights take 'legacy' or 'current'")
     return cast(Generation, short)
-
-
-def _read_bytes(path: Path, count: int | None = None) -> bytes:
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise NotFound(f"{path}: not a file; give the path of the weights")
-        if size > MAX_FILE_BYTES:
-            raise UnsupportedCheckpoint(f"{path}: {size} bytes, limit {MAX_FILE_BYTES}; not a speaker encoder")
-        with path.open("rb") as stream:
-            return stream.read(-1 if count is None else count)
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file; check the path, or pull the encoder") from error
-    except OSError as error:
-        raise NotFound(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _read_speechbrain(data: bytes, digest: str, label: str) -> Checkpoint:

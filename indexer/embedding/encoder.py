@@ -18,6 +18,7 @@ from indexer.embedding.passes import keep_freed_memory, run_passes
 from indexer.embedding.room import DEFAULT_PASS_S, Room, measured_room
 from indexer.embedding.transfer import to_device
 from indexer.embedding.user_encoders import Family
+from indexer.embedding.weight_files import WeightFile
 from indexer.embedding.windows import statistics_of
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
@@ -336,7 +337,7 @@ def choose_device(choice: str) -> torch.device:
 
 
 def load_encoder(
-    path: Path,
+    path: Path | WeightFile,
     *,
     name: str,
     family: Family,

@@ -1,5 +1,6 @@
 """Weights are read as tensors only, matched strictly, and refused by name otherwise."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -17,6 +18,7 @@ from indexer.embedding.checkpoints import detect_family, read_checkpoint
 from indexer.embedding.encoder import encoder_id
 from indexer.embedding.nemo_archive import WEIGHTS_NAME
 from indexer.embedding.tensor_files import load_tensors
+from indexer.embedding.weight_files import read_weights
 from indexer.embedding.weight_names import speechbrain_names
 from indexer.errors import (
     CorruptArtifact,
@@ -194,6 +196,16 @@ def test_the_front_end_can_be_chosen_in_short_or_in_full(asked: str | None, name
     checkpoint = read_checkpoint(TINY, "nemo", asked)
     assert checkpoint.front_end == named
     assert encoder_id(checkpoint.weights_sha256, checkpoint.front_end) == f"{checkpoint.weights_sha256[:16]}-{named}"
+
+
+def test_weights_that_were_read_already_are_those_whose_hash_is_taken_whatever_becomes_of_the_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "weights.nemo"
+    path.write_bytes(TINY.read_bytes())
+    read = read_weights(path)
+    path.unlink()
+    assert read_checkpoint(read, "nemo").weights_sha256 == hashlib.sha256(TINY.read_bytes()).hexdigest()
 
 
 def test_an_unknown_front_end_is_refused() -> None:
