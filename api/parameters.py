@@ -14,8 +14,10 @@ from fastapi.routing import APIRoute
 _SHOWN = 80
 
 
-def only_known(request: Request) -> None:
+async def only_known(request: Request) -> None:
     """Refuse a request whose query has a parameter that its route does not take; a dependency of every router.
+
+    It waits for nothing, and is a coroutine for that: the framework would hand it to a thread otherwise.
 
     Raises
     ------
