@@ -68,6 +68,8 @@ class _Track:
     """Whether there may be several voices."""
     suspicion: Suspicion = field(default_factory=Suspicion)
     """Where."""
+    least_voices: int | None = None
+    """How many voices there are for certain, where a closer look has told."""
     is_marked: bool = False
     """Whether somebody marked who speaks when."""
 
@@ -157,10 +159,12 @@ class Hearing:
         for track, (embedded, vectors) in zip(self._tracks, embed_windows(take, windows, encoder), strict=True):
             if embedded:
                 track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=self._wanted)
+                if self._wanted is None and len({turn.voice for turn in track.turns}) < (track.least_voices or 1):
+                    track.turns = diarizer.turns(track.regions, embedded, vectors, speakers=track.least_voices)
             track.several = False
 
     def _look_closer(self, take: Take, encoder: WindowEncoder) -> None:
-        """Settle the tracks in which the stretches that were suspected turn out to be of one voice."""
+        """Settle the tracks in which the suspected stretches are of one voice after all; note where they are of two."""
         groups = [[side for pair in track.suspicion.pairs for side in pair] for track in self._tracks]
         places = [
             Stretch(number, *run) for number, own in enumerate(groups) for side in own for run in side if len(own)
@@ -175,7 +179,8 @@ class Hearing:
             if own and all(sum(map(len, side)) >= encoder.min_samples for side in sides):
                 vectors = encoder.embed([np.concatenate(side) for side in sides])
                 pairs = vectors.reshape(-1, 2, vectors.shape[1])
-                track.several = not self._listening.screen.clears(pairs, encoder.id)
+                track.least_voices = self._listening.screen.least_voices(pairs, encoder.id)
+                track.several = track.least_voices != 1
 
 
 def listen(take: Take, listening: Listening, *, name: str) -> Hearing:

@@ -91,8 +91,11 @@ class Screen(Protocol):
     def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
         """Return None where (W, D) unit vectors of those windows are all of one voice, and else what may not be."""
 
-    def clears(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
-        """Tell that all is one voice after all, from (P, 2, D) unit vectors of the suspected pairs."""
+    def least_voices(self, vectors: Vectors, encoder_id: EncoderId) -> int | None:
+        """Tell from (P, 2, D) unit vectors of the suspected pairs how many voices there are at least.
+
+        1: all is one voice after all; None: only a diarizer can tell.
+        """
 
 
 def speech_by_voice(heard: Iterable[tuple[int | None, float]]) -> dict[int, float]:

@@ -104,8 +104,8 @@ class AlikeScreen:
     def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
         return None if (vectors @ vectors[0]).min() > 0.8 else Suspicion()
 
-    def clears(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
-        return bool((np.sum(vectors[:, 0] * vectors[:, 1], axis=1) > 0.8).all())
+    def least_voices(self, vectors: Vectors, encoder_id: EncoderId) -> int | None:
+        return 1 if (np.sum(vectors[:, 0] * vectors[:, 1], axis=1) > 0.8).all() else None
 
 
 def plain_listening(speakers: Speakers = "auto") -> Listening:

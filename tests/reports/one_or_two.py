@@ -61,10 +61,10 @@ class WatchedScreen(OneVoiceScreen):
         self.said = "one" if suspicion is None else "sent on"
         return suspicion
 
-    def clears(self, vectors: Vectors, encoder_id: EncoderId) -> bool:
-        cleared = super().clears(vectors, encoder_id)
-        self.said = "cleared" if cleared else "looked at and sent on"
-        return cleared
+    def least_voices(self, vectors: Vectors, encoder_id: EncoderId) -> int | None:
+        voices = super().least_voices(vectors, encoder_id)
+        self.said = {1: "cleared", 2: "taken for two"}.get(voices or 0, "looked at and sent on")
+        return voices
 
 
 class WatchedDiarizer(ClusteringDiarizer):

@@ -21,7 +21,7 @@ from indexer.embedded_files import EmbeddedFile
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidRequest, NonFiniteEmbedding, NoSpeech, NotEnoughSpeech, NotFound, Unavailable
 from indexer.hearing import HeardTrack, hear_tracks
-from indexer.listening import Listening, Suspicion, parse_speakers, speech_by_voice
+from indexer.listening import Listening, Suspicion, VoiceTurn, parse_speakers, speech_by_voice
 from indexer.listening_choices import listening_as_asked
 from indexer.pipeline import EmbeddingPipeline
 from indexer.probes import hear_voices
@@ -30,7 +30,7 @@ from indexer.takes import Blocks, Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
-from tests.listening_kit import AlikeScreen, plain_listening, silence, voice, write_take
+from tests.listening_kit import AlikeScreen, NearestDiarizer, plain_listening, silence, voice, write_take
 
 MIX = ChannelPolicy.parse("mix")
 LIMITS = AudioSettings(block_s=1.0)
@@ -297,6 +297,34 @@ def test_what_was_taken_for_one_voice_is_not_embedded_again_where_doubt_was_unfo
     (found,) = hear_voices(EncoderSet(encoder), path, doubtful, channels=MIX, limits=LIMITS)
     assert found.voice == 0
     assert encoder.seconds.count(6.0) == 1
+
+
+class CertainScreen(DoubtfulScreen):
+    """Has seen two voices with its own eyes."""
+
+    def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
+        return Suspicion((((Region(0.0, 3.0),), (Region(5.0, 8.0),)),))
+
+    def least_voices(self, vectors: Vectors, encoder_id: EncoderId) -> int | None:
+        return 2
+
+
+class LumpingDiarizer(NearestDiarizer):
+    """Takes everybody for one, unless it is told better."""
+
+    def turns(
+        self, regions: Sequence[Region], windows: Sequence[Region], vectors: Vectors, *, speakers: int | None
+    ) -> list[VoiceTurn]:
+        found = super().turns(regions, windows, vectors, speakers=speakers)
+        return found if speakers == 2 else [turn._replace(voice=0) for turn in found]
+
+
+def test_two_voices_that_a_closer_look_is_sure_of_are_two_whatever_the_diarizer_finds(tmp_path: Path) -> None:
+    path = write_take(tmp_path / "both.wav", voice(0, 4), voice(1, 4))
+    for screen, voices in ((DoubtfulScreen(), {0}), (CertainScreen(), {0, 1})):
+        lumping = replace(plain_listening(), screen=screen, diarizer=LumpingDiarizer())
+        done = run_all(pipeline_of(SpectrumEncoder(), lumping), [path])["both.wav"]
+        assert set(done.voices_s) == voices
 
 
 def test_a_fetched_conversation_stays_readable_until_its_voices_are_told_apart(tmp_path: Path) -> None:

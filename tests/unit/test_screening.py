@@ -77,8 +77,17 @@ def test_of_an_encoder_that_nobody_measured_the_diarizer_decides() -> None:
 
 def test_a_closer_look_clears_only_what_is_alike_in_every_pair() -> None:
     one, other = heard([0, 0], noise=0.3), heard([0, 1], noise=0.3)
-    assert OneVoiceScreen().clears(one[None], DEFAULT)
-    assert not OneVoiceScreen().clears(np.stack([one, other]), DEFAULT)
+    assert OneVoiceScreen().least_voices(one[None], DEFAULT) == 1
+    assert OneVoiceScreen().least_voices(np.stack([one, other]), DEFAULT) == 2
+
+
+@pytest.mark.parametrize(("cosine", "voices"), [(0.41, 1), (0.39, None), (0.34, None), (0.32, 2), (-0.1, 2)])
+def test_a_closer_look_is_sure_of_two_voices_only_where_they_are_further_apart_than_one_is(
+    cosine: float, voices: int | None
+) -> None:
+    pair = np.array([[[1.0, 0.0], [cosine, np.sqrt(1 - cosine**2)]]], dtype=np.float32)
+    assert OneVoiceScreen().least_voices(pair, DEFAULT) == voices
+    assert OneVoiceScreen().least_voices(pair, EncoderId("0123456789abcdef-current")) is None
 
 
 def test_windows_lie_every_half_second_within_the_speech() -> None:
