@@ -30,7 +30,7 @@ _A_PROPOSAL = 140
 Measured at 1,000,000 vectors: a probe takes 1.5 ms of processor time, and 0.5 ms more where 2,300 rows are proposed."""
 
 _A_ROUND = 300_000
-"""Codes that are scanned in the time that a second pass of a few probes takes besides: some 0.4 ms, mostly in Python."""
+"""Codes that are scanned in the time that a second pass of a few probes takes besides, some 0.4 ms."""
 
 _UNEVEN = 1.1
 """How many times the rows are fetched that were needed, for a stripe may hold more of them than its share."""
