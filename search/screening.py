@@ -1,6 +1,7 @@
 """Is one voice all there is? Told from few windows, so that only conversations cost what telling voices apart costs."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ _BLOCK = 16
 _LEAST_SECOND = 0.7
 """What few windows of one voice reach by chance: two whose cosine is 0.3."""
 
+_SHORT = range(4, 6)
+"""So many windows of all there is, six to eight seconds, are soon looked at again. Fewer are too unlike for that."""
+
 _GROUP_S = 4.0
 """Most of each of two groups that is embedded by itself: with more, cosines of one voice hardly rise."""
 
@@ -41,6 +45,9 @@ class ScreenTuning(NamedTuple):
     ----------
     doubtful
         Second eigenvalue of n windows' cosines, by the square root of n, from which on there may be a second voice.
+    short
+        The same, of a recording of four or five windows, where there is a closer look: over a telephone two voices
+        differ by less.
     certain
         The same, from which on no closer look would be believed.
     alike
@@ -52,18 +59,19 @@ class ScreenTuning(NamedTuple):
     """
 
     doubtful: float
+    short: float
     certain: float
     alike: float | None
     unlike: float | None = None
 
 
 TUNINGS: Mapping[EncoderId, ScreenTuning] = {
-    EncoderId("0575cb64845e6b9a-speechbrain"): ScreenTuning(0.38, 0.46, 0.4, 0.33),
-    EncoderId("92f29b94e6948786-kaldi"): ScreenTuning(0.32, 0.32, None),  # campplus-zh-en: one voice lies closer.
+    EncoderId("0575cb64845e6b9a-speechbrain"): ScreenTuning(0.38, 0.32, 0.46, 0.4, 0.33),
+    EncoderId("92f29b94e6948786-kaldi"): ScreenTuning(0.32, 0.32, 0.32, None),  # campplus-zh-en: one voice lies closer.
 }
 """`docs/conversations.md` says what they let pass."""
 
-_UNKNOWN = ScreenTuning(0.38, 0.38, None)
+_UNKNOWN = ScreenTuning(0.38, 0.38, 0.38, None)
 
 
 class OneVoiceScreen:
@@ -100,7 +108,7 @@ class OneVoiceScreen:
         pairs: list[tuple[tuple[Region, ...], tuple[Region, ...]]] = []
         for block in _blocks(_side_by_side(windows)):
             second = _second_eigenvalue(vectors[block].astype(np.float64))
-            if second < max(tuning.doubtful * np.sqrt(len(block)), _LEAST_SECOND):
+            if second < _least_second(len(block), tuning):
                 continue
             inside = np.arange(block[0], block[-1] + 1)
             pair = _two_groups([windows[place] for place in inside], vectors[inside].astype(np.float64))
@@ -140,6 +148,13 @@ def _blocks(places: Sequence[int]) -> Iterator[NDArray[np.int64]]:
         yield rows[first : first + _BLOCK]
     if len(rows):
         yield rows[-_BLOCK:]
+
+
+def _least_second(windows: int, tuning: ScreenTuning) -> float:
+    """Return the second eigenvalue from which on so many windows may hear a second voice."""
+    if windows in _SHORT and tuning.alike is not None:
+        return tuning.short * math.sqrt(windows)
+    return max(tuning.doubtful * math.sqrt(windows), _LEAST_SECOND)
 
 
 def _second_eigenvalue(rows: NDArray[np.float64]) -> float:

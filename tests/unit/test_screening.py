@@ -71,6 +71,19 @@ def test_what_is_plainly_two_voices_needs_no_closer_look() -> None:
     assert suspected(heard([0] * 5 + [1] * 5, noise=0.5)) == Suspicion()
 
 
+@pytest.mark.parametrize(("windows", "is_suspected"), [(3, False), (4, True), (5, True), (6, False), (16, False)])
+def test_of_a_short_recording_less_is_a_doubt_for_it_is_soon_looked_at_again(windows: int, is_suspected: bool) -> None:
+    half = windows // 2
+    # The second eigenvalue of two groups whose windows are alike, as a share of the root of their number.
+    likeness = np.sqrt(
+        ((windows / 2 - 0.35 * np.sqrt(windows)) ** 2 - (windows / 2 - half) ** 2) / half / (windows - half)
+    )
+    voices = np.array([[1.0, 0.0], [likeness, np.sqrt(1 - likeness**2)]], dtype=np.float32)
+    vectors = voices[[0] * half + [1] * (windows - half)]
+    assert (suspected(vectors) is not None) == is_suspected
+    assert suspected(vectors, EncoderId("0123456789abcdef-current")) is None
+
+
 def test_of_an_encoder_that_nobody_measured_the_diarizer_decides() -> None:
     assert suspected(heard([0] * 5 + [1] * 5), EncoderId("0123456789abcdef-current")) == Suspicion()
 
