@@ -8,7 +8,6 @@ from indexer.db.rows import GalleryHead
 from indexer.embedding.batching import BatchingEncoder
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.registry import EncoderSpec
-from indexer.embedding.room import DEFAULT_PASS_S
 from indexer.encoders_in_use import front_end_of
 from indexer.errors import Unavailable
 from indexer.types import EncoderId
@@ -86,7 +85,7 @@ class LiveEncoders:
                     loaded,
                     queue=probes.queue,
                     batch=probes.batch,
-                    batch_audio_s=self._settings.embedding.batch_audio_s or DEFAULT_PASS_S,
+                    batch_audio_s=self._settings.embedding.batch_audio_s,
                     timeout_s=probes.timeout_s,
                 )
                 self._batching[loaded.id] = batching, spec

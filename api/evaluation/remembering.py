@@ -7,36 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.evaluation.cache import HeardCache
+from indexer.embedding.around import AroundEncoder
 from indexer.embedding.encoder import Encoder
-from indexer.types import EncoderId, Span, Vectors, Waveform
+from indexer.types import Span, Vectors, Waveform
 
 
-class RememberingEncoder:
+class RememberingEncoder(AroundEncoder):
     """Another encoder's vectors, looked up by the very samples where they were embedded before."""
 
     def __init__(self, encoder: Encoder, cache: HeardCache) -> None:
-        self._encoder = encoder
+        super().__init__(encoder)
         self._cache = cache
-
-    @property
-    def id(self) -> EncoderId:
-        """The encoder's own."""
-        return self._encoder.id
-
-    @property
-    def name(self) -> str:
-        """The encoder's own."""
-        return self._encoder.name
-
-    @property
-    def dim(self) -> int:
-        """The encoder's own."""
-        return self._encoder.dim
-
-    @property
-    def min_samples(self) -> int:
-        """The encoder's own."""
-        return self._encoder.min_samples
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as (B, D) rows of unit norm, in input order; only those that are new go to the network."""
@@ -44,7 +25,7 @@ class RememberingEncoder:
         known = self._cache.vectors(hashes, self.id)
         new = [place for place, name in enumerate(hashes) if name not in known]
         if new:
-            rows = self._encoder.embed([waveforms[place] for place in new])
+            rows = self._inner.embed([waveforms[place] for place in new])
             made = {hashes[place]: row for place, row in zip(new, rows, strict=True)}
             self._cache.keep_vectors(made, self.id)
             known |= made
@@ -62,7 +43,7 @@ class RememberingEncoder:
         known = self._cache.vectors([name for some in names for name in some], self.id)
         new = [place for place, some in enumerate(names) if not known.keys() >= set(some)]
         if new:
-            rows, of_windows = self._encoder.embed_with_windows(
+            rows, of_windows = self._inner.embed_with_windows(
                 [waveforms[place] for place in new], [windows[place] for place in new]
             )
             made = {
@@ -80,7 +61,7 @@ class RememberingEncoder:
 
     def embed_raw(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as the network gives them; these are not remembered."""
-        return self._encoder.embed_raw(waveforms)
+        return self._inner.embed_raw(waveforms)
 
 
 def _sha256(waveform: Waveform) -> str:

@@ -12,7 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from indexer.embedding.around import AroundEncoder
 from indexer.embedding.encoder import Encoder
+from indexer.embedding.room import DEFAULT_PASS_S
 from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
 from indexer.observability import PROBE_BATCH_SIZE
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
@@ -75,7 +77,7 @@ class _Unit:
         return [] if self.call.windows is None else [self.call.windows[row] for row in self.rows]
 
 
-class BatchingEncoder:
+class BatchingEncoder(AroundEncoder):
     """An `Encoder` that any number of threads call at once.
 
     Parameters
@@ -86,8 +88,8 @@ class BatchingEncoder:
         Probes that may wait; more are refused.
     batch : int
         Most probes in one pass.
-    batch_audio_s : float
-        Most seconds of audio in one pass, as the inner encoder cuts it.
+    batch_audio_s : float, optional
+        Most seconds of audio in one pass, as the inner encoder cuts it on a CPU.
     timeout_s : float
         Longest wait of a probe.
     stalled_s : float
@@ -100,14 +102,14 @@ class BatchingEncoder:
         *,
         queue: int = 256,
         batch: int = 16,
-        batch_audio_s: float = 40.0,
+        batch_audio_s: float | None = None,
         timeout_s: float = 60.0,
         stalled_s: float = 300.0,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._limit = queue
         self._batch = batch
-        self._batch_samples = int(batch_audio_s * SAMPLE_RATE_HZ)
+        self._batch_samples = int((batch_audio_s or DEFAULT_PASS_S) * SAMPLE_RATE_HZ)
         self._timeout_s = timeout_s
         self._stalled_s = stalled_s
         self._pass_ended_at = time.monotonic()
@@ -119,26 +121,6 @@ class BatchingEncoder:
         self._background_turn = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
-
-    @property
-    def id(self) -> EncoderId:
-        """The inner encoder's id."""
-        return self._inner.id
-
-    @property
-    def name(self) -> str:
-        """The inner encoder's name."""
-        return self._inner.name
-
-    @property
-    def dim(self) -> int:
-        """The inner encoder's dimension."""
-        return self._inner.dim
-
-    @property
-    def min_samples(self) -> int:
-        """The inner encoder's shortest utterance."""
-        return self._inner.min_samples
 
     @property
     def waiting(self) -> int:

@@ -32,11 +32,12 @@ from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.speech import FRAME_SAMPLES, GROUP_FRAMES
 from indexer.db.models import Recording
+from indexer.embedding.around import AroundEncoder
 from indexer.embedding.encoder import Encoder
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import load_settings
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, Span, Vectors, Waveform
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import ListQueue, make_bulk, make_gallery, submit, write_archive
 from tests.reports.conversations import decode_mono
@@ -103,31 +104,15 @@ def repeatable(pieces: Sequence[Waveform]) -> Waveform:
     return np.pad(joined, (0, -len(joined) % (GROUP_FRAMES * FRAME_SAMPLES)))
 
 
-class NoisyMemory:
+class NoisyMemory(AroundEncoder):
     """Another encoder, asked for each vector once: later ones are that with noise, at a cosine of 0.95."""
 
     def __init__(self, inner: Encoder) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._kept: dict[bytes, Vectors] = {}
         self._rng = np.random.default_rng(1)
         self._guard = threading.Lock()
         self.asked = self.made = 0
-
-    @property
-    def id(self) -> EncoderId:
-        return self._inner.id
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    @property
-    def dim(self) -> int:
-        return self._inner.dim
-
-    @property
-    def min_samples(self) -> int:
-        return self._inner.min_samples
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         return self.embed_with_windows(waveforms, [()] * len(waveforms))[0]
