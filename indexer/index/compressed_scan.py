@@ -115,18 +115,16 @@ class CompressedScan:
         """Propose the best rows by their codes; see `Scan.search`."""
         if isinstance(subset, CompressedSubset):
             return self._search(probes, fetch, [(subset.packed, subset.positions)], self.calibration.gain)
-        stripes: list[tuple[PackedCodes, Positions | int]] = [(some.packed, some.first) for some in self._stripes]
         if subset is None:
-            return self._search(probes, fetch, stripes, self.calibration.gain)
+            return self._search(probes, fetch, self._all, self.calibration.gain)
         assert isinstance(subset, MaskSubset)
-        found = self._search(probes, 2 * fetch, stripes, self.calibration.gain)
+        found = self._search(probes, 2 * fetch, self._all, self.calibration.gain)
         positions = np.where(subset.holds(found.positions), found.positions, -1)
         return found._replace(positions=positions)
 
     def raw_search(self, probes: Vectors, fetch: int) -> tuple[NDArray[np.float32], Positions]:
         """Best (Q, F) scores of codes, not made estimates of cosines, and their positions."""
-        stripes: list[tuple[PackedCodes, Positions | int]] = [(some.packed, some.first) for some in self._stripes]
-        found = self._search(probes, fetch, stripes, gain=1.0)
+        found = self._search(probes, fetch, self._all, gain=1.0)
         return found.scores, found.positions
 
     def raw_scores(self, probes: Vectors, positions: Positions) -> NDArray[np.float32]:
@@ -144,6 +142,10 @@ class CompressedScan:
 
     def close(self) -> None:
         """Do nothing: its threads are everybody's."""
+
+    @property
+    def _all(self) -> list[tuple[PackedCodes, Positions | int]]:
+        return [(some.packed, some.first) for some in self._stripes]
 
     def _search(
         self, probes: Vectors, fetch: int, parts: list[tuple[PackedCodes, Positions | int]], gain: float

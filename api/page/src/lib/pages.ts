@@ -36,7 +36,7 @@ export function usePages<Item>(
   const abort = useRef(new AbortController());
 
   const first = useRef(true);
-  const pages = useRef(0);
+  const pagesRead = useRef(0);
 
   const read = useCallback(async (from: string | null, wanted = 1) => {
     const { signal } = abort.current;
@@ -51,8 +51,8 @@ export function usePages<Item>(
         found.push(...answer.items);
         next = answer.next_cursor;
       }
-      pages.current = from === null ? wanted : pages.current + wanted;
-      if (main) leave({ pages: pages.current });
+      pagesRead.current = from === null ? wanted : pagesRead.current + wanted;
+      if (main) leave({ pages: pagesRead.current });
       setItems((before) => (from === null ? found : [...before, ...found]));
       setCursor(next);
       setKnown(true);
