@@ -98,6 +98,43 @@ class Screen(Protocol):
         """
 
 
+class UnlikeStretch(NamedTuple):
+    """A stretch of a recording that was taken for one voice, and may be somebody else's.
+
+    Attributes
+    ----------
+    start_s, end_s
+        From the beginning of the recording.
+    cosine
+        With the rest of its speech.
+    """
+
+    start_s: float
+    end_s: float
+    cosine: float
+
+
+class SecondVoiceFinder(Protocol):
+    """Finds what may be a second voice where nothing says so for sure; only for somebody to listen to."""
+
+    def is_doubtful(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> bool:
+        """Tell from what a `Screen` was shown, of one voice as far as is known, whether a closer look is worth it."""
+
+    def windows(self, regions: Sequence[Region]) -> list[Region]:
+        """Return the stretches of these regions whose vectors a closer look wants to see."""
+
+    def find(
+        self, regions: Sequence[Region], windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId
+    ) -> UnlikeStretch | None:
+        """Return the stretch that is least like the rest; None where it is like enough.
+
+        Parameters
+        ----------
+        windows, vectors
+            What `windows` asked for, and (W, D) unit vectors of each embedded by itself, in its order.
+        """
+
+
 def speech_by_voice(heard: Iterable[tuple[int | None, float]]) -> dict[int, float]:
     """Add up the seconds of each voice, most first; what is nobody's is left out."""
     seconds: dict[int, float] = {}
@@ -124,6 +161,8 @@ class Listening:
     given
         Speech that somebody marked, by the name of the recording without folder and extension, as
         `indexer.audio.speech_files` reads it. It takes the place of the detector; None: nothing was marked.
+    second_voice
+        Looks again at what is enrolled as one voice; None: nothing does.
     """
 
     detector: SpeechDetector
@@ -131,6 +170,7 @@ class Listening:
     screen: Screen
     speakers: Speakers = "auto"
     given: Mapping[str, Sequence[RttmTurn]] | None = None
+    second_voice: SecondVoiceFinder | None = None
 
     def channels(self, asked: ChannelPolicy) -> ChannelPolicy:
         """Return which channels are heard: each, where each is somebody's own, and otherwise those that are asked for.
