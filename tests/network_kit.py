@@ -1,6 +1,8 @@
 """A small ECAPA-TDNN of the cascade kind, for tests of the network and of what runs it."""
 
-from indexer.embedding.ecapa import ConvShape, EcapaConfig
+import torch
+
+from indexer.embedding.ecapa import ConvShape, Ecapa, EcapaConfig
 
 SMALL_CASCADE = EcapaConfig(
     bins=8,
@@ -18,3 +20,18 @@ SMALL_CASCADE = EcapaConfig(
     variance_floor=1e-12,
     embedding_sizes=(5,),
 )
+
+
+def trained(config: EcapaConfig) -> Ecapa:
+    """Return a network whose normalizations have scales of both signs, and offsets."""
+    torch.manual_seed(3)
+    network = Ecapa(config).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.weight.uniform_(-1.0, 2.0)
+            module.bias.uniform_(-1.0, 1.0)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(0.0, 1.0)
+            module.running_var.uniform_(0.5, 2.0)
+    return network

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from indexer.embedding.checkpoints import Checkpoint, read_checkpoint
-from indexer.embedding.engines import best_pass_s, make_engine, settled_precision
+from indexer.embedding.engines import best_pass_s, for_any_lengths, make_engine, settled_precision
+from indexer.embedding.features import Frames, RaggedFrames
 from indexer.embedding.passes import keep_freed_memory, run_passes
 from indexer.embedding.room import DEFAULT_PASS_S, Room, measured_room
 from indexer.embedding.transfer import to_device
 from indexer.embedding.user_encoders import Family
 from indexer.embedding.weight_files import WeightFile
-from indexer.embedding.windows import statistics_of
+from indexer.embedding.windows import statistics_of, statistics_of_ragged
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
 from indexer.observability import EMBED_SECONDS, counting_seconds
 from indexer.torch_threads import one_thread, settle_threads, use_threads
@@ -34,6 +35,11 @@ two frames have only a sign left after normalization; ten frames are about the s
 _PRIMITIVE_CACHE = "128"
 """Compiled CPU kernels that oneDNN keeps, a few for each length of utterance. Its own 1024 grow by a gigabyte over an
 archive of many lengths, and are no faster."""
+
+
+_LONGEST_JOINED = 60 * SAMPLE_RATE_HZ
+"""Samples of the longest utterance that shares a pass with shorter ones: sums over one are made in order, those of many
+side by side."""
 
 
 class Encoder(Protocol):
@@ -133,6 +139,7 @@ class SpeakerEncoder:
             keep_freed_memory()
         self._front_end = checkpoint.build_front_end().to(self.device)
         self._network = make_engine(checkpoint, precision, self.device)
+        self._joining = for_any_lengths(self._network, self._front_end, self.device)
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
         self._batch_samples = int((batch_audio_s or DEFAULT_PASS_S) * SAMPLE_RATE_HZ)
@@ -147,8 +154,9 @@ class SpeakerEncoder:
         Parameters
         ----------
         waveforms : sequence of (N_i,) float32 arrays
-            Mono speech at 16 kHz in [-1, 1]. Lengths may differ: only equal lengths share a pass, so batch-mates
-            never change a row beyond rounding (in cosine distance 1e-5 at most, of precision "fast" 1e-4).
+            Mono speech at 16 kHz in [-1, 1]. Lengths may differ: equal lengths share a pass, and on a GPU any lengths
+            without padding, so batch-mates never change a row beyond rounding (in cosine distance 1e-5 at most, of
+            precision "fast" 1e-4).
 
         Returns
         -------
@@ -181,7 +189,7 @@ class SpeakerEncoder:
         vectors = np.empty((len(waveforms), self.dim), dtype=np.float32)
 
         def run(rows: list[int]) -> torch.Tensor:
-            return self._forward(np.stack([waveforms[row] for row in rows]))
+            return self._forward([waveforms[row] for row in rows])
 
         with counting_seconds(EMBED_SECONDS):
             # All passes are handed over before the first is waited for, so that a GPU never idles between two.
@@ -219,9 +227,7 @@ class SpeakerEncoder:
         pooled: list[Vectors] = [np.empty((0, self.dim), dtype=np.float32)] * len(windows)
 
         def run(rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            made, frames = self._forward_with_frames(np.stack([waveforms[row] for row in rows]))
-            lengths = [len(waveforms[row]) for row in rows]
-            return made, [self._pool(*one) for one in zip(frames, [windows[row] for row in rows], lengths, strict=True)]
+            return self._forward_with_windows([waveforms[row] for row in rows], [windows[row] for row in rows])
 
         with counting_seconds(EMBED_SECONDS):
             for rows, (made, of_windows) in self._passes(run, [len(waveform) for waveform in waveforms]):
@@ -261,54 +267,96 @@ class SpeakerEncoder:
             raise InvalidAudio(f"utterance {index}: holds NaN or infinity; decode the recording again")
 
     def _passes(self, run: Callable[[list[int]], _Made], lengths: Sequence[int]) -> Iterable[tuple[list[int], _Made]]:
-        """Run waveforms of equal length together; return which they were and what each pass made of them."""
+        """Run waveforms in passes; return which they were and what each pass made of them."""
         on_cpu = self.device.type == "cpu"
         threads = settle_threads() if on_cpu else 1
-        batches = list(self._batches(lengths, most=min(self._room.samples, sum(lengths) // threads)))
+        most = min(self._room.samples, sum(lengths) // threads)
+        batches = list((_batches_of_one_length if self._joining is None else _batches)(lengths, most=most))
         # The longest first: whoever runs out of passes waits for the last one, a short one then.
         batches.sort(key=lambda rows: -sum(lengths[row] for row in rows))
         longest = sum(lengths[row] for row in batches[0]) if batches else 1
         at_once = max(1, self._batch_samples // longest) if on_cpu else 1
 
         def within_memory(rows: list[int]) -> list[tuple[list[int], _Made]]:
-            return self._room.run(run, rows, lengths[rows[0]])
+            return self._room.run(run, rows, [lengths[row] for row in rows])
 
         return chain.from_iterable(run_passes(within_memory, batches, at_once))
 
-    def _batches(self, lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
-        by_length: defaultdict[int, list[int]] = defaultdict(list)
-        for row, length in enumerate(lengths):
-            by_length[length].append(row)
-        for length, rows in by_length.items():
-            size = max(1, most // length)
-            for start in range(0, len(rows), size):
-                yield rows[start : start + size]
-
-    def _forward(self, batch: Vectors) -> torch.Tensor:
-        """Embed (B, N) waveforms; return (B, D) rows on the device, which may not be computed yet."""
+    def _forward(self, waveforms: Sequence[Waveform]) -> torch.Tensor:
+        """Embed waveforms; return (B, D) rows on the device, which may not be computed yet."""
         with torch.inference_mode():
-            frames = self._front_end(to_device(torch.from_numpy(batch), self.device))
-            return self._network(frames.values, frames.valid)
+            if self._joining is not None and _lengths_differ(waveforms):
+                return self._joining.of_ragged(*self._ragged(waveforms))
+            features = self._features(waveforms)
+            return self._network(features.values, features.valid)
+
+    def _forward_with_windows(
+        self, waveforms: Sequence[Waveform], windows: Sequence[Sequence[Span]]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Embed waveforms, and stretches of each out of the frames that its vector is pooled from: (W, D) rows."""
+        samples = [len(waveform) for waveform in waveforms]
+        with torch.inference_mode():
+            if self._joining is not None and _lengths_differ(waveforms):
+                rows, ragged = self._ragged(waveforms)
+                made, kept = self._joining.of_ragged_with_frames(rows, ragged)
+                speech, spoken = ragged.speech(kept)
+                statistics = statistics_of_ragged(speech[0], spoken.frames, windows, samples)
+                of_windows = self._joining.of_statistics(statistics)
+                return made, list(torch.split(of_windows, [len(spans) for spans in windows]))
+            features = self._features(waveforms)
+            made, frames = self._network.with_frames(features.values, features.valid)
+            frames = frames[:, :, : features.valid]
+            return made, [self._pool(*one) for one in zip(frames, windows, samples, strict=True)]
+
+    def _features(self, waveforms: Sequence[Waveform]) -> Frames:
+        return self._front_end(to_device(torch.from_numpy(np.stack(waveforms)), self.device))
+
+    def _ragged(self, waveforms: Sequence[Waveform]) -> RaggedFrames:
+        behind = to_device(torch.from_numpy(np.concatenate(waveforms)), self.device)
+        return self._front_end.of_ragged(behind, [len(waveform) for waveform in waveforms])
 
     def _forward_noise(self, samples: int) -> torch.Tensor:
-        """Embed so many samples of noise, in utterances of four seconds."""
-        batch = np.random.default_rng(0).normal(0.0, 0.1, (max(1, samples // 64_000), 64_000))
-        return self._forward(batch.astype(np.float32))
-
-    def _forward_with_frames(self, batch: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed (B, N) waveforms; return also the (B, C, T) frames that their vectors were pooled from."""
-        with torch.inference_mode():
-            features = self._front_end(to_device(torch.from_numpy(batch), self.device))
-            vectors, frames = self._network.with_frames(features.values, features.valid)
-            return vectors, frames[:, :, : features.valid]
+        """Embed so many samples of noise, in utterances of about four seconds, as those of a recording come."""
+        noise = np.random.default_rng(0).normal(0.0, 0.1, samples).astype(np.float32)
+        count = max(1, samples // 64_000)
+        cuts = np.linspace(0, samples, count + 1).astype(np.int64)[1:-1] + np.arange(1, count) % 2 * 160
+        return self._forward(np.split(noise, cuts))
 
     def _pool(self, frames: torch.Tensor, spans: Sequence[Span], samples: int) -> torch.Tensor:
         """Return the (W, D) vectors of stretches of an utterance, of which (C, T) frames are given."""
         if not spans:
             return torch.empty((0, self.dim))
         # In one thread: of one utterance they are so little that a second one costs more than it takes over.
-        with torch.inference_mode(), one_thread():
+        with one_thread():
             return self._network.of_statistics(statistics_of(frames, spans, samples))
+
+
+def _lengths_differ(waveforms: Sequence[Waveform]) -> bool:
+    return len({len(waveform) for waveform in waveforms}) > 1
+
+
+def _batches_of_one_length(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+    by_length: defaultdict[int, list[int]] = defaultdict(list)
+    for row, length in enumerate(lengths):
+        by_length[length].append(row)
+    for length, rows in by_length.items():
+        size = max(1, most // length)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def _batches(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+    """Divide utterances of any lengths into passes of so many samples at most; a long one has its own."""
+    batch: list[int] = []
+    samples = 0
+    for row, length in sorted(enumerate(lengths), key=lambda one: one[1]):
+        if batch and (samples + length > most or length > _LONGEST_JOINED):
+            yield batch
+            batch, samples = [], 0
+        batch.append(row)
+        samples += length
+    if batch:
+        yield batch
 
 
 def choose_device(choice: str) -> torch.device:

@@ -9,12 +9,16 @@ from torch.nn import functional
 
 from indexer.embedding.checkpoints import Checkpoint, NetworkConfig
 from indexer.embedding.ecapa import Ecapa, EcapaConfig
+from indexer.embedding.features import FrontEnd
 from indexer.embedding.folded import FoldedEcapa, can_fold
 from indexer.embedding.windows import Statistics
 from indexer.types import Precision
 
 LEAST_COSINE_FAST = 0.999
 """What fast vectors promise: their cosine to those of float32, as `indexer.types.Precision` states it."""
+
+LEAST_COSINE_EXACT = 0.99999
+"""What exact vectors promise, likewise."""
 
 _BEST_PASS_S = 12.0
 """Audio in one pass of products on a CPU: what is between two of them stays in the cache, and more is slower (on two
@@ -71,22 +75,52 @@ def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.devi
         if runs_fast(checkpoint.network, device):
             fast = FoldedEcapa(cast(Ecapa, network), torch.bfloat16)
             # Processors of one kind round alike, and were measured. Of other devices each is asked.
-            if device.type == "cpu" or agrees(fast, network, checkpoint.network.bins, device):
+            if device.type == "cpu" or agrees(fast, network, checkpoint.network.bins, device, LEAST_COSINE_FAST):
                 return fast
             _log.warning("products in bfloat16 on %s are not what fast vectors keep to: it runs in float32", device)
         else:
             _log.info("%s multiplies no bfloat16, or this network has no such engine: it runs in float32", device)
-    if device.type == "cpu" and isinstance(checkpoint.network, EcapaConfig) and can_fold(checkpoint.network):
-        return FoldedEcapa(cast(Ecapa, network), torch.float32)
+    if device.type in ("cpu", "cuda") and isinstance(checkpoint.network, EcapaConfig) and can_fold(checkpoint.network):
+        exact = FoldedEcapa(cast(Ecapa, network), torch.float32)
+        if device.type == "cpu" or agrees(exact, network, checkpoint.network.bins, device, LEAST_COSINE_EXACT):
+            return exact
+        _log.warning("products in float32 on %s are not what exact vectors keep to: it runs as published", device)
     return network
 
 
-def agrees(engine: Engine, network: Engine, bins: int, device: torch.device) -> bool:
-    """Whether an engine gives the vectors of a network within what "fast" promises, for two seconds of noise."""
+def agrees(engine: Engine, network: Engine, bins: int, device: torch.device, least: float) -> bool:
+    """Whether an engine gives the vectors of a network within so much of cosine, for two seconds of noise."""
     with torch.inference_mode():
         noise = torch.randn(2, bins, 200, generator=torch.Generator().manual_seed(0)).to(device)
         found = functional.cosine_similarity(engine(noise, 200).double(), network(noise, 200).double())
-    return bool((found >= LEAST_COSINE_FAST).all())
+    return bool((found >= least).all())
+
+
+def for_any_lengths(engine: Engine, front_end: FrontEnd, device: torch.device) -> FoldedEcapa | None:
+    """Return the engine if utterances of several lengths are to share a pass: on a GPU, where each keeps its vector.
+
+    On a processor passes of one utterance are large enough, and stay in its cache.
+    """
+    if device.type != "cuda" or not (isinstance(engine, FoldedEcapa) and front_end.takes_any_lengths):
+        return None
+    try:
+        if keeps_vectors(engine, front_end, device):
+            return engine
+        _log.warning("utterances of several lengths share no pass on %s, for their vectors would change", device)
+    except RuntimeError as error:
+        _log.warning("utterances of several lengths share no pass on %s: %s", device, error)
+    return None
+
+
+def keeps_vectors(engine: FoldedEcapa, front_end: FrontEnd, device: torch.device) -> bool:
+    """Whether noise of three lengths in one pass has the vectors that each has by itself, within what is promised."""
+    samples = [16_000, 48_400, 24_123]
+    with torch.inference_mode():
+        noise = torch.randn(sum(samples), generator=torch.Generator().manual_seed(0)).mul_(0.1).to(device)
+        together = engine.of_ragged(*front_end.of_ragged(noise, samples))
+        apart = torch.cat([engine(*front_end(one.unsqueeze(0))) for one in torch.split(noise, samples)])
+        found = functional.cosine_similarity(together.double(), apart.double())
+    return bool((found >= (LEAST_COSINE_EXACT if engine.dtype == torch.float32 else LEAST_COSINE_FAST)).all())
 
 
 def best_pass_s(engine: Engine, device: torch.device) -> float:

@@ -6,6 +6,7 @@ the vector of a one-second word by several hundredths of cosine, so each is part
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -13,9 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from indexer.embedding.ragged import Ragged
 from indexer.types import SAMPLE_RATE_HZ
 
 Generation = Literal["legacy", "current"]
+
+
+_DEVIATION_GUARD = 1e-5
+"""Of NeMo's normalization, added outside the square root, as in training."""
 
 
 class Frames(NamedTuple):
@@ -23,6 +29,13 @@ class Frames(NamedTuple):
 
     values: Tensor
     valid: int
+
+
+class RaggedFrames(NamedTuple):
+    """Features of utterances of any lengths: `rows` (1, N, F), and where each utterance lies among them."""
+
+    rows: Tensor
+    ragged: Ragged
 
 
 def _power(spectrum: Tensor) -> Tensor:
@@ -40,6 +53,15 @@ class FrontEnd(nn.Module, ABC):
     @abstractmethod
     def forward(self, waveforms: Tensor) -> Frames:
         """Turn (B, N) float32 waveforms of one length into (B, F, T) features."""
+
+    @property
+    def takes_any_lengths(self) -> bool:
+        """Whether there is `of_ragged`."""
+        return False
+
+    def of_ragged(self, waveforms: Tensor, samples: Sequence[int]) -> RaggedFrames:
+        """Turn (N,) waveforms of so many samples each, behind one another, into what `forward` makes of each."""
+        raise NotImplementedError(f"{type(self).__name__} takes waveforms of one length")
 
     def __call__(self, waveforms: Tensor) -> Frames:
         """Run `forward`; restated because `nn.Module` leaves the result untyped."""
@@ -86,10 +108,18 @@ class NemoFrontEndConfig:
         """Samples of padding on each side of the waveform."""
         return (self.fft - self.hop) // 2 if self.exact_pad else self.fft // 2
 
+    def stft_frames(self, samples: int) -> int:
+        """Return how many frames the transform gives."""
+        return (samples + 2 * self.edge - self.fft) // self.hop + 1
+
     def valid_frames(self, samples: int) -> int:
         """Return how many frames count as speech."""
-        stft_frames = (samples + 2 * self.edge - self.fft) // self.hop + 1
-        return stft_frames if self.generation == "legacy" else stft_frames - 1
+        return self.stft_frames(samples) - (self.generation == "current")
+
+    def padded_frames(self, samples: int) -> int:
+        """Return how many frames the network reads."""
+        frames = self.stft_frames(samples)
+        return frames + -frames % self.pad_to if self.pad_to > 0 else frames
 
 
 class NemoFrontEnd(FrontEnd):
@@ -119,17 +149,48 @@ class NemoFrontEnd(FrontEnd):
         config = self.config
         samples = waveforms.shape[1]
         valid = config.valid_frames(samples)
-        values = self._log_mel(self._power_spectrum(waveforms, samples))
+        values = self._log(torch.matmul(self.filterbank, self._power_spectrum(waveforms, samples)))
         if config.frame_splicing > 1:
             # NeMo's splicing joins each frame to itself, not to its neighbors; the weights expect that.
             values = values.repeat(1, config.frame_splicing, 1)
         values = self._normalize(values, valid)
         values[:, :, valid:] = config.pad_value
         # Padding is not masked inside the network, so the multiple matters to the vector and not to speed only.
-        if config.pad_to > 0 and values.shape[2] % config.pad_to:
-            missing = config.pad_to - values.shape[2] % config.pad_to
+        if missing := config.padded_frames(samples) - values.shape[2]:
             values = functional.pad(values, (0, missing), value=config.pad_value)
         return Frames(values, valid)
+
+    @property
+    def takes_any_lengths(self) -> bool:
+        """All but those that pad to N / hop frames and are normalized over all bins, which no checkpoint does."""
+        return not self.config.exact_pad and self.config.normalize != "all_features"
+
+    def of_ragged(self, waveforms: Tensor, samples: Sequence[int]) -> RaggedFrames:
+        """Compute what `forward` does for each utterance, frames past its valid ones included."""
+        config = self.config
+        ragged = Ragged(
+            [config.padded_frames(count) for count in samples],
+            [config.valid_frames(count) for count in samples],
+            waveforms.device,
+        )
+        if config.preemphasis is not None:
+            first = ragged.starts_of(samples)
+            rest = waveforms[1:] - config.preemphasis * waveforms[:-1]
+            waveforms = torch.cat((waveforms[:1], rest)).index_copy(0, first, waveforms.index_select(0, first))
+        cut = _cut(waveforms, samples, ragged, config.fft, config.hop, mirrored=config.generation == "legacy")
+        rim = (config.fft - config.window) // 2
+        window = functional.pad(self.window, (rim, config.fft - config.window - rim))
+        magnitude = _power(torch.fft.rfft(cut * window)).sqrt()  # (N, fft // 2 + 1)
+        power = magnitude if config.power == 1.0 else magnitude.pow(config.power)
+        rows = self._log(torch.matmul(power, self.filterbank.mT)).view(1, len(power), -1)
+        rows = rows.repeat(1, 1, config.frame_splicing)
+        speech = ragged.is_speech
+        if config.normalize is not None:
+            mean = ragged.sum(rows * speech) / ragged.counts
+            squares = ((rows - ragged.spread(mean)) * speech).square()
+            deviation = (ragged.sum(squares) / (ragged.counts - 1)).sqrt()
+            rows = (rows - ragged.spread(mean)) / ragged.spread(deviation + _DEVIATION_GUARD)
+        return RaggedFrames(torch.where(speech, rows, config.pad_value), ragged)
 
     def _power_spectrum(self, waveforms: Tensor, samples: int) -> Tensor:
         config = self.config
@@ -155,9 +216,8 @@ class NemoFrontEnd(FrontEnd):
         magnitude = _power(spectrum).sqrt()
         return magnitude if config.power == 1.0 else magnitude.pow(config.power)
 
-    def _log_mel(self, power: Tensor) -> Tensor:
+    def _log(self, mel: Tensor) -> Tensor:
         config = self.config
-        mel = torch.matmul(self.filterbank, power)
         if not config.log:
             return mel
         return torch.log(mel + config.guard_value if config.guard == "add" else mel.clamp(min=config.guard_value))
@@ -174,8 +234,7 @@ class NemoFrontEnd(FrontEnd):
             mean = (values * speech).sum(dim=2, keepdim=True) / valid
             squares = ((values - mean) * speech).square()
             deviation = (squares.sum(dim=2, keepdim=True) / (valid - 1)).sqrt()
-        # The guard is added outside the square root, as in training.
-        return (values - mean) / (deviation + 1e-5)
+        return (values - mean) / (deviation + _DEVIATION_GUARD)
 
 
 @dataclass(frozen=True)
@@ -229,6 +288,37 @@ class SpeechBrainFrontEnd(FrontEnd):
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
         decibels = torch.maximum(decibels, loudest - config.range_db)
         return Frames(decibels - decibels.mean(dim=2, keepdim=True), decibels.shape[2])
+
+    @property
+    def takes_any_lengths(self) -> bool:
+        """Always."""
+        return True
+
+    def of_ragged(self, waveforms: Tensor, samples: Sequence[int]) -> RaggedFrames:
+        """Compute what `forward` does for each utterance."""
+        config = self.config
+        frames = [count // config.hop + 1 for count in samples]
+        ragged = Ragged(frames, frames, waveforms.device)
+        cut = _cut(waveforms, samples, ragged, config.fft, config.hop, mirrored=False)
+        power = _power(torch.fft.rfft(cut * self.window))  # (N, fft // 2 + 1)
+        decibels = 10.0 * torch.log10(torch.matmul(power, self.filterbank.T).clamp(min=config.floor)).unsqueeze(0)
+        loudest = ragged.highest(decibels.amax(dim=2, keepdim=True))
+        decibels = torch.maximum(decibels, ragged.spread(loudest - config.range_db))
+        return RaggedFrames(decibels - ragged.spread(ragged.sum(decibels) / ragged.counts), ragged)
+
+
+def _cut(waveforms: Tensor, samples: Sequence[int], ragged: Ragged, fft: int, hop: int, *, mirrored: bool) -> Tensor:
+    """Cut (N, fft) frames around every `hop` samples of each utterance; past its ends it is mirrored, or silent."""
+    utterance = torch.stack((ragged.starts_of(samples), ragged.sent(samples)), dim=1)  # (B, 2)
+    start, count = torch.split(ragged.spread(utterance)[0], 1, dim=1)
+    sample = (ragged.place * hop - fft // 2).unsqueeze(1) + torch.arange(fft, device=waveforms.device)
+    if mirrored:
+        sample = sample.abs()
+        # Rows of padding lie further out than a mirror image reaches, and are overwritten by their reader.
+        sample = torch.minimum(sample, 2 * (count - 1) - sample).clamp_(min=0)
+        return waveforms[start + sample]
+    outside = (sample < 0) | (sample >= count)
+    return torch.where(outside, 0.0, waveforms[(start + sample).clamp_(0, len(waveforms) - 1)])
 
 
 def left_gap_triangles(config: SpeechBrainFrontEndConfig) -> Tensor:

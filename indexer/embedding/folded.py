@@ -7,7 +7,7 @@ The result is that of `Ecapa` but for rounding; in bfloat16 the first layer, gat
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -25,8 +25,10 @@ from indexer.embedding.ecapa import (
     Res2Cascade,
     TimeConv,
 )
+from indexer.embedding.parts import Part
 from indexer.embedding.passes import run_shares
 from indexer.embedding.products import Convolution, Product, Stored, affine
+from indexer.embedding.ragged import Ragged
 from indexer.embedding.shares import Share, shares_of
 from indexer.embedding.windows import Statistics
 
@@ -83,9 +85,9 @@ class _Groups:
         self._cascade = isinstance(block.middle, Res2Cascade)
         self.stored = Stored(torch.cat([part.sign for part in parts]), torch.cat([part.offset for part in parts]))
 
-    def __call__(self, x: Tensor, share: Share) -> Tensor:
+    def __call__(self, x: Tensor, part: Part) -> Tensor:
         wide = self._wide * (len(self._branches) if self._cascade else 1)
-        around, ends = share.widened(x, wide)
+        around, ends = part.widened(x, wide)
         chunks = torch.split(around, self._width, dim=2)
         if not self._cascade:
             return torch.cat([branch(chunk, ends) for branch, chunk in zip(self._branches, chunks, strict=True)], dim=2)
@@ -128,15 +130,16 @@ class _Block:
         self._excite = (excite * scale, shift)
         self._sign, self._offset = stored.sign * out.sign, stored.sign * out.offset
 
-    def __call__(self, x: Tensor, valid: int, share: Share) -> Tensor:
+    def __call__(self, x: Tensor, part: Part) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        result = self._reduce(self._middle(self._expand(x), share))
-        counted = max(0, valid - share.first)
-        mean = share.total(result[:, :counted].sum(dim=1).float()) / valid  # added up in float32
+        result = self._reduce(self._middle(self._expand(x), part))
+        speech, spoken = part.speech(result)
+        mean = spoken.total(spoken.sum(speech).float()) / part.counts  # added up in float32
         hidden = functional.linear(mean, *self._squeeze).relu_()
-        gate = functional.linear(hidden, *self._excite).sigmoid_().unsqueeze(1)  # (B, 1, C)
+        gate = functional.linear(hidden, *self._excite).sigmoid_()  # (B, C)
         # The offset of what is gated is added here: it differs between utterances, so no product can take it along.
-        return torch.addcmul(x + (gate * self._offset).to(x.dtype), result, (gate * self._sign).to(x.dtype))
+        offset, sign = part.spread((gate * self._offset).to(x.dtype)), part.spread((gate * self._sign).to(x.dtype))
+        return torch.addcmul(x + offset, result, sign)
 
 
 class _Pooling:
@@ -164,28 +167,29 @@ class _Pooling:
         deviation = (stretches.variance * self._scale.square()).clamp(min=self._floor).sqrt()
         return torch.cat((self._scale * stretches.mean + self._offset, deviation), dim=1)
 
-    def __call__(self, x: Tensor, count: int, share: Share) -> Tensor:
-        """Pool (B, T, C), a share of `count` frames, into (B, 2 C)."""
+    def __call__(self, x: Tensor, part: Part) -> Tensor:
+        """Pool (B, T, C), frames of speech, into (B, 2 C)."""
         batch, frames, _ = x.shape
         # Whatever is near the mean will do as the center; in float32 sums of squares around it lose no digits.
-        mean = share.total(x.sum(dim=1).float()) / count
-        cached = self.limited and x.device.type == "cpu"
+        mean = part.total(part.sum(x).float()) / part.counts
+        cached = self.limited and isinstance(part, Share) and x.device.type == "cpu"
         size = max(1, _POOLED_AT_ONCE // batch) if cached else frames
-        centered = [part.float() - mean.unsqueeze(1) for part in torch.split(x, size, dim=1)]
-        deviation = (share.total(_total(part.square() for part in centered)) / count).sqrt()
+        centered = [some.float() - part.spread(mean) for some in torch.split(x, size, dim=1)]
+        squares = cast(Tensor, sum(part.sum(some.square()) for some in centered))
+        deviation = (part.total(squares) / part.counts).sqrt()
         constant = functional.linear(mean, *self._means) + functional.linear(deviation, self._deviations)
-        hidden = self._context(x.flatten(0, 1)).view(batch, frames, -1) + constant.unsqueeze(1)
+        hidden = self._context(x.flatten(0, 1)).view(batch, frames, -1) + part.spread(constant)
         hidden = torch.addcmul(self._hidden_offset, hidden.relu_(), self._hidden_scale).tanh_()
         weight = shift = power = torch.zeros_like(mean)
         for own, near in zip(torch.split(hidden.to(self._dtype), size, dim=1), centered, strict=True):
             score = self._score(own.flatten(0, 1)).view(near.shape).float()
             if not self.limited:
-                score -= score.amax(dim=1, keepdim=True)
+                score -= part.spread(part.highest(score))
             weights = score.exp2_()
-            weight = weight + weights.sum(dim=1)
-            shift = shift + weights.mul_(near).sum(dim=1)
-            power = power + weights.mul_(near).sum(dim=1)
-        weight, shift, power = share.total(torch.stack((weight, shift, power)))
+            weight = weight + part.sum(weights)
+            shift = shift + part.sum(weights.mul_(near))
+            power = power + part.sum(weights.mul_(near))
+        weight, shift, power = part.total(torch.stack((weight, shift, power)))
         shift = shift / weight
         variance = power / weight - shift.square()
         deviation = (variance * self._scale.square()).clamp(min=self._floor).sqrt()
@@ -215,7 +219,7 @@ class FoldedEcapa:
 
     def __init__(self, network: Ecapa, dtype: torch.dtype) -> None:
         config = network.config
-        self._dtype = dtype
+        self.dtype = dtype
         with torch.inference_mode():
             features = torch.zeros(config.bins, device=network.stem.conv.weight.device)
             plain = Stored(features + 1.0, features)
@@ -236,41 +240,53 @@ class FoldedEcapa:
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features, of which `valid` frames are speech, to (B, D) float32 vectors; see `Ecapa`."""
+        rows = frames.transpose(1, 2)
 
         def run(share: Share) -> Tensor:
-            return self._pooled(self._trunk(frames, valid, share), valid, share)
+            return self._pooled(self._trunk(rows, share), share)
 
-        return self._embedded(self._shared(run, frames)[0])  # which is the same in all shares
+        return self._embedded(self._shared(run, rows, valid)[0])  # which is the same in all shares
 
     def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
         """Return also the (B, blocks x C, T) frames that the vectors were pooled from, kept frame by frame."""
+        rows = frames.transpose(1, 2)
 
         def run(share: Share) -> tuple[Tensor, Tensor]:
-            x = self._trunk(frames, valid, share)
-            return self._pooled(x, valid, share), x
+            x = self._trunk(rows, share)
+            return self._pooled(x, share), x
 
-        parts = self._shared(run, frames)
+        parts = self._shared(run, rows, valid)
         kept = parts[0][1] if len(parts) == 1 else torch.cat([x for _, x in parts], dim=1)
         return self._embedded(parts[0][0]), kept.transpose(1, 2)
 
-    def _pooled(self, x: Tensor, valid: int, share: Share) -> Tensor:
-        return self._layers.pooling(x[:, : max(0, valid - share.first)].contiguous(), valid, share)
+    def of_ragged(self, rows: Tensor, ragged: Ragged) -> Tensor:
+        """Map (1, N, F) features of utterances of any lengths to (B, D) float32 vectors."""
+        return self.of_ragged_with_frames(rows, ragged)[0]
 
-    def _shared(self, run: Callable[[Share], _Made], frames: Tensor) -> list[_Made]:
-        """Run over (B, F, T) frames, one utterance in as many shares as there are threads; return what each makes."""
-        batch, _, count = frames.shape
-        threads = torch.get_num_threads() if frames.device.type == "cpu" else 1
+    def of_ragged_with_frames(self, rows: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
+        """Return also the (1, N, blocks x C) frames that the vectors were pooled from."""
+        x = self._trunk(rows, ragged)
+        return self._embedded(self._pooled(x, ragged)), x
+
+    def _pooled(self, x: Tensor, part: Part) -> Tensor:
+        speech, spoken = part.speech(x)
+        return self._layers.pooling(speech.contiguous(), spoken)
+
+    def _shared(self, run: Callable[[Share], _Made], rows: Tensor, valid: int) -> list[_Made]:
+        """Run over (B, T, F) frames, one utterance in as many shares as there are threads; return what each makes."""
+        batch, count, _ = rows.shape
+        threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
         # Sharp attention is weighed beside the largest score of the utterance, which no share knows.
         if batch > 1 or threads < 2 or count < threads * _SMALLEST_SHARE or not self._layers.pooling.limited:
-            return [run(Share(0, count, count))]
-        return run_shares(run, shares_of(count, threads))
+            return [run(Share(0, count, count, valid))]
+        return run_shares(run, shares_of(count, threads, valid))
 
-    def _trunk(self, frames: Tensor, valid: int, share: Share) -> Tensor:
+    def _trunk(self, rows: Tensor, part: Part) -> Tensor:
         layers = self._layers
-        x = layers.stem(*share.cut(frames.transpose(1, 2), layers.margin)).to(self._dtype)
+        x = layers.stem(*part.cut(rows, layers.margin)).to(self.dtype)
         outputs = []
         for block in layers.blocks:
-            x = block(x, valid, share)
+            x = block(x, part)
             outputs.append(x)
         joined = torch.cat(outputs, dim=2)
         return layers.aggregation(joined.flatten(0, 1)).view(*joined.shape[:2], -1)
@@ -283,11 +299,6 @@ class FoldedEcapa:
         for weight, bias in self._layers.embeddings:
             pooled = functional.linear(pooled, weight, bias)
         return pooled
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    """Sum of (B, T, C) parts over all their frames: (B, C)."""
-    return cast(Tensor, sum(part.sum(dim=1) for part in parts))
 
 
 def _embedding(layer: AffineEmbedding) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from indexer.embedding.ecapa import ConvShape, Padding, TimeConv
-from indexer.embedding.shares import Ends
+from indexer.embedding.parts import Ends
+from indexer.embedding.ragged import Neighborhood
 
 _PACKED_FOR_ROWS = 1024
 """Frames that the packing of weights is chosen for; other numbers work as well."""
@@ -63,6 +64,11 @@ class _Neighbors:
     def __call__(self, x: Tensor, ends: Ends) -> Tensor:
         batch, _, channels = x.shape
         wide = self._shape.padding
+        if ends.ragged is not None:
+            around = Neighborhood(self._shape.kernel, self._shape.dilation, self._reflects)
+            if not self._reflects:
+                x = torch.cat((x, self._edge.to(x.dtype).view(1, 1, channels)), dim=1)
+            return x[0].index_select(0, ends.ragged.read_by(around)).view(-1, self._shape.kernel * channels)
         if not self._reflects and wide:
             rim = self._edge.to(x.dtype).expand(batch, wide, channels)
             x = torch.cat((*[rim] * ends.start, x, *[rim] * ends.end), dim=1)

@@ -1,7 +1,7 @@
 """How much audio a GPU takes in one pass: what its free memory holds, and half of what it had too little for."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -57,8 +57,10 @@ class Room:
         self._device = device
         self.samples = samples
 
-    def run(self, run: Callable[[list[int]], _Made], rows: list[int], length: int) -> list[tuple[list[int], _Made]]:
-        """Run a pass over rows of so many samples each, in halves where memory runs out; return what of which was made.
+    def run(
+        self, run: Callable[[list[int]], _Made], rows: list[int], lengths: Sequence[int]
+    ) -> list[tuple[list[int], _Made]]:
+        """Run a pass over rows of so many samples, in halves where memory runs out; return what of which was made.
 
         Raises
         ------
@@ -69,16 +71,16 @@ class Room:
             return [(rows, run(rows))]
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
+                audio_s = lengths[0] / SAMPLE_RATE_HZ
                 raise Unavailable(
-                    f"{self._device} has too little memory for {length / SAMPLE_RATE_HZ:.0f} s of audio in one pass; "
+                    f"{self._device} has too little memory for {audio_s:.0f} s of audio in one pass; "
                     "free some of it, or give shorter recordings"
                 ) from error
         # Out here nothing refers to the pass that failed any more: its memory is free.
         half = len(rows) // 2
-        self.samples = min(self.samples, half * length)
-        _log.warning(
-            "%s ran out of memory: passes are of %d s from now on", self._device, half * length // SAMPLE_RATE_HZ
-        )
+        held = sum(lengths[:half])
+        self.samples = min(self.samples, held)
+        _log.warning("%s ran out of memory: passes are of %d s from now on", self._device, held // SAMPLE_RATE_HZ)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        return [*self.run(run, rows[:half], length), *self.run(run, rows[half:], length)]
+        return [*self.run(run, rows[:half], lengths[:half]), *self.run(run, rows[half:], lengths[half:])]

@@ -5,19 +5,11 @@ own they meet only where a frame depends on others: at the edges of shares, and 
 """
 
 import threading
-from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-_Made = TypeVar("_Made")
-
-
-class Ends(NamedTuple):
-    """Whether the utterance starts where some of its frames do, and ends where they do."""
-
-    start: bool
-    end: bool
+from indexer.embedding.parts import Ends
 
 
 class _Meeting:
@@ -36,13 +28,15 @@ class _Meeting:
 
 
 class Share:
-    """Frames `first` to `last` of an utterance of `frames`; one of several shares, or the only one.
+    """A `Part`: frames `first` to `last` of an utterance of `frames`; one of several shares, or the only one.
 
-    Every thread makes the same calls in the same order.
+    Every thread makes the same calls in the same order. Of `counts` frames, the first ones, speech is told.
     """
 
-    def __init__(self, first: int, last: int, frames: int, number: int = 0, meeting: _Meeting | None = None) -> None:
-        self.first, self.last, self.frames = first, last, frames
+    def __init__(
+        self, first: int, last: int, frames: int, counts: int, number: int = 0, meeting: _Meeting | None = None
+    ) -> None:
+        self.first, self.last, self.frames, self.counts = first, last, frames, counts
         self._number = number
         self._meeting = meeting
         self._step = 0
@@ -64,6 +58,22 @@ class Share:
             parts.append(told[self._number + 1][:, :margin])
         return torch.cat(parts, dim=1), Ends(self._number == 0, self._number + 1 == len(told))
 
+    def sum(self, own: Tensor) -> Tensor:
+        """Add up frames of this share: (B, T, C) -> (B, C)."""
+        return own.sum(dim=1)
+
+    def highest(self, own: Tensor) -> Tensor:
+        """Return the largest of each channel among the frames of this share: (B, T, C) -> (B, C)."""
+        return own.amax(dim=1)
+
+    def spread(self, own: Tensor) -> Tensor:
+        """Return (B, C) as (B, 1, C)."""
+        return own.unsqueeze(1)
+
+    def speech(self, x: Tensor) -> "tuple[Tensor, Share]":
+        """Return the (B, T, C) frames of this share that are speech."""
+        return x[:, : max(0, self.counts - self.first)], self
+
     def total(self, own: Tensor) -> Tensor:
         """Add up what all shares have."""
         if self._meeting is None:
@@ -84,8 +94,8 @@ class Share:
             self._meeting.barrier.abort()
 
 
-def shares_of(frames: int, count: int) -> list[Share]:
-    """Divide the frames of an utterance into so many shares."""
+def shares_of(frames: int, count: int, valid: int) -> list[Share]:
+    """Divide the frames of an utterance, the first `valid` of which are speech, into so many shares."""
     edges = [frames * number // count for number in range(count + 1)]
     meeting = _Meeting(count)
-    return [Share(edges[number], edges[number + 1], frames, number, meeting) for number in range(count)]
+    return [Share(edges[number], edges[number + 1], frames, valid, number, meeting) for number in range(count)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from indexer.embedding.ragged import reduced
 from indexer.embedding.transfer import to_device
 from indexer.types import Span
 
@@ -43,24 +44,77 @@ def statistics_of(frames: Tensor, spans: Sequence[Span], samples: int) -> Statis
         Length of the utterance.
     """
     count = frames.shape[1]
+    grid = _grid_of(count, spans, samples)
+    values = frames.T.float()  # (T, C)
+    if grid.blocks * grid.size > count:
+        values = functional.pad(values, (0, 0, 0, grid.blocks * grid.size - count))
+    sums = values.view(grid.blocks, grid.size, -1).sum(dim=1)
+    squares = values.square_() if values.data_ptr() != frames.data_ptr() else values.square()
+    powers = squares.view(grid.blocks, grid.size, -1).sum(dim=1)
+    place = torch.arange(grid.blocks)
+    inside = to_device(((place >= grid.first) & (place < grid.last)).float(), frames.device)  # (W, blocks)
+    per_block = torch.full((grid.blocks, 1), float(grid.size), device=frames.device)
+    per_block[-1] = count - (grid.blocks - 1) * grid.size
+    return _statistics(inside, per_block, sums, powers)
+
+
+def statistics_of_ragged(
+    frames: Tensor, counts: Sequence[int], spans: Sequence[Sequence[Span]], samples: Sequence[int]
+) -> Statistics:
+    """Describe stretches of several utterances at once, as `statistics_of` does those of one.
+
+    Parameters
+    ----------
+    frames : (N, C) tensor
+        Of all utterances behind one another, `counts` of each.
+    spans
+        Stretches of each utterance; those of the first come first in what is returned.
+    samples
+        Length of each utterance.
+    """
+    grids = [_grid_of(*one) for one in zip(counts, spans, samples, strict=True)]
+    sizes = torch.tensor(
+        [
+            min(grid.size, count - place * grid.size)
+            for count, grid in zip(counts, grids, strict=True)
+            for place in range(grid.blocks)
+        ]
+    )
+    starts = torch.tensor([0] + [grid.blocks for grid in grids[:-1]]).cumsum(0)
+    first = torch.cat([grid.first + start for grid, start in zip(grids, starts, strict=True)])
+    last = torch.cat([grid.last + start for grid, start in zip(grids, starts, strict=True)])
+    edges = to_device(torch.cat((first, last), dim=1), frames.device)
+    lengths = to_device(sizes, frames.device)
+    values = frames.float()
+    sums = reduced(values, "sum", lengths)
+    powers = reduced(values.square(), "sum", lengths)
+    place = torch.arange(len(sizes), device=frames.device)
+    inside = ((place >= edges[:, :1]) & (place < edges[:, 1:])).float()
+    return _statistics(inside, lengths.unsqueeze(1).float(), sums, powers)
+
+
+class _Grid(NamedTuple):
+    """Blocks of `size` frames of one utterance, and from which to before which each stretch has them, (W, 1) each."""
+
+    size: int
+    blocks: int
+    first: Tensor
+    last: Tensor
+
+
+def _grid_of(count: int, spans: Sequence[Span], samples: int) -> _Grid:
     size = max(1, count * GRID_SAMPLES // samples)
     while size > 1 and count // size < 2:
         size -= 1
     blocks = -(-count // size)
-    values = frames.T.float()  # (T, C)
-    if blocks * size > count:
-        values = functional.pad(values, (0, 0, 0, blocks * size - count))
-    sums = values.view(blocks, size, -1).sum(dim=1)
-    squares = values.square_() if values.data_ptr() != frames.data_ptr() else values.square()
-    powers = squares.view(blocks, size, -1).sum(dim=1)
-    edges = torch.tensor(spans, dtype=torch.float64) * (count / size / samples)
+    edges = torch.tensor(spans, dtype=torch.float64).view(-1, 2) * (count / size / samples)
     least = 1 if size > 1 else 2
     first = edges[:, :1].round().clamp(0, blocks - least)
-    last = torch.maximum(edges[:, 1:].round().clamp(max=blocks), first + least)
-    place = torch.arange(blocks)
-    inside = to_device(((place >= first) & (place < last)).float(), frames.device)  # (W, blocks)
-    per_block = torch.full((blocks, 1), float(size), device=frames.device)
-    per_block[-1] = count - (blocks - 1) * size
+    return _Grid(size, blocks, first, torch.maximum(edges[:, 1:].round().clamp(max=blocks), first + least))
+
+
+def _statistics(inside: Tensor, per_block: Tensor, sums: Tensor, powers: Tensor) -> Statistics:
+    """Put blocks together: (W, blocks) which, (blocks, 1) frames of each, (blocks, C) sums of values and squares."""
     held = inside @ per_block
     mean = inside @ sums / held
     return Statistics(mean, (inside @ powers / held - mean.square()).clamp(min=0.0), held)

@@ -82,7 +82,7 @@ def test_shares_of_many_utterances_at_once_wait_for_nothing_but_their_own() -> N
         return float(share.total(around.sum(dim=1)))
 
     made: list[list[float]] = []
-    askers = [threading.Thread(target=lambda: made.append(run_shares(run, shares_of(15, 3)))) for _ in range(8)]
+    askers = [threading.Thread(target=lambda: made.append(run_shares(run, shares_of(15, 3, 15)))) for _ in range(8)]
     for asker in askers:
         asker.start()
     for asker in askers:
@@ -98,8 +98,8 @@ def test_an_error_in_one_share_is_the_callers_and_leaves_nobody_waiting() -> Non
         return float(share.total(torch.ones(1)))
 
     with pytest.raises(ValueError, match="second half"):
-        run_shares(run, shares_of(8, 2))
-    assert run_shares(lambda share: float(share.total(torch.ones(1))), shares_of(8, 2)) == [2.0, 2.0]
+        run_shares(run, shares_of(8, 2, 8))
+    assert run_shares(lambda share: float(share.total(torch.ones(1))), shares_of(8, 2, 8)) == [2.0, 2.0]
 
 
 def test_utterances_that_went_side_by_side_have_the_vectors_of_those_that_went_alone() -> None:

@@ -1,6 +1,6 @@
 """A device that runs out of memory gets smaller passes, and no utterance is lost by it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from indexer.embedding.encoder import SpeakerEncoder
 from indexer.embedding.room import Room, samples_that_fit
 from indexer.errors import Unavailable
 from indexer.torch_threads import settle_threads, use_threads
-from indexer.types import Vectors
+from indexer.types import Waveform
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def test_what_is_too_much_is_made_in_halves_in_order_and_later_passes_are_smalle
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     device, room = SmallDevice(), Room(CPU, 1_000_000)
-    parts = room.run(device.run, list(range(11)), 16_000)
+    parts = room.run(device.run, list(range(11)), [16_000] * 11)
     assert [row for rows, _ in parts for row in rows] == list(range(11))
     assert all(made == [10 * row for row in rows] for rows, made in parts)
     assert [len(rows) for rows in device.made] == [2, 3, 3, 3]
@@ -55,11 +55,11 @@ class CrampedEncoder(SpeakerEncoder):
 
     passes = 0
 
-    def _forward(self, batch: Vectors) -> torch.Tensor:
+    def _forward(self, waveforms: Sequence[Waveform]) -> torch.Tensor:
         self.passes += 1
-        if len(batch) > 2 or batch.shape[1] > 32_000:
+        if len(waveforms) > 2 or len(waveforms[0]) > 32_000:
             raise torch.OutOfMemoryError("no memory")
-        return super()._forward(batch)
+        return super()._forward(waveforms)
 
 
 @pytest.fixture
