@@ -16,6 +16,7 @@ class SpectrumEncoder:
         self.name = "spectrum"
         self.dim = EMBEDDING_DIM
         self.min_samples = 1600
+        self.joins_lengths = False
         self.embedded = 0
         self._refuses_above = refuses_above
 

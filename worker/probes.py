@@ -101,6 +101,11 @@ class RemoteEncoder:
         """Fewest samples that it embeds."""
         return self._describe().min_samples
 
+    @property
+    def joins_lengths(self) -> bool:
+        """Never: what share a pass is for the worker to say."""
+        return False
+
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as (B, D) rows of unit norm, in input order.
 

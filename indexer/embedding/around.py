@@ -29,3 +29,8 @@ class AroundEncoder:
     def min_samples(self) -> int:
         """The inner encoder's shortest utterance."""
         return self._inner.min_samples
+
+    @property
+    def joins_lengths(self) -> bool:
+        """As the inner encoder says."""
+        return self._inner.joins_lengths

@@ -6,14 +6,14 @@ loses batching by it. So one thread owns it, and everyone else hands over wavefo
 
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
 from indexer.embedding.around import AroundEncoder
-from indexer.embedding.encoder import Encoder
+from indexer.embedding.encoder import Encoder, batches_of_any_lengths, batches_of_one_length
 from indexer.embedding.room import DEFAULT_PASS_S
 from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
 from indexer.observability import PROBE_BATCH_SIZE
@@ -59,14 +59,17 @@ class _Call:
 
 
 class _Unit:
-    """Waveforms of equal length of one call, which go through the network together."""
+    """Waveforms of one call which go through the network together."""
 
-    __slots__ = ("call", "rows", "samples")
+    __slots__ = ("call", "length", "rows", "samples")
 
-    def __init__(self, call: _Call, rows: Sequence[int], samples: int) -> None:
+    def __init__(self, call: _Call, rows: Sequence[int]) -> None:
         self.call = call
         self.rows = rows
-        self.samples = samples
+        self.length = np.size(call.waveforms[rows[0]])
+        """Samples of the first one, and of all where a pass takes but one length."""
+        self.samples = sum(np.size(call.waveforms[row]) for row in rows)
+        """Of all of them together."""
 
     @property
     def waveforms(self) -> list[Waveform]:
@@ -169,7 +172,7 @@ class BatchingEncoder(AroundEncoder):
         self._thread.join()
 
     def _embed(self, call: _Call) -> _Call:
-        units = [_Unit(call, [row], np.size(waveform)) for row, waveform in enumerate(call.waveforms)]
+        units = [_Unit(call, [row]) for row in range(len(call.waveforms))]
         with self._work:
             # A call longer than the whole queue goes in when nothing else waits; it could never go in otherwise.
             if self._probes and len(self._probes) + len(units) > self._limit:
@@ -193,13 +196,10 @@ class BatchingEncoder(AroundEncoder):
         return call.vectors, call.of_windows
 
     def _passes(self, call: _Call) -> Iterator[_Unit]:
-        by_length: defaultdict[int, list[int]] = defaultdict(list)
-        for row, waveform in enumerate(call.waveforms):
-            by_length[np.size(waveform)].append(row)
-        for samples, rows in by_length.items():
-            size = self._most_of(samples)
-            for start in range(0, len(rows), size):
-                yield _Unit(call, rows[start : start + size], samples)
+        lengths = [np.size(waveform) for waveform in call.waveforms]
+        divide = batches_of_any_lengths if self._inner.joins_lengths else batches_of_one_length
+        for rows in divide(lengths, most=self._batch_samples):
+            yield _Unit(call, rows)
 
     def _enqueue(self, queue: deque[_Unit], units: list[_Unit]) -> None:
         if self._closed:
@@ -250,15 +250,12 @@ class BatchingEncoder(AroundEncoder):
         waiting = sum(unit.samples for unit in tuple(self._probes))
         return min(max(1.0, waiting * self._s_per_sample), _LONGEST_RETRY_S)
 
-    def _most_of(self, samples: int) -> int:
-        return max(1, self._batch_samples // max(1, samples))
-
     def _run(self) -> None:
         while (units := self._next()) is not None:
             started = time.monotonic()
             self._forward(units)
             self._pass_ended_at = time.monotonic()
-            samples = sum(unit.samples * len(unit.rows) for unit in units)
+            samples = sum(unit.samples for unit in units)
             if samples:
                 spent = (self._pass_ended_at - started) / samples
                 self._s_per_sample = spent if not self._s_per_sample else 0.8 * self._s_per_sample + 0.2 * spent
@@ -276,14 +273,18 @@ class BatchingEncoder(AroundEncoder):
             return self._take_probes()
 
     def _take_probes(self) -> list[_Unit]:
-        """Take the probe that has waited longest, and those of its length that may share its pass."""
+        """Take the probe that has waited longest, and those that may share its pass."""
         first = self._probes.popleft()
-        most = min(self._batch, self._most_of(first.samples))
-        taken = [first]
+        any_length = self._inner.joins_lengths
+        taken, samples = [first], first.samples
         kept: list[_Unit] = []
         for unit in self._probes:
-            fits = unit.samples == first.samples and unit.call.way == first.call.way and len(taken) < most
-            (taken if fits else kept).append(unit)
+            alike = unit.call.way == first.call.way and (any_length or unit.length == first.length)
+            if alike and len(taken) < self._batch and samples + unit.samples <= self._batch_samples:
+                taken.append(unit)
+                samples += unit.samples
+            else:
+                kept.append(unit)
         self._probes.clear()
         self._probes.extend(kept)
         PROBE_BATCH_SIZE.observe(len(taken))
@@ -360,6 +361,11 @@ class BackgroundEncoder:
     def min_samples(self) -> int:
         """The inner encoder's shortest utterance."""
         return self._owner.min_samples
+
+    @property
+    def joins_lengths(self) -> bool:
+        """As the inner encoder says."""
+        return self._owner.joins_lengths
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as the inner encoder does, pass by pass, with probes in between.

@@ -61,6 +61,10 @@ class Encoder(Protocol):
     def min_samples(self) -> int:
         """Fewest samples that it embeds."""
 
+    @property
+    def joins_lengths(self) -> bool:
+        """Whether utterances of several lengths share a pass; else they go through it length by length."""
+
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as (B, D) rows of unit norm, in input order."""
 
@@ -147,6 +151,11 @@ class SpeakerEncoder:
         self._room = Room(self.device, int(min(self._batch_samples, best)))
         if batch_audio_s is None and self.device.type == "cuda":
             self._room.samples = measured_room(self.device, self._forward_noise, self._batch_samples)
+
+    @property
+    def joins_lengths(self) -> bool:
+        """Whether utterances of several lengths share a pass, as they do on a GPU."""
+        return self._joining is not None
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances so that a dot product of two rows is their cosine score.
@@ -271,7 +280,7 @@ class SpeakerEncoder:
         on_cpu = self.device.type == "cpu"
         threads = settle_threads() if on_cpu else 1
         most = min(self._room.samples, sum(lengths) // threads)
-        batches = list((_batches_of_one_length if self._joining is None else _batches)(lengths, most=most))
+        batches = list((batches_of_one_length if self._joining is None else batches_of_any_lengths)(lengths, most=most))
         # The longest first: whoever runs out of passes waits for the last one, a short one then.
         batches.sort(key=lambda rows: -sum(lengths[row] for row in rows))
         longest = sum(lengths[row] for row in batches[0]) if batches else 1
@@ -335,17 +344,18 @@ def _lengths_differ(waveforms: Sequence[Waveform]) -> bool:
     return len({len(waveform) for waveform in waveforms}) > 1
 
 
-def _batches_of_one_length(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+def batches_of_one_length(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+    """Divide utterances into passes of equal lengths, of so many samples at most; a longer one has its own."""
     by_length: defaultdict[int, list[int]] = defaultdict(list)
     for row, length in enumerate(lengths):
         by_length[length].append(row)
     for length, rows in by_length.items():
-        size = max(1, most // length)
+        size = max(1, most // max(1, length))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
 
-def _batches(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+def batches_of_any_lengths(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
     """Divide utterances of any lengths into passes of so many samples at most; a long one has its own."""
     batch: list[int] = []
     samples = 0

@@ -111,6 +111,24 @@ def test_a_pass_holds_no_more_audio_than_the_network_takes_at_once(
     assert inner.passes[1:] == [[64_000] * 2, [64_000], [192_000]]
 
 
+def test_where_lengths_are_joined_probes_and_ingest_of_any_length_share_passes_of_so_much_audio(
+    pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
+) -> None:
+    inner.joins_lengths = True
+    assert encoder.joins_lengths
+    assert encoder.background().joins_lengths
+    futures = [occupy(pool, encoder, inner), *(submit(pool, encoder, sound(each)) for each in (2, 1, 4, 5, 3))]
+    inner.gate.set()
+    for future in futures:
+        future.result(5)
+    assert inner.passes[1:] == [[32_000, 16_000, 64_000, 48_000], [80_000]]
+    inner.passes.clear()
+    waveforms = [sound(each, seed=number) for number, each in enumerate((6, 2, 3, 12, 1))]
+    found = encoder.background().embed(waveforms)
+    np.testing.assert_array_equal(found, SpectrumEncoder().embed(waveforms))
+    assert inner.passes == [[16_000, 32_000, 48_000], [96_000], [192_000]]
+
+
 def test_one_bad_waveform_fails_its_own_caller_only(
     pool: ThreadPoolExecutor, encoder: BatchingEncoder, inner: GatedEncoder
 ) -> None:
