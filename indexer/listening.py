@@ -117,21 +117,13 @@ class UnlikeStretch(NamedTuple):
 class SecondVoiceFinder(Protocol):
     """Finds what may be a second voice where nothing says so for sure; only for somebody to listen to."""
 
-    def is_doubtful(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> bool:
-        """Tell from what a `Screen` was shown, of one voice as far as is known, whether a closer look is worth it."""
-
-    def windows(self, regions: Sequence[Region]) -> list[Region]:
-        """Return the stretches of these regions whose vectors a closer look wants to see."""
-
-    def find(
-        self, regions: Sequence[Region], windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId
-    ) -> UnlikeStretch | None:
-        """Return the stretch that is least like the rest; None where it is like enough.
+    def find(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
+        """Return the stretch that is least like the rest, from what a `Screen` is shown; None where it is like enough.
 
         Parameters
         ----------
         windows, vectors
-            What `windows` asked for, and (W, D) unit vectors of each embedded by itself, in its order.
+            By rising start, and their (W, D) unit vectors.
         """
 
 
