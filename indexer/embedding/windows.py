@@ -14,6 +14,9 @@ from indexer.types import Span
 GRID_SAMPLES = 640
 """Edges of stretches are moved to multiples of 40 ms at most: frames are added up by so much audio first."""
 
+_ADDED_AT_ONCE = 64
+"""Frames that are added up together on a processor: less than 1 MB in float32, which stays in the cache."""
+
 
 class Statistics(NamedTuple):
     """What pooling makes of stretches of frames that all count alike.
@@ -45,12 +48,7 @@ def statistics_of(frames: Tensor, spans: Sequence[Span], samples: int) -> Statis
     """
     count = frames.shape[1]
     grid = _grid_of(count, spans, samples)
-    values = frames.T.float()  # (T, C)
-    if grid.blocks * grid.size > count:
-        values = functional.pad(values, (0, 0, 0, grid.blocks * grid.size - count))
-    sums = values.view(grid.blocks, grid.size, -1).sum(dim=1)
-    squares = values.square_() if values.data_ptr() != frames.data_ptr() else values.square()
-    powers = squares.view(grid.blocks, grid.size, -1).sum(dim=1)
+    sums, powers = _block_sums(frames.T, grid.size, grid.blocks)
     place = torch.arange(grid.blocks)
     inside = to_device(((place >= grid.first) & (place < grid.last)).float(), frames.device)  # (W, blocks)
     per_block = torch.full((grid.blocks, 1), float(grid.size), device=frames.device)
@@ -118,3 +116,18 @@ def _statistics(inside: Tensor, per_block: Tensor, sums: Tensor, powers: Tensor)
     held = inside @ per_block
     mean = inside @ sums / held
     return Statistics(mean, (inside @ powers / held - mean.square()).clamp(min=0.0), held)
+
+
+def _block_sums(rows: Tensor, size: int, blocks: int) -> tuple[Tensor, Tensor]:
+    """Add up (T, C) rows and their squares, so many rows at a time: (blocks, C) each, in float32."""
+    sums = rows.new_empty((blocks, rows.shape[1]), dtype=torch.float32)
+    powers = torch.empty_like(sums)
+    at_once = max(1, _ADDED_AT_ONCE // size) if rows.device.type == "cpu" else blocks
+    for first in range(0, blocks, at_once):
+        last = min(first + at_once, blocks)
+        values = rows[first * size : last * size].float()
+        if lacking := (last - first) * size - len(values):
+            values = functional.pad(values, (0, 0, 0, lacking))
+        torch.sum(values.view(last - first, size, -1), dim=1, out=sums[first:last])
+        torch.sum(values.square().view(last - first, size, -1), dim=1, out=powers[first:last])
+    return sums, powers

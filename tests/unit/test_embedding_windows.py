@@ -51,6 +51,20 @@ def test_without_attention_a_window_over_all_is_the_utterance(encoder: SpeakerEn
         torch.testing.assert_close(plain.of_statistics(whole), vectors[:1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_frames_added_up_a_part_at_a_time_are_those_added_up_at_once(dtype: torch.dtype) -> None:
+    frames = torch.randn(24, 1003, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = frames.clone()
+    found = statistics_of(frames, [(0, 24_000), (60_000, 160_400)], 160_400)
+    blocks = torch.nn.functional.pad(frames.T.float(), (0, 0, 0, 1)).view(251, 4, 24)
+    for own, wanted in ((slice(0, 38), (0, 0)), (slice(94, 251), (1, 1))):
+        row = wanted[0]
+        sums, powers, held = blocks.sum(dim=1)[own], blocks.square().sum(dim=1)[own], found.frames[row]
+        torch.testing.assert_close(found.mean[row], sums.sum(dim=0) / held)
+        torch.testing.assert_close(found.variance[row], powers.sum(dim=0) / held - found.mean[row].square())
+    assert torch.equal(frames, before)
+
+
 def test_a_window_is_pooled_from_its_own_frames(encoder: SpeakerEncoder) -> None:
     loud_end = np.concatenate([noise(2, 1), np.sin(np.arange(32_000) * 0.1).astype(np.float32)])
     _, (windows,) = encoder.embed_with_windows([loud_end], [[(0, 30_000), (2_000, 30_000), (34_000, 62_000)]])
