@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 _HASH_BLOCK_BYTES = 1 << 20
 
+_KEPT_IN_DOUBT_S = 60.0
+"""Most audio of a file, all tracks together, that stays in memory while its utterances are embedded, for it may have to
+be heard once more: 4 MB. There are never more such files than utterances under way."""
+
 
 class _NoAnswer(Exception):
     """The record could not be asked: no fault of the file, and no reason to refuse it."""
@@ -222,14 +226,15 @@ class Decoder:
         name = result.file.recorded_uri
         take = work.take = Take(path, channels=self.channels, limits=self.limits, name=name, watched=self._watched)
         try:
-            hearing = listen(take, self.listening, name=name)
+            hearing = listen(take, self.listening, name=name, edges=False)
         finally:
             result.info = take.info
         result.duration_s, result.issues, result.levels = take.facts.duration_s, take.facts.issues, take.facts.levels
         if not hearing.is_settled and not hearing.is_in_doubt:
             hearing.tell_apart(take, self.producer)
         self._hand_over(work, take, hearing)
-        take.forget()
+        if not (hearing.is_in_doubt and take.duration_s * len(hearing.tracks) <= _KEPT_IN_DOUBT_S):
+            take.forget()
         work.hearing = hearing
 
     def _tell_apart(self, work: Work) -> None:

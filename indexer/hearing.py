@@ -116,7 +116,8 @@ class Hearing:
     def told(self, take: Take) -> list[HeardTrack]:
         """Tell who speaks when: turns begin and end where speech itself does, and voices change where they sound so.
 
-        Where one voice takes over from another within speech, the recording is read once more.
+        Where one voice takes over from another within speech, the recording is read once more. Only where `listen` was
+        told that edges will be asked for.
         """
         finders = [ChangeFinder([] if track.is_marked else track.turns) for track in self._tracks]
         wanted = [Stretch(number, *one) for number, finder in enumerate(finders) for one in finder.stretches]
@@ -183,13 +184,15 @@ class Hearing:
                 track.several = track.least_voices != 1
 
 
-def listen(take: Take, listening: Listening, *, name: str) -> Hearing:
+def listen(take: Take, listening: Listening, *, name: str, edges: bool = True) -> Hearing:
     """Find the speech in each track of a recording, which is read for the first time.
 
     Parameters
     ----------
     name
         What messages call the recording; by its stem, marked speech is found.
+    edges
+        Whether `Hearing.told` will be asked: utterances are laid without.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def listen(take: Take, listening: Listening, *, name: str) -> Hearing:
         If the recording cannot be decoded.
     """
     marked = _marked(listening, name)
-    tracks = _tracks(take, listening, marked)
+    tracks = _tracks(take, listening, marked, edges)
     if not any(track.regions for track in tracks):
         error = NoSpeech(
             f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, have all that sounds taken for "
@@ -302,12 +305,12 @@ def _marked(listening: Listening, name: str) -> Sequence[RttmTurn] | None:
     return listening.given[stem]
 
 
-def _tracks(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None) -> list[_Track]:
+def _tracks(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None, edges: bool) -> list[_Track]:
     """Read the recording once, and return the speech of each track."""
     tracks: list[_Track] = []
     for block in take.blocks():
         if not tracks:
-            tracks = [_Track([], None if marked is not None else listening.detector.stream()) for _ in block]
+            tracks = [_Track([], None if marked is not None else listening.detector.stream(edges=edges)) for _ in block]
         with counting_stage("speech"):
             for track, samples in zip(tracks, block, strict=True):
                 if track.stream is not None:

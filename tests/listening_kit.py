@@ -35,7 +35,7 @@ def write_take(path: Path, *parts: Waveform) -> Path:
 class LoudnessDetector:
     """Takes tenths of a second that are not silent for speech."""
 
-    def stream(self) -> "LoudnessStream":
+    def stream(self, *, edges: bool = True) -> "LoudnessStream":
         return LoudnessStream()
 
     def regions(self, waveform: Waveform) -> list[Region]:

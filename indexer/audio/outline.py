@@ -76,7 +76,7 @@ def outline(
     if end_s is not None and end_s <= start_s:
         raise InvalidRequest(f"start_s = {start_s:g} and end_s = {end_s:g} leave nothing: end after the beginning")
     meter = _PeakMeter()
-    stream = detector.stream() if detector is not None else None
+    stream = detector.stream(edges=False) if detector is not None else None
     regions: list[Region] = []
     position, last = 0, None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
     with open_audio(source, channels=channels, limits=limits, name=name) as reader:

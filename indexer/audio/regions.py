@@ -23,7 +23,7 @@ class SpeechStream(Protocol):
         """Return what is left when the track ends; nothing may be pushed after it."""
 
     def spoken(self) -> list[Region]:
-        """Return where speech itself begins and ends, as closely as can be told, after `finish`.
+        """Return where speech itself begins and ends, as closely as can be told, after `finish`, where it was to.
 
         The regions hold a little of what sounds around it, for vectors are better with it; these do not. What of these
         is outside the regions is no speech.
@@ -33,8 +33,14 @@ class SpeechStream(Protocol):
 class SpeechDetector(Protocol):
     """Finds speech; one serves any number of tracks and threads."""
 
-    def stream(self) -> SpeechStream:
-        """Begin to listen to a track."""
+    def stream(self, *, edges: bool = True) -> SpeechStream:
+        """Begin to listen to a track.
+
+        Parameters
+        ----------
+        edges
+            Whether anybody will ask for `spoken`; what only that needs is not kept otherwise.
+        """
 
     def regions(self, waveform: Waveform) -> list[Region]:
         """Find the speech of a track that is at hand; rising and disjoint."""

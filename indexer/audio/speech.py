@@ -65,7 +65,7 @@ def make_detector(settings: SpeechSettings) -> SpeechDetector:
 class SoundDetector:
     """Takes a track that sounds anywhere for speech as a whole, and one that is silent throughout for none."""
 
-    def stream(self) -> SpeechStream:
+    def stream(self, *, edges: bool = True) -> SpeechStream:
         """Begin to listen to a track."""
         return _SoundStream()
 
@@ -114,8 +114,8 @@ class SileroDetector:
         self._network: SileroNetwork | None = None
         self._loading = threading.Lock()
 
-    def stream(self) -> SpeechStream:
-        """Begin to listen to a track.
+    def stream(self, *, edges: bool = True) -> SpeechStream:
+        """Begin to listen to a track; without `edges` nobody will ask where speech itself begins and ends.
 
         Raises
         ------
@@ -124,11 +124,11 @@ class SileroDetector:
         CorruptArtifact
             If its weights are unusable.
         """
-        return _SileroStream(self._loaded(), self._settings)
+        return _SileroStream(self._loaded(), self._settings, edges)
 
     def regions(self, waveform: Waveform) -> list[Region]:
         """Find the speech of a track that is at hand; the same that its stream finds."""
-        return _listen(self.stream(), waveform)
+        return _listen(self.stream(edges=False), waveform)
 
     def probabilities(self, waveform: Waveform) -> NDArray[np.float32]:
         """Return the probability of speech in each frame of 32 ms; the last frame is filled up with zeros."""
@@ -190,15 +190,16 @@ class _Frames:
 
 
 class _SileroStream:
-    def __init__(self, network: "SileroNetwork", settings: SpeechSettings) -> None:
+    def __init__(self, network: "SileroNetwork", settings: SpeechSettings, edges: bool) -> None:
         self._frames = _Frames(network)
-        self._meter = LevelMeter()
+        self._meter = LevelMeter() if edges else None
         self._samples = 0
         self._begin(settings)
 
     def push(self, block: Waveform) -> list[Region]:
         self._samples += len(block)
-        self._meter.push(block)
+        if self._meter is not None:
+            self._meter.push(block)
         return [region for group in self._frames.push(block) for region in self._hear(group)]
 
     def finish(self) -> list[Region]:
@@ -208,10 +209,13 @@ class _SileroStream:
         if not regions and duration_s <= SHORT_S:
             self._begin(_lenient(self._settings))  # all of a short track is in its last group
             regions = [*self._hear(last), *self._maker.finish(duration_s)]
-        self._bare += self._bare_maker.finish(duration_s)
+        if self._meter is not None:
+            self._bare += self._bare_maker.finish(duration_s)
         return regions
 
     def spoken(self) -> list[Region]:
+        if self._meter is None:
+            raise RuntimeError("the edges of speech were not to be asked for: stream(edges=True)")
         return sharpened(self._bare, self._meter.levels(), pause_s=self._settings.min_silence_s)
 
     def _begin(self, settings: SpeechSettings) -> None:
@@ -221,7 +225,8 @@ class _SileroStream:
         self._bare: list[Region] = []
 
     def _hear(self, probabilities: NDArray[np.float32]) -> list[Region]:
-        self._bare += self._bare_maker.push(probabilities)
+        if self._meter is not None:
+            self._bare += self._bare_maker.push(probabilities)
         return self._maker.push(probabilities)
 
 

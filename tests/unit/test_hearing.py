@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import indexer.decoding
 import indexer.probes
 import indexer.takes
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.decode import AudioReader, open_audio
 from indexer.audio.regions import Region, SpeechStream
 from indexer.audio.rttm import RttmTurn
 from indexer.audio.speech import SileroDetector, SoundDetector
@@ -299,6 +302,23 @@ def test_what_was_taken_for_one_voice_is_not_embedded_again_where_doubt_was_unfo
     assert encoder.seconds.count(6.0) == 1
 
 
+def test_a_file_in_doubt_is_decoded_once_if_it_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(*args: Any, **named: Any) -> AudioReader:
+        opened.append(named["name"])
+        return open_audio(*args, **named)
+
+    monkeypatch.setattr(indexer.takes, "open_audio", counted)
+    doubtful = replace(plain_listening(), screen=DoubtfulScreen())
+    path = write_take(tmp_path / "one.wav", voice(0, 7))
+    run_all(pipeline_of(SpectrumEncoder(), doubtful), [path])
+    assert len(opened) == 1
+    monkeypatch.setattr(indexer.decoding, "_KEPT_IN_DOUBT_S", 6.9)
+    run_all(pipeline_of(SpectrumEncoder(), doubtful), [path])
+    assert len(opened) > 2
+
+
 class CertainScreen(DoubtfulScreen):
     """Has seen two voices with its own eyes."""
 
@@ -365,7 +385,7 @@ class BrokenEncoder(SpectrumEncoder):
 
 
 class MissingDetector(SoundDetector):
-    def stream(self) -> SpeechStream:
+    def stream(self, *, edges: bool = True) -> SpeechStream:
         raise Unavailable("the network is not installed")
 
 

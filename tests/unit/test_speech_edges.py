@@ -104,7 +104,7 @@ class WideStream(LoudnessStream):
 
 
 class WideDetector(LoudnessDetector):
-    def stream(self) -> LoudnessStream:
+    def stream(self, *, edges: bool = True) -> LoudnessStream:
         return WideStream()
 
 
@@ -114,7 +114,7 @@ class DeafStream(WideStream):
 
 
 class DeafDetector(LoudnessDetector):
-    def stream(self) -> LoudnessStream:
+    def stream(self, *, edges: bool = True) -> LoudnessStream:
         return DeafStream()
 
 
@@ -150,6 +150,20 @@ def test_a_voice_of_which_no_bare_speech_is_left_keeps_its_turns(tmp_path: Path)
     path = write_take(tmp_path / "a.wav", silence(1), voice(0, 4), silence(1))
     ((start_s, end_s, _),) = turns_and_speech(path, DeafDetector())
     assert (start_s, end_s) == (pytest.approx(0.8), pytest.approx(5.2))
+
+
+def test_regions_are_the_same_where_nobody_asks_for_edges(speech_dir: Path) -> None:
+    detector = SileroDetector(SpeechSettings())
+    for path in sorted(speech_dir.rglob("*.flac"))[::40]:
+        sound = read(path)
+        stream = detector.stream(edges=False)
+        assert [*stream.push(sound), *stream.finish()] == listened(detector.stream(), sound), path.name
+        with pytest.raises(RuntimeError, match="edges"):
+            stream.spoken()
+
+
+def listened(stream: SpeechStream, sound: Waveform) -> list[Region]:
+    return [*stream.push(sound), *stream.finish()]
 
 
 def test_a_stream_without_sound_has_nothing_to_tell() -> None:
