@@ -122,8 +122,9 @@ class Services:
         """How recordings are listened to, unless somebody asks otherwise."""
         from indexer.audio.speech import make_detector
         from search.listening import make_listening
+        from search.second_voice import asking_for_second_voices
 
-        return make_listening(self.settings.speech, make_detector(self.settings.speech))
+        return asking_for_second_voices(make_listening(self.settings.speech, make_detector(self.settings.speech)))
 
     @made_once
     def queue(self) -> "CeleryQueue | LocalQueue":

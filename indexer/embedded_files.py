@@ -11,7 +11,7 @@ from indexer.audio.decode import AudioInfo
 from indexer.audio.meter import Levels
 from indexer.audio.quality import Quality
 from indexer.errors import VoxdexError
-from indexer.listening import speech_by_voice
+from indexer.listening import UnlikeStretch, speech_by_voice
 from indexer.types import EncoderId
 
 
@@ -49,6 +49,8 @@ class EmbeddedFile:
     issues: tuple[str, ...] = ()
     levels: Levels | None = None
     utterances: list[EmbeddedUtterance] = field(default_factory=list)
+    unlike: UnlikeStretch | None = None
+    """What may be a second voice; None where nothing may, several were heard, or nobody looked."""
     error: VoxdexError | None = None
 
     @property

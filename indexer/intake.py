@@ -25,7 +25,7 @@ from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Conflict, EncoderChanged, InvalidAudio, InvalidRequest, SilentAudio, VoxdexError
 from indexer.jobs.recorder import Outcome, Recorder, is_of_main_voice
-from indexer.listening import Listening, speech_by_voice
+from indexer.listening import Listening, UnlikeStretch, speech_by_voice
 from indexer.listening_choices import listening_as_asked
 from indexer.media import MediaStore
 from indexer.pipeline import EmbeddingPipeline
@@ -76,6 +76,8 @@ class Taken:
         False where the gallery had this content already.
     warnings
         What a person should know of it, as that several voices were heard.
+    unlike
+        What of it may be a second voice, though it was enrolled as one; None where nothing may.
     levels
         How loud it is; None where it was not decoded, because it was known.
     """
@@ -85,6 +87,7 @@ class Taken:
     enrolled: int
     levels: Levels | None
     warnings: tuple[str, ...] = ()
+    unlike: UnlikeStretch | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,8 @@ class Intake:
         outcome = self._keep(recorder, result, sent, wanted)
         assert outcome.recording_id is not None
         created = outcome.state == JobItemState.DONE
-        return Taken(outcome.recording_id, created, outcome.enrolled, result.levels, outcome.notices)
+        unlike = result.unlike if created else None
+        return Taken(outcome.recording_id, created, outcome.enrolled, result.levels, outcome.notices, unlike)
 
     def _embedded(self, encoders: EncoderSet, wanted: _Wanted, recorder: Recorder, sent: Sent) -> EmbeddedFile:
         file = ArchiveFile(

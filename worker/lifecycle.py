@@ -17,6 +17,7 @@ from indexer.jobs.bulk import BulkIngest
 from indexer.observability import log_context
 from indexer.settings import Settings
 from search.listening import make_listening
+from search.second_voice import asking_for_second_voices
 from worker.client import CeleryQueue
 from worker.clustering import Clusterings
 from worker.probes import ProbeDesk
@@ -80,7 +81,9 @@ class WorkerServices:
             self.settings,
             queue=self.queue,
             encoders_for=lambda gallery_id: self.encoders.all_of_gallery(self.database, gallery_id),
-            listening=make_listening(self.settings.speech, make_detector(self.settings.speech)),
+            listening=asking_for_second_voices(
+                make_listening(self.settings.speech, make_detector(self.settings.speech))
+            ),
             stopping=self.stopping.is_set,
             when_stuck=lambda: end_process(STUCK, "a file holds up the work"),
         )

@@ -28,6 +28,7 @@ from api.schemas.common import (
     SpeakerName,
 )
 from api.schemas.galleries import Erased
+from api.schemas.recordings import PossibleSecondVoice
 from api.schemas.speakers import Enrollment, NewEnrollment, Quality
 from api.security import Reader, Writer
 from api.uploads import audio_body
@@ -138,7 +139,8 @@ def _made(parts: Runtime, gallery: str, speaker: str, taken: Taken) -> NewEnroll
     quality = _quality(recording, taken.levels)
     alike = same_voice_warnings(lambda: parts.live.get(gallery), speaker)
     warned = [*taken.warnings, *_doubts(row), *alike]
-    return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=warned)
+    unlike = PossibleSecondVoice.of(taken.unlike)
+    return NewEnrollment(**_view(row).model_dump(), quality=quality, warnings=warned, possible_second_voice=unlike)
 
 
 def _doubts(row: EnrolledRecording) -> list[str]:

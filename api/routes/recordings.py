@@ -27,7 +27,14 @@ from api.schemas.common import (
     RowNumber,
 )
 from api.schemas.galleries import Erased
-from api.schemas.recordings import Recording, RecordingDetail, TakenRecording, Utterance, UtteranceQuality
+from api.schemas.recordings import (
+    PossibleSecondVoice,
+    Recording,
+    RecordingDetail,
+    TakenRecording,
+    Utterance,
+    UtteranceQuality,
+)
 from api.security import Reader, Writer
 from api.uploads import audio_body
 from indexer.db.models import RecordingState
@@ -73,7 +80,8 @@ async def create_recording(
             taken = take(parts, gallery, upload, how, consent=consent, **said)
             row, _ = parts.services.catalog.recording(gallery, taken.recording_id)
             location = f"/v1/galleries/{quote(gallery, '')}/recordings/{row.id}"
-            shown = TakenRecording(**_fields(row), warnings=list(taken.warnings))
+            unlike = PossibleSecondVoice.of(taken.unlike)
+            shown = TakenRecording(**_fields(row), warnings=list(taken.warnings), possible_second_voice=unlike)
             return Answer(shown, 201 if taken.created else 200, location=location)
 
         return await parts.intake_threads.run(lambda: once(principal, upload.identity, work))

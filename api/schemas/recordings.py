@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from api.schemas.common import View
 from indexer.db.models import RecordingState
+from indexer.listening import UnlikeStretch
 
 _EXAMPLE: dict[str, Any] = {
     "id": 42,
@@ -59,12 +60,35 @@ class Recording(View):
     speakers: list[str] = Field(description="Whom it is enrolled as.")
 
 
+class PossibleSecondVoice(View):
+    """A stretch of a recording that was enrolled as one voice, and may be somebody else's: listen to it."""
+
+    start_s: float = Field(description="From the beginning of the recording.")
+    end_s: float
+    cosine: float = Field(ge=-1, le=1, description="With the rest of the recording's speech.")
+
+    @classmethod
+    def of(cls, stretch: UnlikeStretch | None) -> "PossibleSecondVoice | None":
+        """Return what was found; None where nothing was."""
+        if stretch is None:
+            return None
+        start_s, end_s, cosine = stretch
+        return cls(start_s=round(start_s, 3), end_s=round(end_s, 3), cosine=round(max(-1.0, min(1.0, cosine)), 4))
+
+
 class TakenRecording(Recording):
     """A recording that was just taken in."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "warnings": []}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_EXAMPLE, "warnings": [], "possible_second_voice": None}]}
+    )
 
     warnings: list[str] = Field(description="What to know of it, as that several voices were heard.")
+    possible_second_voice: PossibleSecondVoice | None = Field(
+        default=None,
+        description="What may be a second voice of one that is enrolled, where it is not sure that there is one; "
+        "`warnings` say so too.",
+    )
 
 
 class UtteranceQuality(View):

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from api.schemas.common import Body, Instant, Name, Reference, View
+from api.schemas.recordings import PossibleSecondVoice
 from indexer.db.speaker_records import LABELS_LIMIT
 
 Labels = Annotated[list[Name], Field(max_length=LABELS_LIMIT, description="Words that speakers are filtered by.")]
@@ -187,6 +188,7 @@ class NewEnrollment(Enrollment):
                         "issues": [],
                     },
                     "warnings": [],
+                    "possible_second_voice": None,
                 }
             ]
         }
@@ -196,4 +198,9 @@ class NewEnrollment(Enrollment):
     warnings: list[str] = Field(
         description="What to know of it, as that several voices were heard, of which only the one that speaks most is "
         "enrolled, or that another speaker sounds the same."
+    )
+    possible_second_voice: PossibleSecondVoice | None = Field(
+        default=None,
+        description="What may be a second voice where it is not sure that there is one; `warnings` say so too. Null "
+        "where nothing may be, where several voices were heard, and where the recording was known already.",
     )

@@ -286,6 +286,7 @@ class _Batch:
             if result.file.speaker is not None:
                 enrolled = sum(is_of_main_voice(one.voice, result.voices_s) for one in result.utterances)
                 notices += several_voices(result.voices_s, result.file.speaker)
+                notices += perhaps_second_voice(result)
                 notices += self._little_speech(result)
             return Outcome(result, JobItemState.DONE, written[content], notices=notices, enrolled=enrolled)
         return self._recognize(result, usable[content], owners.get(usable[content], ()), speakers)
@@ -408,6 +409,17 @@ def several_voices(voices_s: Mapping[int, float], speaker: str) -> tuple[str, ..
     return (
         f"{len(voices_s)} voices were heard ({', '.join(shares)} of {total_s:.3g} s of speech): only the first of them "
         f"is enrolled as {speaker}; where all are one person, delete the recording and take it in with speakers = one",
+    )
+
+
+def perhaps_second_voice(result: EmbeddedFile) -> tuple[str, ...]:
+    """Ask somebody to listen where all was taken for one voice, and a stretch is not much like the rest."""
+    if result.unlike is None or len(result.voices_s) > 1:
+        return ()
+    start_s, end_s, cosine = result.unlike
+    return (
+        f"may hold a second voice: listen to {start_s:.1f} to {end_s:.1f} s, cosine {cosine:.2f} with the rest; where "
+        f"it is not {result.file.speaker}, delete the recording and enroll one of {result.file.speaker} alone",
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import soundfile
 from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 from tests.api_kit import ServiceClient, SpectrumServices, serving
-from tests.listening_kit import plain_listening, silence, voice
+from tests.listening_kit import EndlessDoubts, plain_listening, silence, voice
 
 
 class PlainServices(SpectrumServices):
@@ -47,6 +48,25 @@ def test_an_enrollment_of_several_voices_is_answered_with_a_warning(client: Serv
     assert recording["voices"] == 2
     assert [(one["voice"], one["speakers"]) for one in recording["utterances"]] == [(0, ["Ann"]), (1, []), (0, ["Ann"])]
     assert all(one["quality"]["net_speech_s"] > 2 for one in recording["utterances"])
+
+
+def test_what_may_be_a_second_voice_is_answered_with_its_place(record_settings: Settings) -> None:
+    services = PlainServices(record_settings)
+    services.__dict__["listening"] = replace(plain_listening(), second_voice=EndlessDoubts())
+    with serving(record_settings, services) as client:
+        assert client.post("/v1/galleries", json={"name": "g"}).status_code == 201
+        alone = flac(voice(0, 6))
+        made = client.post(ENROLL, files=alone).json()
+        assert made["possible_second_voice"] == {"start_s": 5.5, "end_s": 6.0, "cosine": 0.25}
+        assert any("may hold a second voice: listen to 5.5 to 6.0 s" in warning for warning in made["warnings"])
+        assert client.post(ENROLL, files=alone).json()["possible_second_voice"] is None, "it was not heard again"
+        sure = client.post(ENROLL, files=flac(*CONVERSATION)).json()
+        assert sure["possible_second_voice"] is None
+        recordings = "/v1/galleries/g/recordings"
+        named = client.post(recordings, files=flac(voice(1, 6)), params={"speaker": "Bo"}).json()
+        assert named["possible_second_voice"] == {"start_s": 5.5, "end_s": 6.0, "cosine": 0.25}
+        unnamed = client.post(recordings, files=flac(voice(2, 6))).json()
+        assert (unnamed["possible_second_voice"], unnamed["warnings"]) == (None, [])
 
 
 def test_whoever_says_that_one_person_speaks_is_believed(client: ServiceClient) -> None:

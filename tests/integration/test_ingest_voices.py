@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from indexer.settings import AudioSettings, Settings
 from indexer.types import GalleryId
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import ListQueue, items_of, job_of, make_gallery, work_off
-from tests.listening_kit import plain_listening, silence, voice, write_take
+from tests.listening_kit import EndlessDoubts, plain_listening, silence, voice, write_take
 
 
 @pytest.fixture
@@ -90,6 +91,18 @@ def test_of_several_voices_only_the_one_that_speaks_most_is_enrolled_and_a_notic
     assert "2 voices were heard (75 %, 25 % of 1" in notice
     assert "only the first of them is enrolled as ann" in notice
     assert [one.speakers for one in utterances_of(database, gallery_id)] == [("ann",), (), ("ann",)]
+
+
+def test_what_may_be_a_second_voice_of_whoever_is_enrolled_is_named_with_its_place(tmp_path: Path, run: Run) -> None:
+    doubting = replace(plain_listening(), second_voice=EndlessDoubts())
+    report = run(write_take(tmp_path / "a.wav", voice(0, 6)), "ann", doubting)
+    (notice,) = report.notices
+    assert "may hold a second voice: listen to 5.5 to 6.0 s, cosine 0.25 with the rest" in notice
+    assert "where it is not ann, delete the recording and enroll one of ann alone" in notice
+    (sure,) = run(conversation(tmp_path / "b.wav"), "bea", doubting).notices
+    assert "2 voices were heard" in sure
+    assert run(write_take(tmp_path / "c.wav", voice(1, 6)), None, doubting).notices == ()
+    assert run(write_take(tmp_path / "d.wav", voice(1, 2)), "cy", doubting).notices == ()
 
 
 def test_an_enrollment_of_little_speech_is_taken_with_a_notice(tmp_path: Path, run: Run) -> None:
@@ -169,14 +182,16 @@ def test_a_recording_without_speech_fails_with_its_reason(
 # Jobs
 
 
-def job(database: Database, settings: Settings, source: Path, **options: object) -> dict[str, object]:
+def job(
+    database: Database, settings: Settings, source: Path, listening: Listening | None = None, **options: object
+) -> dict[str, object]:
     queue = ListQueue()
     bulk = BulkIngest(
         database,
         settings,
         queue=queue,
         encoders_for=lambda _: EncoderSet(SpectrumEncoder()),
-        listening=plain_listening(),
+        listening=listening or plain_listening(),
     )
     asked = JobOptions("folder", **options)  # type: ignore[arg-type]
     job_id = bulk.submit("archive", str(source), options=asked, on_duplicate=OnDuplicate.SKIP, trusted=True)
@@ -197,6 +212,17 @@ def test_a_job_says_of_each_file_how_many_voices_were_heard(
     assert items["b.wav"].notice is None
     assert (items["c.wav"].state, items["c.wav"].error_code) == (JobItemState.FAILED, "no-speech")
     assert done["job"].speech_s == pytest.approx(17.0, abs=0.6)  # type: ignore[attr-defined]
+
+
+def test_a_job_says_of_each_file_what_may_be_a_second_voice(
+    tmp_path: Path, database: Database, record_settings: Settings, gallery_id: GalleryId
+) -> None:
+    write_take(tmp_path / "in" / "bea" / "b.wav", voice(2, 5))
+    doubting = replace(plain_listening(), second_voice=EndlessDoubts())
+    done = job(database, record_settings, tmp_path / "in", listening=doubting, speaker_from="parent")
+    items = done["items"]
+    assert isinstance(items, dict)
+    assert "may hold a second voice: listen to 4.5 to 5.0 s" in items["b.wav"].notice
 
 
 def test_a_job_listens_as_it_was_asked_to(

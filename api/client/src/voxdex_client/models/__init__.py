@@ -47,6 +47,7 @@ from voxdex_client.models.jobs import (
 )
 from voxdex_client.models.recordings import (
     Inspection,
+    PossibleSecondVoice,
     RecordedVoice,
     Recording,
     RecordingDetail,
@@ -125,6 +126,7 @@ __all__ = [
     "Page",
     "Parted",
     "PlacedSpeaker",
+    "PossibleSecondVoice",
     "ProbeHeard",
     "Quality",
     "Readiness",

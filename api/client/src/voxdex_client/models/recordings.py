@@ -41,11 +41,22 @@ class Recording(Model):
     """Whom it is enrolled as."""
 
 
+class PossibleSecondVoice(Model):
+    """A stretch of a recording that was enrolled as one voice, and may be somebody else's: listen to it."""
+
+    start_s: float
+    end_s: float
+    cosine: float
+    """With the rest of the recording's speech."""
+
+
 class TakenRecording(Recording):
     """A recording that was just taken in."""
 
     warnings: list[str] = Field(default_factory=list)
     """What to know of it, as that several voices were heard."""
+    possible_second_voice: PossibleSecondVoice | None = None
+    """What may be a second voice of one that is enrolled; the warnings say so too."""
 
 
 class UtteranceQuality(Model):

@@ -5,6 +5,7 @@ import datetime as dt
 from pydantic import Field
 
 from voxdex_client.models.base import Model
+from voxdex_client.models.recordings import PossibleSecondVoice
 
 
 class Erased(Model):
@@ -71,6 +72,8 @@ class NewEnrollment(Enrollment):
     quality: Quality
     warnings: list[str] = Field(default_factory=list)
     """What to know of it, as that several voices were heard, of which only the one that speaks most is enrolled."""
+    possible_second_voice: PossibleSecondVoice | None = None
+    """What may be a second voice where it is not sure that there is one; the warnings say so too."""
 
 
 class Erasable(Model):

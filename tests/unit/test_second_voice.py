@@ -1,0 +1,67 @@
+"""What may be a second voice, on made-up voices: each is a direction, and a window is it with noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from indexer.audio.regions import Region
+from indexer.listening import UnlikeStretch
+from indexer.types import EncoderId, Vectors
+from search.second_voice import UnlikeStretchFinder
+
+DEFAULT = EncoderId("0575cb64845e6b9a-speechbrain")
+DIM = 192
+
+
+def heard(voices: Sequence[int], seed: int = 0, noise: float = 0.9) -> Vectors:
+    """One vector for each window, of the voice that it hears; those of one voice have a cosine of about 0.55."""
+    directions = np.random.default_rng(99).standard_normal((max(voices) + 1, DIM))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rows = directions[list(voices)] + noise * np.random.default_rng(seed).standard_normal((len(voices), DIM)) / DIM**0.5
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def laid(count: int) -> list[Region]:
+    """Return windows of 1.5 s every half second."""
+    return [Region(place / 2, place / 2 + 1.5) for place in range(count)]
+
+
+def found(vectors: Vectors, encoder_id: EncoderId = DEFAULT) -> UnlikeStretch | None:
+    return UnlikeStretchFinder().find(laid(len(vectors)), vectors, encoder_id)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 6, 20, 200])
+def test_one_voice_is_nothing_to_listen_to(windows: int) -> None:
+    assert [found(heard([0] * windows, seed)) for seed in range(5)] == [None] * 5
+
+
+@pytest.mark.parametrize("first", [0, 7, 16])
+def test_a_short_second_voice_is_found_where_it_speaks(first: int) -> None:
+    voices = [0] * 20
+    voices[first : first + 4] = [1] * 4
+    for seed in range(5):
+        stretch = found(heard(voices, seed))
+        assert stretch is not None
+        assert (stretch.start_s, stretch.end_s) == (first / 2, (first + 3) / 2 + 1.5)
+        assert stretch.cosine < 0.4
+
+
+def test_a_short_second_voice_is_found_within_minutes() -> None:
+    stretch = found(heard([0] * 150 + [1] * 5 + [0] * 90))
+    assert stretch is not None
+    assert (stretch.start_s, stretch.end_s) == (75.0, 78.5)
+
+
+def test_equal_shares_are_told_too() -> None:
+    stretch = found(heard([0] * 8 + [1] * 8))
+    assert stretch is not None
+    assert stretch.cosine < 0.4
+
+
+def test_an_encoder_that_nobody_measured_it_for_asks_nobody_to_listen() -> None:
+    assert found(heard([0] * 8 + [1] * 4), EncoderId("0123456789abcdef-kaldi")) is None
+
+
+def test_the_precision_of_an_encoder_does_not_matter() -> None:
+    assert found(heard([0] * 8 + [1] * 4), EncoderId("0575cb64845e6b9a-speechbrain-fast")) is not None
