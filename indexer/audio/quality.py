@@ -33,6 +33,21 @@ _QUANTILE_OF_MEAN = -math.log1p(-_QUANTILE)
 """The power of a bin of stationary noise is exponentially distributed: its quantile as a share of its mean."""
 _BAND_FLOOR_DB = -60.0
 
+_BELOW_THE_END = slice(round(2400 / _HZ_PER_BIN), round(3400 / _HZ_PER_BIN))
+_ABOVE_THE_END = slice(round(4200 / _HZ_PER_BIN), round(4800 / _HZ_PER_BIN))
+"""Bins on both sides of where a telephone's speech ends."""
+_TOLD_FRAMES = math.ceil(SAMPLE_RATE_HZ / _HOP)
+"""A second of speech: a word may well have no sound above a telephone's band, longer speech has."""
+_LOUDEST_SHARE = 0.05
+"""Of the frames of speech; sibilants take more than that."""
+_MOST_DB = 0.9
+_DB_OF_MOVING_ALONG = 20.0
+_SHARE_OF_SPREAD = 0.6
+_STANDARD_ERRORS = 2.0
+"""Weights of what tells noise from speech there, and the limit: of speech of full bandwidth under noise of any kind at
+5 dB and more, less than 1 % is taken for telephone (docs/audio.md)."""
+_LEAST_POWER = 1e-14
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:
@@ -175,11 +190,50 @@ def _quantile(power: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _bandwidth_hz(speech: NDArray[np.float32]) -> float:
-    """Return the highest frequency at which the long-term spectrum is above a share of its loudest part."""
+    """Return the highest frequency at which the long-term spectrum is above a share of its loudest part.
+
+    Where noise goes on above speech that came over a telephone, that is the end of a telephone's band.
+    """
     spectrum = speech.mean(axis=0, dtype=np.float64)
     smooth = np.convolve(spectrum, np.ones(5) / 5, mode="same")
     above = np.flatnonzero(smooth >= smooth.max() * 10 ** (_BAND_FLOOR_DB / 10))
-    return min(float((above[-1] + 1) * _HZ_PER_BIN), SAMPLE_RATE_HZ / 2) if smooth.max() > 0 else 0.0
+    if smooth.max() <= 0:
+        return 0.0
+    end_hz = min(float((above[-1] + 1) * _HZ_PER_BIN), SAMPLE_RATE_HZ / 2)
+    if end_hz > TELEPHONE_BANDWIDTH_HZ and _only_noise_above_the_end(speech):
+        return TELEPHONE_BANDWIDTH_HZ
+    return end_hz
+
+
+def _only_noise_above_the_end(speech: NDArray[np.float32]) -> bool:
+    """Tell whether what sounds above a telephone's band is noise alone.
+
+    Speech of full bandwidth has sibilants, which are as loud above the end as the rest of it is below, and its levels
+    on both sides rise and fall together. Where the loudest moments above are quiet beside the speech below (but for how
+    far the level above varies anyway), and move along with it by no more than chance, it is noise. The correlation is
+    taken at the upper end of what it may be (Fisher's transform; half of the frames count, for they overlap by half).
+    Noise that is loud, or that comes and goes on both sides at once, hides which it is: then nothing is said.
+
+    Parameters
+    ----------
+    speech
+        (T, 257) power of the frames of speech.
+    """
+    if len(speech) < _TOLD_FRAMES:
+        return False
+    below, above = (
+        speech[:, bins].mean(axis=1, dtype=np.float64) + _LEAST_POWER for bins in (_BELOW_THE_END, _ABOVE_THE_END)
+    )
+    loudest = np.sort(above)[-round(_LOUDEST_SHARE * len(above)) :].mean()
+    first, second = (10 * np.log10(power) for power in (below, above))
+    first -= first.mean()
+    second -= second.mean()
+    varying = float(first @ first), float(second @ second)
+    alike = float(first @ second) / math.sqrt(varying[0] * varying[1]) if min(varying) > 0 else 1.0
+    moving = math.atanh(min(max(alike, -0.99), 0.99)) + _STANDARD_ERRORS / math.sqrt(len(speech) / 2 - 3)
+    spread_db = math.sqrt(varying[1] / len(speech))
+    told_db = 10 * math.log10(loudest / below.mean()) - _SHARE_OF_SPREAD * spread_db + _DB_OF_MOVING_ALONG * moving
+    return told_db < _MOST_DB
 
 
 def _level_dbfs(samples: Waveform) -> float:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from indexer.audio.decode import ChannelPolicy, open_audio
 from indexer.audio.gates import SpeechGate, needed_of_probe_s
-from indexer.audio.quality import LEAST_LEVEL_DBFS, LEAST_SNR_DB, MOST_SNR_DB, Quality, measure_quality
+from indexer.audio.quality import (
+    LEAST_LEVEL_DBFS,
+    LEAST_SNR_DB,
+    MOST_SNR_DB,
+    TELEPHONE_BANDWIDTH_HZ,
+    Quality,
+    measure_quality,
+)
 from indexer.audio.regions import Region
 from indexer.audio.resample import BlockResampler
 from indexer.audio.speech import SileroDetector
@@ -39,6 +46,14 @@ def bursts(snr_db: float) -> tuple[Waveform, list[Region]]:
 def read(path: Path) -> Waveform:
     with open_audio(path, channels=ChannelPolicy.parse("mix"), limits=AudioSettings()) as reader:
         return np.concatenate(list(reader.blocks()), axis=1)[0].astype(np.float32)
+
+
+def laid_behind(speech: Waveform, regions: Sequence[Region], sound: Waveform, snr_db: float) -> Waveform:
+    """Return a sound, repeated where it is short, so many decibels below the speech."""
+    inside = np.concatenate([speech[round(one.start_s * 16_000) : round(one.end_s * 16_000)] for one in regions])
+    behind: Waveform = np.resize(sound, len(speech))
+    behind *= np.sqrt(np.mean(inside**2) / np.mean(behind**2)) * 10 ** (-snr_db / 20)
+    return behind
 
 
 def test_net_speech_is_what_the_regions_cover_of_the_utterance() -> None:
@@ -77,6 +92,49 @@ def test_bandwidth_is_where_the_spectrum_ends(rate_hz: int, telephone: bool) -> 
     quality = measure_quality(sound, [Region(0.0, 2.0)])
     assert quality.bandwidth_hz == pytest.approx(rate_hz / 2, rel=0.06)
     assert quality.is_telephone is telephone
+
+
+def syllables(seconds: float, *, rate_hz: int, sibilants: bool = False) -> Waveform:
+    """Return noise that rises and falls four times a second, at -20 dBFS; every other time, sibilants end it."""
+    times = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    sound = noise(seconds, -20, seed=3) * np.sin(np.pi * 4 * times) ** 4
+    spectrum = np.fft.rfft(sound)
+    spectrum *= np.minimum(1.0, 500 / np.maximum(1, np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE_HZ)))
+    voiced = np.fft.irfft(spectrum, len(sound))
+    if sibilants:
+        hissed = noise(seconds, -30, seed=4) * ((times % 0.5) > 0.45)
+        voiced += np.diff(hissed, prepend=0)
+    resampler = BlockResampler(rate_hz, 1)
+    first = resampler.push(voiced[:: SAMPLE_RATE_HZ // rate_hz, None].astype(np.float64))
+    return np.concatenate((first, resampler.finish()))[: len(sound), 0].astype(np.float32)
+
+
+def measured_whole(sound: Waveform) -> Quality:
+    return measure_quality(sound, [Region(0.0, len(sound) / SAMPLE_RATE_HZ)])
+
+
+def test_telephone_speech_is_told_beneath_noise_that_goes_on_above_it() -> None:
+    telephone = syllables(3.0, rate_hz=8_000)
+    assert measured_whole(telephone).is_telephone
+    noisy = measured_whole(telephone + noise(3.0, -50)[: len(telephone)])
+    assert noisy.bandwidth_hz == TELEPHONE_BANDWIDTH_HZ
+    assert noisy.is_telephone
+
+
+def test_speech_with_sibilants_is_not_taken_for_telephone_beneath_noise() -> None:
+    wide = syllables(3.0, rate_hz=16_000, sibilants=True)
+    assert not measured_whole(wide + noise(3.0, -50)[: len(wide)]).is_telephone
+
+
+def test_noise_hides_the_end_where_it_is_loud_or_moves_with_the_speech_or_there_is_little_speech() -> None:
+    telephone = syllables(3.0, rate_hz=8_000)
+    times = np.arange(len(telephone)) / SAMPLE_RATE_HZ
+    moving = noise(3.0, -50)[: len(telephone)] * (0.1 + np.sin(np.pi * 4 * times) ** 4).astype(np.float32)
+    loud = noise(3.0, -25)[: len(telephone)]
+    steady = noise(3.0, -50)[: len(telephone)]
+    word = round(0.9 * SAMPLE_RATE_HZ)
+    for sound in (telephone + moving, telephone + loud, (telephone + steady)[:word]):
+        assert measured_whole(sound).bandwidth_hz == pytest.approx(8000, rel=0.01)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 100, 511, 513])
@@ -118,14 +176,26 @@ def test_real_recordings_are_told_from_telephone_ones(speech_dir: Path) -> None:
     assert [sum(telephone) / len(telephone) for telephone in found.values()] == [1.0, 0.0, 0.0]
 
 
+def test_real_telephone_prompts_are_told_in_noise_and_wideband_speech_is_not_taken_for_one(speech_dir: Path) -> None:
+    helicopter = read(speech_dir / "noise" / "007_-_Helicopter.flac")
+    detector = SileroDetector(SpeechSettings())
+    found: dict[str, list[bool]] = {}
+    for folder in ("telephony_8k", "an4", "librispeech_testother"):
+        for file in sorted((speech_dir / folder).rglob("*.flac"))[1:60:4]:
+            speech = read(file)
+            regions = detector.regions(speech)
+            noisy = speech + laid_behind(speech, regions, helicopter, 15.0)
+            found.setdefault(folder, []).append(measure_quality(noisy, regions).is_telephone)
+    assert np.mean(found["telephony_8k"]) > 0.8
+    assert not any(found["an4"] + found["librispeech_testother"])
+
+
 @pytest.mark.parametrize("added_db", [5.0, 10.0])
 def test_noise_added_to_real_speech_is_found_again(speech_dir: Path, added_db: float) -> None:
     speech = read(speech_dir / "librispeech_multi" / "LS4088" / "4088-158077-0085.flac")
     rain = read(speech_dir / "noise" / "002_-_Rain.flac")
     regions = SileroDetector(SpeechSettings()).regions(speech)
-    inside = np.concatenate([speech[round(one.start_s * 16_000) : round(one.end_s * 16_000)] for one in regions])
-    behind = np.resize(rain, len(speech))
-    behind *= np.sqrt(np.mean(inside**2) / np.mean(behind**2)) * 10 ** (-added_db / 20)
+    behind = laid_behind(speech, regions, rain, added_db)
     for marked in (regions, [Region(0.0, len(speech) / 16_000)]):
         assert measure_quality(speech + behind, marked).snr_db == pytest.approx(added_db, abs=3.0)
 
