@@ -91,6 +91,7 @@ def enroll(
     """Enroll recordings of one person, who is found by `identify` and checked by `verify` from then on.
 
     Of a recording in which several voices are heard, only the one that speaks most is enrolled, and a notice says so.
+    Another says what to listen to where a recording that was taken for one voice may hold a second.
     """
     from api.cli.ingest import IngestProgress, print_report, with_same_voices
     from api.dependencies import open_services
