@@ -31,8 +31,8 @@ class JobDesk(Protocol):
     def job(self, job_id: int) -> Job:
         """Show a job; raises NotFound."""
 
-    def items(self, job_id: int, state: JobItemState | None) -> Iterable[JobItem]:
-        """List the files of a job in the order of its source; raises NotFound."""
+    def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
+        """List the files of a job, or those with a notice, in the order of its source; raises NotFound."""
 
     def follow(self, job_id: int) -> Iterator[Job]:
         """Show a job whenever it changed, until it has ended; raises NotFound."""
@@ -74,9 +74,9 @@ class RemoteJobs:
         """Show a job."""
         return self._client.jobs.get(job_id)
 
-    def items(self, job_id: int, state: JobItemState | None) -> Iterable[JobItem]:
+    def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
         """List the files of a job."""
-        return self._client.jobs.items(job_id, state=state, limit=_PAGE)
+        return self._client.jobs.items(job_id, state=state, noticed=noticed or None, limit=_PAGE)
 
     def follow(self, job_id: int) -> Iterator[Job]:
         """Show a job whenever it changed; a service that is being restarted is waited for."""
@@ -135,7 +135,7 @@ class RecordedJobs:
         with self._services.record().read_scope() as session:
             return _shown(session, Jobs(session).get(JobId(job_id)))
 
-    def items(self, job_id: int, state: JobItemState | None) -> Iterable[JobItem]:
+    def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
         """List the files of a job."""
         from api.schemas import jobs as schemas
         from indexer.db import models
@@ -145,7 +145,8 @@ class RecordedJobs:
         wanted, after = None if state is None else models.JobItemState(state), 0
         while True:
             with self._services.record().read_scope() as session:
-                rows = Jobs(session).items_page(JobId(job_id), state=wanted, after=after, limit=_PAGE)
+                page = Jobs(session).items_page
+                rows = page(JobId(job_id), state=wanted, noticed=noticed, after=after, limit=_PAGE)
                 views = [schemas.JobItem.model_validate(row, from_attributes=True) for row in rows]
             if not views:
                 return

@@ -124,10 +124,12 @@ def watch_job(
     Exit status 1 says that some files could not be used, or that the job failed or was canceled.
     """
     from api.cli.job_desk import open_desk
-    from api.cli.watching import print_summary, watch
+    from api.cli.watching import print_notices, print_summary, watch
 
     with open_desk(url, key, home) as desk:
         job = watch(desk, job_id, again=f"voxdex jobs watch {job_id}", quiet=as_json)
+        if not as_json:
+            print_notices(desk, job)
     if as_json:
         print_json(job.model_dump(mode="json"))
     else:
@@ -142,6 +144,9 @@ def list_items(
     state: Annotated[
         ItemStates | None, typer.Option("--state", help="Only files in this state.", show_default=False)
     ] = None,
+    noticed: Annotated[
+        bool, typer.Option("--noticed", help="Only files with a notice, as that several voices were heard.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", help="Most files.", min=1)] = 1000,
     url: Url = None,
     key: Key = None,
@@ -153,14 +158,15 @@ def list_items(
     from voxdex_client.models import JobItemState
 
     with open_desk(url, key, home) as desk:
-        found = list(itertools.islice(desk.items(job_id, cast(JobItemState | None, state)), limit + 1))
+        listed = desk.items(job_id, cast(JobItemState | None, state), noticed=noticed)
+        found = list(itertools.islice(listed, limit + 1))
     shown = found[:limit]
     if as_json:
         items = [item.model_dump(mode="json") for item in shown]
         print_json({"job_id": job_id, "items": items, "complete": len(found) <= limit})
         return
     print_table(
-        ("state", "file", "speaker", "recording", "reason"),
+        ("state", "file", "speaker", "recording", "reason or notice"),
         ((item.state, item.uri, item.speaker, item.recording_id, item.error_message or item.notice) for item in shown),
     )
     if len(found) > limit:

@@ -88,10 +88,11 @@ class RemoteIngest:
             print_line(f"job {job.id} takes in {job.source}; watch it with `voxdex jobs watch {job.id}`")
 
     def _watched(self, desk: "JobDesk", job: "Job", *, as_json: bool) -> dict[str, Any]:
-        from api.cli.watching import failure_document, print_summary, watch
+        from api.cli.watching import failure_document, print_notices, print_summary, watch
 
         ended = watch(desk, job.id, again=f"voxdex jobs watch {job.id}", quiet=as_json)
         if not as_json:
+            print_notices(desk, ended)
             print_summary(ended, again=f"voxdex jobs items {job.id} --state failed")
             return {"state": ended.state}
         failures = [failure_document(item) for item in desk.items(job.id, "failed")] if ended.failed else []

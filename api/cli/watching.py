@@ -11,6 +11,7 @@ from api.cli.output import counted, print_line, print_notice
 from voxdex_client.models import Job, JobItem
 
 SHOWN_FAILURES = 20
+SHOWN_NOTICES = 20
 
 _LINE_EVERY_S = 30.0
 """How often a log, which nothing moves in, is told how far the job is."""
@@ -56,6 +57,15 @@ def print_summary(job: Job, *, again: str) -> None:
         )
     if job.failed:
         print_line(f"reasons: `{again}`")
+
+
+def print_notices(desk: JobDesk, job: Job) -> None:
+    """Write what to know of the files of a job that has ended, as that several voices were heard, on standard error."""
+    for place, item in enumerate(desk.items(job.id, None, noticed=True)):
+        if place == SHOWN_NOTICES:
+            print_notice(f"... and more (voxdex jobs items {job.id} --noticed lists all)")
+            return
+        print_notice(f"{item.uri}: {item.notice}")
 
 
 def failure_document(item: JobItem) -> dict[str, Any]:

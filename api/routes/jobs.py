@@ -111,6 +111,9 @@ def list_items(
     parts: Parts,
     state: Annotated[models.JobItemState | None, Query(description="Only files in this state.")] = None,
     status: Annotated[models.JobItemState | None, Query(description="Another name of `state`.")] = None,
+    noticed: Annotated[
+        bool, Query(description="Only files with a notice, as that several voices were heard, or may be.")
+    ] = False,
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> JobItemPage:
@@ -119,7 +122,11 @@ def list_items(
         raise InvalidRequest(f"state={state.value} and status={status.value} mean the same: give one of them")
     with parts.database.read_scope() as session:
         rows = Jobs(session).items_page(
-            job_id, state=state or status, after=after_of(cursor, "items", job_id), limit=limit + 1
+            job_id,
+            state=state or status,
+            noticed=noticed,
+            after=after_of(cursor, "items", job_id),
+            limit=limit + 1,
         )
         return page_of(rows, limit, JobItem.model_validate, "items", job_id)
 

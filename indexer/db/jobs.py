@@ -219,12 +219,20 @@ class Jobs:
         return [(token or "", JobId(job_id), items) for token, job_id, items in self._session.execute(query)]
 
     def items_page(
-        self, job_id: JobId, *, state: JobItemState | None = None, after: int = 0, limit: int = PAGE_LIMIT
+        self,
+        job_id: JobId,
+        *,
+        state: JobItemState | None = None,
+        noticed: bool = False,
+        after: int = 0,
+        limit: int = PAGE_LIMIT,
     ) -> list[JobItem]:
-        """List items of a job in id order, those with an id above `after`."""
+        """List items of a job in id order, those with an id above `after`; where `noticed`, those with a notice."""
         query = select(JobItem).where(JobItem.job_id == job_id, JobItem.id > after).order_by(JobItem.id).limit(limit)
         if state is not None:
             query = query.where(JobItem.state == state)
+        if noticed:
+            query = query.where(JobItem.notice.is_not(None))
         return list(self._session.scalars(query))
 
     def progress(self, job_id: JobId) -> JobProgress:

@@ -63,6 +63,22 @@ def test_an_archive_is_taken_in_by_a_service_as_it_would_be_here(service: Servic
     assert (job["state"], job["duplicate"], job["failures"]) == ("succeeded", 2, [])
 
 
+def test_what_to_know_of_a_file_is_said_at_the_end_and_can_be_listed(
+    service: ServiceClient, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxdex("ingest", "--remote", "-g", "calls", "--speaker-from", "parent", str(archive))
+    (archive / "ann").rename(archive / "cy")
+    done = voxdex("ingest", "--remote", "-g", "calls", "--speaker-from", "parent", str(archive))
+    assert f"{archive}/cy/a.wav: recording" in done.stderr
+    assert "is enrolled as ann, not as cy" in done.stderr
+    [noticed] = document(voxdex("jobs", "items", "2", "--noticed", "--json"))["items"]
+    assert "is enrolled as ann, not as cy" in noticed["notice"]
+    assert "is enrolled as ann, not as cy" in voxdex("jobs", "watch", "2").stderr
+    monkeypatch.delenv("VOXDEX_URL")
+    here = voxdex("jobs", "items", "2", "--noticed", "--home", str(service.runtime.settings.home), "--json")
+    assert document(here)["items"] == [noticed]
+
+
 def test_a_failed_file_is_named_with_its_reason_in_the_document(service: ServiceClient, archive: Path) -> None:
     done = voxdex("ingest", "--remote", "-g", "calls", str(archive), "--json")
     assert done.exit_code == 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from api.cli.job_desk import RemoteJobs
-from api.cli.watching import SHOWN_FAILURES, print_summary, watch
+from api.cli.watching import SHOWN_FAILURES, SHOWN_NOTICES, print_notices, print_summary, watch
 from tests.scripted_server import Answer, Script, problem, running_script
 from voxdex_client import Client, Retries, errors
 from voxdex_client.models import Job, JobItem, JobItemState, JobState
@@ -70,7 +70,9 @@ class Desk:
     def job(self, job_id: int) -> Job:
         return self.course[-1]
 
-    def items(self, job_id: int, state: JobItemState | None) -> Iterable[JobItem]:
+    def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
+        if noticed:
+            return [item for item in self.failures if item.notice is not None]
         assert state == "failed"
         return self.failures
 
@@ -83,6 +85,19 @@ class Desk:
 
     def retry_failed(self, job_id: int) -> int:
         return 0
+
+
+def test_what_to_know_of_files_is_told_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [failure(number).model_copy(update={"notice": "2 voices were heard"}) for number in range(SHOWN_NOTICES)]
+    ended = job("succeeded", 100)
+    print_notices(Desk([ended], [failure(77), *items]), ended)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == SHOWN_NOTICES
+    assert told[0] == "voxdex: /archive/0.wav: 2 voices were heard"
+    print_notices(Desk([ended], [*items, *items]), ended)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == SHOWN_NOTICES + 1
+    assert told[-1] == "voxdex: ... and more (voxdex jobs items 7 --noticed lists all)"
 
 
 def test_a_log_is_told_of_every_state_and_of_every_failed_file_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ export const jobs = {
   show: (id: number, signal?: Signal) => get<Job>(path(["jobs", id]), signal),
   start: (gallery: string, job: NewJob) =>
     send<Job>("POST", path(inGallery(gallery, "jobs")), { json: job, once: true }),
-  items: (id: number, query: Cursor & { state?: string }, signal?: Signal) =>
+  items: (id: number, query: Cursor & { state?: string; noticed?: boolean }, signal?: Signal) =>
     get<Page<JobItem>>(path(["jobs", id, "items"], query), signal),
   cancel: (id: number) => send<Job>("POST", path(["jobs", id, "cancel"])),
   retry: (id: number) => send<{ requeued: number }>("POST", path(["jobs", id, "retry-failed"]), { once: true }),

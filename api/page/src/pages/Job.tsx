@@ -155,12 +155,17 @@ const ITEMS: Record<JobItem["state"], { words: string; tone: Tone }> = {
   failed: { words: "failed", tone: "bad" },
 };
 
+const NOTICED = "noticed";
+
 function Items({ job }: { job: Job }) {
   const [state, setState] = useState("failed");
   // What failed is listed anew whenever another file has; of the others it is enough to look when asked. A retry that
   // ends as the run before it did has an end of its own, and may have other reasons.
   const found = usePages(
-    (cursor, signal) => jobs.items(job.id, { state, cursor, limit: ROWS }, signal),
+    (cursor, signal) => {
+      const wanted = state === NOTICED ? { noticed: true } : { state };
+      return jobs.items(job.id, { ...wanted, cursor, limit: ROWS }, signal);
+    },
     [job.id, state, state === "failed" ? job.failed : job.state, job.finished_at],
   );
   return (
@@ -173,6 +178,7 @@ function Items({ job }: { job: Job }) {
             <option value="failed">failed</option>
             <option value="done">done</option>
             <option value="duplicate">already there</option>
+            <option value={NOTICED}>with a notice</option>
             <option value="">all</option>
           </select>
         </label>

@@ -58,11 +58,16 @@ def list_job_items(
     *,
     state: models.JobItemState | None = None,
     status: models.JobItemState | None = None,
+    noticed: bool | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Sent:
-    """List the files of a job, or those in one state (or `status`): with `failed`, each has its reason."""
-    return Sent(path={"job_id": job_id}, query={"state": state, "status": status, "limit": limit, "cursor": cursor})
+    """List the files of a job, or those in one state (or `status`): with `failed`, each has its reason.
+
+    Where `noticed`, those with a notice, as that several voices were heard.
+    """
+    asked = {"state": state, "status": status, "noticed": noticed, "limit": limit, "cursor": cursor}
+    return Sent(path={"job_id": job_id}, query=asked)
 
 
 @route("GET", "/v1/jobs/{job_id}/events", NoneType)
