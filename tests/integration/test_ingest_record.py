@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_a_tree_goes_in_with_its_speakers(tmp_path: Path, database: Database, ma
     with database.read_scope() as session:
         job = Jobs(session).get(report.job_id)
         assert (job.state, job.found, job.done, job.failed) == (JobState.SUCCEEDED, 3, 3, 0)
+
+
+def test_tallies_add_up_in_every_count_and_the_first_began_when_it_began() -> None:
+    tally, more = Tally(started=5.0), Tally(started=7.0)
+    for number, one in enumerate(fields(Tally), start=1):
+        if one.name != "started":
+            setattr(tally, one.name, number)
+            setattr(more, one.name, 10 * number)
+    tally.add(more)
+    counted = {one.name: 11 * number for number, one in enumerate(fields(Tally), start=1)}
+    assert asdict(tally) == {**counted, "started": 5.0}
 
 
 def test_the_second_run_changes_nothing_and_embeds_nothing(
