@@ -16,12 +16,13 @@ from indexer.audio.segmentation import Stretch, cut_stretches, cut_utterances
 from indexer.audio.speech import SoundDetector
 from indexer.errors import AudioTooLarge, InvalidAudio, NotFound, VoxdexError
 from indexer.hearing import Hearing, listen, place_tracks
-from indexer.listening import Listening
+from indexer.listening import Listening, UnlikeStretch
 from indexer.observability import DECODE_SECONDS, counting_seconds_of, counting_stage, counting_stage_of
 from indexer.settings import AudioSettings
 from indexer.stages import Crashed, GivenUp, Handed, Heard, Producer, Work, Works
 from indexer.steady_files import SteadyFile
 from indexer.takes import Blocks, Take
+from indexer.window_vectors import embed_windows
 
 logger = logging.getLogger(__name__)
 
@@ -244,9 +245,23 @@ class Decoder:
         work.hearing.tell_apart(work.take, self.producer)
         if work.hearing.is_as_supposed:
             work.result.utterances = work.supposed
+            work.result.unlike = self._unlike(work, work.take, work.hearing)
         else:
             self._hand_over(work, work.take, work.hearing)
         work.take.forget()
+
+    def _unlike(self, work: Work, take: Take, hearing: Hearing) -> UnlikeStretch | None:
+        """Look closer at what may be a second voice where one is all there is as far as anybody knows."""
+        finder = None if self.listening is None else self.listening.second_voice
+        if finder is None or not work.doubts:
+            return None
+        wanted = [work.doubts[track.track].windows if track.track in work.doubts else () for track in hearing.tracks]
+        found = [
+            finder.find(work.doubts[track]._replace(windows=tuple(windows)), vectors, self.producer.id)
+            for track, (windows, vectors) in enumerate(embed_windows(take, wanted, self.producer))
+            if windows
+        ]
+        return min((one for one in found if one is not None), key=lambda one: one.cosine, default=None)
 
     def _hand_over(self, work: Work, take: Take, hearing: Hearing) -> None:
         placed = place_tracks(hearing.tracks, take, utterance_s=self.limits.utterance_s, min_samples=self.min_samples)

@@ -114,16 +114,31 @@ class UnlikeStretch(NamedTuple):
     cosine: float
 
 
+class Doubt(NamedTuple):
+    """One voice may not be all there is, though nothing says so for sure.
+
+    Attributes
+    ----------
+    windows
+        Stretches by rising start; each embedded by itself tells more.
+    degree
+        How much speaks for a second voice at first sight; 1 is enough for somebody to be asked to listen.
+    """
+
+    windows: tuple[Region, ...]
+    degree: float
+
+
 class SecondVoiceFinder(Protocol):
     """Finds what may be a second voice where nothing says so for sure; only for somebody to listen to."""
 
-    def find(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
-        """Return the stretch that is least like the rest, from what a `Screen` is shown; None where it is like enough.
+    def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
+        """Return what is to be looked at more closely, from what a `Screen` was shown; None where there is no doubt."""
 
-        Parameters
-        ----------
-        windows, vectors
-            By rising start, and their (W, D) unit vectors.
+    def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
+        """Return the stretch that is least like the rest, from the (W, D) unit vectors of the windows of a doubt.
+
+        None where all is like enough.
         """
 
 

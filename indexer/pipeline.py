@@ -15,7 +15,7 @@ from indexer.decoding import Decoder, Fetch, Known, takes_all_that_sounds
 from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Unavailable, VoxdexError, about
-from indexer.listening import Listening, UnlikeStretch
+from indexer.listening import Doubt, Listening
 from indexer.settings import AudioSettings
 from indexer.stages import QUEUE_UTTERANCES, Event, Handed, Heard, Held, Producer, Windows, Work, Works, arrived, drain
 from indexer.types import Vectors
@@ -235,27 +235,27 @@ class EmbeddingPipeline:
         """Tell whether a file of which all that was decoded is embedded is done with; else it is decoded once more."""
         hearing = work.hearing
         if work.result.error is None and hearing is not None and hearing.is_in_doubt:
-            work.result.unlike = self._unlike(work)
+            work.doubts = self._doubts(work)
             hearing.judge(work.seen, self._encoders.first.id)
             work.seen = {}
-            if not hearing.is_settled:
+            if work.doubts or not hearing.is_settled:
                 work.supposed, work.result.utterances = work.result.utterances, []
                 work.all_handed = False
                 works.again(work)
                 return False
-        if hearing is None or not hearing.is_as_supposed:
-            work.result.unlike = None
         work.result.utterances.sort(key=lambda utterance: (utterance.start_s, utterance.track))
         works.done(work)
         return True
 
-    def _unlike(self, work: Work) -> UnlikeStretch | None:
+    def _doubts(self, work: Work) -> dict[int, Doubt]:
         """Find what may be a second voice in a file that is to be enrolled as one; nobody else is to be warned."""
         finder = None if self._listening is None else self._listening.second_voice
         if finder is None or work.result.file.speaker is None:
-            return None
-        found = [finder.find(*seen.in_order(), self._encoders.first.id) for seen in work.seen.values() if seen]
-        return min((one for one in found if one is not None), key=lambda one: one.cosine, default=None)
+            return {}
+        found = {
+            track: finder.doubt(*seen.in_order(), self._encoders.first.id) for track, seen in work.seen.items() if seen
+        }
+        return {track: doubt for track, doubt in found.items() if doubt is not None}
 
     def _answer(self, asked: list[Windows]) -> None:
         """Embed windows that producers wait for, those of several files together."""

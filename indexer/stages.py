@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from indexer.audio.regions import Region
 from indexer.audio.segmentation import UtteranceAudio
 from indexer.errors import VoxdexError
 from indexer.hearing import Hearing
+from indexer.listening import Doubt
 from indexer.takes import Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 from indexer.window_vectors import SeenWindows
@@ -50,6 +51,8 @@ class Work:
     """Windows of its utterances, by track."""
     supposed: "list[EmbeddedUtterance]" = field(default_factory=list)
     """Its utterances, if one voice should turn out to be all there is after all."""
+    doubts: Mapping[int, Doubt] = field(default_factory=dict)
+    """By track, what is to be looked at more closely, for it may be of a second voice."""
     waiting: int = 0
     """Utterances that were decoded and not embedded."""
     all_handed: bool = False

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.audio.regions import Region
-from indexer.listening import Listening, UnlikeStretch
+from indexer.listening import Doubt, Listening, UnlikeStretch
 from indexer.types import EncoderId, Vectors, without_precision
 from search.resegmentation import edges_of
 from search.screening import WINDOW_S
@@ -22,6 +22,33 @@ _LONGEST = 16
 _BLOCK = 32
 """Windows whose spread is judged together, some sixteen seconds; blocks overlap by half."""
 
+_CLOSELY, _BESIDE = 40, 3
+"""Most windows that are embedded by themselves, and how many on either side of the stretch in doubt are among them."""
+
+_USUAL = 20
+"""Windows of a recording of ten seconds. Of more, the least like is less like by chance alone."""
+
+
+class Bar(NamedTuple):
+    """From where on somebody is asked to listen, and how far before that a sign begins to count.
+
+    Attributes
+    ----------
+    at, scale
+        In units of the sign; 1 and 0 degrees of doubt.
+    drift
+        How much further it is for each factor of e more windows.
+    """
+
+    at: float
+    scale: float
+    drift: float
+
+    def degree(self, sign: float, windows: int) -> float:
+        """Return how much a sign speaks for a second voice: 1 is enough."""
+        at = self.at + self.drift * math.log(max(windows, _USUAL) / _USUAL)
+        return 1 + (sign - at) / self.scale
+
 
 class DoubtTuning(NamedTuple):
     """What depends on the encoder; chosen on recordings of other seeds than those that `docs/conversations.md` states.
@@ -30,17 +57,21 @@ class DoubtTuning(NamedTuple):
     ----------
     own_share
         Share of the variance of a window's vector that is the voice's own.
-    spread, likeness
-        Of one voice, the second eigenvalue of n windows' cosines by the square root of n, and how alike the least like
-        stretch and the rest are: middle and scale.
-    doubtful
-        How many scales from the middle either has to be for somebody to be asked to listen.
+    spread, unlikeness
+        Of windows out of a longer pass: the second eigenvalue of n windows' cosines by the square root of n; how
+        little alike the least like stretch and the rest are.
+    spread_alone, unlikeness_alone
+        The same of windows embedded by themselves.
+    closer
+        Degree of doubt from which on windows are embedded by themselves.
     """
 
     own_share: float = 0.4
-    spread: tuple[float, float] = (0.5, 0.1)
-    likeness: tuple[float, float] = (0.7, 0.12)
-    doubtful: float = 1.0
+    spread: Bar = Bar(0.66, 0.1, 0.06)
+    unlikeness: Bar = Bar(-0.5, 0.12, 0.06)
+    spread_alone: Bar = Bar(0.62, 0.1, 0.06)
+    unlikeness_alone: Bar = Bar(-0.47, 0.12, 0.06)
+    closer: float = 0.0
 
 
 TUNINGS: Mapping[EncoderId, DoubtTuning] = {
@@ -49,26 +80,78 @@ TUNINGS: Mapping[EncoderId, DoubtTuning] = {
 
 
 class UnlikeStretchFinder:
-    """A `SecondVoiceFinder` over the windows of a `Screen`.
+    """A `SecondVoiceFinder` that asks for two signs, for what the one misses the other often tells.
 
-    Two signs are asked, for what the one misses the other often tells: how much windows vary in a second direction,
-    whatever their order, and how little alike one stretch and all the rest are.
+    How much windows vary in a second direction, whatever their order; and how little alike one stretch and all the
+    rest are. Windows out of a longer pass hear a little of all of it, so those of the recordings that they leave in
+    doubt are embedded by themselves.
     """
 
-    def find(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
-        """Return the stretch that is least like the rest where that is doubtful; None where all is like enough."""
+    def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
+        """Return what is to be looked at more closely; None where there is no doubt."""
         tuning = TUNINGS.get(without_precision(encoder_id))
-        if tuning is None:
+        signs = None if tuning is None else _signs(windows, vectors, tuning.own_share)
+        if tuning is None or signs is None:
             return None
-        found = _least_like(windows, vectors.astype(np.float64), tuning.own_share)
-        if found is None:
+        count = len(windows)
+        degree = max(tuning.spread.degree(signs.spread, count), tuning.unlikeness.degree(-signs.likeness, count))
+        if degree < tuning.closer:
             return None
-        stretch, likeness = found
-        doubts = (
-            (_spread(vectors.astype(np.float64)) - tuning.spread[0]) / tuning.spread[1],
-            (tuning.likeness[0] - likeness) / tuning.likeness[1],
+        return Doubt(tuple(windows[place] for place in _chosen(windows, signs.stretch)), degree)
+
+    def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
+        """Return the stretch that is least like the rest; None where all is like enough."""
+        tuning = TUNINGS.get(without_precision(encoder_id))
+        signs = None if tuning is None else _signs(doubt.windows, vectors, tuning.own_share)
+        if tuning is None or signs is None:
+            return None
+        count = len(doubt.windows)
+        degree = max(
+            doubt.degree,
+            tuning.spread_alone.degree(signs.spread, count),
+            tuning.unlikeness_alone.degree(-signs.likeness, count),
         )
-        return stretch if max(doubts) >= tuning.doubtful else None
+        return signs.stretch if degree >= 1 else None
+
+
+class _Signs(NamedTuple):
+    """What speaks for a second voice.
+
+    Attributes
+    ----------
+    spread
+        The second eigenvalue of the cosines of n windows by the square root of n, where it is largest.
+    likeness
+        Of the least like stretch and the rest.
+    stretch
+        The one that is parted from the rest at the least loss.
+    """
+
+    spread: float
+    likeness: float
+    stretch: UnlikeStretch
+
+
+def _signs(windows: Sequence[Region], vectors: Vectors, own_share: float) -> _Signs | None:
+    """Return what speaks for a second voice; None where there are too few windows to tell."""
+    rows = vectors.astype(np.float64)
+    found = _least_like(windows, rows, own_share)
+    return None if found is None else _Signs(_spread(rows), found[1], found[0])
+
+
+def _chosen(windows: Sequence[Region], stretch: UnlikeStretch) -> list[int]:
+    """Choose all windows of a short recording; of a long one those around the stretch, and others from all over."""
+    if len(windows) <= _CLOSELY:
+        return list(range(len(windows)))
+    inside = [place for place, window in enumerate(windows) if _touch(window, stretch)]
+    near = range(max(0, inside[0] - _BESIDE), min(len(windows), inside[-1] + 1 + _BESIDE))
+    others = [place for place in range(len(windows)) if place not in near]
+    wanted = np.linspace(0, len(others) - 1, min(_CLOSELY - len(near), len(others))).astype(int) if others else ()
+    return sorted({*near, *(others[place] for place in wanted)})
+
+
+def _touch(window: Region, stretch: UnlikeStretch) -> bool:
+    return window.start_s < stretch.end_s - _TOUCHING_S and window.end_s > stretch.start_s + _TOUCHING_S
 
 
 def asking_for_second_voices(listening: Listening) -> Listening:

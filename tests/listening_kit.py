@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 from indexer.audio.regions import Region
-from indexer.listening import Listening, Speakers, Suspicion, UnlikeStretch, VoiceTurn
+from indexer.listening import Doubt, Listening, Speakers, Suspicion, UnlikeStretch, VoiceTurn
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 _STEP_S = 0.1
@@ -111,8 +111,11 @@ class AlikeScreen:
 class EndlessDoubts:
     """Takes the last window of every recording for what may be somebody else's."""
 
-    def find(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
-        return UnlikeStretch(*windows[-1], 0.25)
+    def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
+        return Doubt((windows[0], windows[-1]), 1.0)
+
+    def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
+        return UnlikeStretch(*doubt.windows[1], 0.25) if len(vectors) == len(doubt.windows) else None
 
 
 def plain_listening(speakers: Speakers = "auto") -> Listening:
