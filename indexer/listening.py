@@ -121,12 +121,12 @@ class Doubt(NamedTuple):
     ----------
     windows
         Stretches by rising start; each embedded by itself tells more.
-    degree
-        How much speaks for a second voice at first sight; 1 is enough for somebody to be asked to listen.
+    among
+        Out of how many windows these were chosen.
     """
 
     windows: tuple[Region, ...]
-    degree: float
+    among: int
 
 
 class SecondVoiceFinder(Protocol):

@@ -19,35 +19,32 @@ _TOUCHING_S = 1e-3
 _LONGEST = 16
 """Most windows of a stretch, some nine seconds: of a voice that speaks longer, the screen and the diarizer know."""
 
+_PAUSE_S = 2.0
+"""A stretch does not go through more, which is where an utterance ends too."""
+
 _BLOCK = 32
 """Windows whose spread is judged together, some sixteen seconds; blocks overlap by half."""
 
 _CLOSELY, _BESIDE = 40, 3
 """Most windows that are embedded by themselves, and how many on either side of the stretch in doubt are among them."""
 
-_USUAL = 20
-"""Windows of a recording of ten seconds. Of more, the least like is less like by chance alone."""
+_USUAL, _DRIFT = 20, 0.06
+"""Windows of a recording of ten seconds; of more, the least like is less like by chance alone: so much, for each factor
+of e."""
 
 
-class Bar(NamedTuple):
-    """From where on somebody is asked to listen, and how far before that a sign begins to count.
+class Bars(NamedTuple):
+    """From where on a recording is in doubt, by either sign.
 
     Attributes
     ----------
-    at, scale
-        In units of the sign; 1 and 0 degrees of doubt.
-    drift
-        How much further it is for each factor of e more windows.
+    spread, likeness
+        Least second eigenvalue of n windows' cosines by the square root of n, and most that the least like stretch and
+        the rest are alike.
     """
 
-    at: float
-    scale: float
-    drift: float
-
-    def degree(self, sign: float, windows: int) -> float:
-        """Return how much a sign speaks for a second voice: 1 is enough."""
-        at = self.at + self.drift * math.log(max(windows, _USUAL) / _USUAL)
-        return 1 + (sign - at) / self.scale
+    spread: float
+    likeness: float
 
 
 class DoubtTuning(NamedTuple):
@@ -57,25 +54,19 @@ class DoubtTuning(NamedTuple):
     ----------
     own_share
         Share of the variance of a window's vector that is the voice's own.
-    spread, unlikeness
-        Of windows out of a longer pass: the second eigenvalue of n windows' cosines by the square root of n; how
-        little alike the least like stretch and the rest are.
-    spread_alone, unlikeness_alone
-        The same of windows embedded by themselves.
     closer
-        Degree of doubt from which on windows are embedded by themselves.
+        Of windows out of a longer pass, from where on they are embedded by themselves: of one in three of one voice.
+    asked
+        Of windows embedded by themselves, from where on somebody is asked to listen: of one in twenty.
     """
 
-    own_share: float = 0.4
-    spread: Bar = Bar(0.66, 0.1, 0.06)
-    unlikeness: Bar = Bar(-0.5, 0.12, 0.06)
-    spread_alone: Bar = Bar(0.62, 0.1, 0.06)
-    unlikeness_alone: Bar = Bar(-0.47, 0.12, 0.06)
-    closer: float = 0.0
+    own_share: float
+    closer: Bars
+    asked: Bars
 
 
 TUNINGS: Mapping[EncoderId, DoubtTuning] = {
-    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(),
+    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.51, 0.8), Bars(0.58, 0.55)),
 }
 
 
@@ -91,27 +82,17 @@ class UnlikeStretchFinder:
         """Return what is to be looked at more closely; None where there is no doubt."""
         tuning = TUNINGS.get(without_precision(encoder_id))
         signs = None if tuning is None else _signs(windows, vectors, tuning.own_share)
-        if tuning is None or signs is None:
+        if tuning is None or signs is None or not signs.reach(tuning.closer, len(windows)):
             return None
-        count = len(windows)
-        degree = max(tuning.spread.degree(signs.spread, count), tuning.unlikeness.degree(-signs.likeness, count))
-        if degree < tuning.closer:
-            return None
-        return Doubt(tuple(windows[place] for place in _chosen(windows, signs.stretch)), degree)
+        return Doubt(tuple(windows[place] for place in _chosen(windows, signs.stretch)), len(windows))
 
     def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
         """Return the stretch that is least like the rest; None where all is like enough."""
         tuning = TUNINGS.get(without_precision(encoder_id))
         signs = None if tuning is None else _signs(doubt.windows, vectors, tuning.own_share)
-        if tuning is None or signs is None:
+        if tuning is None or signs is None or not signs.reach(tuning.asked, doubt.among):
             return None
-        count = len(doubt.windows)
-        degree = max(
-            doubt.degree,
-            tuning.spread_alone.degree(signs.spread, count),
-            tuning.unlikeness_alone.degree(-signs.likeness, count),
-        )
-        return signs.stretch if degree >= 1 else None
+        return signs.stretch
 
 
 class _Signs(NamedTuple):
@@ -130,6 +111,11 @@ class _Signs(NamedTuple):
     spread: float
     likeness: float
     stretch: UnlikeStretch
+
+    def reach(self, bars: Bars, windows: int) -> bool:
+        """Tell whether either sign is over its bar, which lies the further the more windows it was looked for in."""
+        drift = _DRIFT * math.log(max(windows, _USUAL) / _USUAL)
+        return self.spread >= bars.spread + drift or self.likeness <= bars.likeness - drift
 
 
 def _signs(windows: Sequence[Region], vectors: Vectors, own_share: float) -> _Signs | None:
@@ -177,6 +163,7 @@ def _least_like(
     starts, ends = edges_of(windows)
     count = len(starts)
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
+    apart = np.concatenate([[0], np.cumsum(starts[1:] - ends[:-1] > _PAUSE_S)])
     least, gained = math.inf, -math.inf
     stretch: UnlikeStretch | None = None
     for size in range(1, min(_LONGEST, count - 1) + 1):
@@ -187,7 +174,8 @@ def _least_like(
         after = np.maximum(np.searchsorted(starts, end_s - _TOUCHING_S), last)
         rest_s = np.where(before > 0, ends[before - 1] - starts[0], 0.0)
         rest_s += np.where(after < count, ends[-1] - starts[np.minimum(after, count - 1)], 0.0)
-        kept = np.flatnonzero((rest_s > 0) & (end_s - start_s <= rest_s + _TOUCHING_S))
+        is_one = apart[first] == apart[last - 1]
+        kept = np.flatnonzero(is_one & (rest_s > 0) & (end_s - start_s <= rest_s + _TOUCHING_S))
         if not len(kept):
             continue
         own_s, rest_s = (end_s - start_s)[kept], rest_s[kept]

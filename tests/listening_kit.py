@@ -112,7 +112,7 @@ class EndlessDoubts:
     """Takes the last window of every recording for what may be somebody else's."""
 
     def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
-        return Doubt((windows[0], windows[-1]), 1.0)
+        return Doubt((windows[0], windows[-1]), len(windows))
 
     def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
         return UnlikeStretch(*doubt.windows[1], 0.25) if len(vectors) == len(doubt.windows) else None

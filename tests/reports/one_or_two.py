@@ -21,10 +21,11 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.audio.regions import Region, speech_s
 from indexer.errors import InvalidAudio
 from indexer.hearing import hear_tracks
-from indexer.listening import Suspicion, UnlikeStretch, VoiceTurn
+from indexer.listening import Doubt, Suspicion, VoiceTurn
 from indexer.settings import load_settings
 from indexer.takes import Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors
+from indexer.window_vectors import embed_windows
 from search.diarization import ClusteringDiarizer
 from search.screening import OneVoiceScreen
 from search.second_voice import UnlikeStretchFinder
@@ -35,15 +36,15 @@ TOLD_S = 1.5
 
 
 class WatchedScreen(OneVoiceScreen):
-    """Remembers what it said last, and what it would have somebody listen to."""
+    """Remembers what it said last, and what is in doubt all the same."""
 
     said = "too little speech"
-    unlike: UnlikeStretch | None = None
+    doubt: Doubt | None = None
 
     def suspect(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Suspicion | None:
         suspicion = super().suspect(windows, vectors, encoder_id)
         self.said = "one" if suspicion is None else "sent on"
-        self.unlike = UnlikeStretchFinder().find(windows, vectors, encoder_id)
+        self.doubt = UnlikeStretchFinder().doubt(windows, vectors, encoder_id)
         return suspicion
 
     def least_voices(self, vectors: Vectors, encoder_id: EncoderId) -> int | None:
@@ -106,14 +107,14 @@ def main() -> None:
     screen = WatchedScreen()
     listening = replace(services.listening, screen=screen, diarizer=WatchedDiarizer())
     tallies: dict[str, Tally] = {}
-    audio_s = 0.0
+    audio_s = looked_s = 0.0
     counts = {kind: getattr(asked, kind) for kind in ("ones", "doubles", "copies", "twos")}
     speech = Speech.read(asked.folder)
     usual = make(speech, listening.detector, seed=asked.seed, **counts)
     harder = make_harder(speech, listening.detector, seed=asked.seed, each=asked.harder) if asked.harder else ()
     for made in chain(usual, harder):
         audio_s += len(made.waveform) / SAMPLE_RATE_HZ
-        screen.said, screen.unlike = WatchedScreen.said, None
+        screen.said, screen.doubt = WatchedScreen.said, None
         try:
             take = Take(as_wav(made.waveform), channels=ChannelPolicy.parse("mix"), limits=services.settings.audio)
             tracks = hear_tracks(
@@ -123,7 +124,12 @@ def main() -> None:
             continue
         voices = max(len(track.voices) for track in tracks)
         kind = kind_of(made)
-        asks = voices == 1 and screen.unlike is not None
+        unlike = None
+        if voices == 1 and screen.doubt is not None:
+            ((_, vectors),) = embed_windows(take, [screen.doubt.windows], encoder)
+            unlike = UnlikeStretchFinder().find(screen.doubt, vectors, encoder.id)
+            looked_s += speech_s(screen.doubt.windows)
+        asks = unlike is not None
         for name in (kind, f"{kind}: {made.kind}"):
             tally = tallies.setdefault(name, Tally())
             tally.all += 1
@@ -131,11 +137,12 @@ def main() -> None:
             tally.possible += asks
             tally.said.update([screen.said])
         if (kind == "one voice" and (voices > 1 or asks)) or (kind == "two voices" and voices == 1):
-            listened = f", listen to {screen.unlike[0]:.1f} to {screen.unlike[1]:.1f} s" if screen.unlike else ""
+            listened = f", listen to {unlike.start_s:.1f} to {unlike.end_s:.1f} s" if unlike else ""
             sys.stdout.write(f"{made.name} ({made.second_s:.1f} s): {screen.said}, {voices} found{listened}\n")
             sys.stdout.flush()
     sys.stdout.write(f"encoder {encoder.id}, seed {asked.seed}, {audio_s:.0f} s; ")
-    sys.stdout.write(f"the diarizer embedded {WatchedDiarizer.embedded_s:.0f} s of windows\n")
+    sys.stdout.write(f"the diarizer embedded {WatchedDiarizer.embedded_s:.0f} s of windows, ")
+    sys.stdout.write(f"a closer look for a second voice {looked_s:.0f} s\n")
     for kind, tally in sorted(tallies.items()):
         sys.stdout.write(f"{kind}: {tally}\n")
     services.close()
