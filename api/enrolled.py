@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.voiceprints import VoiceprintMaker
 from indexer.db.changes import Changes, FeedPosition
-from indexer.db.embeddings import Embeddings
+from indexer.db.embeddings import enrolled_of
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.index.base import Ids, VectorIndex
@@ -159,12 +159,16 @@ class EnrolledGallery:
             return self._maker.of(session, _speakers(speaker_ids))
 
     def best_enrollments(
-        self, session: Session, probe: NDArray[np.float32], speaker_ids: Collection[SpeakerId], most: int
+        self, probe: NDArray[np.float32], speaker_ids: Collection[SpeakerId], most: int
     ) -> dict[SpeakerId, list[tuple[EmbeddingId, float]]]:
         """Return the enrolled vectors of each of these speakers that the probe resembles most, best first."""
-        rows = Embeddings(session).enrolled(self._gallery_id, self._encoder_id, sorted(speaker_ids))
-        found, vectors = self._maker.held(session, rows.embedding_ids)
-        owners, numbers = rows.speaker_ids[found], rows.embedding_ids[found]
+        rows = enrolled_of(self._database, self._gallery_id, self._encoder_id, sorted(speaker_ids))
+        owners, numbers = rows.speaker_ids, rows.embedding_ids
+        vectors = self._maker.at_hand(numbers)
+        if vectors is None:
+            with self._database.read_scope() as session:
+                found, vectors = self._maker.held(session, numbers)
+            owners, numbers = owners[found], numbers[found]
         scores = cosine_scores(probe, vectors)
         best: dict[SpeakerId, list[tuple[EmbeddingId, float]]] = {}
         for place in np.lexsort((numbers, -scores)).tolist():

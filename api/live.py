@@ -13,7 +13,7 @@ from api.dependencies import Services
 from api.live_encoders import LiveEncoders
 from api.live_side import each, open_sides
 from api.voices import Voices
-from indexer.db.galleries import Galleries
+from indexer.db.galleries import Galleries, head_named, head_of
 from indexer.db.rows import GalleryHead
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import NotFound, Unavailable, VoxdexError
@@ -233,8 +233,7 @@ class LiveGalleries:
 
     def _ask(self, gallery: str) -> tuple[Voices, LiveGallery]:
         self._require_open()
-        with self._services.record().read_scope() as session:
-            head = Galleries(session).head(gallery)
+        head = head_named(self._services.record(), gallery)
         live, head = self._live(head)
         voices = Voices(
             [side.asked_with(*self._encoders.of_gallery(head, side.encoder_id)) for side in live.sides],
@@ -354,8 +353,7 @@ class LiveGalleries:
 
     def _head(self, gallery_id: GalleryId) -> GalleryHead:
         self._require_open()
-        with self._services.record().read_scope() as session:
-            head = Galleries(session).heads([gallery_id]).get(gallery_id)
+        head = head_of(self._services.record(), gallery_id)
         if head is None:
             raise NotFound(f"no gallery with id {gallery_id}: it may have been deleted already")
         return head

@@ -15,7 +15,7 @@ from api.approach import MARK_HEADER, Approach, given_key, is_loopback
 from api.keys import Scope, granted, hashed, is_right, new_secret, split_key
 from api.paths import slashes_restored
 from api.rate_limits import RateLimiter
-from indexer.db.keys import LAST_USED_STEP, KeyRow, Keys
+from indexer.db.keys import LAST_USED_STEP, KeyRow, Keys, any_key, key_of
 from indexer.db.models import utc_now
 from indexer.db.names import canonical
 from indexer.db.page_sessions import PageSessions
@@ -227,9 +227,8 @@ class Gate:
         # name that leads to this address from elsewhere, is not them.
         if not is_loopback(self._settings.host) or not is_loopback(approach.host) or approach.cross_site:
             raise Unauthenticated(_NO_KEY)
-        with self._database.read_scope() as session:
-            if Keys(session).any():
-                raise Unauthenticated(_NO_KEY)
+        if any_key(self._database):
+            raise Unauthenticated(_NO_KEY)
         if approach.forwarded:  # By a proxy of this machine, as its address and name can be those of loopback then.
             raise Unauthenticated(_FORWARDED)
         return principal
@@ -253,8 +252,7 @@ class Gate:
         if parts is None:
             raise Unauthenticated(_BAD_KEY)
         public_id, secret_sha256 = parts
-        with self._database.read_scope() as session:
-            row = Keys(session).find(public_id)
+        row = key_of(self._database, public_id)
         if not is_right(row, secret_sha256) or row is None:
             raise Unauthenticated(_BAD_KEY)
         return self._principal(row)

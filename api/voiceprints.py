@@ -100,15 +100,16 @@ class VoiceprintMaker:
             telephone[have],
         )
 
+    def at_hand(self, embedding_ids: Ids) -> Vectors | None:
+        """Return the vectors of these embeddings, where the index holds each of them."""
+        rising, back = np.unique(embedding_ids, return_inverse=True)
+        held, vectors = self._indexed(rising)
+        return vectors[back] if held.all() else None
+
     def held(self, session: Session, embedding_ids: Ids) -> tuple[NDArray[np.bool_], Vectors]:
         """Return which of these embeddings there are, and the vectors of those."""
         rising, back = np.unique(embedding_ids, return_inverse=True)
-        vectors = np.empty((len(rising), EMBEDDING_DIM), dtype=np.float32)
-        held = self._index.holds(rising)
-        try:
-            vectors[held] = self._index.reconstruct(rising[held])
-        except (NotFound, Unavailable):  # gone between, or damaged in the index: the record knows
-            held[:] = False
+        held, vectors = self._indexed(rising)
         if not held.all():
             ids, read, damaged = Embeddings(session).present(self._gallery_id, self._encoder_id, rising[~held])
             places = np.searchsorted(rising, ids)
@@ -122,6 +123,15 @@ class VoiceprintMaker:
                 )
         found = held[back]
         return found, vectors[back[found]]
+
+    def _indexed(self, rising: Ids) -> tuple[NDArray[np.bool_], Vectors]:
+        vectors = np.empty((len(rising), EMBEDDING_DIM), dtype=np.float32)
+        held = self._index.holds(rising)
+        try:
+            vectors[held] = self._index.reconstruct(rising[held])
+        except (NotFound, Unavailable):  # gone between, or damaged in the index: the record knows
+            held[:] = False
+        return held, vectors
 
 
 def _mean(

@@ -13,9 +13,9 @@ from api.probe_warnings import band_warnings, quality_warnings
 from api.probing import Heard
 from api.speaker_ranking import SpeakerRanking
 from api.voice_search import Occurrences, VoiceSearch
-from indexer.db.embeddings import Embeddings
+from indexer.db.embeddings import stretches_of
 from indexer.db.filters import RowFilter
-from indexer.db.galleries import Galleries
+from indexer.db.galleries import Galleries, head_of
 from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers
@@ -347,21 +347,20 @@ class Voices(Comparison):
         if not speaker_ids or not most:
             return {}
         side = self._sides[0]
-        with self._database.read_scope() as session:
-            best = side.enrolled.best_enrollments(session, heard.vectors[side.encoder.id], speaker_ids, most)
-            shown = [number for own in best.values() for number, _ in own]
-            stretches = Embeddings(session).stretches(shown, whose=False)
+        best = side.enrolled.best_enrollments(heard.vectors[side.encoder.id], speaker_ids, most)
+        stretches = stretches_of(self._database, [number for own in best.values() for number, _ in own])
         return {
             speaker_id: [(stretches[number], score) for number, score in own if number in stretches]
             for speaker_id, own in best.items()
         }
 
     def _head(self) -> GalleryHead:
-        with self._database.read_scope() as session:
-            return self._head_in(session)
+        return self._checked(head_of(self._database, self._gallery_id))
 
     def _head_in(self, session: Session) -> GalleryHead:
-        head = Galleries(session).heads([self._gallery_id]).get(self._gallery_id)
+        return self._checked(Galleries(session).heads([self._gallery_id]).get(self._gallery_id))
+
+    def _checked(self, head: GalleryHead | None) -> GalleryHead:
         if head is None:
             raise NotFound(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
         if head.encoder_ids != self.encoders.ids:

@@ -18,9 +18,9 @@ from api.bench.vector_sets import BLOCK_ROWS, PER_SPEAKER, ClusteredVoices, bloc
 from api.dependencies import Services
 from api.enrolled import EnrolledGallery
 from api.voices import BEST_ENROLLMENTS
-from indexer.db.embeddings import Embeddings
+from indexer.db.embeddings import stretches_of
 from indexer.db.encoders import Encoders
-from indexer.db.galleries import Galleries
+from indexer.db.galleries import Galleries, head_named
 from indexer.db.recordings import Recordings
 from indexer.db.rows import GalleryHead, NewEncoder, NewRecording, NewUtterance
 from indexer.db.session import Database
@@ -90,8 +90,7 @@ def _enroll(recordings: Recordings, speakers: Speakers, gallery: GalleryId, firs
 
 def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s: float) -> dict[str, Any]:
     database = services.database
-    with database.read_scope() as session:
-        head = Galleries(session).head(_GALLERY)
+    head = head_named(database, _GALLERY)
     with PeakMemory() as memory:
         began = time.perf_counter()
         index = services.indexes.open(_GALLERY)
@@ -105,8 +104,7 @@ def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s:
         held = (resident_bytes() or 0) - before
 
     def read() -> GalleryHead:
-        with database.read_scope() as session:
-            return Galleries(session).heads([head.id])[head.id]
+        return head_named(database, _GALLERY)
 
     def named(probe: NDArray[np.float32]) -> object:
         view = gallery.as_of(read())
@@ -116,9 +114,8 @@ def _measured(services: Services, voices: ClusteredVoices, count: int, budget_s:
         return identify(found, top_k=K, gallery_size=size, quality=_QUALITY, rules=rules)
 
     def shown(probe: NDArray[np.float32], speaker_ids: Sequence[SpeakerId]) -> object:
-        with database.read_scope() as session:
-            best = gallery.best_enrollments(session, probe, speaker_ids, BEST_ENROLLMENTS)
-            return Embeddings(session).stretches([number for own in best.values() for number, _ in own], whose=False)
+        best = gallery.best_enrollments(probe, speaker_ids, BEST_ENROLLMENTS)
+        return stretches_of(database, [number for own in best.values() for number, _ in own])
 
     # Of whatever encoder: it is the work that counts here, and not what it says.
     calibration = next(found for found in default_calibrations() if len(found.encoder_ids) == 1)

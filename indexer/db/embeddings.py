@@ -11,7 +11,9 @@ from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, select, t
 from sqlalchemy.orm import Session
 
 from indexer.db.models import Embedding, Enrollment, Recording, Speaker, Utterance
+from indexer.db.prepared import Prepared
 from indexer.db.rows import QUALITY, EnrolledRows, Stretch, quality_of
+from indexer.db.session import Database
 from indexer.db.statements import batches
 from indexer.errors import CorruptArtifact, NotFound
 from indexer.types import EMBEDDING_DIM, EmbeddingId, EncoderId, GalleryId, RecordingId, UtteranceId, Vectors
@@ -50,11 +52,13 @@ _ENROLLMENTS = (
 _ENROLLED = _ENROLLMENTS.where(Speaker.gallery_id == bindparam("gallery"))
 # The sum keeps SQLite from going through the index of all speakers of the gallery for those who are named: among
 # 100,000 that took 18 ms for ten of them, where this takes 0.5.
-_ENROLLED_OF = _ENROLLMENTS.where(
-    Speaker.gallery_id + 0 == bindparam("gallery"), Speaker.id.in_(bindparam("speakers", expanding=True))
+_ENROLLED_OF = Prepared(
+    _ENROLLMENTS.where(
+        Speaker.gallery_id + 0 == bindparam("gallery"), Speaker.id.in_(bindparam("speakers", expanding=True))
+    )
 )
 
-_STRETCHES = (
+_STRETCHES = Prepared(
     select(
         Embedding.id,
         Utterance.id.label("utterance_id"),
@@ -70,6 +74,58 @@ _STRETCHES = (
     .where(Embedding.id.in_(bindparam("of", expanding=True)))
     .order_by(Embedding.id)
 )
+
+
+def enrolled_of(
+    database: Database, gallery_id: GalleryId, encoder_id: EncoderId, speaker_ids: Sequence[int]
+) -> EnrolledRows:
+    """Read which embeddings these speakers have; see `Embeddings.enrolled`."""
+    blocks = [
+        _ENROLLED_OF.rows(database, gallery=gallery_id, encoder=encoder_id, speakers=some)
+        for some in batches(speaker_ids)
+    ]
+    return _as_enrolled([_flat(block) for block in blocks])
+
+
+def stretches_of(database: Database, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
+    """Read where each embedding was heard, and not whose it is; see `Embeddings.stretches`."""
+    return {
+        EmbeddingId(row.id): _as_stretch(row)
+        for some in batches(sorted(set(map(int, embedding_ids))))
+        for row in _STRETCHES.rows(database, of=some)
+    }
+
+
+def _flat(rows: Sequence[Any]) -> NDArray[np.float64]:
+    # Ids stay below 2**53, up to where float64 counts every integer.
+    return np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=5 * len(rows)).reshape(-1, 5)
+
+
+def _as_enrolled(blocks: Sequence[NDArray[np.float64]]) -> EnrolledRows:
+    table = np.concatenate([np.empty((0, 5)), *blocks])
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    speakers, embeddings = table[:, :2].astype(np.int64).T
+    return EnrolledRows(
+        speaker_ids=np.ascontiguousarray(speakers),
+        embedding_ids=np.ascontiguousarray(embeddings),
+        durations_s=table[:, 2].copy(),
+        snr_db=np.where(table[:, 3] == _NO_SNR_DB, np.nan, table[:, 3]),
+        bandwidth_hz=np.where(table[:, 4] > 0, table[:, 4], np.nan),
+    )
+
+
+def _as_stretch(row: Any, speakers: tuple[str, ...] = ()) -> Stretch:
+    return Stretch(
+        EmbeddingId(row.id),
+        UtteranceId(row.utterance_id),
+        RecordingId(row.recording_id),
+        row.uri,
+        row.channel,
+        row.start_s,
+        row.end_s,
+        speakers,
+        quality_of(row),
+    )
 
 
 def is_sound(checksum: int, stored: bytes) -> bool:
@@ -236,49 +292,24 @@ class Embeddings:
         asked: list[dict[str, object]] = [of]
         if speaker_ids is not None:
             asked = [{**of, "speakers": some} for some in batches(speaker_ids)]
-        query = _ENROLLED if speaker_ids is None else _ENROLLED_OF
-        blocks = [np.empty((0, 5))]
+        query = _ENROLLED if speaker_ids is None else _ENROLLED_OF.statement
+        blocks = []
         for one in asked:
             # By the connection: through the session, which looks for objects in each row, a million take twice as long.
-            for block in self._session.connection().execute(query, one).partitions():
-                # Ids stay below 2**53, up to where float64 counts every integer.
-                flat = np.fromiter(chain.from_iterable(block), dtype=np.float64, count=5 * len(block))
-                blocks.append(flat.reshape(-1, 5))
-        table = np.concatenate(blocks)
-        table = table[np.lexsort((table[:, 1], table[:, 0]))]
-        speakers, embeddings = table[:, :2].astype(np.int64).T
-        return EnrolledRows(
-            speaker_ids=np.ascontiguousarray(speakers),
-            embedding_ids=np.ascontiguousarray(embeddings),
-            durations_s=table[:, 2].copy(),
-            snr_db=np.where(table[:, 3] == _NO_SNR_DB, np.nan, table[:, 3]),
-            bandwidth_hz=np.where(table[:, 4] > 0, table[:, 4], np.nan),
-        )
+            blocks += [_flat(block) for block in self._session.connection().execute(query, one).partitions()]
+        return _as_enrolled(blocks)
 
-    def stretches(self, embedding_ids: Iterable[int], *, whose: bool = True) -> dict[EmbeddingId, Stretch]:
-        """Return where each embedding was heard; ids whose row is gone are absent, so a stale hit cannot be shown.
+    def stretches(self, embedding_ids: Iterable[int]) -> dict[EmbeddingId, Stretch]:
+        """Return where each embedding was heard, and to whom it is enrolled.
 
-        Parameters
-        ----------
-        whose
-            Whether to say to whom it is enrolled too.
+        Ids whose row is gone are absent, so a stale hit cannot be shown.
         """
         found: dict[EmbeddingId, Stretch] = {}
         for some in batches(sorted(set(map(int, embedding_ids)))):
-            rows: Sequence[Any] = self._session.connection().execute(_STRETCHES, {"of": some}).all()
-            speakers = self._speakers_of([row.utterance_id for row in rows]) if whose else {}
+            rows: Sequence[Any] = self._session.connection().execute(_STRETCHES.statement, {"of": some}).all()
+            speakers = self._speakers_of([row.utterance_id for row in rows])
             for row in rows:
-                found[EmbeddingId(row.id)] = Stretch(
-                    EmbeddingId(row.id),
-                    UtteranceId(row.utterance_id),
-                    RecordingId(row.recording_id),
-                    row.uri,
-                    row.channel,
-                    row.start_s,
-                    row.end_s,
-                    speakers.get(row.utterance_id, ()),
-                    quality_of(row),
-                )
+                found[EmbeddingId(row.id)] = _as_stretch(row, speakers.get(row.utterance_id, ()))
         return found
 
     def _speakers_of(self, utterance_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

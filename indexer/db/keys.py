@@ -3,13 +3,16 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from indexer.db.models import ApiKey, Gallery, utc_now
 from indexer.db.names import require_name
+from indexer.db.prepared import Prepared
 from indexer.db.rows import PAGE_LIMIT
+from indexer.db.session import Database
 from indexer.errors import NotFound
 from indexer.types import GalleryId
 
@@ -35,8 +38,24 @@ class KeyRow:
     revoked_at: dt.datetime | None
 
 
-_ANY = select(ApiKey.id).limit(1)
-"""Made once: a service that is open asks it before each answer."""
+# Before each answer a service that is open asks whether it still is, and any other whose the key is.
+_ANY = Prepared(select(ApiKey.id).limit(1))
+_BY_PUBLIC_ID = Prepared(
+    select(*ApiKey.__table__.columns, Gallery.name.label("gallery"))
+    .outerjoin(Gallery, Gallery.id == ApiKey.gallery_id)
+    .where(ApiKey.public_id == bindparam("of"))
+)
+
+
+def any_key(database: Database) -> bool:
+    """Tell whether a key was ever made; see `Keys.any`."""
+    return bool(_ANY.rows(database))
+
+
+def key_of(database: Database, public_id: str) -> KeyRow | None:
+    """Read the key of this public id, revoked or not, if there is one."""
+    found = _BY_PUBLIC_ID.rows(database, of=public_id)
+    return _as_key(found[0], found[0].gallery) if found else None
 
 
 class Keys:
@@ -83,7 +102,7 @@ class Keys:
 
     def any(self) -> bool:
         """Tell whether a key was ever made; a revoked one counts, so that revoking the last one opens nothing."""
-        return self._session.connection().execute(_ANY).first() is not None
+        return self._session.connection().execute(_ANY.statement).first() is not None
 
     def page(self, after: int = 0, limit: int = PAGE_LIMIT) -> list[KeyRow]:
         """List keys in the order they were made, those with an id above `after`."""
@@ -103,22 +122,23 @@ class Keys:
         self._session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=now))
 
     def _rows(self, query: "Select[ApiKey, str]") -> list[KeyRow]:
-        return [
-            KeyRow(
-                id=key.id,
-                public_id=key.public_id,
-                secret_sha256=key.secret_sha256,
-                name=key.name,
-                gallery_id=GalleryId(key.gallery_id) if key.gallery_id is not None else None,
-                gallery=gallery,
-                scopes=tuple(key.scopes),
-                rate_limit_per_minute=key.rate_limit_per_minute,
-                created_at=key.created_at,
-                last_used_at=key.last_used_at,
-                revoked_at=key.revoked_at,
-            )
-            for key, gallery in self._session.execute(query)
-        ]
+        return [_as_key(key, gallery) for key, gallery in self._session.execute(query)]
+
+
+def _as_key(key: Any, gallery: str | None) -> KeyRow:
+    return KeyRow(
+        id=key.id,
+        public_id=key.public_id,
+        secret_sha256=key.secret_sha256,
+        name=key.name,
+        gallery_id=GalleryId(key.gallery_id) if key.gallery_id is not None else None,
+        gallery=gallery,
+        scopes=tuple(key.scopes),
+        rate_limit_per_minute=key.rate_limit_per_minute,
+        created_at=key.created_at,
+        last_used_at=key.last_used_at,
+        revoked_at=key.revoked_at,
+    )
 
 
 def _query() -> "Select[ApiKey, str]":

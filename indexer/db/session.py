@@ -157,18 +157,19 @@ class Database:
         CorruptArtifact
             If the file of a SQLite database is damaged.
         """
-        with self._translated_errors(), self._write.begin() as session:
+        with self.translated_errors(), self._write.begin() as session:
             yield session
             Changes(session).write()
 
     @contextmanager
     def read_scope(self) -> Iterator[Session]:
         """One consistent view of the record, never blocked by a writer; writing in it is an error."""
-        with self._translated_errors(), self._read() as session:
+        with self.translated_errors(), self._read() as session:
             yield session
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
+        """Raise the errors of the library and the driver as ours; see `session_scope`."""
         try:
             yield
         except IntegrityError as error:
@@ -196,7 +197,7 @@ class Database:
         """
         if self.engine.dialect.name != "sqlite":
             return
-        with self._translated_errors():
+        with self.translated_errors():
             connection = self.engine.raw_connection()
             try:
                 busy, _, _ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
