@@ -152,6 +152,8 @@ def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_is_mended_and_t
     page.get_by_text("Tried again: nothing failed.").wait_for()
     page.get_by_role("region", name="Progress").get_by_text("done", exact=True).wait_for()
     assert page.get_by_role("button", name="Try failed files again").count() == 0
+    page.get_by_label("Which files").select_option("noticed")
+    page.get_by_text("No such file.").wait_for()  # Nobody was enrolled, so there is nothing to say of any.
     page.get_by_label("Which files").select_option("done")
     page.get_by_role("list", name="Files").get_by_role("link", name="notes.wav").click()
     page.get_by_role("heading", level=1, name="notes.wav").wait_for()
