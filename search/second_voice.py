@@ -28,9 +28,8 @@ _BLOCK = 32
 _CLOSELY, _BESIDE = 40, 3
 """Most windows that are embedded by themselves, and how many on either side of the stretch in doubt are among them."""
 
-_USUAL, _DRIFT = 20, 0.06
-"""Windows of a recording of ten seconds; of more, the least like is less like by chance alone: so much, for each factor
-of e."""
+_USUAL = 20
+"""Windows of a recording of ten seconds. Of more, the least like is less like by chance alone."""
 
 
 class Bars(NamedTuple):
@@ -41,10 +40,13 @@ class Bars(NamedTuple):
     spread, likeness
         Least second eigenvalue of n windows' cosines by the square root of n, and most that the least like stretch and
         the rest are alike.
+    drift
+        How much further either lies for each factor of e more windows than a recording of ten seconds has.
     """
 
     spread: float
     likeness: float
+    drift: float
 
 
 class DoubtTuning(NamedTuple):
@@ -66,7 +68,7 @@ class DoubtTuning(NamedTuple):
 
 
 TUNINGS: Mapping[EncoderId, DoubtTuning] = {
-    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.51, 0.8), Bars(0.58, 0.55)),
+    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.51, 0.8, 0.06), Bars(0.58, 0.55, 0.1)),
 }
 
 
@@ -114,7 +116,7 @@ class _Signs(NamedTuple):
 
     def reach(self, bars: Bars, windows: int) -> bool:
         """Tell whether either sign is over its bar, which lies the further the more windows it was looked for in."""
-        drift = _DRIFT * math.log(max(windows, _USUAL) / _USUAL)
+        drift = bars.drift * math.log(max(windows, _USUAL) / _USUAL)
         return self.spread >= bars.spread + drift or self.likeness <= bars.likeness - drift
 
 
