@@ -19,7 +19,7 @@ LEAST_S = 3.0
 
 _READ = SETS[:3]
 _WORDS = "speech_commands"
-_FIRST_S, _SECOND_S, _HALF_S = (5.0, 8.0), (1.9, 3.2), 4.0
+_FIRST_S, _SECOND_S, _HALF_S, _LONG_S = (5.0, 8.0), (1.9, 3.2), 4.0, (20.0, 60.0)
 _SEAM_S = 0.5
 _NOISE_DB = 10.0
 _ALIKE = 1.12
@@ -220,6 +220,29 @@ def make_harder(speech: Speech, detector: SpeechDetector, *, seed: int, each: in
             yield Made(kind, f"{kind} {number}", waveform, speech_s(detector.regions(second)))
         for kind, single in alone.items():
             yield Made(kind, f"{kind} {number}", single())
+
+
+def make_long(speech: Speech, detector: SpeechDetector, *, seed: int, each: int) -> Iterator[Made]:
+    """Draw as many recordings of 20 to 60 s of a speaker's readings: as they are, in noise, with a short second voice.
+
+    The second voice (1.9 to 3.2 s) may be anywhere, so also within a word.
+    """
+    rng = np.random.default_rng([seed, 2])
+    noises = Sounds.read(speech.folder / "noise", AudioSettings()).waveforms
+    several = {key: own for key, own in speech.by_speaker(_READ).items() if len(own) > 1}
+    readers = sorted(several)
+    for number in range(each):
+        one, other = (readers[place] for place in rng.choice(len(readers), 2, replace=False))
+        order = rng.permutation(len(several[one]))
+        joined = np.concatenate([decode_mono(several[one][place]) for place in order])
+        waveform = joined[: round(rng.uniform(*_LONG_S) * SAMPLE_RATE_HZ)]
+        yield Made("one, long", f"one, long {number} {one[1]}", waveform)
+        noisy = add_noise(waveform, noises[rng.integers(len(noises))], _NOISE_DB, rng).astype(np.float32)
+        yield Made("one, long, noise 10 dB", f"one, long, noise 10 dB {number} {one[1]}", noisy)
+        second = _beginning(several[other][rng.integers(len(several[other]))], rng.uniform(*_SECOND_S))
+        cut = int(rng.integers(len(waveform) + 1))
+        both = np.concatenate([waveform[:cut], second, waveform[cut:]])
+        yield Made("two, long", f"two, long {number} {one[1]} {other[1]}", both, speech_s(detector.regions(second)))
 
 
 def _pitch_hz(waveform: Waveform) -> float:

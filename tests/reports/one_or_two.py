@@ -3,8 +3,9 @@
 A random part of the speech in FOLDER, which holds a manifest.csv (path, speaker, set, ...), with 3 s or more: single
 recordings, pairs of one speaker's, copies in noise at 5 dB, in a room and over a telephone; and the beginnings of two
 speakers of one set, in equal shares of up to 8 s or four fifths and one. `--harder N` adds as many of each of the
-harder kinds of `tests.reports.made_voices.make_harder`. Prints of each kind how many are taken for several voices, of
-how many more somebody would be asked to listen, what the screen said of them, and which were heard wrongly.
+harder kinds of `tests.reports.made_voices.make_harder`, `--long N` of those of `make_long`. Prints of each kind how
+many are taken for several voices, of how many more somebody would be asked to listen, what the screen said of them, and
+which were heard wrongly.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from indexer.window_vectors import embed_windows
 from search.diarization import ClusteringDiarizer
 from search.screening import OneVoiceScreen
 from search.second_voice import UnlikeStretchFinder
-from tests.reports.made_voices import Made, Speech, make, make_harder
+from tests.reports.made_voices import Made, Speech, make, make_harder, make_long
 
 TOLD_S = 1.5
 """Net speech from which on a second voice is to be found."""
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of speech with a manifest.csv")
     parser.add_argument("--encoder", help="name of an encoder; default: the default one")
     parser.add_argument("--seed", type=int, default=7)
-    for kind, count in (("ones", 143), ("doubles", 22), ("copies", 27), ("twos", 52), ("harder", 0)):
+    for kind, count in (("ones", 143), ("doubles", 22), ("copies", 27), ("twos", 52), ("harder", 0), ("long", 0)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     asked = parser.parse_args()
     services = Services(load_settings())
@@ -112,7 +113,8 @@ def main() -> None:
     speech = Speech.read(asked.folder)
     usual = make(speech, listening.detector, seed=asked.seed, **counts)
     harder = make_harder(speech, listening.detector, seed=asked.seed, each=asked.harder) if asked.harder else ()
-    for made in chain(usual, harder):
+    long = make_long(speech, listening.detector, seed=asked.seed, each=asked.long) if asked.long else ()
+    for made in chain(usual, harder, long):
         audio_s += len(made.waveform) / SAMPLE_RATE_HZ
         screen.said, screen.doubt = WatchedScreen.said, None
         try:
