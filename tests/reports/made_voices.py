@@ -37,13 +37,13 @@ class Made:
     kind
         How it was made.
     second_s
-        Net speech of the second voice; 0 where there is none.
+        Net speech of the second voice; None where there is none.
     """
 
     kind: str
     name: str
     waveform: Waveform
-    second_s: float = 0.0
+    second_s: float | None = None
 
 
 @dataclass(frozen=True)

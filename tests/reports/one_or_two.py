@@ -89,7 +89,7 @@ class Tally:
 
 def kind_of(made: Made) -> str:
     """Return what a recording is counted as."""
-    if not made.second_s:
+    if made.second_s is None:
         return "one voice"
     return "two voices" if made.second_s >= TOLD_S else f"second voice under {TOLD_S:g} s"
 
@@ -140,7 +140,7 @@ def main() -> None:
             tally.said.update([screen.said])
         if (kind == "one voice" and (voices > 1 or asks)) or (kind == "two voices" and voices == 1):
             listened = f", listen to {unlike.start_s:.1f} to {unlike.end_s:.1f} s" if unlike else ""
-            sys.stdout.write(f"{made.name} ({made.second_s:.1f} s): {screen.said}, {voices} found{listened}\n")
+            sys.stdout.write(f"{made.name} ({made.second_s or 0:.1f} s): {screen.said}, {voices} found{listened}\n")
             sys.stdout.flush()
     sys.stdout.write(f"encoder {encoder.id}, seed {asked.seed}, {audio_s:.0f} s; ")
     sys.stdout.write(f"the diarizer embedded {WatchedDiarizer.embedded_s:.0f} s of windows, ")
