@@ -57,7 +57,7 @@ class DoubtTuning(NamedTuple):
     own_share
         Share of the variance of a window's vector that is the voice's own.
     closer
-        Of windows out of a longer pass, from where on they are embedded by themselves: of one in three of one voice.
+        Of windows out of a longer pass, from where on they are embedded by themselves: of one in seven of one voice.
     asked
         Of windows embedded by themselves, from where on somebody is asked to listen: of one in twenty.
     """
@@ -68,7 +68,7 @@ class DoubtTuning(NamedTuple):
 
 
 TUNINGS: Mapping[EncoderId, DoubtTuning] = {
-    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.51, 0.8, 0.06), Bars(0.58, 0.55, 0.1)),
+    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.55, 0.72, 0.06), Bars(0.58, 0.55, 0.1)),
 }
 
 
