@@ -1,7 +1,7 @@
 """Jobs, wherever they are kept: in a running service, or in the record of this machine."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -40,8 +40,8 @@ class JobDesk(Protocol):
     def cancel(self, job_id: int) -> Job:
         """Stop a job; raises NotFound, or Conflict where it has ended."""
 
-    def retry_failed(self, job_id: int) -> int:
-        """Try the failed files of an ended job again and return how many that are."""
+    def retry_failed(self, job_id: int, items: Sequence[int] | None = None) -> int:
+        """Try the failed files of an ended job again, or only these, and return how many that are."""
 
 
 @contextmanager
@@ -98,9 +98,9 @@ class RemoteJobs:
         """Stop a job."""
         return self._client.jobs.cancel(job_id)
 
-    def retry_failed(self, job_id: int) -> int:
+    def retry_failed(self, job_id: int, items: Sequence[int] | None = None) -> int:
         """Try the failed files again."""
-        return self._client.jobs.retry_failed(job_id).requeued
+        return self._client.jobs.retry_failed(job_id, item=items).requeued
 
 
 class RecordedJobs:
@@ -165,9 +165,9 @@ class RecordedJobs:
         self._services.bulk.cancel(JobId(job_id))
         return self.job(job_id)
 
-    def retry_failed(self, job_id: int) -> int:
+    def retry_failed(self, job_id: int, items: Sequence[int] | None = None) -> int:
         """Try the failed files again; without a broker, the next sweep of `voxdex serve` begins with it."""
-        return self._services.bulk.retry_failed(JobId(job_id))
+        return self._services.bulk.retry_failed(JobId(job_id), items)
 
 
 def _shown(session: "Session", row: "models.Job") -> Job:

@@ -1,14 +1,19 @@
 """`voxdex jobs`: bulk ingest, as a running service or the record of this machine knows it."""
 
 import itertools
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from api.cli import options
 from api.cli.output import EXIT_SOME_FAILED, print_json, print_line, print_notice, print_table, terminal_width
 from api.cli.remote import Key, Url
+from indexer.errors import NotFound
+
+if TYPE_CHECKING:
+    from api.cli.job_desk import JobDesk
 
 jobs = typer.Typer(
     help="List, watch, stop and retry jobs: those of the service at --url, else those in the record of this machine.",
@@ -190,15 +195,49 @@ def cancel_job(
 
 @jobs.command("retry")
 def retry_job(
-    job_id: _Number, url: Url = None, key: Key = None, home: options.Home = None, as_json: options.Json = False
+    job_id: _Number,
+    items: Annotated[
+        list[int] | None,
+        typer.Option("--item", help="Only this failed file, by its id; may be given again.", show_default=False, min=1),
+    ] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--path", help="Only this failed file, as the list of files names it; again too.", show_default=False
+        ),
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Try the failed files of a job that has ended again."""
+    """Try the failed files of a job that has ended again, or only those that are named."""
     from api.cli.job_desk import open_desk
     from api.cli.watching import retried
 
     with open_desk(url, key, home) as desk:
-        number = desk.retry_failed(job_id)
+        only = None if items is None and paths is None else [*(items or ()), *_failed_items(desk, job_id, paths or ())]
+        number = desk.retry_failed(job_id, only)
     if as_json:
         print_json({"job_id": job_id, "requeued": number})
     else:
         print_line(f"job {job_id}: {retried(number)}")
+
+
+def _failed_items(desk: "JobDesk", job_id: int, paths: Sequence[str]) -> list[int]:
+    """Find the ids of failed files by their names.
+
+    Raises
+    ------
+    NotFound
+        If no file of that name has failed.
+    """
+    if not paths:
+        return []
+    failed = {item.uri: item.id for item in desk.items(job_id, "failed")}
+    missing = next((path for path in paths if path not in failed), None)
+    if missing is not None:
+        raise NotFound(
+            f"job {job_id}: no file {missing} has failed; `voxdex jobs items {job_id} --state failed` lists them"
+        )
+    return [failed[path] for path in paths]

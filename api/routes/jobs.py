@@ -16,11 +16,12 @@ from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Parts, Runtime
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, RowNumber
-from api.schemas.jobs import Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
+from api.schemas.jobs import ItemNumber, Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
 from api.security import Principal, Reader, Writer
 from indexer.db import models
 from indexer.db.galleries import Galleries
 from indexer.db.jobs import Jobs
+from indexer.db.retries import MOST_ITEMS
 from indexer.db.webhooks import ENDED
 from indexer.errors import InvalidRequest, NotFound
 from indexer.jobs.source import JobOptions, guess_kind
@@ -177,9 +178,18 @@ def cancel_job(job_id: WritableJob, principal: Writer, parts: Parts, once: Idemp
 
 
 @router.post("/jobs/{job_id}/retry-failed", response_model=Requeued, responses=problems(404, 409))
-def retry_failed(job_id: WritableJob, principal: Writer, parts: Parts, once: Idempotent) -> Response:
-    """Try the failed files of a job again; the job runs again until they are done."""
-    return once(principal, "", lambda: Answer(Requeued(requeued=parts.bulk.retry_failed(job_id)), 200))
+def retry_failed(
+    job_id: WritableJob,
+    principal: Writer,
+    parts: Parts,
+    once: Idempotent,
+    item: Annotated[
+        list[ItemNumber] | None,
+        Query(description="Ids of failed files: only these are tried again.", max_length=MOST_ITEMS),
+    ] = None,
+) -> Response:
+    """Try the failed files of a job again, or only some of them; the job runs again until they are done."""
+    return once(principal, "", lambda: Answer(Requeued(requeued=parts.bulk.retry_failed(job_id, item)), 200))
 
 
 def _visible(parts: Runtime, principal: Principal, job_id: int) -> JobId:

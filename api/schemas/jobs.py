@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from api.schemas.common import Body, Page, Text, View
+from api.schemas.common import ID_LIMIT, Body, Page, Text, View
 from indexer.db.models import JobItemState, JobState, OnDuplicate
 from indexer.jobs.uris import without_queries
+
+ItemNumber = Annotated[int, Field(ge=1, le=ID_LIMIT)]
 
 Shown = Annotated[str, AfterValidator(without_queries)]
 """Text in which web addresses may be, shown without their queries."""

@@ -4,11 +4,11 @@ Somebody asks for it in a request, which only marks the job; its planner then pu
 transactions of `PART_FILES` files, before it reads the source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from indexer.audio.durations import guess_duration_s
@@ -17,11 +17,14 @@ from indexer.db.leases import clock
 from indexer.db.models import Job, JobItem, JobItemState, JobShard, JobState
 from indexer.db.plans import RETRY, Plans, reached
 from indexer.db.webhooks import ENDED
-from indexer.errors import Conflict
+from indexer.errors import Conflict, InvalidRequest
 from indexer.types import JobId, ShardId
 
 PART_FILES = 2000
 """Files that one transaction puts into shards: a fraction of a second, on either database."""
+
+MOST_ITEMS = 200
+"""Files that may be named one by one; all that failed are tried again without naming them."""
 
 _UNFINISHED = (JobItemState.FAILED, JobItemState.QUEUED, JobItemState.RUNNING)
 
@@ -38,6 +41,8 @@ class Retry:
     """Whether the source had been read to its end."""
     refused: bool
     """Whether planning had refused rows or folders, so that the source has to be read from its beginning."""
+    only: Sequence[int] | None = None
+    """Ids of the items that are tried again; None: all that failed or were not done with."""
 
     @classmethod
     def of(cls, cursor: dict[str, Any] | None) -> Self | None:
@@ -64,12 +69,17 @@ class Retries:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def request(self, job_id: JobId) -> int | None:
+    def request(self, job_id: JobId, only: Collection[int] | None = None) -> int | None:
         """Mark an ended job to be taken up again with its failed files; its planning is to be sent after the commit.
 
         Rows and folders that planning refused will be forgotten, and the source read again from its beginning: files
         that the job knows or that were erased are passed over, so only what was refused (and what has come since) is
         added. A job whose source failed goes on where it stopped.
+
+        Parameters
+        ----------
+        only
+            Ids of failed items, at most `MOST_ITEMS`: nothing else is tried again, and the source is not read.
 
         Returns
         -------
@@ -81,7 +91,10 @@ class Retries:
         NotFound
             If there is no such job.
         Conflict
-            If it has not ended, was canceled, or ran in a process of its own.
+            If it has not ended, was canceled, or ran in a process of its own; with `only`, if one of these is no file
+            of the job that failed, or its files were not all listed.
+        InvalidRequest
+            If more than `MOST_ITEMS` are named.
         """
         job = Jobs(self._session).locked(job_id)
         if job.kind == IN_PROCESS:
@@ -90,9 +103,9 @@ class Retries:
             raise Conflict(f"job {job_id} was canceled: post it again, what is in already is passed over")
         if job.state not in ENDED:
             raise Conflict(f"job {job_id} is {job.state.value}: wait for its end, and retry then")
-        query = select(JobItem.state, func.count(JobItem.id)).where(
-            JobItem.job_id == job_id, JobItem.state.in_(_UNFINISHED)
-        )
+        if only is not None:
+            self._require_failed(job, only)
+        query = select(JobItem.state, func.count(JobItem.id)).where(JobItem.job_id == job_id, *_tried_again(only))
         unfinished = {state: int(number) for state, number in self._session.execute(query.group_by(JobItem.state))}
         if not unfinished and job.planned_at is not None:
             return None
@@ -102,6 +115,7 @@ class Retries:
             after=0,
             listed=job.planned_at is not None or (earlier is not None and earlier.listed),
             refused=earlier is not None and earlier.refused,
+            only=None if only is None else sorted(only),
         )
         now = clock(self._session)
         processed = job.done + job.duplicate + job.failed - unfinished.get(JobItemState.FAILED, 0)
@@ -114,6 +128,26 @@ class Retries:
         self._session.flush()
         return sum(unfinished.values())
 
+    def _require_failed(self, job: Job, only: Collection[int]) -> None:
+        if len(only) > MOST_ITEMS:
+            raise InvalidRequest(
+                f"{len(only)} files are named, the limit is {MOST_ITEMS}: name fewer, or retry the job"
+            )
+        if job.planned_at is None:
+            raise Conflict(f"job {job.id} ended before all of its files were listed: retry all of it")
+        failed = select(JobItem.id).where(
+            JobItem.job_id == job.id,
+            JobItem.id.in_(only),
+            JobItem.state == JobItemState.FAILED,
+            JobItem.shard_id.is_not(None),  # Without one it was refused when the source was listed.
+        )
+        others = set(only) - set(self._session.scalars(failed))
+        if others:
+            raise Conflict(
+                f"item {min(others)} is no file of job {job.id} that failed: list those that did, and name them; rows "
+                "and folders that could not be listed are tried again with the whole job"
+            )
+
     def cut_part(
         self, job: Job, plans: Plans, *, shard_audio_s: float, shard_files: int, lease_s: float
     ) -> RetriedPart:
@@ -123,7 +157,7 @@ class Retries:
         """
         retry = Retry.of(job.cursor)
         assert retry is not None
-        files = self._next_files(JobId(job.id), retry.after)
+        files = self._next_files(JobId(job.id), retry)
         # Where no shard is named, planning refused it and there is no file to try.
         refused = [file.id for file in files if file.state == JobItemState.FAILED and file.shard_id is None]
         cut = _cut([file for file in files if file.id not in set(refused)], shard_audio_s, shard_files)
@@ -148,10 +182,10 @@ class Retries:
         )
         return RetriedPart(tuple(shard_ids), cursor or None, complete)
 
-    def _next_files(self, job_id: JobId, after: int) -> Sequence[_File]:
+    def _next_files(self, job_id: JobId, retry: Retry) -> Sequence[_File]:
         query = (
             select(JobItem.id, JobItem.uri, JobItem.size_bytes, JobItem.state, JobItem.shard_id)
-            .where(JobItem.job_id == job_id, JobItem.id > after, JobItem.state.in_(_UNFINISHED))
+            .where(JobItem.job_id == job_id, JobItem.id > retry.after, *_tried_again(retry.only))
             .order_by(JobItem.id)
             .limit(PART_FILES)
         )
@@ -184,6 +218,11 @@ class Retries:
                 .execution_options(synchronize_session=False)
             )
         return shard_ids
+
+
+def _tried_again(only: Collection[int] | None) -> tuple[ColumnElement[bool], ...]:
+    unfinished = JobItem.state.in_(_UNFINISHED)
+    return (unfinished,) if only is None else (unfinished, JobItem.id.in_(only))
 
 
 def _cut(files: Sequence[_File], shard_audio_s: float, shard_files: int) -> list[tuple[list[int], float]]:

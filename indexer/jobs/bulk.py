@@ -1,6 +1,6 @@
 """Bulk ingest as the API, the command line and the workers see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from indexer.db.galleries import Galleries
@@ -137,9 +137,9 @@ class BulkIngest:
         """Stop a job; what it has done stays. Raises NotFound, or Conflict where it has ended in another way."""
         in_transaction(self._database, lambda session: Jobs(session).cancel(job_id), refusals=True)
 
-    def retry_failed(self, job_id: JobId) -> int:
-        """Take an ended job up again with its failed files; return how many that are. See `Retries.request`."""
-        files = in_transaction(self._database, lambda session: Retries(session).request(job_id), refusals=True)
+    def retry_failed(self, job_id: JobId, only: Collection[int] | None = None) -> int:
+        """Take an ended job up again with its failed files, or these; return how many. See `Retries.request`."""
+        files = in_transaction(self._database, lambda session: Retries(session).request(job_id, only), refusals=True)
         if files is None:
             return 0
         send(lambda: self._queue.send_planning(job_id))

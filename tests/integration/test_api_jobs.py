@@ -105,6 +105,8 @@ def test_failed_files_are_paged_through_with_their_reasons_and_tried_again(
     assert client.get(f"/v1/jobs/{job_id}/items?status=failed&state=done").status_code == 422
     assert client.get(f"/v1/jobs/{job_id}/items?status=lost").status_code == 422
     (archive / "Ada" / "empty.wav").write_bytes(wav(2, 5))
+    assert client.post(f"/v1/jobs/{job_id}/retry-failed?item=0").status_code == 422
+    assert client.post(f"/v1/jobs/{job_id}/retry-failed?item=999999").status_code == 409
     assert client.post(f"/v1/jobs/{job_id}/retry-failed").json() == {"requeued": 2}
     again = ended(client, job_id)
     assert (again["state"], again["done"], again["failed"]) == ("succeeded_with_errors", 3, 1)

@@ -109,7 +109,10 @@ def test_a_posted_job_can_be_left_alone_watched_looked_into_and_retried(service:
     assert failed["error_code"] == "corrupt-audio"
 
     (archive / "bo" / "torn.wav").write_bytes(wav(seed=3))
-    assert voxdex("jobs", "retry", "1").stdout == "job 1: 1 failed file is tried again\n"
+    assert isinstance(voxdex("jobs", "retry", "1", "--path", "other.wav").exception, NotFound)
+    assert isinstance(voxdex("jobs", "retry", "1", "--item", "999").exception, Conflict)
+    retried = voxdex("jobs", "retry", "1", "--path", failed["uri"], "--item", str(failed["id"]))
+    assert retried.stdout == "job 1: 1 failed file is tried again\n"
     watched = voxdex("jobs", "watch", "1", "--json")
     assert (watched.exit_code, document(watched)["state"]) == (0, "succeeded")
 

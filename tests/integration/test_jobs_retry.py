@@ -16,7 +16,7 @@ from indexer.db.recordings import Recordings
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers
 from indexer.db.traces import Traces
-from indexer.errors import Conflict
+from indexer.errors import Conflict, InvalidRequest
 from indexer.jobs.bulk import BulkIngest
 from indexer.jobs.planning import Planner
 from indexer.jobs.source import Cursor, Listed, SourceEntry
@@ -51,6 +51,30 @@ def broken_job(database: Database, bulk: BulkIngest, queue: ListQueue, folder: P
     work_off(bulk, queue)
     assert job_of(database, job_id).failed == files
     return job_id
+
+
+def test_single_files_are_tried_again_and_the_others_stay_failed(
+    database: Database, bulk: BulkIngest, queue: ListQueue, tmp_path: Path
+) -> None:
+    job_id = broken_job(database, bulk, queue, tmp_path / "in", 5)
+    first, *others = sorted(item.id for item in items_of(database, job_id).values())
+    for number, path in enumerate(write_archive(tmp_path / "good", 2)):
+        path.replace(tmp_path / "in" / f"{number:03d}.wav")
+    with pytest.raises(Conflict, match=f"item {others[-1] + 1} is no file of job {job_id} that failed"):
+        bulk.retry_failed(job_id, [first, others[-1] + 1])
+    assert bulk.retry_failed(job_id, [first]) == 1
+    work_off(bulk, queue)
+    states = {item.id: item.state for item in items_of(database, job_id).values()}
+    assert states == {first: JobItemState.DONE, **dict.fromkeys(others, JobItemState.FAILED)}
+    assert job_of(database, job_id).state == JobState.SUCCEEDED_WITH_ERRORS
+    require_counters_equal_items(database, job_id)
+    with pytest.raises(Conflict, match=f"item {first} is no file"):
+        bulk.retry_failed(job_id, [first])
+    with pytest.raises(InvalidRequest, match="limit is 200"):
+        bulk.retry_failed(job_id, range(1, 202))
+    assert bulk.retry_failed(job_id) == 4
+    work_off(bulk, queue)
+    assert (job_of(database, job_id).done, job_of(database, job_id).failed) == (2, 3)
 
 
 def test_a_request_to_try_again_only_marks_the_job_and_planning_cuts_it_in_parts(

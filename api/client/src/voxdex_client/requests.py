@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
-Query = Mapping[str, str | int | float | bool | dt.datetime | Sequence[str] | None]
+Query = Mapping[str, str | int | float | bool | dt.datetime | Sequence[str | int] | None]
 
 
 class Unset:

@@ -1,5 +1,6 @@
 """Jobs over many files."""
 
+from collections.abc import Sequence
 from types import NoneType
 
 from voxdex_client import models
@@ -83,6 +84,6 @@ def cancel_job(job_id: int, *, idempotency_key: str | None = None) -> Sent:
 
 
 @route("POST", "/v1/jobs/{job_id}/retry-failed", models.Requeued, keyed=True)
-def retry_failed(job_id: int, *, idempotency_key: str | None = None) -> Sent:
-    """Try the failed files of a job again."""
-    return Sent(path={"job_id": job_id}, key=idempotency_key)
+def retry_failed(job_id: int, *, item: Sequence[int] | None = None, idempotency_key: str | None = None) -> Sent:
+    """Try the failed files of a job again, or only those whose ids are given."""
+    return Sent(path={"job_id": job_id}, query={"item": item}, key=idempotency_key)
