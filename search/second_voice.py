@@ -28,6 +28,7 @@ _BLOCK = 32
 _CLOSELY, _BESIDE = 40, 3
 """Most windows that are embedded by themselves, and how many on either side of the stretch in doubt are among them."""
 
+_SHORT = 12
 _USUAL = 20
 """Windows of a recording of ten seconds. Of more, the least like is less like by chance alone."""
 
@@ -56,19 +57,26 @@ class DoubtTuning(NamedTuple):
     ----------
     own_share
         Share of the variance of a window's vector that is the voice's own.
-    closer
-        Of windows out of a longer pass, from where on they are embedded by themselves: of one in seven of one voice.
+    closer, closer_short
+        Of windows out of a longer pass, from where on they are embedded by themselves: of one in four of one voice. And
+        the same of `_SHORT` windows or fewer, which tell less.
     asked
         Of windows embedded by themselves, from where on somebody is asked to listen: of one in twenty.
     """
 
     own_share: float
     closer: Bars
+    closer_short: Bars
     asked: Bars
 
 
 TUNINGS: Mapping[EncoderId, DoubtTuning] = {
-    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(0.4, Bars(0.55, 0.72, 0.06), Bars(0.58, 0.55, 0.1)),
+    EncoderId("0575cb64845e6b9a-speechbrain"): DoubtTuning(
+        own_share=0.4,
+        closer=Bars(0.53, 0.77, 0.06),
+        closer_short=Bars(0.45, 0.9, 0.0),
+        asked=Bars(0.58, 0.55, 0.1),
+    ),
 }
 
 
@@ -84,7 +92,9 @@ class UnlikeStretchFinder:
         """Return what is to be looked at more closely; None where there is no doubt."""
         tuning = TUNINGS.get(without_precision(encoder_id))
         signs = None if tuning is None else _signs(windows, vectors, tuning.own_share)
-        if tuning is None or signs is None or not signs.reach(tuning.closer, len(windows)):
+        if tuning is None or signs is None:
+            return None
+        if not signs.reach(tuning.closer_short if len(windows) <= _SHORT else tuning.closer, len(windows)):
             return None
         return Doubt(tuple(windows[place] for place in _chosen(windows, signs.stretch)), len(windows))
 
