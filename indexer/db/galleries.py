@@ -25,7 +25,7 @@ from indexer.db.rows import (
     GallerySummary,
 )
 from indexer.db.session import Database
-from indexer.db.statements import insert_if_absent, per_row
+from indexer.db.statements import batches, insert_if_absent, per_row
 from indexer.errors import AlreadyExists, EncoderMismatch, NotFound
 from indexer.types import (
     EMBEDDING_DIM,
@@ -53,8 +53,8 @@ _HEADS: Select[Any] = with_newest(
     .select_from(Gallery)
     .outerjoin(GalleryFeed, GalleryFeed.gallery_id == Gallery.id)
 )
-_HEADS_BY_ID = _HEADS.where(Gallery.id.in_(bindparam("of", expanding=True)))
-# Every answer reads two heads.
+# Every answer reads two heads, and whoever keeps galleries in step those of all that are open, several times a second.
+_HEADS_BY_ID = Prepared(_HEADS.where(Gallery.id.in_(bindparam("of", expanding=True))))
 _HEAD_BY_ID = Prepared(_HEADS.where(Gallery.id == bindparam("of")))
 _HEAD_BY_NAME = Prepared(_HEADS.where(Gallery.name == bindparam("of")))
 
@@ -63,6 +63,12 @@ def head_of(database: Database, gallery_id: GalleryId) -> GalleryHead | None:
     """Read what answers from a gallery depend on; None where it is gone."""
     found = _HEAD_BY_ID.rows(database, of=gallery_id)
     return _as_head(found[0]) if found else None
+
+
+def heads_of(database: Database, gallery_ids: Sequence[GalleryId]) -> dict[GalleryId, GalleryHead]:
+    """Read what answers from these galleries depend on; those that are gone are absent."""
+    heads = [_as_head(row) for some in batches(gallery_ids) for row in _HEADS_BY_ID.rows(database, of=some)]
+    return {head.id: head for head in heads}
 
 
 def head_named(database: Database, name: str) -> GalleryHead:
@@ -196,7 +202,7 @@ class Galleries:
         """Return what answers from these galleries depend on; those that are gone are absent."""
         numbers = list(gallery_ids)
         one = len(numbers) == 1
-        found = self._heads(_HEAD_BY_ID.statement, numbers[0]) if one else self._heads(_HEADS_BY_ID, numbers)
+        found = self._heads(_HEAD_BY_ID.statement, numbers[0]) if one else self._heads(_HEADS_BY_ID.statement, numbers)
         return {head.id: head for head in found}
 
     def head(self, name: str) -> GalleryHead:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from indexer.db.galleries import Galleries
+from indexer.db.galleries import heads_of
 from indexer.db.rows import GalleryHead
 from indexer.db.session import Database
 from indexer.errors import VoxdexError
@@ -150,8 +150,7 @@ class FeedWatch:
         followers = self._all()
         if not followers:
             return
-        with self._database.read_scope() as session:
-            heads = Galleries(session).heads([follower.gallery_id for follower in followers])
+        heads = heads_of(self._database, [follower.gallery_id for follower in followers])
         for follower in followers:
             head = heads.get(follower.gallery_id)
             if head is None:

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from sqlalchemy import bindparam, select, text
 
-from indexer.db.galleries import Galleries, head_named, head_of
+from indexer.db.galleries import Galleries, head_named, head_of, heads_of
 from indexer.db.keys import Keys, any_key, key_of
 from indexer.db.models import Gallery
 from indexer.db.prepared import Prepared
@@ -73,6 +73,15 @@ def test_a_key_is_the_one_that_a_session_reads_and_revoked_at_once(database: Dat
     revoked = key_of(database, "k1")
     assert revoked is not None
     assert revoked.revoked_at is not None
+
+
+def test_heads_of_several_galleries_are_read_at_once_and_those_that_are_gone_are_absent(database: Database) -> None:
+    first, second, third = (make_gallery(database, SpectrumEncoder(), name) for name in ("a", "b", "c"))
+    with database.session_scope() as session:
+        Galleries(session).delete(second)
+    found = heads_of(database, [first, second, third])
+    assert {number: head.name for number, head in found.items()} == {first: "a", third: "c"}
+    assert heads_of(database, []) == {}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 8, 9])
