@@ -77,6 +77,12 @@ TUNINGS: Mapping[EncoderId, DoubtTuning] = {
         closer_short=Bars(0.45, 0.9, 0.0),
         asked=Bars(0.58, 0.55, 0.1),
     ),
+    EncoderId("92f29b94e6948786-kaldi"): DoubtTuning(  # campplus-zh-en
+        own_share=0.4,
+        closer=Bars(0.33, 1.12, 0.06),
+        closer_short=Bars(0.3, 1.2, 0.0),
+        asked=Bars(0.53, 0.7, 0.1),
+    ),
 }
 
 

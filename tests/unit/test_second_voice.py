@@ -64,6 +64,12 @@ def test_equal_shares_are_told_too() -> None:
     assert stretch.cosine < 0.4
 
 
+def test_vectors_of_another_encoder_have_their_own_bars() -> None:
+    campplus = EncoderId("92f29b94e6948786-kaldi")
+    assert found(heard([0] * 14 + [1] * 4, noise=0.6), campplus) is not None
+    assert [found(heard([0] * 18, seed, noise=0.6), campplus) for seed in range(5)] == [None] * 5
+
+
 def test_an_encoder_that_nobody_measured_it_for_asks_nobody_to_listen() -> None:
     assert found(heard([0] * 8 + [1] * 4), EncoderId("0123456789abcdef-kaldi")) is None
 
