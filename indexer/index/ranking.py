@@ -24,6 +24,9 @@ last of all."""
 _FEW = 128
 """Rows that are fetched at least: voices that are there need no more."""
 
+_GLANCED_AT = 256
+"""Rows that are scored exactly at once: proposing some of them first takes longer."""
+
 _A_PROPOSAL = 140
 """Codes that are scanned in the time that proposing one more row takes.
 
@@ -97,6 +100,8 @@ class Ranking:
         if self.scope is not None and self.scope.subset is None:
             positions = self.scope.positions
             return self._scoring.of_few(probes, positions[self.table.alive[positions]], wanted)
+        if self.scope is None and self.table.total <= _GLANCED_AT:
+            return self._scoring.of_few(probes, np.flatnonzero(self.table.alive[: self.table.total]), wanted)
         answers: list[list[Hit]] = [[] for _ in probes]
         numbers = np.arange(len(probes))
         fetch = most = self._first_fetch(wanted)

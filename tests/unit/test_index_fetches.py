@@ -1,8 +1,17 @@
 """How many rows a search has proposed: as few as those who ask now are likely to need."""
 
-import numpy as np
+from typing import Any
 
-from indexer.index.ranking import NeededLately
+import numpy as np
+import pytest
+
+from indexer.index.exact import Wanted
+from indexer.index.faiss_index import FaissIndex
+from indexer.index.flat_scan import FlatScan
+from indexer.index.ranking import NeededLately, Ranking
+from indexer.index.scans import Proposals
+from indexer.types import EncoderId
+from tests.vectors import unit_vectors
 
 FEW, MOST, TOTAL = 128, 2300, 1_000_000
 
@@ -41,3 +50,28 @@ def test_only_the_last_probes_are_remembered() -> None:
     for needs in ([1500] * 40, [10] * 24):
         lately.note(np.array(needs))
     assert lately.best_fetch(FEW, MOST, TOTAL) == FEW
+
+
+class _CountedScan(FlatScan):
+    asked = 0
+
+    def search(self, *given: Any) -> Proposals:
+        self.asked += 1
+        return super().search(*given)
+
+
+@pytest.mark.parametrize(("count", "scans"), [(256, False), (257, True)])
+def test_of_so_few_rows_that_all_are_scored_none_is_proposed(count: int, scans: bool) -> None:
+    vectors = unit_vectors(count)
+    index = FaissIndex(EncoderId("0575cb64/legacy"))
+    index.add(np.arange(1, count + 1), vectors)
+    index.remove(np.array([3]))
+    scan = _CountedScan(index.table)
+    hits = Ranking(index.table, scan, None).best(vectors[:2], Wanted(5))
+    assert bool(scan.asked) is scans
+    for place, found in enumerate(hits):
+        scores = vectors.astype(np.float64) @ vectors[place]
+        scores[2] = -np.inf
+        nearest = np.argsort(-scores)[:5]
+        assert [hit.embedding_id for hit in found] == (nearest + 1).tolist()
+        np.testing.assert_allclose([hit.score for hit in found], scores[nearest], atol=1e-6)
