@@ -148,8 +148,8 @@ def run_ingest_bench(
     with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
         settings = services.settings.model_copy(update={"home": Path(folder), "database": DatabaseSettings()})
         with closing(Services(settings)) as apart:
-            # Networks, codecs and kernels are loaded before anything is measured, and so is what groups voices, which takes
-            # the first recording of several 0.4 s, and what keeps indexes, which takes the first of them 0.2 s.
+            # Networks, codecs and kernels are loaded before anything is measured; so is what groups voices (0.4 s for
+            # the first recording of several) and what keeps indexes (0.2 s).
             importlib.import_module("scipy.cluster.hierarchy")
             warm = apart.ingest(_WARM, encoder, speakers=speakers, speech=speech)
             warm.run(chosen[:: max(1, len(chosen) // _WARM_FILES)], source="bench")
