@@ -18,7 +18,7 @@ from indexer.db.filters import RowFilter
 from indexer.db.galleries import Galleries, head_of
 from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
-from indexer.db.speakers import Speakers
+from indexer.db.speakers import Speakers, speaker_named
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import EncoderChanged, NotFound
 from indexer.listening import Listening
@@ -224,15 +224,13 @@ class Voices(Comparison):
         NotFound
             If the gallery has no such speaker, or the speaker has no enrollment.
         """
-        with self._database.read_scope() as session:
-            head = self._head_in(session)
-            row = Speakers(session).find(self._gallery_id, speaker)
-        if row is None:
+        number = speaker_named(self._database, self._gallery_id, speaker)
+        head = self._head()  # After the name: who is gone by then has no voiceprint in what follows.
+        if number is None:
             raise NotFound(
                 f"no speaker {speaker!r} in gallery {self._gallery}; "
                 f"`voxdex speakers list --gallery {self._gallery}` shows who is enrolled"
             )
-        number = SpeakerId(row.id)
         rules, notes = self._deciding.verification(asked, head, calibration_of(self._database, head))
         claimed = self._ranking(head, rules=rules).of(heard.vectors, number)
         if claimed is None:

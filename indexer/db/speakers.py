@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, distinct, exists, func, select
+from sqlalchemy import Select, bindparam, delete, distinct, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from indexer.db.changes import Changes
@@ -17,6 +17,7 @@ from indexer.db.models import (
     Utterance,
 )
 from indexer.db.names import canonical, require_name, require_text
+from indexer.db.prepared import Prepared
 from indexer.db.rows import (
     PAGE_LIMIT,
     EnrolledStretch,
@@ -24,6 +25,7 @@ from indexer.db.rows import (
     SpeakerSummary,
     quality_of,
 )
+from indexer.db.session import Database
 from indexer.db.statements import batches, insert_if_absent, per_row, take_out_vectors
 from indexer.errors import Conflict, NotFound
 from indexer.types import (
@@ -33,6 +35,17 @@ from indexer.types import (
     SpeakerId,
     UtteranceId,
 )
+
+# Every verification asks who is claimed.
+_BY_NAME = Prepared(
+    select(Speaker.id).where(Speaker.gallery_id == bindparam("gallery"), Speaker.name == bindparam("speaker"))
+)
+
+
+def speaker_named(database: Database, gallery_id: GalleryId, name: str) -> SpeakerId | None:
+    """Read the id of the speaker of this name in a gallery; None where there is none."""
+    found = _BY_NAME.rows(database, gallery=gallery_id, speaker=canonical(require_text("speaker", name)))
+    return SpeakerId(found[0].id) if found else None
 
 
 class Speakers:

@@ -10,6 +10,7 @@ from indexer.db.keys import Keys, any_key, key_of
 from indexer.db.models import Gallery
 from indexer.db.prepared import Prepared
 from indexer.db.session import Database
+from indexer.db.speakers import Speakers, speaker_named
 from indexer.errors import NotFound
 from tests.fakes import SpectrumEncoder
 from tests.job_kit import make_gallery
@@ -73,6 +74,18 @@ def test_a_key_is_the_one_that_a_session_reads_and_revoked_at_once(database: Dat
     revoked = key_of(database, "k1")
     assert revoked is not None
     assert revoked.revoked_at is not None
+
+
+def test_a_speaker_is_known_by_name_in_their_own_gallery_only(database: Database) -> None:
+    here, elsewhere = (make_gallery(database, SpectrumEncoder(), name) for name in ("a", "b"))
+    with database.session_scope() as session:
+        ids = Speakers(session).get_or_create(here, ["Ada", "Zoë"])
+    assert speaker_named(database, here, "Ada") == ids["Ada"]
+    assert speaker_named(database, here, "Zoe\u0308") == ids["Zoë"]  # another form of the same name
+    assert speaker_named(database, elsewhere, "Ada") is None
+    with database.session_scope() as session:
+        Speakers(session).delete(ids["Ada"])
+    assert speaker_named(database, here, "Ada") is None
 
 
 def test_heads_of_several_galleries_are_read_at_once_and_those_that_are_gone_are_absent(database: Database) -> None:
