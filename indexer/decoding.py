@@ -255,10 +255,11 @@ class Decoder:
         finder = None if self.listening is None else self.listening.second_voice
         if finder is None or not work.doubts:
             return None
+        encoder = self.producer.under(finder.tells_best(self.producer.ids))
         wanted = [work.doubts[track.track].windows if track.track in work.doubts else () for track in hearing.tracks]
         found = [
-            finder.find(work.doubts[track]._replace(windows=tuple(windows)), vectors, self.producer.id)
-            for track, (windows, vectors) in enumerate(embed_windows(take, wanted, self.producer))
+            finder.find(work.doubts[track]._replace(windows=tuple(windows)), vectors, encoder.id)
+            for track, (windows, vectors) in enumerate(embed_windows(take, wanted, encoder))
             if windows
         ]
         return min((one for one in found if one is not None), key=lambda one: one.cosine, default=None)

@@ -135,6 +135,9 @@ class SecondVoiceFinder(Protocol):
     def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
         """Return what is to be looked at more closely, from what a `Screen` was shown; None where there is no doubt."""
 
+    def tells_best(self, encoder_ids: Sequence[EncoderId]) -> EncoderId:
+        """Return of some encoders that of whose windows more is to be expected."""
+
     def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
         """Return the stretch that is least like the rest, from the (W, D) unit vectors of the windows of a doubt.
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from indexer.archive import ArchiveFile
 from indexer.audio.decode import ChannelPolicy
@@ -20,6 +21,9 @@ from indexer.settings import AudioSettings
 from indexer.stages import QUEUE_UTTERANCES, Event, Handed, Heard, Held, Producer, Windows, Work, Works, arrived, drain
 from indexer.types import Vectors
 from indexer.window_vectors import spans_of
+
+if TYPE_CHECKING:
+    from indexer.embedding.encoder import Encoder  # Loads torch.
 
 _PRODUCERS_PER_DECODER = 2
 """Threads of which one decodes, and the others wait for vectors; each may hold `indexer.takes.KEPT_S` of audio."""
@@ -145,7 +149,7 @@ class EmbeddingPipeline:
         works = Works(Work(EmbeddedFile(file)) for file in files)
         threads = [
             threading.Thread(
-                target=decoder(producer=Producer(events, turns, self._stop, self._encoders.first)).run,
+                target=decoder(producer=Producer(events, turns, self._stop, self._encoders)).run,
                 args=(works,),
                 name=f"decode-{n}",
                 daemon=True,
@@ -259,15 +263,20 @@ class EmbeddingPipeline:
 
     def _answer(self, asked: list[Windows]) -> None:
         """Embed windows that producers wait for, those of several files together."""
+        for encoder in self._encoders:
+            if some := [windows for windows in asked if windows.encoder is encoder]:
+                self._answer_by(encoder, some)
+
+    def _answer_by(self, encoder: "Encoder", asked: list[Windows]) -> None:
         try:
-            vectors = self._encoders.first.embed([waveform for windows in asked for waveform in windows.waveforms])
+            vectors = encoder.embed([waveform for windows in asked for waveform in windows.waveforms])
             self._progressed()
         except Unavailable:
             raise  # The producers hear of it when the run ends.
         except VoxdexError as error:
             if len(asked) > 1:
                 for windows in asked:
-                    self._answer([windows])
+                    self._answer_by(encoder, [windows])
             else:
                 asked[0].refuse(error)
             return

@@ -16,11 +16,12 @@ from indexer.hearing import Hearing
 from indexer.listening import Doubt
 from indexer.takes import Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
-from indexer.window_vectors import SeenWindows
+from indexer.window_vectors import SeenWindows, WindowEncoder
 
 if TYPE_CHECKING:
     from indexer.embedded_files import EmbeddedFile, EmbeddedUtterance
     from indexer.embedding.encoder import Encoder  # Loads torch.
+    from indexer.embedding.encoder_set import EncoderSet
 
 QUEUE_UTTERANCES = 64
 """Decoded utterances on their way to the consuming thread: 40 MB at ten seconds each."""
@@ -76,10 +77,11 @@ class Heard:
 
 
 class Windows:
-    """A producer wants windows embedded, to tell voices apart, and waits for that."""
+    """A producer wants windows embedded under an encoder, to tell voices apart, and waits for that."""
 
-    def __init__(self, waveforms: Sequence[Waveform]) -> None:
+    def __init__(self, waveforms: Sequence[Waveform], encoder: "Encoder") -> None:
         self.waveforms = waveforms
+        self.encoder = encoder
         self.answered = threading.Event()
         self._vectors: Vectors | None = None
         self._error: VoxdexError | None = None
@@ -125,31 +127,50 @@ class GivenUp(Exception):
 
 
 class Producer:
-    """One decoding thread's way to the consuming one, and its turn to decode; a `WindowEncoder` for its files."""
+    """One decoding thread's way to the consuming one, and its turn to decode; a `WindowEncoder` for its files.
+
+    Parameters
+    ----------
+    encoders
+        Windows are embedded under the first one; under the other one by `under`.
+    """
 
     def __init__(
-        self, events: queue.Queue[Event], turns: threading.Semaphore, stop: threading.Event, encoder: "Encoder"
+        self, events: queue.Queue[Event], turns: threading.Semaphore, stop: threading.Event, encoders: "EncoderSet"
     ) -> None:
         self._events = events
         self._turns = turns
         self._stop = stop
-        self._encoder = encoder
+        self._encoders = encoders
         self._has_turn = False
         self.put = events.put
 
     @property
     def id(self) -> EncoderId:
         """Of the encoder that makes vectors of windows."""
-        return self._encoder.id
+        return self._encoders.first.id
 
     @property
     def min_samples(self) -> int:
         """Fewest samples of a window."""
-        return self._encoder.min_samples
+        return self._encoders.first.min_samples
+
+    @property
+    def ids(self) -> tuple[EncoderId, ...]:
+        """Of all encoders, the first one's first."""
+        return self._encoders.ids
+
+    def under(self, encoder_id: EncoderId) -> WindowEncoder:
+        """Return the way to vectors under one of the encoders."""
+        return _Under(self, next(encoder for encoder in self._encoders if encoder.id == encoder_id))
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Have windows embedded by the consuming thread; another producer decodes meanwhile."""
-        windows = Windows(waveforms)
+        return self.embed_under(self._encoders.first, waveforms)
+
+    def embed_under(self, encoder: "Encoder", waveforms: Sequence[Waveform]) -> Vectors:
+        """Do the same under one of the encoders."""
+        windows = Windows(waveforms, encoder)
         self._events.put(windows)
         self._end_turn()
         while not windows.answered.wait(timeout=0.1):
@@ -182,6 +203,25 @@ class Producer:
         if self._has_turn:
             self._has_turn = False
             self._turns.release()
+
+
+class _Under:
+    """A `WindowEncoder`: a producer's way to one of its encoders."""
+
+    def __init__(self, producer: Producer, encoder: "Encoder") -> None:
+        self._producer = producer
+        self._encoder = encoder
+
+    @property
+    def id(self) -> EncoderId:
+        return self._encoder.id
+
+    @property
+    def min_samples(self) -> int:
+        return self._encoder.min_samples
+
+    def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
+        return self._producer.embed_under(self._encoder, waveforms)
 
 
 class Held:

@@ -114,6 +114,9 @@ class EndlessDoubts:
     def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
         return Doubt((windows[0], windows[-1]), len(windows))
 
+    def tells_best(self, encoder_ids: Sequence[EncoderId]) -> EncoderId:
+        return encoder_ids[-1]
+
     def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
         return UnlikeStretch(*doubt.windows[1], 0.25) if len(vectors) == len(doubt.windows) else None
 

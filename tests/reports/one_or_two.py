@@ -20,6 +20,7 @@ from api.dependencies import Services
 from api.evaluation.copies import as_wav
 from indexer.audio.channels import ChannelPolicy
 from indexer.audio.regions import Region, speech_s
+from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidAudio
 from indexer.hearing import hear_tracks
 from indexer.listening import Doubt, Suspicion, VoiceTurn
@@ -99,12 +100,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of speech with a manifest.csv")
     parser.add_argument("--encoder", help="name of an encoder; default: the default one")
+    parser.add_argument("--second-encoder", help="what a gallery has beside it; default: nothing")
     parser.add_argument("--seed", type=int, default=7)
     for kind, count in (("ones", 143), ("doubles", 22), ("copies", 27), ("twos", 52), ("harder", 0), ("long", 0)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     asked = parser.parse_args()
     services = Services(load_settings())
     encoder = services.comparison(asked.encoder).encoder
+    second = None if asked.second_encoder is None else services.comparison(asked.second_encoder).encoder
+    finder = UnlikeStretchFinder()
+    encoders = EncoderSet(encoder, second)
+    best = finder.tells_best(encoders.ids)
+    closer = next(own for own in encoders if own.id == best)
     screen = WatchedScreen()
     listening = replace(services.listening, screen=screen, diarizer=WatchedDiarizer())
     tallies: dict[str, Tally] = {}
@@ -128,8 +135,8 @@ def main() -> None:
         kind = kind_of(made)
         unlike = None
         if voices == 1 and screen.doubt is not None:
-            ((_, vectors),) = embed_windows(take, [screen.doubt.windows], encoder)
-            unlike = UnlikeStretchFinder().find(screen.doubt, vectors, encoder.id)
+            ((_, vectors),) = embed_windows(take, [screen.doubt.windows], closer)
+            unlike = finder.find(screen.doubt, vectors, closer.id)
             looked_s += speech_s(screen.doubt.windows)
         asks = unlike is not None
         for name in (kind, f"{kind}: {made.kind}"):

@@ -24,7 +24,7 @@ from indexer.embedded_files import EmbeddedFile
 from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import InvalidRequest, NonFiniteEmbedding, NoSpeech, NotEnoughSpeech, NotFound, Unavailable
 from indexer.hearing import HeardTrack, hear_tracks
-from indexer.listening import Listening, Suspicion, VoiceTurn, parse_speakers, speech_by_voice
+from indexer.listening import Doubt, Listening, Suspicion, UnlikeStretch, VoiceTurn, parse_speakers, speech_by_voice
 from indexer.listening_choices import listening_as_asked
 from indexer.pipeline import EmbeddingPipeline
 from indexer.probes import hear_voices
@@ -33,7 +33,7 @@ from indexer.takes import Blocks, Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
-from tests.listening_kit import AlikeScreen, NearestDiarizer, plain_listening, silence, voice, write_take
+from tests.listening_kit import AlikeScreen, EndlessDoubts, NearestDiarizer, plain_listening, silence, voice, write_take
 
 MIX = ChannelPolicy.parse("mix")
 LIMITS = AudioSettings(block_s=1.0)
@@ -345,6 +345,41 @@ def test_two_voices_that_a_closer_look_is_sure_of_are_two_whatever_the_diarizer_
         lumping = replace(plain_listening(), screen=screen, diarizer=LumpingDiarizer())
         done = run_all(pipeline_of(SpectrumEncoder(), lumping), [path])["both.wav"]
         assert set(done.voices_s) == voices
+
+
+class AskedUnder(EndlessDoubts):
+    """Remembers under which encoder windows were embedded by themselves, and the first of their vectors."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+        self.found: list[tuple[EncoderId, Vectors]] = []
+
+    def tells_best(self, encoder_ids: Sequence[EncoderId]) -> EncoderId:
+        return encoder_ids[self._place]
+
+    def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
+        self.found.append((encoder_id, vectors))
+        return super().find(doubt, vectors, encoder_id)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_may_be_a_second_voice_is_looked_at_under_the_encoder_that_tells_best(tmp_path: Path, place: int) -> None:
+    finder, encoders = AskedUnder(place), (SpectrumEncoder(), ReversedSpectrumEncoder())
+    pipeline = EmbeddingPipeline(
+        EncoderSet(*encoders),
+        channels=MIX,
+        limits=LIMITS,
+        decode_threads=2,
+        is_known=lambda content: False,
+        listening=replace(plain_listening(), second_voice=finder),
+    )
+    paths = [write_take(tmp_path / f"{name}.wav", voice(seed, 6)) for seed, name in enumerate(("ann", "bea"))]
+    files = [ArchiveFile(path, path.stem, path.stat().st_size) for path in paths]
+    assert {result.unlike and result.unlike.cosine for result in pipeline.run(files)} == {0.25}
+    assert [encoder_id for encoder_id, _ in finder.found] == [encoders[place].id] * 2
+    windows = [np.concatenate([voice(seed, 6)[:8000], voice(seed, 6)[-8000:]]).reshape(2, -1) for seed in (0, 1)]
+    expected = sorted(float(encoders[place].embed(list(cut))[0, 0]) for cut in windows)
+    assert sorted(float(vectors[0, 0]) for _, vectors in finder.found) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_fetched_conversation_stays_readable_until_its_voices_are_told_apart(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_vectors_of_another_encoder_have_their_own_bars() -> None:
     assert [found(heard([0] * 18, seed, noise=0.6), campplus) for seed in range(5)] == [None] * 5
 
 
+def test_of_two_encoders_that_is_asked_which_tells_more_wherever_it_stands() -> None:
+    campplus, other = EncoderId("92f29b94e6948786-kaldi"), EncoderId("0123456789abcdef-kaldi")
+    fast = EncoderId("0575cb64845e6b9a-speechbrain-fast")
+    finder = UnlikeStretchFinder()
+    assert finder.tells_best([fast, campplus]) == finder.tells_best([campplus, fast]) == campplus
+    assert finder.tells_best([other, fast]) == fast
+    assert finder.tells_best([other]) == other
+
+
 def test_an_encoder_that_nobody_measured_it_for_asks_nobody_to_listen() -> None:
     assert found(heard([0] * 8 + [1] * 4), EncoderId("0123456789abcdef-kaldi")) is None
 
