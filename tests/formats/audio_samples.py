@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -81,9 +82,10 @@ def write_with_pyav(
 
 def write_with_ffmpeg(path: Path, samples: Signal, rate: int, *options: str) -> None:
     """Encode with the `ffmpeg` program, for what PyAV's build cannot; raises CannotEncodeError without it."""
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise CannotEncodeError("no ffmpeg program on the PATH")
+    try:
+        program = shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:  # the wheel of this platform carries none
+        raise CannotEncodeError("no ffmpeg program on the PATH") from error
     source = path.with_suffix(".source.wav")
     soundfile.write(source, samples, rate, subtype="PCM_16")
     command = [program, "-nostdin", "-v", "error", "-y", "-i", str(source), *options, str(path)]

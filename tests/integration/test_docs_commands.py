@@ -46,7 +46,7 @@ STATUS = {
     "doctor": {1},  # there are no weights in this world
     "ingest": {0, 1},  # 1: a file of the archive is broken
     "jobs watch": {0, 1},
-    "jobs retry": {0, 5},  # nothing of it failed
+    "jobs retry": {0, 4, 5},  # nothing of it failed, nor that file
     "jobs cancel": {5},  # it has ended
     "unknown": {0, 4},  # pages name voices that these recordings do not have
     "speakers delete": {0, 2, 4},  # 2: it asks, and nobody is there; 4: erased by the command before
