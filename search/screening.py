@@ -106,8 +106,8 @@ class OneVoiceScreen:
         """
         tuning = TUNINGS.get(without_precision(encoder_id), _UNKNOWN)
         pairs: list[tuple[tuple[Region, ...], tuple[Region, ...]]] = []
-        for block in _blocks(_side_by_side(windows)):
-            second = _second_eigenvalue(vectors[block].astype(np.float64))
+        for block in overlapping_blocks(_side_by_side(windows), _BLOCK):
+            second = second_eigenvalue(vectors[block].astype(np.float64))
             if second < _least_second(len(block), tuning):
                 continue
             inside = np.arange(block[0], block[-1] + 1)
@@ -142,12 +142,13 @@ def _side_by_side(windows: Sequence[Region]) -> list[int]:
     return chosen
 
 
-def _blocks(places: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+def overlapping_blocks(places: Sequence[int], size: int) -> Iterator[NDArray[np.int64]]:
+    """Divide places of windows into blocks of so many, which overlap by half; the last one ends with the last place."""
     rows = np.asarray(places, dtype=np.int64)
-    for first in range(0, max(len(rows) - _BLOCK, 0), _BLOCK // 2):
-        yield rows[first : first + _BLOCK]
+    for first in range(0, max(len(rows) - size, 0), size // 2):
+        yield rows[first : first + size]
     if len(rows):
-        yield rows[-_BLOCK:]
+        yield rows[-size:]
 
 
 def _least_second(windows: int, tuning: ScreenTuning) -> float:
@@ -157,7 +158,8 @@ def _least_second(windows: int, tuning: ScreenTuning) -> float:
     return max(tuning.doubtful * math.sqrt(windows), _LEAST_SECOND)
 
 
-def _second_eigenvalue(rows: NDArray[np.float64]) -> float:
+def second_eigenvalue(rows: NDArray[np.float64]) -> float:
+    """Return the second eigenvalue of the cosines of (n, D) unit rows; 0 of a single one."""
     return float(np.linalg.eigvalsh(rows @ rows.T)[-2]) if len(rows) > 1 else 0.0
 
 

@@ -12,7 +12,7 @@ from indexer.audio.regions import Region
 from indexer.listening import Doubt, Listening, UnlikeStretch
 from indexer.types import EncoderId, Vectors, without_precision
 from search.resegmentation import edges_of
-from search.screening import WINDOW_S
+from search.screening import WINDOW_S, overlapping_blocks, second_eigenvalue
 
 _TOUCHING_S = 1e-3
 
@@ -98,10 +98,11 @@ class UnlikeStretchFinder:
     def doubt(self, windows: Sequence[Region], vectors: Vectors, encoder_id: EncoderId) -> Doubt | None:
         """Return what is to be looked at more closely; None where there is no doubt."""
         tuning = TUNINGS.get(without_precision(encoder_id))
-        signs = None if tuning is None else _signs(windows, vectors, tuning.own_share)
-        if tuning is None or signs is None:
+        if tuning is None:
             return None
-        if not signs.reach(tuning.closer_short if len(windows) <= _SHORT else tuning.closer, len(windows)):
+        signs = _signs(windows, vectors, tuning.own_share)
+        bars = tuning.closer_short if len(windows) <= _SHORT else tuning.closer
+        if signs is None or not signs.reach(bars, len(windows)):
             return None
         return Doubt(tuple(windows[place] for place in _chosen(windows, signs.stretch)), len(windows))
 
@@ -113,10 +114,10 @@ class UnlikeStretchFinder:
     def find(self, doubt: Doubt, vectors: Vectors, encoder_id: EncoderId) -> UnlikeStretch | None:
         """Return the stretch that is least like the rest; None where all is like enough."""
         tuning = TUNINGS.get(without_precision(encoder_id))
-        signs = None if tuning is None else _signs(doubt.windows, vectors, tuning.own_share)
-        if tuning is None or signs is None or not signs.reach(tuning.asked, doubt.among):
+        if tuning is None:
             return None
-        return signs.stretch
+        signs = _signs(doubt.windows, vectors, tuning.own_share)
+        return signs.stretch if signs is not None and signs.reach(tuning.asked, doubt.among) else None
 
 
 class _Signs(NamedTuple):
@@ -171,9 +172,8 @@ def asking_for_second_voices(listening: Listening) -> Listening:
 
 def _spread(rows: NDArray[np.float64]) -> float:
     """Return the second eigenvalue of the cosines of (n, D) windows by the square root of n, where it is largest."""
-    firsts = [*range(0, max(len(rows) - _BLOCK, 0), _BLOCK // 2), max(len(rows) - _BLOCK, 0)]
-    blocks = [rows[first : first + _BLOCK] for first in firsts]
-    return max(float(np.linalg.eigvalsh(block @ block.T)[-2]) / math.sqrt(len(block)) for block in blocks)
+    blocks = overlapping_blocks(range(len(rows)), _BLOCK)
+    return max(second_eigenvalue(rows[block]) / math.sqrt(len(block)) for block in blocks)
 
 
 def _least_like(

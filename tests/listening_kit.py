@@ -8,7 +8,7 @@ import soundfile
 
 from indexer.audio.regions import Region
 from indexer.listening import Doubt, Listening, Speakers, Suspicion, UnlikeStretch, VoiceTurn
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
+from indexer.types import EMBEDDING_DIM, SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 
 _STEP_S = 0.1
 
@@ -123,3 +123,12 @@ class EndlessDoubts:
 
 def plain_listening(speakers: Speakers = "auto") -> Listening:
     return Listening(LoudnessDetector(), NearestDiarizer(), AlikeScreen(), speakers)
+
+
+def window_vectors(voices: Sequence[int], seed: int, noise: float) -> Vectors:
+    """One (D,) unit vector for each window, of the voice that it hears: each voice is a direction, with noise on it."""
+    directions = np.random.default_rng(99).standard_normal((max(voices) + 1, EMBEDDING_DIM))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    off = np.random.default_rng(seed).standard_normal((len(voices), EMBEDDING_DIM)) / EMBEDDING_DIM**0.5
+    rows = directions[list(voices)] + noise * off
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)

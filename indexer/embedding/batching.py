@@ -17,7 +17,7 @@ from indexer.embedding.encoder import Encoder, batches_of_any_lengths, batches_o
 from indexer.embedding.room import DEFAULT_PASS_S
 from indexer.errors import CorruptArtifact, Overloaded, Unavailable, VoxdexError
 from indexer.observability import PROBE_BATCH_SIZE
-from indexer.types import SAMPLE_RATE_HZ, EncoderId, Span, Vectors, Waveform
+from indexer.types import SAMPLE_RATE_HZ, Span, Vectors, Waveform
 
 _BACKGROUND_TURN_S = 5.0
 """Under probes without end, ingest gets one pass as often as this, so that it never stands still."""
@@ -336,36 +336,12 @@ class BatchingEncoder(AroundEncoder):
         call.fail(error)
 
 
-class BackgroundEncoder:
+class BackgroundEncoder(AroundEncoder):
     """The encoder as ingest sees it: its passes wait while probes wait, and are never refused."""
 
     def __init__(self, owner: BatchingEncoder) -> None:
+        super().__init__(owner)
         self._owner = owner
-
-    @property
-    def id(self) -> EncoderId:
-        """The inner encoder's id."""
-        return self._owner.id
-
-    @property
-    def name(self) -> str:
-        """The inner encoder's name."""
-        return self._owner.name
-
-    @property
-    def dim(self) -> int:
-        """The inner encoder's dimension."""
-        return self._owner.dim
-
-    @property
-    def min_samples(self) -> int:
-        """The inner encoder's shortest utterance."""
-        return self._owner.min_samples
-
-    @property
-    def joins_lengths(self) -> bool:
-        """As the inner encoder says."""
-        return self._owner.joins_lengths
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances as the inner encoder does, pass by pass, with probes in between.

@@ -180,8 +180,7 @@ class NemoFrontEnd(FrontEnd):
         cut = _cut(waveforms, samples, ragged, config.fft, config.hop, mirrored=config.generation == "legacy")
         rim = (config.fft - config.window) // 2
         window = functional.pad(self.window, (rim, config.fft - config.window - rim))
-        magnitude = _power(torch.fft.rfft(cut * window)).sqrt()  # (N, fft // 2 + 1)
-        power = magnitude if config.power == 1.0 else magnitude.pow(config.power)
+        power = self._raised(torch.fft.rfft(cut * window))  # (N, fft // 2 + 1)
         rows = self._log(torch.matmul(power, self.filterbank.mT)).view(1, len(power), -1)
         rows = rows.repeat(1, 1, config.frame_splicing)
         speech = ragged.is_speech
@@ -213,8 +212,11 @@ class NemoFrontEnd(FrontEnd):
             pad_mode=edge_mode,
             return_complex=True,
         )  # (B, fft // 2 + 1, T)
+        return self._raised(spectrum)
+
+    def _raised(self, spectrum: Tensor) -> Tensor:
         magnitude = _power(spectrum).sqrt()
-        return magnitude if config.power == 1.0 else magnitude.pow(config.power)
+        return magnitude if self.config.power == 1.0 else magnitude.pow(self.config.power)
 
     def _log(self, mel: Tensor) -> Tensor:
         config = self.config

@@ -9,6 +9,7 @@ from indexer.audio.regions import Region
 from indexer.listening import Suspicion
 from indexer.types import EncoderId, Vectors
 from search.screening import WINDOW_S, OneVoiceScreen
+from tests.listening_kit import window_vectors
 
 DEFAULT = EncoderId("0575cb64845e6b9a-speechbrain")
 DIM = 192
@@ -16,10 +17,7 @@ DIM = 192
 
 def heard(voices: Sequence[int], seed: int = 0, noise: float = 1.1) -> Vectors:
     """One vector for each window, of the voice that it hears; those of one voice have a cosine of about 0.45."""
-    directions = np.random.default_rng(99).standard_normal((max(voices) + 1, DIM))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    rows = directions[list(voices)] + noise * np.random.default_rng(seed).standard_normal((len(voices), DIM)) / DIM**0.5
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return window_vectors(voices, seed, noise)
 
 
 def laid(count: int) -> list[Region]:
