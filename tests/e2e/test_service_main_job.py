@@ -112,7 +112,8 @@ def test_the_main_job_over_http(
 
     checked = voxdex(service, "index", "check", "--gallery", GALLERY)
     assert checked["in_step"] is True, checked
-    assert checked["indexed"] == checked["recorded"] > 0
+    # The service may not have written its file anew since Ann went: what the file lacks is known, and read when opened.
+    assert checked["indexed"] + checked["behind"] == checked["recorded"] > 0
 
 
 def test_a_job_of_broken_files_ends_with_the_reason_of_each(client: Client, archives: Path) -> None:
