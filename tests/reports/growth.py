@@ -4,9 +4,10 @@ First `--files` recordings of a second, all different, cut from the speech in FO
 on SQLite: prints the time of a file, and what the process holds, from 100 to 1,000 to 10,000. Then `--again` such
 recordings are ingested into records that hold so many vectors already: prints the time of a file beside each number.
 Without `--real` the encoder is the tests' own, which weighs nothing: what is left is everything but the network, and
-growth that would hide behind it shows. Beside the time of the clock, which other work on the machine lengthens, stands
-the processor time of all threads. With `--writing` files are only looked up and written, as if they had been embedded:
-that takes seconds, and the least of four quarters says most on a busy machine.
+growth that would hide behind it shows. With it the default encoder embeds, and after every 90 files it embeds as many
+utterances alone, so that a machine whose speed drifts cannot pass for growth. Beside the time of the clock, which other
+work on the machine lengthens, stands the processor time of all threads. With `--writing` files are only looked up and
+written, as if they had been embedded: that takes seconds, and the least of four quarters says most on a busy machine.
 """
 
 import argparse
@@ -45,6 +46,10 @@ from tests.reports.conversations import decode_mono
 _MARKS = (100, 1_000, 10_000, 100_000)
 _DITHER = 1e-4
 """Noise that makes repeated pieces different recordings."""
+
+_WARM = 10
+_TURN = 90
+"""Files between two turns of the encoder alone: those from the 10 that warm up to the first mark."""
 
 
 def main() -> None:
@@ -124,20 +129,13 @@ def report_files(home: Path, files: list[ArchiveFile], *, real: bool) -> None:
     process = psutil.Process()
     with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
         ingest = ingest_into(services, real=real)
-        ingest.run(files[:20], source="warm")
-        before, last, first = 20, _Clock.now(), None
-
-        def told(tally: Tally) -> None:
-            nonlocal before, last, first
-            done = tally.processed
-            if done in _MARKS or done == len(files):
-                now = _Clock.now()
-                each = now.each_ms(last, max(1, done - before))
-                first = first or each
-                say(f"files {before} to {done}: {each.told(first)}, {process.memory_info().rss / 1e6:.0f} MB")
-                before, last = done, now
-
-        ingest.run(files, source="growth", on_file=told)
+        ingest.run(files[:_WARM], source="warm")
+        before, first = _WARM, None
+        for mark in [*(mark for mark in _MARKS if mark < len(files)), len(files)]:
+            each, _ = measured(ingest, files[before:mark], real=real)
+            first = first or each
+            say(f"files {before} to {mark}: {each.told(first)}, {process.memory_info().rss / 1e6:.0f} MB")
+            before = mark
 
 
 def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool, first: "_Clock | None") -> "_Clock":
@@ -145,12 +143,36 @@ def report_rows(home: Path, files: list[ArchiveFile], rows: int, *, real: bool, 
     with closing(Services(load_settings(home=home, database=DatabaseSettings()))) as services:
         fill_record(services.database, ClusteredVoices(1), rows)
         ingest = ingest_into(services, real=real)
-        ingest.run(files[:20], source="warm")
-        began = _Clock.now()
-        tally = ingest.run(files[20:], source="growth").tally
-        each = _Clock.now().each_ms(began, max(1, tally.processed))
-        say(f"beside {rows} vectors: {each.told(first or each)} ({tally.failed} of {tally.processed} failed)")
+        ingest.run(files[:_WARM], source="warm")
+        each, failed = measured(ingest, files[_WARM:], real=real)
+        say(f"beside {rows} vectors: {each.told(first or each)} ({failed} of {len(files) - _WARM} failed)")
         return each
+
+
+def measured(ingest: Ingest, files: list[ArchiveFile], *, real: bool) -> tuple["_Clock", int]:
+    """Return the time of a file, in turns with the encoder alone if that is real, and how many failed."""
+    wall = cpu = alone = 0.0
+    failed = 0
+    turn = _TURN if real else len(files)
+    for place in range(0, len(files), turn):
+        some = files[place : place + turn]
+        began = _Clock.now()
+        failed += ingest.run(some, source="growth").tally.failed
+        ended = _Clock.now()
+        wall, cpu = wall + ended.wall - began.wall, cpu + ended.cpu - began.cpu
+        if real:
+            alone += _encoder_alone(ingest, some)
+    return _Clock(1000 * wall / len(files), 1000 * cpu / len(files), 1000 * alone / len(files)), failed
+
+
+def _encoder_alone(ingest: Ingest, files: list[ArchiveFile]) -> float:
+    """Seconds that the encoders take for utterances as long as the files, by themselves."""
+    encoders = ingest.encoders_for(ingest.gallery_id)
+    noise = np.random.default_rng(0).normal(0.0, 0.1, soundfile.info(files[0].path).frames).astype(np.float32)
+    began = time.perf_counter()
+    for place in range(0, len(files), 32):
+        encoders.embed([noise] * len(files[place : place + 32]))
+    return time.perf_counter() - began
 
 
 def report_writing(home: Path, rows: int, files: int) -> None:
@@ -203,6 +225,8 @@ class _Clock(NamedTuple):
 
     wall: float
     cpu: float
+    alone: float = 0.0
+    """What the encoder alone took by the clock; 0: it had no turns."""
 
     @classmethod
     def now(cls) -> "_Clock":
@@ -212,10 +236,15 @@ class _Clock(NamedTuple):
         return _Clock(1000 * (self.wall - since.wall) / files, 1000 * (self.cpu - since.cpu) / files)
 
     def told(self, first: "_Clock") -> str:
-        return (
+        told = (
             f"{self.wall:.2f} ms a file ({self.wall / first.wall:.2f}), "
             f"{self.cpu:.2f} ms of processors ({self.cpu / first.cpu:.2f})"
         )
+        if not self.alone:
+            return told
+        by_encoder = self.wall / self.alone
+        grown = by_encoder / (first.wall / first.alone)
+        return f"{told}, {by_encoder:.2f} times the encoder alone ({grown:.2f})"
 
 
 def say(text: str) -> None:
