@@ -5,10 +5,12 @@ A fixture that needs something the repository does not carry skips with the reas
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from api.cli.local_servers import LocalRedis
@@ -18,6 +20,14 @@ from indexer.openmp import share_cores
 REPOSITORY = Path(__file__).parent.parent
 
 share_cores()  # Before any test loads torch or faiss.
+
+# What passed for a commit passes again. The same examples each time, however long a busy machine takes for one
+# (`--hypothesis-profile=default` looks for others), and one mixed order, which changes as tests are added
+# (`--randomly-seed=N` for another, `-p no:randomly` for the one in which they are written).
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same")
+_SEED = 20261123
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Here and in every process that tests start: beside others, threads of one operation only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,6 +44,13 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get("VOXDEX_TEST_REQUIRE_ALL") == "1":
         pytest.fail(f"required here, and not available: {reason}")
     pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Mix tests in the same order each time, unless another one is asked for."""
+    if config.getoption("randomly_seed", None) == "default":
+        config.option.randomly_seed = _SEED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -116,6 +133,13 @@ def redis_server() -> Iterator[LocalRedis]:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test away from the user's own database."""
     monkeypatch.setenv("VOXDEX_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Begin torch's random numbers anew, as pytest-randomly does Python's and numpy's."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(_SEED)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ Answer = TypeVar("Answer")
 def eventually(
     ask: Callable[[], Answer],
     *,
-    within_s: float = 60.0,
+    within_s: float = 180.0,
     every_s: float = 0.01,
     told: Callable[[], str] = lambda: "it did not happen in time",
 ) -> Answer:
