@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,10 @@ _POSTGRES_OPTIONS = "-c fsync=off -c full_page_writes=off -c shared_buffers=32MB
 _INITDB_OPTIONS = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
 
 _START_S = 30.0
+
+_FIRST_PORT, _USUAL_FIRST_GIVEN_PORT = 15_000, 32_768
+"""Ports below the first are those of well-known services; from the second on Linux gives them to whoever asks."""
+_PORTS_TRIED = 50
 
 
 class LocalPostgres:
@@ -217,11 +222,29 @@ def _redis_program() -> Path:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
+    """Return a port of loopback that nobody listens on now.
+
+    One that the system gives to nobody who asks for any port, where that can be had: nobody takes it meanwhile, neither
+    before a server listens on it nor while that server is away.
+    """
+    # Not of the numbers that tests draw: those of several processes are the same.
+    for port in secrets.SystemRandom().sample(range(_FIRST_PORT, _first_given_port()), _PORTS_TRIED):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        any_port: int = probe.getsockname()[1]
+        return any_port
+
+
+def _first_given_port() -> int:
+    """Return the first of the ports that the system gives to connections and to servers that ask for any."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        first = _USUAL_FIRST_GIVEN_PORT
+    return max(first, _FIRST_PORT + _PORTS_TRIED)
 
 
 def _postgres_folders(folder: Path) -> Iterator[Path]:
