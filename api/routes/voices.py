@@ -11,6 +11,7 @@ from api.comparison import Comparison
 from api.filter_query import Filter
 from api.openapi import problems
 from api.probing import Heard, HearingAsked, hear
+from api.repeated_queries import FILE_NAME_LIMIT, RepeatedQueries, read_once
 from api.runtime import Runtime, runtime_of
 from api.schemas.common import GalleryName, Name, Text, View
 from api.schemas.voices import CompareAnswer, DiarizeAnswer, IdentifyAnswer, SearchAnswer, VerifyAnswer
@@ -25,7 +26,7 @@ from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
 from search.operating_point import OperatingPoint
 
-router = APIRouter(tags=["voices"])
+router = APIRouter(tags=["voices"], route_class=RepeatedQueries)
 
 MOST_FOUND = 1000
 SHOWN = 20
@@ -41,7 +42,9 @@ _BestEnrollments = Annotated[
         f"first {SHOWN_WITH_ENROLLMENTS} candidates).",
     ),
 ]
-_FileName = Annotated[Text | None, Query(alias="filename", max_length=1000, description="What messages call it.")]
+_FileName = Annotated[
+    Text | None, Query(alias="filename", max_length=FILE_NAME_LIMIT, description="What messages call it.")
+]
 
 _Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, SearchAnswer)
 
@@ -52,6 +55,7 @@ _Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, Search
     openapi_extra=audio_body("file"),
     responses=problems(404, 408, 413, 415),
 )
+@read_once
 async def identify(
     request: Request,
     principal: Identifier,
@@ -102,6 +106,7 @@ async def identify(
     openapi_extra=audio_body("file"),
     responses=problems(404, 408, 413, 415),
 )
+@read_once
 async def verify(
     request: Request,
     _: Identifier,
