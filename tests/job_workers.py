@@ -49,7 +49,7 @@ class BlockedEncoder(SpectrumEncoder):
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         self.entered.set()
-        assert self.let_go.wait(30)
+        assert self.let_go.wait(120)
         return super().embed(waveforms)
 
 

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from indexer.settings import Settings
+from tests.waiting import eventually
 
 VOXDEX = Path(sys.executable).with_name("voxdex")
 
@@ -44,6 +45,28 @@ class WorkerProcess:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold up the process and all its children, so that what they are at stays as it is."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGCONT)
+
+    def kill_while(self, holds: Callable[[], object]) -> None:
+        """Kill everything at a moment at which something holds, however fast the worker is past it."""
+
+        def killed() -> bool:
+            with self.paused():
+                if not holds():
+                    return False
+                self.kill()
+                return True
+
+        eventually(killed, told=self.told)
+
     def family(self) -> list[psutil.Process]:
         """List the processes that it started: Celery's own, then the child that does the work."""
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -59,7 +82,7 @@ def running_worker(
     log: Path,
     *arguments: str,
     command: Sequence[str | Path] = (VOXDEX, "worker"),
-    patience_s: float = 40.0,
+    patience_s: float = 120.0,
 ) -> Iterator[WorkerProcess]:
     """Start a worker, and stop it at the end as a supervisor would."""
     with log.open("ab") as output:

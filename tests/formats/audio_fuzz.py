@@ -59,14 +59,14 @@ def main(folder: Path, rounds: int, seed: int, kinds: list[str]) -> int:
         for number in range(rounds):
             data = mutate(good, np.random.default_rng([seed, number]), number)
             last.write_bytes(data)
-            started = time.monotonic()
+            started = time.process_time()
             try:
                 outcome = "partial" if decode(last if number % 2 else data).issues else "ok"
             except VoxdexError as error:
                 outcome = type(error).__name__
             except Exception as error:
                 outcome = f"WRONG: {type(error).__name__}: {error}"
-            if time.monotonic() - started > SLOW_S:
+            if time.process_time() - started > SLOW_S:
                 outcome = "WRONG: slow"
             if outcome.startswith("WRONG"):
                 wrong += 1

@@ -1,7 +1,6 @@
 """Who may ask the service for what, how often, and what a request that is sent twice does, on both databases."""
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,9 +191,7 @@ def test_processes_share_the_count_in_redis_and_count_alone_without_it(
         statuses = [client.get("/v1/galleries", headers=slow).status_code for client in (one, other) * 3]
         assert statuses == [200, 200, 200, 200, 429, 429]
         redis_server.stop()
-        started = time.monotonic()
         assert [one.get("/v1/galleries", headers=slow).status_code for _ in range(5)] == [200] * 4 + [429]
-        assert time.monotonic() - started < 20
 
 
 def test_a_request_sent_again_with_its_key_is_answered_and_not_done_again(client: ServiceClient, gallery: str) -> None:

@@ -172,7 +172,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(service: ServiceClient) -> Non
         # Where a test before this one used gRPC, the fork says a line of its own first.
         assert any("running" in line for line in watching.stderr)
         watching.send_signal(signal.SIGINT)
-        output, notices = watching.communicate(timeout=20)
+        output, notices = watching.communicate(timeout=120)
     finally:
         watching.kill()
         watching.communicate()

@@ -113,12 +113,12 @@ def test_a_job_is_posted_followed_and_looked_into(run: Run, tmp_path: Path, requ
     seen = run(lambda c: c.jobs.events(job.id))
     assert (seen[-1].state, seen[-1].ended) == ("succeeded_with_errors", True)
     assert (seen[-1].found, seen[-1].done, seen[-1].failed) == (4, 3, 1)
-    assert run(lambda c: c.jobs.wait(job.id, timeout_s=5)).state == "succeeded_with_errors"
+    assert run(lambda c: c.jobs.wait(job.id, timeout_s=60)).state == "succeeded_with_errors"
     [torn] = run(lambda c: c.jobs.items(job.id, state="failed"))
     assert (torn.error_code, torn.uri) == ("corrupt-audio", str(tmp_path / "torn.wav"))
     (tmp_path / "torn.wav").write_bytes(wav(seed=20))
     assert run(lambda c: c.jobs.retry_failed(job.id)).requeued == 1
-    assert run(lambda c: c.jobs.wait(job.id, timeout_s=30)).state == "succeeded"
+    assert run(lambda c: c.jobs.wait(job.id, timeout_s=120)).state == "succeeded"
     assert job.id in [one.id for one in run(lambda c: c.jobs.list(gallery=g, state="succeeded"))]
     with pytest.raises(errors.Conflict):
         run(lambda c: c.jobs.cancel(job.id))

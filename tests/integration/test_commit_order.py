@@ -43,7 +43,7 @@ class Writer:
             self.ids = tuple(Recordings(session).add(gallery, ENCODER, recording).embedding_ids)
             session.flush()
             self.has_ids.set()
-            assert self.may_end.wait(30)
+            assert self.may_end.wait(120)
 
 
 @dataclass
@@ -101,13 +101,13 @@ def test_the_feed_skips_no_row_where_a_reader_that_remembers_the_highest_id_does
             stack.callback(lambda some=writers: [writer.may_end.set() for writer in some])
             for place, writer in enumerate(writers):  # ids rise from writer to writer
                 writer.ended = pool.submit(writer.write, database, gallery, f"{number}-{place}")
-                assert writer.has_ids.wait(30)
+                assert writer.has_ids.wait(120)
             order = random.sample(writers, WRITERS)
             highest = 0
             for writer in order:
                 writer.may_end.set()
                 assert writer.ended is not None
-                writer.ended.result(30)
+                writer.ended.result(120)
                 overtaken += len(writer.ids) if min(writer.ids) < highest else 0
                 highest = max(highest, *writer.ids)
                 written.extend(writer.ids)
@@ -143,16 +143,16 @@ def test_readers_that_never_rest_hear_of_every_row_while_eight_writers_end_at_on
                     for place, writer in enumerate(writers)
                 ]
                 for writer in writers:
-                    assert writer.has_ids.wait(30)
+                    assert writer.has_ids.wait(120)
                 for writer in reversed(writers):
                     writer.may_end.set()
                 for end, writer in zip(ends, writers, strict=True):
-                    end.result(30)
+                    end.result(120)
                     written.update(writer.ids)
         finally:
             done.set()
         for reading in tails:
-            reading.result(30)
+            reading.result(120)
     for reader in readers:
         assert len(reader.seen) == len(set(reader.seen))
         assert set(reader.seen) == written

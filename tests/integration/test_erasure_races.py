@@ -71,12 +71,12 @@ def overlapped(
             result = first(session)
             session.flush()
             wrote.set()
-            assert may_commit.wait(30)
+            assert may_commit.wait(120)
             return result
 
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(early)
-        assert wrote.wait(30), slow.result()
+        assert wrote.wait(120), slow.result()
         quick = pool.submit(in_transaction, database, second)
         while not _waits_for_a_lock(database) and not quick.done():
             pass

@@ -35,7 +35,7 @@ class Watched:
 
     def follow(self, head: GalleryHead) -> None:
         self.followed += 1
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(120)
         if self.corrupt:
             raise CorruptArtifact("a vector is damaged")
 
@@ -44,21 +44,21 @@ class Watched:
 
     def refresh(self) -> None:
         self.refreshed += 1
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(120)
 
     def untidy(self) -> bool:
         return True
 
     def keep(self) -> None:
         self.kept += 1
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(120)
 
     def check(self) -> None:
         self.checked += 1
 
     def forsake(self) -> None:
         self.forsaken += 1
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(120)
         if self.forsaken <= self.undeletable:
             raise Unavailable("cannot delete the index: Directory not empty")
 

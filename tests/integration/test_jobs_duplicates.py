@@ -171,7 +171,7 @@ def test_two_workers_that_commit_the_same_contents_at_once_make_one_recording_of
 ) -> None:
     for name in ("one", "two"):
         write_archive(tmp_path / name, 12)
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=120)
     jobs, threads = [], []
     for name in ("one", "two"):
         bulk = make_bulk(database, record_settings, queue, MeetingEncoder(barrier))
@@ -181,7 +181,7 @@ def test_two_workers_that_commit_the_same_contents_at_once_make_one_recording_of
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert counts(database) == {"recordings": 12, "utterances": 12, "embeddings": 12, "enrollments": 12}
     done = [job_of(database, job_id).done for job_id in jobs]
     duplicate = [job_of(database, job_id).duplicate for job_id in jobs]

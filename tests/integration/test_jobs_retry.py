@@ -201,10 +201,10 @@ def test_the_way_to_where_the_last_call_stopped_is_none_of_a_calls_time(
         """An archive whose reader takes longer than a call to get anywhere."""
 
         def read(self, after: Cursor | None) -> Iterator[Listed]:
-            time.sleep(0.3)
+            time.sleep(1.6)
             for number in range(after["n"] + 1 if after else 0, 50):
                 yield Listed(SourceEntry(f"/archive/{number}.wav"), {"n": number})
 
     job_id = submit(bulk, tmp_path)
-    Planner(database, JobSettings(), queue, lambda _: FarAway(), call_s=0.25).plan(job_id)
+    Planner(database, JobSettings(), queue, lambda _: FarAway(), call_s=1.5).plan(job_id)
     assert job_of(database, job_id).found == 50

@@ -28,8 +28,8 @@ from tests.waiting import eventually
 
 
 def impatient(settings: Settings, **changes: object) -> Settings:
-    """Settings under which a file that is stuck is noticed within two seconds."""
-    jobs = settings.jobs.model_copy(update={"lease_s": 2.0, "hang_s": 1.0, "sweep_s": 0.5, **changes})
+    """Settings under which a file that is stuck is noticed soon, and one that a busy machine is slow with is not."""
+    jobs = settings.jobs.model_copy(update={"lease_s": 4.0, "hang_s": 3.0, "sweep_s": 0.5, **changes})
     return settings.model_copy(update={"jobs": jobs})
 
 
@@ -55,7 +55,7 @@ def test_a_file_that_never_arrives_is_isolated_and_given_up_and_the_others_are_d
         bulk.plan(queue.plans.pop())
         began = time.monotonic()
         while job_of(database, job_id).finished_at is None:
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 120
             while queue.shards:
                 bulk.work(queue.shards.pop(0))
             bulk.sweep()
@@ -81,12 +81,12 @@ def test_a_worker_stuck_in_its_device_is_told_and_keeps_its_shard_no_longer(
     worker = threading.Thread(target=bulk.work, args=[shard_id])
     worker.start()
     try:
-        assert stuck.wait(10)  # Where it would end its process; here it lives on.
+        assert stuck.wait(120)  # Where it would end its process; here it lives on.
         other = make_bulk(database, settings, queue)
         eventually(lambda: other.sweep().recovered > 0)
     finally:
         blocked.let_go.set()
-        worker.join(30)
+        worker.join(120)
     assert counts(database)["recordings"] == 0
     while queue.shards:
         other.work(queue.shards.pop())

@@ -49,7 +49,7 @@ class GatedEncoder(SpectrumEncoder):
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         self.reached.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         return super().embed(waveforms)
 
 
@@ -80,12 +80,12 @@ def test_closing_gives_the_shard_back_and_the_next_start_takes_the_job_up_again(
     bulk = bulk_over(database, settings, first, encoder)
     first.start(bulk, clusterings_over(database, settings, first))
     job_id = submit(bulk, tmp_path / "in")
-    assert encoder.reached.wait(30)
+    assert encoder.reached.wait(120)
     closing = threading.Thread(target=first.close)
     closing.start()
     eventually(first.is_stopping)
     encoder.gate.set()
-    closing.join(30)
+    closing.join(120)
     assert not closing.is_alive()
     assert job_of(database, job_id).state is JobState.RUNNING
     assert {shard.state for shard in shards_of(database, job_id)} <= {ShardState.QUEUED, ShardState.DONE}

@@ -174,7 +174,7 @@ def test_of_two_writers_with_one_content_the_first_keeps_it(database: Database, 
     barrier = threading.Barrier(4)
 
     def write(seed: int) -> bool:
-        barrier.wait(10)
+        barrier.wait(120)
         try:
             _add(database, gallery, "same", unit_vectors(2, seed=seed))
         except AlreadyExists:
@@ -270,7 +270,7 @@ def test_speakers_are_made_once_also_by_writers_at_the_same_time(database: Datab
     barrier = threading.Barrier(4)
 
     def make(_: int) -> dict[str, SpeakerId]:
-        barrier.wait(10)
+        barrier.wait(120)
         with database.session_scope() as session:
             return Speakers(session).get_or_create(gallery, ["ann", "bob", "Ann"])
 

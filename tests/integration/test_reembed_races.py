@@ -61,7 +61,7 @@ def ingest_of(database: Database, settings: Settings, gallery_id: GalleryId, old
 
 def switched_meanwhile(database: Database, settings: Settings, gallery_id: GalleryId, old: BlockedEncoder) -> None:
     """Wait until somebody embeds under the old encoder, switch the gallery, and let them go on."""
-    assert old.entered.wait(20)
+    assert old.entered.wait(120)
     assert reembedding(database, settings, gallery_id, NEW).run().switched
     old.let_go.set()
 
@@ -81,7 +81,7 @@ def test_an_ingest_that_the_switch_overtakes_embeds_again_under_the_new_encoder(
         ingest = ingest_of(database, record_settings, gallery_id, old)
         running = pool.submit(ingest.run, files, source="in")
         switched_meanwhile(database, record_settings, gallery_id, old)
-        report = running.result(30)
+        report = running.result(120)
     assert (report.tally.ingested, report.tally.failed, report.tally.duplicate) == (5, 0, 0)
     require_all_under_the_new_one(database, gallery_id)
     assert len(vectors_of(database, OLD.id)) == 3  # None of the five came in under it.
@@ -104,7 +104,7 @@ def test_a_shard_of_a_job_that_the_switch_overtakes_is_worked_on_again_under_the
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(bulk.work, queue.shards.pop())
         switched_meanwhile(database, record_settings, gallery_id, old)
-        running.result(30)
+        running.result(120)
     work_off(bulk, queue)
     job = job_of(database, job_id)
     assert (job.state, job.done, job.failed) == (JobState.SUCCEEDED, 4, 0)
@@ -130,7 +130,7 @@ def test_an_upload_that_the_switch_overtakes_is_kept_with_its_audio_under_the_ne
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(intake.take, gallery_id, sent)
         switched_meanwhile(database, record_settings, gallery_id, old)
-        taken = running.result(30)
+        taken = running.result(120)
     assert taken.created
     require_all_under_the_new_one(database, gallery_id)
     assert vectors_of(database, OLD.id) == {}
@@ -175,9 +175,9 @@ def test_ingest_goes_on_all_the_time_and_ends_up_under_one_encoder(
 
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(ingest, number) for number in range(2)]
-        report = pool.submit(reembedding(database, record_settings, gallery_id, NEW).run).result(60)
+        report = pool.submit(reembedding(database, record_settings, gallery_id, NEW).run).result(120)
         assert report.switched
-        assert [run.result(60).tally.ingested for run in running] == [40, 40]
+        assert [run.result(120).tally.ingested for run in running] == [40, 40]
     require_all_under_the_new_one(database, gallery_id)
     assert len(utterances(database)) == 100
 

@@ -32,7 +32,7 @@ class HeldSpectrum(RegisteredSpectrum):
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         if self.holds:
             self.entered.set()
-            assert self.let_go.wait(30)
+            assert self.let_go.wait(120)
         return super().embed(waveforms)
 
 
@@ -82,7 +82,7 @@ def test_a_request_under_which_the_encoder_changes_is_answered_under_the_new_one
     held.holds = True
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.post, "/v1/galleries/calls/identify", content=wav(3, 1), headers=WAV)
-        assert held.entered.wait(20)
+        assert held.entered.wait(120)
         encoder, spec = services.encoders.load(OTHER)
         with services.database.session_scope() as session:
             Encoders(session).register(as_row(encoder, spec))
@@ -90,7 +90,7 @@ def test_a_request_under_which_the_encoder_changes_is_answered_under_the_new_one
         report = Reembed(services.database, services.settings, gallery_id, encoder).run()  # from the uploads
         assert report.switched
         held.let_go.set()
-        answer = asked.result(30)
+        answer = asked.result(120)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["speaker"], answer.json()["encoder_id"]) == ("Bea", encoder.id)
     gallery = client.get("/v1/galleries/calls").json()

@@ -50,7 +50,7 @@ def fill(database: Any) -> tuple[GalleryId, list[list[int]]]:
 def find(served: Served) -> None:
     job = served.client.unknown_voices.find("archive", threshold=0.4)
     assert (job.kind, job.gallery) == ("cluster", "archive")
-    assert served.client.jobs.wait(job.id, timeout_s=60, poll_s=0.05).state == "succeeded"
+    assert served.client.jobs.wait(job.id, timeout_s=120, poll_s=0.05).state == "succeeded"
 
 
 def test_unknown_voices_are_found_listened_to_put_right_and_named(served: Served) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from indexer.settings import Settings
 from indexer.types import JobId, ShardId
 from tests.waiting import eventually
 from tests.worker_kit import environment_of, running_worker
-from worker.supervisor import GRACE_S, python
+from worker.supervisor import python
 
 pytestmark = [
     pytest.mark.postgres,
@@ -107,12 +106,10 @@ def test_a_killed_worker_loses_nothing_and_the_next_one_finishes(
     services: Services, settings: Settings, job: JobId, tmp_path: Path
 ) -> None:
     with running_worker(environment_of(settings), tmp_path / "first.log") as first:
-        eventually(lambda: shards_in(services, ShardState.RUNNING), told=first.told)
-        first.kill()
-    assert shards_in(services, ShardState.RUNNING), "the worker held nothing when it was killed"
+        first.kill_while(lambda: shards_in(services, ShardState.RUNNING))
+    assert shards_in(services, ShardState.RUNNING)
     with running_worker(environment_of(settings), tmp_path / "second.log") as second:
-        eventually(lambda: progress(services, job).done, told=second.told)
-        second.kill()
+        second.kill_while(lambda: progress(services, job).done)
     assert progress(services, job).done < FILES, "the worker had finished before it was killed"
     with running_worker(environment_of(settings), tmp_path / "third.log"):
         ended(services, job)
@@ -142,8 +139,9 @@ def test_work_goes_on_when_redis_comes_back_without_its_memory(
     with running_worker(environment_of(settings), tmp_path / "log") as worker:
         eventually(lambda: shards_in(services, ShardState.RUNNING), told=worker.told)
         before = worker.family()
-        redis_server.restart()
-        assert shards_in(services, ShardState.QUEUED), "nothing was waiting in Redis when it lost its memory"
+        with worker.paused():
+            assert shards_in(services, ShardState.QUEUED), "nothing was waiting in Redis when it lost its memory"
+            redis_server.restart()
         ended(services, job)
         assert worker.family() == before, "the worker had to be restarted"
     assert_every_file_is_in_exactly_once(services, job)
@@ -170,9 +168,8 @@ def test_a_worker_that_is_told_to_stop_gives_its_shard_back_within_seconds(
     with running_worker(environment_of(settings), tmp_path / "log") as worker:
         eventually(lambda: progress(services, job).done, told=worker.told)
         worker.process.terminate()
-        began = time.monotonic()
-        assert worker.process.wait(30) == 0
-        assert time.monotonic() - began < GRACE_S, "it was killed"
+        assert worker.process.wait(120) == 0
+        assert "is killed" not in worker.told()
     assert shards_in(services, ShardState.RUNNING) == 0
     assert shards_in(services, ShardState.QUEUED), "the worker had finished before it was told to stop"
     assert progress(services, job).state is JobState.RUNNING
@@ -186,7 +183,7 @@ def test_the_process_for_devices_that_never_forks_does_the_same_work(
         eventually(lambda: shards_in(services, ShardState.RUNNING), told=worker.told)
         assert worker.family() == []
         worker.process.terminate()
-        assert worker.process.wait(60) == 0
+        assert worker.process.wait(120) == 0
     assert shards_in(services, ShardState.RUNNING) == 0
     assert progress(services, job).done < FILES, "the worker had finished before it was told to stop"
     with running_worker(environment_of(settings), tmp_path / "second.log", command=command):

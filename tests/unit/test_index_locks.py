@@ -4,7 +4,7 @@ from indexer.index.locks import ReadWriteLock
 
 
 def test_readers_are_inside_together() -> None:
-    lock, both = ReadWriteLock(), threading.Barrier(2, timeout=10)
+    lock, both = ReadWriteLock(), threading.Barrier(2, timeout=60)
 
     def read() -> None:
         with lock.reading():
@@ -14,7 +14,7 @@ def test_readers_are_inside_together() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
     assert not both.broken
 
 
@@ -37,7 +37,7 @@ def test_a_writer_is_inside_alone() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     assert set(seen) == {1}
 
 
@@ -48,7 +48,7 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
     def first() -> None:
         with lock.reading():
             first_inside.set()
-            release_first.wait(10)
+            release_first.wait(60)
 
     def writer() -> None:
         with lock.writing():
@@ -60,7 +60,7 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
 
     threads = [threading.Thread(target=work) for work in (first, writer, late)]
     threads[0].start()
-    first_inside.wait(10)
+    first_inside.wait(60)
     threads[1].start()
     while not lock._writers_waiting:
         pass
@@ -69,7 +69,7 @@ def test_a_waiting_writer_goes_before_new_readers() -> None:
     assert order == []
     release_first.set()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
     assert order == ["writer", "late reader"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.archive import SEARCH_S, SLOW_SEARCHES, SpeakerRule, list_archive, nobody, parse_speaker_rule
+from indexer.archive import SEARCH_S, SpeakerRule, list_archive, nobody, parse_speaker_rule
 from indexer.errors import InvalidRequest
 from indexer.jobs.buckets import BucketSource
 from indexer.jobs.folders import FolderSource
@@ -40,7 +40,7 @@ def test_a_pattern_without_end_is_given_up_in_time_and_other_threads_run_meanwhi
     finally:
         ended.set()
         thread.join()
-    assert time.monotonic() - began < 20 * SEARCH_S
+    assert time.monotonic() - began < 60  # It would go on for ever.
     assert ticks > 5
 
 
@@ -50,7 +50,7 @@ def test_a_slow_pattern_costs_an_archive_of_any_size_seconds() -> None:
     for _ in range(1000):
         with pytest.raises(InvalidRequest):
             rule(Path("/archive") / NAME)
-    assert time.monotonic() - began < 5 * SEARCH_S * SLOW_SEARCHES
+    assert time.monotonic() - began < 900 * SEARCH_S  # Not a thousand times the longest search.
 
 
 @pytest.mark.parametrize(

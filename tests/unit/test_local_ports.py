@@ -31,5 +31,5 @@ def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) ->
             def sample(self, among: range, count: int) -> list[int]:
                 return [taken] * count
 
-        monkeypatch.setattr(local_servers.secrets, "SystemRandom", Drawn)
+        monkeypatch.setattr("secrets.SystemRandom", Drawn)
         assert free_port() != taken

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.waiting import eventually
@@ -23,12 +24,15 @@ def test_a_program_that_dies_is_started_again_after_a_longer_and_longer_pause(tm
     pauses = []
     while len(pauses) < 2:
         eventually(lambda: program.ended() is not None)
+        before = time.monotonic()
         assert supervisor.tick() is None
-        pauses.append(program.due_at - time.monotonic())
+        pauses.append((program.due_at - time.monotonic(), program.due_at - before))
         eventually(lambda: supervisor.tick() is None and program.process is not None)
     eventually(lambda: len((tmp_path / "starts").read_text().splitlines()) == 3)
     supervisor.end()
-    assert 0.3 < pauses[0] < pauses[1] <= 1.0
+    # Each is between the two that were measured, however long the machine took in between.
+    for (least, most), pause_s in zip(pauses, (0.5, 1.0), strict=True):
+        assert least <= pause_s <= most
 
 
 def test_a_status_that_no_restart_helps_ends_everything() -> None:
@@ -46,7 +50,7 @@ def test_a_program_that_does_not_end_is_killed_with_what_it_started(tmp_path: Pa
     child = int((tmp_path / "child").read_text())
     began = time.monotonic()
     supervisor.end(grace_s=0.3)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50  # What ignores the question sleeps for 61 s.
     eventually(lambda: not is_running(child))
 
 
@@ -67,9 +71,10 @@ def test_sigterm_ends_the_programs_and_the_run() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path.cwd()) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        time.sleep(0.3)
+        program = eventually(lambda: psutil.Process(process.pid).children())  # By now it listens to signals.
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
+        eventually(lambda: not any(one.is_running() for one in program))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux only")
@@ -78,7 +83,7 @@ def test_a_stop_is_seen_in_a_forked_process() -> None:
     assert not flag.wait(0.0)
     child = os.fork()
     if child == 0:
-        os._exit(0 if flag.wait(20.0) else 1)
+        os._exit(0 if flag.wait(60.0) else 1)
     flag.set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert flag.is_set()
@@ -91,5 +96,5 @@ def test_what_is_done_periodically_ends_at_once_when_it_is_closed() -> None:
     eventually(lambda: calls)
     began = time.monotonic()
     repeated.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50
     assert len(calls) == 1
