@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ def client_of(service: LocalService, **options: Any) -> Client:
 
 def impatient(service: LocalService) -> Client:
     """Make a client that tells of every failure at once."""
-    return client_of(service, timeout=10.0, retries=Retries(tries=1))
+    return client_of(service, timeout=30.0, retries=Retries(tries=1))
 
 
 def voxdex(service: LocalService, *words: str) -> Any:
     """Run a command that prints a document, in the service's environment; an exit status does not matter."""
     done = subprocess.run(
-        [VOXDEX, *words, "--json"], env=service.environment, capture_output=True, text=True, timeout=120, check=False
+        [VOXDEX, *words, "--json"], env=service.environment, capture_output=True, text=True, timeout=300, check=False
     )
     try:
         return json.loads(done.stdout)
@@ -62,6 +62,28 @@ def kill_worker(service: LocalService, number: int, *, with_supervisor: bool) ->
         for victim in [supervisor, *victims] if with_supervisor else victims:
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
+
+
+def kill_workers_while(service: LocalService, holds: Callable[[], bool]) -> bool:
+    """Hold all workers still; `kill -9` them with all they started if something holds then, and tell whether it did."""
+    still: list[psutil.Process] = []
+    for program in service.programs:
+        if program.name.startswith("worker-") and program.process is not None and program.process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                supervisor = psutil.Process(program.process.pid)
+                supervisor.suspend()  # First: from now on it starts none.
+                still += [supervisor, *supervisor.children(recursive=True)]
+    for process in still:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    found = holds()
+    for process in still:
+        with suppress(psutil.NoSuchProcess):
+            if found:
+                process.kill()
+            else:
+                process.resume()
+    return found
 
 
 def last_words(folder: Path) -> str:

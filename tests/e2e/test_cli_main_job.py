@@ -306,6 +306,6 @@ def test_the_installed_command_does_the_same_in_a_process_of_its_own(
     run: Run, gallery: str, cut: Path, home: Path
 ) -> None:
     command = [Path(sys.executable).with_name("voxdex"), "identify", cut / "FEE083" / "probe.wav", "-g", gallery]
-    done = subprocess.run([*command, "--home", home], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, "--home", home], capture_output=True, text=True, timeout=300, check=True)
     assert "Fee" in done.stdout
     assert done.stderr == ""

@@ -20,7 +20,7 @@ from voxdex_client import Client, errors
 pytestmark = [pytest.mark.postgres, pytest.mark.real_weights, pytest.mark.real_speech]
 
 GALLERY = "Gespräche/2026"
-ENDS_WITHIN_S = 120.0
+ENDS_WITHIN_S = 300.0
 
 
 @pytest.fixture(scope="module")

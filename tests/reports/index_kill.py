@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         _fill(database, gallery, journal, arguments.vectors)
         for number in range(arguments.kills):
             doing = DOINGS[number % len(DOINGS)]
-            killed[_kill_one(settings, environment, doing, number, rng)] += 1
+            killed[_kill_one(settings, environment, journal, doing, number, rng)] += 1
             wrong += [f"kill {number} while told to {doing}: {what}" for what in _look(settings, environment, journal)]
         held = journal.read()
         database.close()
@@ -100,6 +100,9 @@ class Journal:
     def write(self, what: str, ids: tuple[int, ...]) -> None:
         os.write(self._file, f"{what} {' '.join(map(str, ids))}\n".encode())
 
+    def length(self) -> int:
+        return os.fstat(self._file).st_size
+
     def read(self) -> Acknowledged:
         known = Acknowledged()
         sets = {"added": known.added, "erasing": known.erasing, "erased": known.erased}
@@ -129,11 +132,14 @@ def _add(database: Database, gallery: GalleryId, name: str, seed: int) -> tuple[
     return tuple(int(number) for one in added for number in one.embedding_ids)
 
 
-def _kill_one(settings: Settings, environment: dict[str, str], doing: str, number: int, rng: random.Random) -> str:
+def _kill_one(
+    settings: Settings, environment: dict[str, str], journal: Journal, doing: str, number: int, rng: random.Random
+) -> str:
     """Start a process, kill it at a random moment, and return what it was doing then."""
     home = settings.home
     command = [sys.executable, "-m", "tests.reports.index_kill", "--work", doing, "--home", str(home)]
     (home / "doing").write_text("start", encoding="ascii")
+    length = journal.length()
     process = subprocess.Popen([*command, "--seed", str(number)], env=environment)
     try:
         until = time.monotonic() + START_S
@@ -142,6 +148,8 @@ def _kill_one(settings: Settings, environment: dict[str, str], doing: str, numbe
                 raise RuntimeError(f"process {number} did not come to work: exit status {process.poll()}")
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 1.2))
+        while number == 0 and journal.length() == length and process.poll() is None:
+            time.sleep(0.01)  # However slow the machine is: something is added meanwhile.
         if process.poll() is not None:
             raise RuntimeError(f"process {number} ended by itself: exit status {process.poll()}")
     finally:

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, text
 from api.cli.local_service import LocalService
 from tests.conftest import REPOSITORY
 from tests.cut_speech import write_cuts
-from tests.service_stack import client_of, impatient, kill_worker, running_service, voxdex
+from tests.service_stack import client_of, impatient, kill_worker, kill_workers_while, running_service, voxdex
 from voxdex_client import Client, errors
 
 GALLERY = "killed"
@@ -94,6 +94,15 @@ class Watch:
         except errors.VoxdexError:
             return None
 
+    def has_ended(self) -> bool:
+        """Tell whether the job is known to be over."""
+        job = self.look()
+        return job is not None and job["state"] in ENDED
+
+    def kill_at_work(self) -> bool:
+        """Kill every worker if one of them holds a shard, and tell whether one did."""
+        return kill_workers_while(self.service, lambda: count(self.service, self.job)["shards_running"] > 0)
+
 
 def disturb(watch: Watch, arguments: argparse.Namespace) -> dict[str, Any]:
     """Kill workers and restart servers while the job runs, each when a random share of the files is done."""
@@ -118,7 +127,11 @@ def disturb(watch: Watch, arguments: argparse.Namespace) -> dict[str, Any]:
         while time.monotonic() < pause_until:
             watch.service.tick()
             time.sleep(0.05)
-        if what == "kill":
+        if what == "kill" and arguments.at_work and not happened["kills"]:
+            while not (watch.kill_at_work() or watch.has_ended()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            happened["kills"].append(done)
+        elif what == "kill":
             # A machine that goes away takes all of a worker; the kernel, short of memory, what holds most of it.
             number, all_of_it = 1 + rng.randrange(arguments.workers), rng.random() < 0.5
             kill_worker(watch.service, number, with_supervisor=all_of_it)
@@ -142,8 +155,8 @@ def wait_for_end(watch: Watch, deadline: float) -> dict[str, Any]:
 
 
 def follow(client: Client, vectors: int) -> dict[str, Any]:
-    """Return what the API's own index holds, as soon as that is everything or after a few seconds."""
-    until = time.monotonic() + 5.0
+    """Return what the API's own index holds, as soon as that is everything or after a minute; a second is usual."""
+    until = time.monotonic() + 60.0
     while True:
         index = client.readiness().index
         held = sum(gallery.vectors for gallery in index.galleries)
@@ -174,6 +187,7 @@ def count(service: LocalService, job: int) -> dict[str, Any]:
         "items_to_recordings": "SELECT count(DISTINCT recording_id) FROM job_items WHERE state = 'done'",
         "shards": f"SELECT count(*) FROM job_shards WHERE job_id = {job}",
         "shards_open": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND state <> 'done'",
+        "shards_running": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND state = 'running'",
         "shards_tried_again": f"SELECT count(*) FROM job_shards WHERE job_id = {job} AND (attempts > 0 OR solo)",
     }
     engine = create_engine(service.environment["VOXDEX_DATABASE__URL"])
@@ -225,6 +239,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--no-postgres", dest="postgres", action="store_false", help="leave Postgres alone")
+    parser.add_argument("--at-work", action="store_true", help="first kill all workers while one holds a shard")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jitter-s", type=float, default=3.0, help="longest wait between a commit and a kill")
     parser.add_argument("--shard-audio-s", type=float, default=100.0)
