@@ -64,6 +64,17 @@ def watched(browser: Any, url: str, **context: Any) -> Iterator[Watched]:
         assert seen.errors == [], seen.errors
 
 
+def heard_for(recorder: Any, seconds: int) -> None:
+    """Wait until a recorder has heard so much, or more: a busy browser does not show every second."""
+    timer = recorder.get_by_role("timer")
+    timer.wait_for()
+    timer.page.wait_for_function(
+        "([timer, least]) => { const [m, s] = timer.innerText.match(/(\\d+):(\\d+)/).slice(1).map(Number);"
+        " return 60 * m + s >= least; }",
+        arg=[timer.element_handle(), seconds],
+    )
+
+
 def settle(page: Any) -> None:
     """Wait until everything that the page shows has come."""
     page.wait_for_load_state("networkidle")

@@ -27,7 +27,7 @@ ENROLLED = 3
 TURN_S = 6
 """Of the conversation: long enough to tell two voices apart, short enough to wait for."""
 
-LONG_COPIES = 4
+LONG_COPIES = 12
 """Of each file of the long archive, each begun elsewhere: a job must last until a browser on a busy machine has pressed
 Stop, twice."""
 

@@ -12,7 +12,7 @@ from indexer.db.jobs import IN_PROCESS, Jobs
 from indexer.db.models import JobItemState, JobState
 from indexer.types import GalleryId
 from tests.api_kit import ServiceClient
-from tests.page_kit import GALLERY, Speech, Watched
+from tests.page_kit import GALLERY, Speech, Watched, heard_for
 
 STRICT = "board"
 UNTOUCHED = "untouched"
@@ -50,13 +50,13 @@ def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_
     enroll = page.get_by_role("button", name="Enroll a speaker").last
     enroll.click()
     page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
-    assert enroll.evaluate("button => document.activeElement === button")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.wait_for_function("button => document.activeElement === button", arg=enroll.element_handle())
 
     enroll.press("Enter")
     dialog = page.get_by_role("dialog", name="Enroll a speaker")
     dialog.get_by_role("button", name="Record", exact=True).click()
-    dialog.get_by_role("timer").filter(has_text="0:04").wait_for()
+    heard_for(dialog, 4)
     dialog.get_by_role("button", name="Stop recording").click()
     dialog.get_by_role("list", name="To be enrolled").get_by_text("microphone").wait_for()
     dialog.get_by_label("Name").fill("Joan Smith")
@@ -95,7 +95,7 @@ def test_before_somebody_is_deleted_it_says_what_stays_when_only_the_name_goes(s
     dialog.get_by_label("Forget the name only").check()
     said.filter(has_text="3 recordings will stay").wait_for()
     dialog.get_by_role("button", name="Cancel").click()
-    assert page.get_by_role("dialog").count() == 0
+    page.get_by_role("dialog").wait_for(state="detached")
 
 
 def test_a_job_is_stopped_and_what_it_took_in_stays(shown: Watched, speech: Speech) -> None:
@@ -111,7 +111,7 @@ def test_a_job_is_stopped_and_what_it_took_in_stays(shown: Watched, speech: Spee
     progress.get_by_text("stopped", exact=True).wait_for()
     done, found = (int(word) for word in progress.get_by_role("status").inner_text().split() if word.isdigit())
     assert done < found or found == 0
-    assert page.get_by_role("button", name="Stop").count() == 0
+    page.get_by_role("button", name="Stop").wait_for(state="detached")
     page.get_by_role("link", name="Jobs").first.click()
     page.get_by_role("list", name="Jobs").get_by_text("stopped", exact=True).wait_for()
     # The same again, and stopped again: what was asked for is what the first one was asked for.
@@ -151,7 +151,7 @@ def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_is_mended_and_t
     progress.filter(has_text="3 of 3 files done").wait_for()
     page.get_by_text("Tried again: nothing failed.").wait_for()
     page.get_by_role("region", name="Progress").get_by_text("done", exact=True).wait_for()
-    assert page.get_by_role("button", name="Try failed files again").count() == 0
+    page.get_by_role("button", name="Try failed files again").wait_for(state="detached")
     page.get_by_label("Which files").select_option("noticed")
     page.get_by_text("No such file.").wait_for()  # Nobody was enrolled, so there is nothing to say of any.
     page.get_by_label("Which files").select_option("done")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api_kit import ServiceClient
-from tests.page_kit import GALLERY, Speech, Watched
+from tests.page_kit import GALLERY, Speech, Watched, heard_for
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_archive_is_searched_for_a_voice(shown: Watched, speech: Speech) -> 
 def test_a_microphone_is_as_good_as_a_file(shown: Watched) -> None:
     page = shown.open("identify", "Identify")
     page.get_by_role("button", name="Record", exact=True).click()
-    page.get_by_role("timer").filter(has_text="0:03").wait_for()
+    heard_for(page, 3)
     page.get_by_role("button", name="Stop").click()
     verdict(page, "This is LS27")
 
@@ -152,12 +152,15 @@ def test_a_slider_tells_what_to_expect_of_another_threshold(shown: Watched) -> N
     before = said.inner_text()
     slider = card.get_by_role("slider")
     slider.press("Home")
-    assert "100 %" in said.inner_text() != before
+    said.filter(has_text="100 %").wait_for()
+    assert said.inner_text() != before
     lowest = slider.get_attribute("aria-valuetext")
     slider.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") != lowest
+    page.wait_for_function(
+        "([slider, lowest]) => slider.ariaValueText !== lowest", arg=[slider.element_handle(), lowest]
+    )
     card.get_by_role("button", name="Back to where it is").click()
-    assert said.inner_text() == before
+    page.wait_for_function("([said, before]) => said.innerText === before", arg=[said.element_handle(), before])
 
 
 def test_everybody_on_the_map_leads_to_their_page(shown: Watched) -> None:
