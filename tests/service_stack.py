@@ -51,6 +51,17 @@ def voxdex(service: LocalService, *words: str) -> Any:
         return {"exit_status": done.returncode, "stderr": done.stderr[-2000:]}
 
 
+def agree(checked: Mapping[str, Any]) -> bool:
+    """Tell whether `voxdex index check` found a running service's index in step with what is recorded.
+
+    When the service writes its files is its own affair. Once there are some, what they lack is read and counts as
+    indexed; before that there is nothing to read.
+    """
+    with_files = checked.get("indexed") == checked.get("recorded")
+    without = (checked.get("indexed"), checked.get("behind")) == (0, checked.get("recorded"))
+    return bool(checked.get("in_step")) and (with_files or without)
+
+
 def kill_worker(service: LocalService, number: int, *, with_supervisor: bool) -> None:
     """`kill -9` everything that a worker's supervisor started, and the supervisor itself or not, at one moment."""
     (program,) = [program for program in service.programs if program.name == f"worker-{number}"]

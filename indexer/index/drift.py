@@ -25,6 +25,7 @@ class CheckReport:
 
     recorded: int
     indexed: int
+    """In the index as it is once it has read what is newer than its files; 0 where there are none."""
     missing: tuple[EmbeddingId, ...]
     """In the record and not in the index."""
     extra: tuple[EmbeddingId, ...]
@@ -34,7 +35,8 @@ class CheckReport:
     damaged: tuple[EmbeddingId, ...]
     """In the record with bytes that do not match the record's own checksum: no index can hold what was meant."""
     behind: int = 0
-    """Rows newer than the files: whoever opens the index adds them, as after every ingest."""
+    """Rows newer than the files: whoever opens the index adds them, as after every ingest. They count as indexed where
+    there are files."""
     problem: str | None = None
     """What is wrong with which file, where one could not be used."""
     kept: bool = True
@@ -74,7 +76,8 @@ class CheckReport:
                 "in the record"
             )
         if self.in_step:
-            later = f"; {self.behind} newer rows are added when it is next opened" if self.behind else ""
+            newer = f"; {self.behind} of them are newer than its files and read when it is opened"
+            later = newer if self.behind else ""
             return f"index and record agree on {self.indexed} vectors{later}"
         found = [f"{len(ids)} {kind} (first id {ids[0]})" for kind, ids in self.differences.items()]
         if self.problem:

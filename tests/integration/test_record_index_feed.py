@@ -108,7 +108,7 @@ def test_opening_adds_what_was_recorded_since(database: Database, settings: Sett
     _add(database, gallery, 2, count=7)
     report = _check(database, settings, gallery)
     assert (report.in_step, report.behind, report.recorded, report.indexed) == (True, 7, 11, 11)
-    assert "7 newer rows" in report.describe()
+    assert "11 vectors; 7 of them are newer" in report.describe()
     _assert_in_step(database, _opened(database, settings, gallery), gallery)
     assert _check(database, settings, gallery).behind == 0
 

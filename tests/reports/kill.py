@@ -23,7 +23,15 @@ from sqlalchemy import create_engine, text
 from api.cli.local_service import LocalService
 from tests.conftest import REPOSITORY
 from tests.cut_speech import write_cuts
-from tests.service_stack import client_of, impatient, kill_worker, kill_workers_while, running_service, voxdex
+from tests.service_stack import (
+    agree,
+    client_of,
+    impatient,
+    kill_worker,
+    kill_workers_while,
+    running_service,
+    voxdex,
+)
 from voxdex_client import Client, errors
 
 GALLERY = "killed"
@@ -225,8 +233,7 @@ def wrong(report: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
     if report["found_again"] != min(10, files):
         found.append(f"{report['found_again']} of {min(10, files)} recordings are found by their own voice")
     index = report["index"]
-    # A snapshot may be older than the record; it must not hold anything that the record does not.
-    if not (index.get("in_step") and index["indexed"] + index["behind"] == index["recorded"] == report["embeddings"]):
+    if not (agree(index) and index["recorded"] == report["embeddings"]):
         found.append(f"the index is not the record: {index}")
     return found
 
