@@ -6,7 +6,7 @@ wrong.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -184,7 +184,14 @@ class Hearing:
                 track.several = track.least_voices != 1
 
 
-def listen(take: Take, listening: Listening, *, name: str, edges: bool = True) -> Hearing:
+def listen(
+    take: Take,
+    listening: Listening,
+    *,
+    name: str,
+    edges: bool = True,
+    read: Callable[[Take], None] | None = None,
+) -> Hearing:
     """Find the speech in each track of a recording, which is read for the first time.
 
     Parameters
@@ -193,6 +200,8 @@ def listen(take: Take, listening: Listening, *, name: str, edges: bool = True) -
         What messages call the recording; by its stem, marked speech is found.
     edges
         Whether `Hearing.told` will be asked: utterances are laid without.
+    read
+        Is told when the recording is read, before the last of its speech is found.
 
     Raises
     ------
@@ -204,7 +213,7 @@ def listen(take: Take, listening: Listening, *, name: str, edges: bool = True) -
         If the recording cannot be decoded.
     """
     marked = _marked(listening, name)
-    tracks = _tracks(take, listening, marked, edges)
+    tracks = _tracks(take, listening, marked, edges, read)
     if not any(track.regions for track in tracks):
         error = NoSpeech(
             f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, have all that sounds taken for "
@@ -305,7 +314,13 @@ def _marked(listening: Listening, name: str) -> Sequence[RttmTurn] | None:
     return listening.given[stem]
 
 
-def _tracks(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None, edges: bool) -> list[_Track]:
+def _tracks(
+    take: Take,
+    listening: Listening,
+    marked: Sequence[RttmTurn] | None,
+    edges: bool,
+    read: Callable[[Take], None] | None,
+) -> list[_Track]:
     """Read the recording once, and return the speech of each track."""
     tracks: list[_Track] = []
     for block in take.blocks():
@@ -315,6 +330,8 @@ def _tracks(take: Take, listening: Listening, marked: Sequence[RttmTurn] | None,
             for track, samples in zip(tracks, block, strict=True):
                 if track.stream is not None:
                     track.regions += track.stream.push(samples)
+    if read is not None:
+        read(take)
     with counting_stage("speech"):
         for track in tracks:
             if track.stream is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.ahead import Ahead
 from indexer.audio.decode import AudioInfo, AudioSource, ChannelPolicy, open_audio
 from indexer.audio.levels import is_silent
 from indexer.audio.quality import Quality, measure_quality, pooled_quality
@@ -182,15 +183,16 @@ def hear_voices(
     """
     label = name or (str(source) if isinstance(source, Path) else "<bytes>")
     take = Take(source, channels=listening.channels(channels), limits=limits, name=name, watched=_counted)
-    hearing = listen(take, listening, name=label)
-    speech = _speech_of_voices(hearing, take, encoders, label)
+    with Ahead(encoders) as ahead:
+        hearing = listen(take, listening, name=label, read=ahead.begin)
+        speech = _speech_of_voices(hearing, take, encoders, label, ahead)
     if hearing.is_in_doubt:
         seen = {track: of_voice.seen for (track, _), of_voice in speech.items()}  # One voice is supposed in each.
         hearing.judge(seen, encoders.first.id)
     if not hearing.is_settled:
         hearing.tell_apart(take, encoders.first)
         if not hearing.is_as_supposed:
-            speech = _speech_of_voices(hearing, take, encoders, label)
+            speech = _speech_of_voices(hearing, take, encoders, label, ahead)
     told = hearing.told(take)
     turns: dict[tuple[int, int], list[Region]] = {}
     for track in told:
@@ -213,14 +215,14 @@ def hear_voices(
 
 
 def _speech_of_voices(
-    hearing: Hearing, take: Take, encoders: EncoderSet, name: str
+    hearing: Hearing, take: Take, encoders: EncoderSet, name: str, ahead: Ahead
 ) -> dict[tuple[int, int], "_VoiceSpeech"]:
     """Embed the speech of each voice, as far as voices are known; by track and voice."""
     placed = place_tracks(hearing.tracks, take, utterance_s=_PIECE_S, min_samples=encoders.min_samples)
     speech: dict[tuple[int, int], _VoiceSpeech] = {}
     for audio in cut_stretches(take.blocks(), list(placed)):
         utterance = placed[Stretch(audio.track, audio.start_s, audio.end_s)]
-        of_voice = speech.setdefault((audio.track, utterance.voice), _VoiceSpeech(encoders, name))
+        of_voice = speech.setdefault((audio.track, utterance.voice), _VoiceSpeech(encoders, name, ahead))
         of_voice.add(audio, utterance, hearing.windows(audio.track, utterance))
     for of_voice in speech.values():
         of_voice.finish()
@@ -230,9 +232,10 @@ def _speech_of_voices(
 class _VoiceSpeech:
     """Speech of one voice while it is collected: embedded now and then, so that hours of it need no memory."""
 
-    def __init__(self, encoders: EncoderSet, name: str) -> None:
+    def __init__(self, encoders: EncoderSet, name: str, ahead: Ahead) -> None:
         self._encoders = encoders
         self._name = name
+        self._ahead = ahead
         self._held: list[Waveform] = []
         self._windows: list[Region] = []
         self._spans: list[Span] = []
@@ -243,11 +246,12 @@ class _VoiceSpeech:
 
     def add(self, audio: UtteranceAudio, placed: PlacedUtterance, windows: Sequence[Region]) -> None:
         """Take the next utterance, and stretches in it of which vectors are wanted too."""
-        self.qualities.append(measure_quality(audio.waveform, placed.spoken))
+        waveform, spectra = self._ahead.done(audio.waveform)
+        self.qualities.append(measure_quality(waveform, placed.spoken, spectra))
         held = self._samples_held
         self._windows += windows
         self._spans += [(held + start, held + end) for start, end in spans_of(windows, audio)]
-        self._held.append(audio.waveform)
+        self._held.append(waveform)
         if self._samples_held >= 1.5 * _PIECE_S * SAMPLE_RATE_HZ:
             self._embed_held()
 
@@ -268,7 +272,8 @@ class _VoiceSpeech:
         return sum(map(len, self._held))
 
     def _embed_held(self) -> None:
-        speech = np.concatenate(self._held)
+        # What was prepared is known by the array itself.
+        speech = np.concatenate(self._held) if len(self._held) > 1 else self._held[0]
         try:
             if self._windows:
                 embedded, (of_windows,) = self._encoders.embed_with_windows([speech], [self._spans])

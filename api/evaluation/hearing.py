@@ -44,6 +44,7 @@ PLAIN_SOURCES = (
 
 PRODUCT_SOURCES = (
     *PLAIN_SOURCES,
+    "indexer/ahead.py",
     "indexer/audio/changes.py",
     "indexer/audio/edges.py",
     "indexer/audio/meter.py",

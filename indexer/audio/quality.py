@@ -84,7 +84,9 @@ class Quality:
         return float(self.is_telephone) if self.bandwidth_hz > 0 else None
 
 
-def measure_quality(waveform: Waveform, regions: Sequence[Region]) -> Quality:
+def measure_quality(
+    waveform: Waveform, regions: Sequence[Region], spectra: NDArray[np.float32] | None = None
+) -> Quality:
     """Measure one utterance.
 
     Parameters
@@ -93,11 +95,13 @@ def measure_quality(waveform: Waveform, regions: Sequence[Region]) -> Quality:
         (N,) samples at 16 kHz.
     regions
         Where in it somebody speaks, on the same time axis; what lies outside the waveform does not count.
+    spectra
+        Its `power_spectra`, where they were made already.
     """
     inside = _mask(len(waveform), regions)
     net_speech_s = float(np.count_nonzero(inside)) / SAMPLE_RATE_HZ
     heard = waveform[inside] if net_speech_s else waveform
-    power = _power_spectra(waveform)
+    power = power_spectra(waveform) if spectra is None else spectra
     frames = _frame_mask(inside, len(power))
     speech = power[frames]
     return Quality(
@@ -136,7 +140,7 @@ def _mask(samples: int, regions: Sequence[Region]) -> NDArray[np.bool_]:
     return inside
 
 
-def _power_spectra(waveform: Waveform) -> NDArray[np.float32]:
+def power_spectra(waveform: Waveform) -> NDArray[np.float32]:
     """Return the power of (T, 257) bins, in frames of 32 ms that overlap by half; a constant offset counts as none."""
     if len(waveform) < _WINDOW:
         waveform = np.pad(waveform, (0, _WINDOW - len(waveform)))

@@ -1,7 +1,8 @@
 """What every encoder that stands before another one says of it."""
 
 from indexer.embedding.encoder import Encoder
-from indexer.types import EncoderId
+from indexer.embedding.encoder_set import prepare
+from indexer.types import EncoderId, Waveform
 
 
 class AroundEncoder:
@@ -34,3 +35,7 @@ class AroundEncoder:
     def joins_lengths(self) -> bool:
         """As the inner encoder says."""
         return self._inner.joins_lengths
+
+    def prepare(self, waveform: Waveform) -> None:
+        """Have the inner encoder prepare an utterance, where it can."""
+        prepare(self._inner, waveform)

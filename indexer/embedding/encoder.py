@@ -2,6 +2,7 @@
 
 import os
 import re
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -144,6 +145,7 @@ class SpeakerEncoder:
         self._front_end = checkpoint.build_front_end().to(self.device)
         self._network = make_engine(checkpoint, precision, self.device)
         self._joining = for_any_lengths(self._network, self._front_end, self.device)
+        self._prepared: dict[int, tuple[weakref.ref[Waveform], Frames]] = {}
         needed = self._front_end.samples_for(checkpoint.network.min_frames)
         self.min_samples = max(needed, round(MIN_SPEECH_S * SAMPLE_RATE_HZ))
         self._batch_samples = int((batch_audio_s or DEFAULT_PASS_S) * SAMPLE_RATE_HZ)
@@ -156,6 +158,19 @@ class SpeakerEncoder:
     def joins_lengths(self) -> bool:
         """Whether utterances of several lengths share a pass, as they do on a GPU."""
         return self._joining is not None
+
+    def prepare(self, waveform: Waveform) -> None:
+        """Compute, by the calling thread alone, what the network will read of an utterance if it is embedded by itself.
+
+        It is known by the array itself, which nobody may write to, and kept as long as that, until it is embedded.
+        Where preparing would gain nothing (on a GPU), or the waveform cannot be embedded, nothing happens.
+        """
+        if self.device.type != "cpu" or len(waveform) < self.min_samples:
+            return
+        with torch.inference_mode(), one_thread():
+            frames = self._front_end(torch.from_numpy(waveform[None]))
+        key = id(waveform)
+        self._prepared[key] = weakref.ref(waveform, lambda _: self._prepared.pop(key, None)), frames
 
     def embed(self, waveforms: Sequence[Waveform]) -> Vectors:
         """Embed utterances so that a dot product of two rows is their cosine score.
@@ -296,7 +311,7 @@ class SpeakerEncoder:
         with torch.inference_mode():
             if self._joining is not None and _lengths_differ(waveforms):
                 return self._joining.of_ragged(*self._ragged(waveforms))
-            features = self._features(waveforms)
+            features = self._taken(waveforms) or self._features(waveforms)
             return self._network(features.values, features.valid)
 
     def _forward_with_windows(
@@ -312,7 +327,7 @@ class SpeakerEncoder:
                 statistics = statistics_of_ragged(speech[0], spoken.frames, windows, samples)
                 of_windows = self._joining.of_statistics(statistics)
                 return made, list(torch.split(of_windows, [len(spans) for spans in windows]))
-            features = self._features(waveforms)
+            features = self._taken(waveforms) or self._features(waveforms)
             made, frames = self._network.with_frames(features.values, features.valid)
             frames = frames[:, :, : features.valid]
             return made, [self._pool(*one) for one in zip(frames, windows, samples, strict=True)]
@@ -323,6 +338,11 @@ class SpeakerEncoder:
     def _ragged(self, waveforms: Sequence[Waveform]) -> RaggedFrames:
         behind = to_device(torch.from_numpy(np.concatenate(waveforms)), self.device)
         return self._front_end.of_ragged(behind, [len(waveform) for waveform in waveforms])
+
+    def _taken(self, waveforms: Sequence[Waveform]) -> Frames | None:
+        """Take what was prepared of an utterance that is embedded by itself."""
+        of, frames = self._prepared.pop(id(waveforms[0]), (None, None)) if len(waveforms) == 1 else (None, None)
+        return frames if of is not None and of() is waveforms[0] else None
 
     def _forward_noise(self, samples: int) -> torch.Tensor:
         """Embed so many samples of noise, in utterances of about four seconds, as those of a recording come."""

@@ -46,6 +46,11 @@ class EncoderSet:
         """Fewest samples that each of them embeds."""
         return max(encoder.min_samples for encoder in self)
 
+    def prepare(self, waveform: Waveform) -> None:
+        """Have each compute what its network will read of an utterance, where it can; see `SpeakerEncoder.prepare`."""
+        for encoder in self:
+            prepare(encoder, waveform)
+
     def embed(self, waveforms: Sequence[Waveform]) -> dict[EncoderId, Vectors]:
         """Embed utterances under each encoder, as (B, D) rows of unit norm in input order; see `Encoder.embed`."""
         return {encoder.id: encoder.embed(waveforms) for encoder in self}
@@ -57,3 +62,10 @@ class EncoderSet:
         vectors, of_windows = self.first.embed_with_windows(waveforms, windows)
         beside = {} if self.second is None else {self.second.id: self.second.embed(waveforms)}
         return {self.first.id: vectors, **beside}, of_windows
+
+
+def prepare(encoder: "Encoder", waveform: Waveform) -> None:
+    """Have an encoder compute what its network will read of an utterance, where it can do that beforehand."""
+    able = getattr(encoder, "prepare", None)
+    if able is not None:
+        able(waveform)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -47,6 +48,44 @@ def test_rows_are_unit_float32_and_point_where_the_raw_ones_do(encoder: SpeakerE
     assert unit.dtype == raw.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(unit.astype(np.float64), axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(unit * np.linalg.norm(raw, axis=1, keepdims=True), raw, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1_600, 1_601, 7_777, 16_000, 40_000, 48_000, 128_000])
+def test_what_is_prepared_gives_the_same_vectors_to_the_bit(encoder: SpeakerEncoder, samples: int) -> None:
+    waveform, windows = _noise(samples), [[(0, samples // 2), (samples // 4, samples)]]
+    alone, (alone_windows,) = encoder.embed([waveform]), encoder.embed_with_windows([waveform], windows)[1]
+    encoder.prepare(waveform)
+    assert np.array_equal(encoder.embed([waveform]), alone)
+    encoder.prepare(waveform)
+    assert np.array_equal(encoder.embed_with_windows([waveform], windows)[1][0], alone_windows)
+
+
+def test_an_utterance_that_was_prepared_is_not_computed_again(
+    encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waveform, other = _noise(5_000), _noise(5_000, 1)
+    expected = encoder.embed([other, waveform])
+    encoder.prepare(waveform)
+    # Among others, and as other samples of the same length, it is not what was prepared.
+    assert np.array_equal(encoder.embed([other, waveform]), expected)
+    assert np.array_equal(encoder.embed([other]), encoder.embed([other.copy()]))
+    encoder.prepare(waveform)
+    made = Mock(side_effect=encoder._features)
+    monkeypatch.setattr(encoder, "_features", made)
+    encoder.embed([waveform])
+    assert made.call_count == 0
+    encoder.embed([waveform])
+    assert made.call_count == 1
+
+
+def test_what_was_prepared_goes_with_its_waveform(encoder: SpeakerEncoder) -> None:
+    waveform = _noise(5_000)
+    encoder.prepare(waveform)
+    assert len(encoder._prepared) == 1
+    del waveform
+    assert encoder._prepared == {}
+    encoder.prepare(_noise(100))  # Too short to be embedded.
+    assert encoder._prepared == {}
 
 
 def test_no_waveforms_give_no_rows(encoder: SpeakerEncoder) -> None:
