@@ -4,10 +4,9 @@ import importlib
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from indexer.types import SAMPLE_RATE_HZ, precision_of
 
 if TYPE_CHECKING:
     from api.dependencies import Services
+    from indexer.embedding.encoder import Encoder
     from indexer.embedding.encoder_set import EncoderSet
 
 _GALLERY, _WARM = "bench", "warm"
@@ -80,6 +80,11 @@ class IngestFigures(Measured):
         What these take in the encoder alone.
     share_of_encoder
         `encoder_s` by what ingest took: 1 where the rest costs nothing.
+    given_s
+        Lengths of all that the encoder was given: some stretches more than once, to tell whether several voices are
+        there, and which.
+    given_encoder_s, share_of_encoder_given
+        What all that takes in the encoder alone, and the same by what ingest took.
     matrix_gflop_per_s
         The machine's own rate, measured in the same run, in the numbers that the encoder multiplies.
     share_of_limit, encoder_share_of_limit
@@ -105,6 +110,9 @@ class IngestFigures(Measured):
     encoder_s: float
     encoder_speech_times_real_time: float
     share_of_encoder: float
+    given_s: float
+    given_encoder_s: float
+    share_of_encoder_given: float
     gflop_per_audio_s: float
     matrix_gflop_per_s: float
     share_of_limit: float
@@ -138,6 +146,7 @@ def run_ingest_bench(
     """
     import torch
 
+    from api.bench.given_audio import GivenAudio
     from api.dependencies import Services
     from indexer.archive import list_archive, nobody
 
@@ -156,8 +165,11 @@ def run_ingest_bench(
             apart.indexes.bring_into_step(_WARM)
             ingest = apart.ingest(_GALLERY, encoder, speakers=speakers, speech=speech)
             encoders = ingest.encoders_for(ingest.gallery_id)
+            given, of_gallery = GivenAudio(), ingest.encoders_for
+            ingest = replace(ingest, encoders_for=lambda gallery_id: given.around(of_gallery(gallery_id)))
             spent: defaultdict[str, float] = defaultdict(float)
-            tally, samples, elapsed_s, encoder_s, peak_bytes = Tally(), list[int](), 0.0, 0.0, 0
+            tally, samples, peak_bytes = Tally(), list[int](), 0
+            elapsed_s = encoder_s = more_encoder_s = given_s = 0.0
             for number in range(_TURNS):
                 before = _seconds()
                 began = time.perf_counter()
@@ -172,7 +184,11 @@ def run_ingest_bench(
                 spent["index"] += ended - indexing
                 peak_bytes = max(peak_bytes, memory.peak_bytes)
                 lengths, several = _lengths(apart)
-                encoder_s += _encoder_alone(encoders, list((Counter(lengths) - Counter(samples)).elements()))
+                new = Counter(lengths) - Counter(samples)
+                encoder_s += _encoder_alone(encoders, new)
+                for own, all_of_it in zip(encoders, given.taken(), strict=False):
+                    given_s += sum(length * count for length, count in all_of_it.items()) / SAMPLE_RATE_HZ
+                    more_encoder_s += _encoder_alone((own,), all_of_it - new)
                 samples = lengths
             gflop, rate = _limit(apart, encoders)
     embedded_s = sum(samples) / SAMPLE_RATE_HZ
@@ -194,6 +210,9 @@ def run_ingest_bench(
         encoder_s=encoder_s,
         encoder_speech_times_real_time=tally.speech_s / encoder_s,
         share_of_encoder=encoder_s / elapsed_s,
+        given_s=given_s,
+        given_encoder_s=encoder_s + more_encoder_s,
+        share_of_encoder_given=(encoder_s + more_encoder_s) / elapsed_s,
         gflop_per_audio_s=gflop,
         matrix_gflop_per_s=rate,
         share_of_limit=embedded_s * gflop / rate / elapsed_s,
@@ -233,24 +252,23 @@ def _lengths(services: "Services") -> tuple[list[int], int]:
     return samples, len({row.recording_id for row in rows if row.voice})
 
 
-def _encoder_alone(encoders: "EncoderSet", samples: Sequence[int]) -> float:
-    """Seconds that utterances of these lengths take in the encoders alone, those of one length together."""
+def _encoder_alone(encoders: "Iterable[Encoder]", samples: Counter[int]) -> float:
+    """Seconds that so many utterances of each length take in the encoders alone, those of one length together."""
     noise = np.random.default_rng(_SEED).normal(0.0, 0.1, max(samples, default=0) + SAMPLE_RATE_HZ).astype(np.float32)
-    batches = list(_batches(samples))
     spent_s = 0.0
-    for length, count in batches:
+    for length, count in _batches(samples):
         # Arithmetic takes as long for noise as for speech.
         waveforms: list[NDArray[np.float32]] = [noise[place : place + length] for place in range(count)]
         began = time.perf_counter()
-        encoders.embed(waveforms)
+        for encoder in encoders:
+            encoder.embed(waveforms)
         spent_s += time.perf_counter() - began
     return spent_s
 
 
-def _batches(samples: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _batches(samples: Counter[int]) -> Iterator[tuple[int, int]]:
     """Yield lengths and how many utterances of each go together."""
-    for length, some in groupby(sorted(samples)):
-        left = len(list(some))
+    for length, left in sorted(samples.items()):
         while left > 0:
             yield length, min(left, _TOGETHER)
             left -= _TOGETHER
@@ -280,6 +298,10 @@ def print_ingest_bench(figures: IngestFigures) -> None:
         f"the encoder alone, utterances of the same lengths: {figures.encoder_s:.1f} s, "
         f"{figures.encoder_speech_times_real_time:.1f} times real time of speech; ingest reaches "
         f"{100 * figures.share_of_encoder:.0f} % of it"
+    )
+    print_line(
+        f"the encoder alone, all that it was given, what tells voices apart more than once ({figures.given_s:.0f} s): "
+        f"{figures.given_encoder_s:.1f} s; ingest reaches {100 * figures.share_of_encoder_given:.0f} % of it"
     )
     print_line(
         f"the machine's matrix rate: {figures.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
