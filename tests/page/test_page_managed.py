@@ -159,6 +159,39 @@ def test_an_archive_is_taken_in_before_ones_eyes_and_what_failed_is_mended_and_t
     page.get_by_role("heading", level=1, name="notes.wav").wait_for()
 
 
+def test_one_of_several_files_that_failed_is_tried_again_and_the_others_stay_as_they_are(
+    shown: Watched, speech: Speech, service: ServiceClient
+) -> None:
+    folder = speech.archive.parent / "mended-in-part"
+    folder.mkdir()
+    for name in ("left.wav", "mended.wav"):
+        (folder / name).write_bytes(b"RIFF and no audio at all")
+    page = shown_in(shown, STRICT, "jobs", "Jobs")
+    page.get_by_role("button", name="Take an archive in").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Folder or manifest").fill(str(folder))
+    dialog.get_by_role("button", name="Start").click()
+    files = page.get_by_role("list", name="Files").get_by_role("listitem")
+    mended = page.get_by_role("button", name="Try mended.wav again")
+    for said in ("failed again", "did not fail"):
+        if said == "did not fail":
+            soundfile.write(folder / "mended.wav", soundfile.read(speech.stranger)[0][:-3200], 16_000)
+        with page.expect_response(lambda answer: "/retry-failed?item=" in answer.url) as again:
+            mended.press("Enter")
+        assert again.value.json() == {"requeued": 1}
+        page.get_by_text(f"Tried again: mended.wav {said}.").wait_for()
+        # Its button went away meanwhile: whoever uses the keyboard is at the progress, and not lost.
+        page.wait_for_function("document.activeElement !== document.body")
+    mended.wait_for(state="detached")
+    left = files.filter(has_text="left.wav")
+    left.get_by_role("button", name="Try left.wav again").wait_for()
+    assert files.count() == 1
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    job = service.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}").json()
+    assert (job["state"], job["done"], job["failed"]) == ("succeeded_with_errors", 1, 1)
+
+
 def test_a_job_whose_source_was_not_there_is_tried_again_when_it_is(shown: Watched, speech: Speech) -> None:
     mounted = speech.archive.parent / "mounted"
     manifest = mounted / "list.csv"

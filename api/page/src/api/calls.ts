@@ -126,7 +126,9 @@ export const jobs = {
   items: (id: number, query: Cursor & { state?: string; noticed?: boolean }, signal?: Signal) =>
     get<Page<JobItem>>(path(["jobs", id, "items"], query), signal),
   cancel: (id: number) => send<Job>("POST", path(["jobs", id, "cancel"])),
-  retry: (id: number) => send<{ requeued: number }>("POST", path(["jobs", id, "retry-failed"]), { once: true }),
+  /** Try the failed files of a job again, or one of them. */
+  retry: (id: number, item?: number) =>
+    send<{ requeued: number }>("POST", path(["jobs", id, "retry-failed"], { item }), { once: true }),
   events: (id: number) => path(["jobs", id, "events"]),
 };
 

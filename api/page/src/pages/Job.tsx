@@ -37,10 +37,10 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
   const pressed = useRef(false);
   const elapsed = useElapsed(job);
   // What was shown when it was asked to try again: the job as it is loaded after that has something to say of it.
-  const [tried, setTried] = useState<Job | null>(null);
-  const retrying = useDo(async () => {
-    setTried(loaded);
-    await jobs.retry(job.id);
+  const [tried, setTried] = useState<Tried | null>(null);
+  const retrying = useDo(async (item?: JobItem) => {
+    setTried({ before: loaded, failed: job.failed, item });
+    await jobs.retry(job.id, item?.id);
     pressed.current = true;
     reload();
   });
@@ -58,6 +58,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
     reload();
   };
   const mayChange = session.may("write") && !isOfCommand(job);
+  const mayRetry = mayChange && (job.state === "failed" || job.state === "succeeded_with_errors");
   return (
     <>
       <p class="crumbs">
@@ -69,7 +70,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
             Stop
           </button>
         )}
-        {mayChange && (job.state === "failed" || job.state === "succeeded_with_errors") && (
+        {mayRetry && (
           <button type="button" class="button" disabled={retrying.busy} onClick={() => void retrying.run()}>
             {job.failed > 0 ? "Try failed files again" : "Try again"}
           </button>
@@ -82,7 +83,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
       </PageHead>
       <Failure error={retrying.error ?? again.error} />
       <p class="hint" role="status">
-        {tried !== null && tried !== loaded && retryWords(job)}
+        {tried !== null && tried.before !== loaded && retryWords(job, tried)}
       </p>
       <section class="card" aria-label="Progress" tabIndex={-1} ref={progress}>
         <div class="card-head" role="status">
@@ -103,7 +104,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
           </p>
         )}
       </section>
-      {!isGrouping(job) && <Items job={job} />}
+      {!isGrouping(job) && <Items job={job} onRetry={mayRetry ? (item) => void retrying.run(item) : null} />}
       {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={stopped} />}
     </>
   );
@@ -123,8 +124,17 @@ function sameAgain(job: Job): NewJob {
   };
 }
 
-function retryWords(job: Job): string {
+interface Tried {
+  before: Job;
+  /** How many files had failed by then. */
+  failed: number;
+  /** The one file, where not all that had failed were tried. */
+  item: JobItem | undefined;
+}
+
+function retryWords(job: Job, { failed, item }: Tried): string {
   if (!isOver(job)) return "Tried again…";
+  if (item !== undefined) return `Tried again: ${placeName(item.uri)} ${job.failed < failed ? "did not fail" : "failed again"}.`;
   if (job.state === "failed") return "Tried again: it failed again.";
   return job.failed ? `Tried again: ${counted(job.failed, "file")} failed again.` : "Tried again: nothing failed.";
 }
@@ -157,7 +167,7 @@ const ITEMS: Record<JobItem["state"], { words: string; tone: Tone }> = {
 
 const NOTICED = "noticed";
 
-function Items({ job }: { job: Job }) {
+function Items({ job, onRetry }: { job: Job; onRetry: ((item: JobItem) => void) | null }) {
   const [state, setState] = useState("failed");
   // What failed is listed anew whenever another file has; of the others it is enough to look when asked. A retry that
   // ends as the run before it did has an end of its own, and may have other reasons.
@@ -199,6 +209,11 @@ function Items({ job }: { job: Job }) {
                 )}
                 <Badge tone={ITEMS[one.state].tone}>{ITEMS[one.state].words}</Badge>
                 {one.speaker && <span class="hint">{one.speaker}</span>}
+                {onRetry && one.state === "failed" && (
+                  <button type="button" class="button end" aria-label={`Try ${placeName(one.uri)} again`} onClick={() => onRetry(one)}>
+                    Try again
+                  </button>
+                )}
               </div>
               {one.error_message && <p class="hint break">{one.error_message}</p>}
               {one.notice && <p class="hint break">{one.notice}</p>}

@@ -1,6 +1,4 @@
 // What the archive holds: a list with a filter, and how single recordings are added.
-import type { ComponentChildren } from "preact";
-
 import { recordings } from "../api/calls";
 import type { Recording } from "../api/types";
 import { useCollection } from "../lib/collection";
@@ -8,14 +6,10 @@ import { useTitle } from "../lib/hooks";
 import { to } from "../lib/router";
 import { useInTurn } from "../lib/turns";
 import { clock, counted, lasting, onDay, placeName, type Tone } from "../lib/words";
-import { Badge, Empty, Loading, Warnings } from "../parts/Basics";
-import { Dialog } from "../parts/Dialog";
+import { Badge, Loading, Warnings } from "../parts/Basics";
+import { CollectionPage } from "../parts/CollectionPage";
 import { useGallery } from "../parts/Gallery";
-import { Icon } from "../parts/Icon";
-import { Listed } from "../parts/Listed";
-import { PageHead } from "../parts/PageHead";
 import { RecordingInput } from "../parts/RecordingInput";
-import { NotWithThisKey, useSession } from "../parts/Session";
 import { RecordingPage } from "./Recording";
 
 export const STATES: Record<Recording["state"], { words: string; tone: Tone }> = {
@@ -32,77 +26,41 @@ export function Recordings({ rest }: { rest: string[] }) {
 function List() {
   useTitle("Recordings");
   const gallery = useGallery();
-  const session = useSession();
   const found = useCollection("recordings", "add", (of, { choice: state, ...asked }, signal) =>
     recordings.list(of, { state, ...asked }, signal),
   );
-  const add = session.may("write") && (
-    <button type="button" class="button primary" onClick={found.add}>
-      <Icon name="plus" />
-      Add recordings
-    </button>
-  );
-
   return (
-    <>
-      <PageHead title="Recordings" lead={`${counted(gallery.recordings, "recording")} in ${gallery.name}, ${lasting(gallery.duration_s)}`}>
-        {add}
-      </PageHead>
-      {(found.narrowed || found.items.length > 0) && (
-        <div class="row filter">
-          <label class="field grow">
-            <span class="field-name">Place</span>
-            <input type="search" value={found.typed} placeholder="Part of a file's name or folder" onInput={(event) => found.setTyped(event.currentTarget.value)} />
-          </label>
-          <label class="field">
-            <span class="field-name">State</span>
-            <select value={found.choice} onChange={(event) => found.setChoice(event.currentTarget.value)}>
-              <option value="">all</option>
-              {Object.entries(STATES).map(([value, { words }]) => (
-                <option key={value} value={value}>
-                  {words}
-                </option>
-              ))}
-            </select>
-          </label>
-        </div>
-      )}
-      <Listed found={found} empty={<Nothing narrowed={found.narrowed} showAll={found.showAll} add={add} />}>
-        <Table items={found.items} />
-      </Listed>
-      {found.adding && (
-        <Dialog title="Add recordings" onClose={found.added}>
-          <AddForm gallery={gallery.name} />
-        </Dialog>
-      )}
-    </>
-  );
-}
-
-function Nothing({ narrowed, showAll, add }: { narrowed: boolean; showAll: () => void; add: ComponentChildren }) {
-  if (narrowed) {
-    return (
-      <Empty icon="recordings" title="No recording fits the filter">
-        <button type="button" class="button" onClick={showAll}>
-          Show all
-        </button>
-      </Empty>
-    );
-  }
-  return (
-    <Empty icon="recordings" title="The archive is empty">
-      <p>Recordings are added one by one, or taken in as a folder by a job.</p>
-      {add ? (
-        <div class="row">
-          {add}
-          <a class="button" href={to("jobs", [], { start: "yes" })}>
-            Take a folder in
-          </a>
-        </div>
-      ) : (
-        <NotWithThisKey />
-      )}
-    </Empty>
+    <CollectionPage
+      found={found}
+      icon="recordings"
+      words={{
+        title: "Recordings",
+        lead: `${counted(gallery.recordings, "recording")} in ${gallery.name}, ${lasting(gallery.duration_s)}`,
+        add: "Add recordings",
+        sought: "Place",
+        soughtHint: "Part of a file's name or folder",
+        noneFits: "No recording fits the filter",
+        showAll: "Show all",
+        none: "The archive is empty",
+        noneHint: "Recordings are added one by one, or taken in as a folder by a job.",
+      }}
+      filter={
+        <label class="field">
+          <span class="field-name">State</span>
+          <select value={found.choice} onChange={(event) => found.setChoice(event.currentTarget.value)}>
+            <option value="">all</option>
+            {Object.entries(STATES).map(([value, { words }]) => (
+              <option key={value} value={value}>
+                {words}
+              </option>
+            ))}
+          </select>
+        </label>
+      }
+      form={<AddForm gallery={gallery.name} />}
+    >
+      <Table items={found.items} />
+    </CollectionPage>
   );
 }
 

@@ -1,20 +1,15 @@
 // Everybody who is enrolled: a list with a filter, and how somebody new is enrolled.
-import type { ComponentChildren } from "preact";
-
 import { speakers } from "../api/calls";
 import type { Speaker } from "../api/types";
 import { useCollection } from "../lib/collection";
 import { useTitle } from "../lib/hooks";
 import { to } from "../lib/router";
 import { count, counted, lasting, onDay } from "../lib/words";
-import { Badge, Empty } from "../parts/Basics";
-import { Dialog } from "../parts/Dialog";
+import { Badge } from "../parts/Basics";
+import { CollectionPage } from "../parts/CollectionPage";
 import { EnrollForm } from "../parts/EnrollForm";
 import { useGallery } from "../parts/Gallery";
 import { Icon } from "../parts/Icon";
-import { Listed } from "../parts/Listed";
-import { PageHead } from "../parts/PageHead";
-import { NotWithThisKey, useSession } from "../parts/Session";
 import { SpeakerPage } from "./Speaker";
 
 export function Speakers({ rest }: { rest: string[] }) {
@@ -25,72 +20,36 @@ export function Speakers({ rest }: { rest: string[] }) {
 function List() {
   useTitle("Speakers");
   const gallery = useGallery();
-  const session = useSession();
   const found = useCollection("speakers", "enroll", (of, { q, choice: label, ...page }, signal) =>
     speakers.list(of, { q, label: label ? [label] : [], ...page }, signal),
   );
-  const enroll = session.may("write") && (
-    <button type="button" class="button primary" onClick={found.add}>
-      <Icon name="plus" />
-      Enroll a speaker
-    </button>
-  );
-
   return (
-    <>
-      <PageHead title="Speakers" lead={`${counted(gallery.speakers, "speaker")} in ${gallery.name}`}>
-        {enroll}
-      </PageHead>
-      {(found.narrowed || found.items.length > 0) && (
-        <div class="row filter">
-          <label class="field grow">
-            <span class="field-name">Name</span>
-            <input type="search" value={found.typed} placeholder="Part of a name" onInput={(event) => found.setTyped(event.currentTarget.value)} />
-          </label>
-          {found.choice && (
-            <button type="button" class="button" onClick={() => found.setChoice("")}>
-              {`Label ${found.choice}`}
-              <Icon name="close" size={14} />
-            </button>
-          )}
-        </div>
-      )}
-      <Listed found={found} empty={<Nobody narrowed={found.narrowed} showAll={found.showAll} enroll={enroll} />}>
-        <Table items={found.items} onLabel={found.setChoice} />
-      </Listed>
-      {found.adding && (
-        <Dialog title="Enroll a speaker" onClose={found.added}>
-          <EnrollForm gallery={gallery} />
-        </Dialog>
-      )}
-    </>
-  );
-}
-
-function Nobody({ narrowed, showAll, enroll }: { narrowed: boolean; showAll: () => void; enroll: ComponentChildren }) {
-  if (narrowed) {
-    return (
-      <Empty icon="speakers" title="Nobody fits the filter">
-        <button type="button" class="button" onClick={showAll}>
-          Show everybody
-        </button>
-      </Empty>
-    );
-  }
-  return (
-    <Empty icon="speakers" title="Nobody is enrolled yet">
-      <p>People are enrolled one by one, or from a folder that has a folder for each person.</p>
-      {enroll ? (
-        <div class="row">
-          {enroll}
-          <a class="button" href={to("jobs", [], { start: "yes" })}>
-            Take a folder in
-          </a>
-        </div>
-      ) : (
-        <NotWithThisKey />
-      )}
-    </Empty>
+    <CollectionPage
+      found={found}
+      icon="speakers"
+      words={{
+        title: "Speakers",
+        lead: `${counted(gallery.speakers, "speaker")} in ${gallery.name}`,
+        add: "Enroll a speaker",
+        sought: "Name",
+        soughtHint: "Part of a name",
+        noneFits: "Nobody fits the filter",
+        showAll: "Show everybody",
+        none: "Nobody is enrolled yet",
+        noneHint: "People are enrolled one by one, or from a folder that has a folder for each person.",
+      }}
+      filter={
+        found.choice && (
+          <button type="button" class="button" onClick={() => found.setChoice("")}>
+            {`Label ${found.choice}`}
+            <Icon name="close" size={14} />
+          </button>
+        )
+      }
+      form={<EnrollForm gallery={gallery} />}
+    >
+      <Table items={found.items} onLabel={found.setChoice} />
+    </CollectionPage>
   );
 }
 
