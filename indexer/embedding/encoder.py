@@ -5,6 +5,7 @@ import re
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -37,6 +38,10 @@ _PRIMITIVE_CACHE = "128"
 """Compiled CPU kernels that oneDNN keeps, a few for each length of utterance. Its own 1024 grow by a gigabyte over an
 archive of many lengths, and are no faster."""
 
+
+_ALONE_SAMPLES = 20 * SAMPLE_RATE_HZ
+"""Samples, times threads, up to which one thread makes the features: a tenth of a millisecond for each second of audio,
+where ten operations that are divided wake every other thread ten times."""
 
 _LONGEST_JOINED = 60 * SAMPLE_RATE_HZ
 """Samples of the longest utterance that shares a pass with shorter ones: sums over one are made in order, those of many
@@ -333,7 +338,10 @@ class SpeakerEncoder:
             return made, [self._pool(*one) for one in zip(frames, windows, samples, strict=True)]
 
     def _features(self, waveforms: Sequence[Waveform]) -> Frames:
-        return self._front_end(to_device(torch.from_numpy(np.stack(waveforms)), self.device))
+        stacked = to_device(torch.from_numpy(np.stack(waveforms)), self.device)
+        alone = self.device.type == "cpu" and stacked.numel() * torch.get_num_threads() <= _ALONE_SAMPLES
+        with one_thread() if alone else nullcontext():
+            return self._front_end(stacked)
 
     def _ragged(self, waveforms: Sequence[Waveform]) -> RaggedFrames:
         behind = to_device(torch.from_numpy(np.concatenate(waveforms)), self.device)

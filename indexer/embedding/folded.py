@@ -25,7 +25,7 @@ from indexer.embedding.ecapa import (
     Res2Cascade,
     TimeConv,
 )
-from indexer.embedding.parts import Part
+from indexer.embedding.parts import Ends, Part
 from indexer.embedding.passes import run_shares
 from indexer.embedding.products import Convolution, Product, Stored, affine
 from indexer.embedding.ragged import Ragged
@@ -91,24 +91,22 @@ class _Groups:
         chunks = torch.split(around, self._width, dim=2)
         if not self._cascade:
             return torch.cat([branch(chunk, ends) for branch, chunk in zip(self._branches, chunks, strict=True)], dim=2)
-        start = 0 if ends.start else wide
-        own = slice(start, start + x.shape[1])
-        outputs, lost, before = [chunks[0][:, own]], 0, chunks[0]
+        # Frames of neighbors are convolved as if the utterance ended with them, which is wrong for some of those, and
+        # for none of our own: each convolution spoils as many as it reads on one side.
+        whole = Ends(True, True, ends.ragged)
+        before = chunks[0]
+        outputs = [before]
         for number, (branch, join, chunk) in enumerate(zip(self._branches, self._joins, chunks[1:], strict=True)):
-            # Each convolution leaves fewer of the neighbors' frames.
-            first, last = (0 if ends.start else lost), chunk.shape[1] - (0 if ends.end else lost)
-            chunk = chunk[:, first:last]
             if number == 0:
                 summed = chunk
             elif join is None:
                 summed = before + chunk
             else:
                 summed = torch.addcmul(before, chunk, join)
-            before = branch(summed, ends)
-            lost += self._wide
-            start = 0 if ends.start else wide - lost
-            outputs.append(before[:, start : start + x.shape[1]])
-        return torch.cat(outputs, dim=2)
+            before = branch(summed, whole)
+            outputs.append(before)
+        start = 0 if ends.start else wide
+        return torch.cat(outputs, dim=2)[:, start : start + x.shape[1]]
 
 
 class _Block:

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import torch
 
-from indexer.embedding.shares import Share
-from indexer.torch_threads import settle_threads, stay_alone, use_threads
+from indexer.embedding.shares import LeftAlone, Share
+from indexer.torch_threads import one_thread, settle_threads, stay_alone, use_threads
 
 _Batch = TypeVar("_Batch")
 _Made = TypeVar("_Made")
@@ -49,7 +49,10 @@ def run_passes(run: Callable[[_Batch], _Made], batches: Sequence[_Batch], at_onc
 
 
 def run_shares(run: Callable[[Share], _Made], shares: Sequence[Share]) -> list[_Made]:
-    """Run one pass in as many threads as there are shares of its frames; return what each makes, in order."""
+    """Run one pass in as many threads as there are shares of its frames, one of them the caller's.
+
+    Returns what each share makes, in order.
+    """
     inference = torch.is_inference_mode_enabled()
 
     def own(share: Share) -> _Made:
@@ -61,13 +64,19 @@ def run_shares(run: Callable[[Share], _Made], shares: Sequence[Share]) -> list[_
             raise
 
     pool = _pool(len(shares))
-    # Side by side in the queue: threads that wait for each other must not wait for each other's places too.
-    with _queue_of(pool):
-        running = [pool.submit(own, share) for share in shares]
-    errors = [error for one in running if (error := one.exception()) is not None]
-    for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
-        raise error
-    return [one.result() for one in running]
+    made: list[_Made] = []
+    failed: list[BaseException] = []
+    # One utterance at a time: threads that wait for each other must not wait for each other's places too.
+    with _queue_of(pool), one_thread():
+        others = [pool.submit(own, share) for share in shares[1:]]
+        try:
+            made.append(own(shares[0]))
+        except BaseException as error:
+            failed.append(error)
+        failed += [why for one in others if (why := one.exception()) is not None]
+    for first in sorted(failed, key=lambda one: isinstance(one, LeftAlone)):
+        raise first
+    return made + [one.result() for one in others]
 
 
 @cache

@@ -4,7 +4,7 @@ Threads that share every single operation wait for each other after it, hundreds
 own they meet only where a frame depends on others: at the edges of shares, and at sums over the whole utterance.
 """
 
-import threading
+from queue import SimpleQueue
 
 import torch
 from torch import Tensor
@@ -12,19 +12,38 @@ from torch import Tensor
 from indexer.embedding.parts import Ends
 
 
+class LeftAlone(RuntimeError):
+    """Another share of the utterance failed, so that what this one waits for will not come."""
+
+
 class _Meeting:
-    """What the threads of one pass tell each other, step by step."""
+    """What the threads of one pass tell each other, step by step: from each to each, in the order it was told."""
 
     def __init__(self, count: int) -> None:
-        self.barrier = threading.Barrier(count)
-        self.told: dict[int, list[Tensor | None]] = {}
+        # A queue wakes who waits for it and nobody else: a barrier has its own lock to wait for too.
+        every = range(count)
+        self._told: list[list[SimpleQueue[Tensor | None]]] = [[SimpleQueue() for _ in every] for _ in every]
 
-    def tell(self, step: int, number: int, own: Tensor) -> list[Tensor]:
+    def tell(self, number: int, own: Tensor) -> list[Tensor]:
         """Leave a tensor, which nobody changes from now on, and return those that all have left."""
-        slots = self.told.setdefault(step, [None] * self.barrier.parties)
-        slots[number] = own
-        self.barrier.wait()
-        return [one for one in slots if one is not None]
+        self._leave(number, own)
+        return [own if other == number else self._heard(box[number]) for other, box in enumerate(self._told)]
+
+    def abort(self, number: int) -> None:
+        """Tell the others that nothing more comes."""
+        self._leave(number, None)
+
+    def _leave(self, number: int, own: Tensor | None) -> None:
+        for other, box in enumerate(self._told[number]):
+            if other != number:
+                box.put(own)
+
+    @staticmethod
+    def _heard(box: "SimpleQueue[Tensor | None]") -> Tensor:
+        told = box.get()
+        if told is None:
+            raise LeftAlone("another share of the utterance failed")
+        return told
 
 
 class Share:
@@ -39,7 +58,6 @@ class Share:
         self.first, self.last, self.frames, self.counts = first, last, frames, counts
         self._number = number
         self._meeting = meeting
-        self._step = 0
 
     def cut(self, x: Tensor, margin: int) -> tuple[Tensor, Ends]:
         """Cut this share out of the (B, T, C) frames of the utterance, with so many more on each side if there are."""
@@ -85,13 +103,12 @@ class Share:
 
     def _tell(self, own: Tensor) -> list[Tensor]:
         assert self._meeting is not None
-        self._step += 1
-        return self._meeting.tell(self._step, self._number, own)
+        return self._meeting.tell(self._number, own)
 
     def leave(self) -> None:
         """Let nobody wait for this thread any more: it failed."""
         if self._meeting is not None:
-            self._meeting.barrier.abort()
+            self._meeting.abort(self._number)
 
 
 def shares_of(frames: int, count: int, valid: int) -> list[Share]:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from indexer.embedding.checkpoints import read_checkpoint
 from indexer.embedding.encoder import Encoder, SpeakerEncoder, choose_device, encoder_id, load_encoder
+from indexer.embedding.features import Frames, FrontEnd
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
+from indexer.torch_threads import settle_threads, use_threads
 from indexer.types import Waveform
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
@@ -228,3 +230,25 @@ def test_a_gpu_gives_the_vectors_of_the_cpu() -> None:
     vectors, (*_, of_windows) = encoder.embed_with_windows(waveforms, [[], [], [], [(0, 24_000), (24_000, 48_000)]])
     np.testing.assert_allclose(vectors, encoder.embed(waveforms), atol=2e-4, rtol=0)
     assert of_windows.shape == (2, encoder.dim)
+
+
+def test_one_thread_makes_the_features_of_a_short_utterance_and_all_those_of_a_long_one(
+    encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    forward = type(encoder._front_end).forward
+
+    def counting(self: FrontEnd, waveforms: torch.Tensor) -> Frames:
+        used.append(torch.get_num_threads())
+        return forward(self, waveforms)
+
+    monkeypatch.setattr(type(encoder._front_end), "forward", counting)
+    before = settle_threads()
+    use_threads(2)
+    try:
+        encoder.embed([_noise(48_000)])
+        encoder.embed([_noise(200_000)])
+        assert torch.get_num_threads() == 2
+    finally:
+        use_threads(before)
+    assert used == [1, 2]

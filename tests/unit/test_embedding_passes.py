@@ -91,13 +91,14 @@ def test_shares_of_many_utterances_at_once_wait_for_nothing_but_their_own() -> N
     assert made == [[sum(range(15)) + edges] * 3] * 8
 
 
-def test_an_error_in_one_share_is_the_callers_and_leaves_nobody_waiting() -> None:
+@pytest.mark.parametrize("failing", [4, 8])
+def test_an_error_in_one_share_is_the_callers_and_leaves_nobody_waiting(failing: int) -> None:
     def run(share: Share) -> float:
-        if share.last == 8:
-            raise ValueError("second half")
+        if share.last == failing:
+            raise ValueError("one half")
         return float(share.total(torch.ones(1)))
 
-    with pytest.raises(ValueError, match="second half"):
+    with pytest.raises(ValueError, match="one half"):
         run_shares(run, shares_of(8, 2, 8))
     assert run_shares(lambda share: float(share.total(torch.ones(1))), shares_of(8, 2, 8)) == [2.0, 2.0]
 
