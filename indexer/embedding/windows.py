@@ -125,9 +125,10 @@ def _block_sums(rows: Tensor, size: int, blocks: int) -> tuple[Tensor, Tensor]:
     at_once = max(1, _ADDED_AT_ONCE // size) if rows.device.type == "cpu" else blocks
     for first in range(0, blocks, at_once):
         last = min(first + at_once, blocks)
-        values = rows[first * size : last * size].float()
+        values = rows[first * size : last * size].to(torch.float32, copy=True)
         if lacking := (last - first) * size - len(values):
             values = functional.pad(values, (0, 0, 0, lacking))
         torch.sum(values.view(last - first, size, -1), dim=1, out=sums[first:last])
-        torch.sum(values.square().view(last - first, size, -1), dim=1, out=powers[first:last])
+        # In place: values and squares side by side would not stay in the cache.
+        torch.sum(values.square_().view(last - first, size, -1), dim=1, out=powers[first:last])
     return sums, powers
