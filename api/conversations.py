@@ -76,7 +76,7 @@ class Conversation:
     voices
         Whoever speaks most comes first.
     issues
-        Why the recording was read in part only; empty where all of it was.
+        Why the recording was read in part only, or which of several audio tracks was; empty where all of it was.
     """
 
     name: str
@@ -128,7 +128,7 @@ def diarize(
         for track in tracks
         for turn in track.turns
     )
-    return _conversation(name, take.duration_s, turns, take.facts.issues)
+    return _conversation(name, take.duration_s, turns, take.facts.remarks)
 
 
 def diarize_and_identify(
@@ -177,7 +177,7 @@ def diarize_and_identify(
         for turn in voice.turns
     )
     facts = heard.voices[0].recording
-    return _conversation(name, facts.duration_s, turns, facts.issues, said.__getitem__)
+    return _conversation(name, facts.duration_s, turns, facts.remarks, said.__getitem__)
 
 
 def _conversation(

@@ -52,7 +52,8 @@ class Heard:
     speech_s, needed_s
         Seconds of speech of the first voice, or of all that sounds where there is none; the fewest for a decision.
     issues
-        Why the recording was read in part only, or no decision is made about its first voice.
+        Why the recording was read in part only, which of several audio tracks was, or why no decision is made about
+        its first voice.
     """
 
     voices: tuple[HeardVoice, ...]
@@ -114,7 +115,8 @@ def hear(
     asks = gate is not None and speech.min_identify_s > 0.0
     needs = [_needed_s(voice, needed_s) if asks else needed_s for voice in voices]
     refused = tuple(_refusal(gate, voice, needs_s) for voice, needs_s in zip(voices, needs, strict=True))
-    issues = voices[0].recording.issues if refused[0] is None else (*voices[0].recording.issues, refused[0])
+    remarks = voices[0].recording.remarks
+    issues = remarks if refused[0] is None else (*remarks, refused[0])
     return Heard(tuple(voices), refused, voices[0].quality.net_speech_s, needs[0], issues)
 
 

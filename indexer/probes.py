@@ -46,7 +46,7 @@ class Probe:
     duration_s
         Seconds that were embedded.
     issues
-        Why the recording was only partly read; empty when all of it was.
+        Why the recording was only partly read, which of several audio tracks was; empty when all of it was.
     """
 
     name: str
@@ -104,7 +104,7 @@ def embed_probes(
                 vector=_combine(pieces[track], durations[track], raw=raw),
                 duration_s=sum(durations[track]),
                 info=reader.info,
-                issues=reader.issues,
+                issues=(*reader.issues, *reader.info.notices),
             )
             for track in sorted(pieces)
         ]

@@ -36,6 +36,11 @@ class RecordingFacts:
     duration_s: float
     issues: tuple[str, ...]
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is said with every answer about it: why it was read in part only, and which of several tracks was."""
+        return (*self.issues, *self.info.notices)
+
 
 def _as_they_are(blocks: Blocks) -> Blocks:
     return blocks

@@ -108,7 +108,9 @@ class ProbeHeard(View):
     speech_s: float = Field(description="Seconds of speech of the voice that the answer is about.")
     needed_s: float = Field(description="Fewest seconds for a decision.")
     issues: list[str] = Field(
-        default=[], description="Why the recording was read in part only, or no decision was made; empty otherwise."
+        default=[],
+        description="Why the recording was read in part only, which of several audio tracks was, or why no decision "
+        "was made; empty otherwise.",
     )
     quality: VoiceQuality | None = Field(default=None, description="Of that voice; null where none was heard.")
     voices_heard: int = Field(default=1, description="How many voices speak in the recording.")
@@ -178,7 +180,10 @@ class DiarizeAnswer(View):
 
     duration_s: float = Field(description="Length of the recording.")
     voices: list[VoiceHeard] = Field(description="Whoever speaks most comes first.")
-    issues: list[str] = Field(description="Why the recording was read in part only; empty where all of it was.")
+    issues: list[str] = Field(
+        description="Why the recording was read in part only, or which of several audio tracks was; empty where all of "
+        "it was."
+    )
     encoder_id: str
 
 

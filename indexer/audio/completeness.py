@@ -31,6 +31,8 @@ class FrameReader(Protocol):
     codec: str
     sample_rate_hz: int
     channels: int
+    track: int
+    audio_tracks: int
     declared_s: float | None
     exact_duration: bool
     issues: list[str]

@@ -64,6 +64,8 @@ class AudioInfo:
         What the header claims, exact or an estimate; None where it says nothing.
     decoder
         `soundfile` or `pyav`.
+    track, audio_tracks
+        Which of the audio tracks of its container is decoded, from 1, and how many there are.
     """
 
     name: str
@@ -73,6 +75,17 @@ class AudioInfo:
     channels: int
     declared_duration_s: float | None
     decoder: str
+    track: int = 1
+    audio_tracks: int = 1
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever uses the recording should know though it is complete: that it has audio that is not read."""
+        if self.audio_tracks == 1:
+            return ()
+        others = "the other one was" if self.audio_tracks == 2 else "the others were"
+        read = f"audio track {self.track} of {self.audio_tracks} was read, {others} not"
+        return (f"{read}; to have another one read, save it as a file of its own",)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,8 @@ class AudioReader:
             frames.channels,
             completeness.declared_s(frames, claim),
             frames.decoder,
+            frames.track,
+            frames.audio_tracks,
         )
         self.tracks = policy.tracks(frames.channels, source.name)
         self._meter = LevelMeter(frames.channels)

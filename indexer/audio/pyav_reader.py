@@ -96,6 +96,8 @@ class PyavReader:
             self.close()
             raise
         self.container: str = container if container not in (None, "id3") else opened.format.name.split(",")[0]
+        in_order = [stream.index for stream in opened.streams.audio]
+        self.track, self.audio_tracks = 1 + in_order.index(self._stream.index), len(in_order)
         self.codec: str = self._stream.codec_context.codec.canonical_name
         self.sample_rate_hz = self._first.sample_rate
         self.channels = self._first.layout.nb_channels

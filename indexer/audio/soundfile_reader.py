@@ -54,6 +54,8 @@ class SoundfileReader:
     """
 
     decoder = "soundfile"
+    track = 1
+    audio_tracks = 1
     mostly_damaged = False
 
     def __init__(self, source: OpenedSource, container: str | None, claim: Claim) -> None:

@@ -283,6 +283,7 @@ class _Batch:
         if content in written:
             enrolled = 0
             notices = tuple(f"partial: {issue}" for issue in result.issues)
+            notices += result.info.notices if result.info is not None else ()
             if result.file.speaker is not None:
                 enrolled = sum(is_of_main_voice(one.voice, result.voices_s) for one in result.utterances)
                 notices += several_voices(result.voices_s, result.file.speaker)
