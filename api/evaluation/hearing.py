@@ -31,6 +31,7 @@ PLAIN_SOURCES = (
     "indexer/audio/endings.py",
     "indexer/audio/headers.py",
     "indexer/audio/levels.py",
+    "indexer/audio/plain_wav.py",
     "indexer/audio/pyav_reader.py",
     "indexer/audio/resample.py",
     "indexer/audio/segmentation.py",

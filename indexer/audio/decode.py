@@ -17,9 +17,16 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.audio.completeness import FrameReader
 from indexer.audio.headers import Claim, read_claim
 from indexer.audio.meter import LevelMeter, Levels, require_numbers
+from indexer.audio.plain_wav import PlainWavReader, plain_layout
 from indexer.audio.resample import BlockResampler
 from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
-from indexer.audio.soundfile_reader import NO_SAMPLES, NO_SOUND, DecoderRefusedError, SoundfileReader
+from indexer.audio.soundfile_reader import (
+    NO_SAMPLES,
+    NO_SOUND,
+    DecoderRefusedError,
+    SoundfileReader,
+    frames_at_once,
+)
 from indexer.audio.sources import AudioSource, OpenedSource, open_source
 from indexer.errors import AudioTooLarge, CorruptAudio, SilentAudio, UnsupportedFormat
 from indexer.settings import AudioSettings
@@ -320,6 +327,9 @@ def decode(
 
 
 def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, head: bytes) -> FrameReader:
+    plain = plain_layout(head, opened.size)
+    if plain is not None:
+        return PlainWavReader(opened, *plain, at_once=frames_at_once(plain[1]))
     try:
         return SoundfileReader(opened, container, claim)
     except DecoderRefusedError as error:

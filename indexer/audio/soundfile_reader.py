@@ -96,7 +96,7 @@ class SoundfileReader:
 
     def frames(self) -> Iterator[NDArray[np.float64]]:
         """Yield (n, channels) blocks in file order; integer samples are divided by 2^(bits - 1)."""
-        count = max(1, min(_READ_FRAMES, _READ_VALUES // self.channels))
+        count = frames_at_once(self.channels)
         done, promised = 0, self._file.frames
         while done < promised:
             # Not one frame too many: past the last, libFLAC takes a tag for damage and drops the good frames with it.
@@ -124,6 +124,11 @@ class SoundfileReader:
         except (OSError, ValueError):
             return False
         return any(mark in near for mark in _FLAC_BEGINS)
+
+
+def frames_at_once(channels: int) -> int:
+    """Return how many frames of so many channels a block has."""
+    return max(1, min(_READ_FRAMES, _READ_VALUES // channels))
 
 
 def _reason(error: Exception) -> str:
