@@ -115,6 +115,8 @@ def measure_quality(
 
 def pooled_quality(parts: Sequence[Quality]) -> Quality:
     """Return the quality of several utterances together: means by their net speech, powers as powers."""
+    if len(parts) == 1:  # The same to the bit, without arrays of one number: weighted, and divided by the weight.
+        return _alone(parts[0])
     weights = np.array([part.net_speech_s for part in parts])
     net_speech_s = float(weights.sum())
     if not net_speech_s:
@@ -130,6 +132,21 @@ def pooled_quality(parts: Sequence[Quality]) -> Quality:
         clipped_share=mean([part.clipped_share for part in parts]),
         bandwidth_hz=mean([part.bandwidth_hz for part in parts]),
         level_dbfs=10 * math.log10(mean([10 ** (part.level_dbfs / 10) for part in parts])),
+    )
+
+
+def _alone(part: Quality) -> Quality:
+    weight = part.net_speech_s or 1.0
+
+    def mean(value: float) -> float:
+        return value * weight / weight
+
+    return Quality(
+        net_speech_s=part.net_speech_s,
+        snr_db=mean(part.snr_db) if part.snr_db is not None else None,
+        clipped_share=mean(part.clipped_share),
+        bandwidth_hz=mean(part.bandwidth_hz),
+        level_dbfs=10 * math.log10(mean(10 ** (part.level_dbfs / 10))),
     )
 
 

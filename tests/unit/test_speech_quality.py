@@ -18,6 +18,7 @@ from indexer.audio.quality import (
     TELEPHONE_BANDWIDTH_HZ,
     Quality,
     measure_quality,
+    pooled_quality,
 )
 from indexer.audio.regions import Region
 from indexer.audio.resample import BlockResampler
@@ -26,6 +27,7 @@ from indexer.errors import NotEnoughSpeech, TooNoisy
 from indexer.settings import AudioSettings, SpeechSettings
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
+GOOD_BUT_SILENT = Quality(net_speech_s=0.0, snr_db=None, clipped_share=0.0, bandwidth_hz=0.0, level_dbfs=-24.0)
 GOOD = Quality(net_speech_s=8.0, snr_db=25.0, clipped_share=0.0, bandwidth_hz=7900.0, level_dbfs=-24.0)
 
 
@@ -162,6 +164,19 @@ def test_measures_stay_in_their_range(samples: int, places: list[tuple[float, fl
     assert 0 <= quality.clipped_share <= 1
     assert 0 <= quality.bandwidth_hz <= 8000
     assert LEAST_LEVEL_DBFS <= quality.level_dbfs <= 40
+
+
+def test_one_utterance_is_pooled_as_several_are_to_the_bit() -> None:
+    rng = np.random.default_rng(3)
+    for speech_s, snr_db in [
+        *zip(rng.uniform(0.01, 9.0, 300), rng.uniform(-10.0, 60.0, 300), strict=True),
+        (0.0, None),
+    ]:
+        clipped, band_hz, level_dbfs = rng.uniform([0.0, 100.0, -120.0], [1.0, 8000.0, 0.0])
+        part = Quality(float(speech_s), snr_db, float(clipped), float(band_hz), float(level_dbfs))
+        # An utterance without any speech weighs nothing beside it.
+        beside = [part, GOOD_BUT_SILENT] if part.net_speech_s else [part, part]
+        assert pooled_quality([part]) == pooled_quality(beside)
 
 
 def test_real_recordings_are_told_from_telephone_ones(speech_dir: Path) -> None:
