@@ -52,6 +52,8 @@ _NO_ROOM_RETRY_S = 60.0
 _RAW_TYPES = re.compile(r"audio/.+|video/.+|application/(octet-stream|ogg)", re.IGNORECASE)
 
 
+_NOWHERE = Path()
+
 _EXAMPLE = "RIFF....WAVEfmt ... (the bytes of the file, as they are)"
 
 
@@ -62,7 +64,7 @@ class Upload:
     Attributes
     ----------
     path
-        Where it lies until the request ends, unless it stays in memory.
+        Where it lies until the request ends, unless it stays in memory: nowhere then.
     name
         What the client called it, fit to be shown; None where it did not say.
     sha256
@@ -160,13 +162,13 @@ async def received(
     async with AsyncExitStack() as stack:
         if multipart:
             receiver = _Form(
-                partial(_File, max_bytes, room, in_memory=in_memory), media, parts, options.get(b"boundary", b"")
+                partial(_File, max_bytes, room, media, in_memory=in_memory), parts, options.get(b"boundary", b"")
             )
             stack.push_async_callback(receiver.discard)
             uploads = await receiver.receive(_counted(request, most, max_bytes))
         else:
             name = _shown(request.query_params.get("filename"))
-            file = _File(max_bytes, room, media.new_incoming(), name=name, in_memory=in_memory)
+            file = _File(max_bytes, room, media, name=name, in_memory=in_memory)
             stack.push_async_callback(file.discard)
             async for chunk in _counted(request, most, max_bytes):
                 await file.add(chunk)
@@ -241,10 +243,12 @@ class _Room:
 class _File:
     """One recording on its way to the disk, or into memory where it is short and nobody keeps it."""
 
-    def __init__(self, max_bytes: int, room: _Room, path: Path, *, name: str | None, in_memory: bool) -> None:
-        self._upload = Upload(path, name)
+    def __init__(self, max_bytes: int, room: _Room, media: MediaStore, *, name: str | None, in_memory: bool) -> None:
+        # Most stay in memory: their folder is not even looked at.
+        self._upload = Upload(_NOWHERE if in_memory else media.new_incoming(), name)
         self._max_bytes = max_bytes
         self._room = room
+        self._media = media
         self._in_memory = in_memory
         self._digest = hashlib.sha256()
         self._held = bytearray()
@@ -285,6 +289,8 @@ class _File:
         try:
             self._room.take(len(block))
             if self._file is None:
+                if self._upload.path == _NOWHERE:
+                    self._upload.path = self._media.new_incoming()
                 # Exclusive and private: nobody else on this machine may listen.
                 self._file = open(self._upload.path, "xb", buffering=0, opener=_private)  # noqa: SIM115
             rest = memoryview(block)
@@ -297,7 +303,7 @@ class _File:
     def _discard(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._upload.path.unlink(missing_ok=True)
+            self._upload.path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -313,11 +319,8 @@ class _Part:
 class _Form:
     """Takes a multipart body apart while it arrives."""
 
-    def __init__(
-        self, new_file: Callable[..., _File], media: MediaStore, parts: Sequence[str], boundary: bytes
-    ) -> None:
+    def __init__(self, new_file: Callable[..., _File], parts: Sequence[str], boundary: bytes) -> None:
         self._new_file = new_file
-        self._media = media
         self._parts = parts
         self._boundary = boundary
         self._files: dict[str, _File] = {}
@@ -384,7 +387,7 @@ class _Form:
         if name in self._files:
             raise InvalidRequest(f"the multipart body has the part {name} twice; send one recording")
         given = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
-        self._files[name] = self._part.file = self._new_file(self._media.new_incoming(), name=_shown(given))
+        self._files[name] = self._part.file = self._new_file(name=_shown(given))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.file is not None:
