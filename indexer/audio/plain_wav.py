@@ -25,6 +25,8 @@ class PlainWavReader:
     codec = "pcm_16"
     exact_duration = True
     mostly_damaged = False
+    track = 1
+    audio_tracks = 1
 
     def __init__(self, source: OpenedSource, frames: int, channels: int, sample_rate_hz: int, at_once: int) -> None:
         self._file = source.file
