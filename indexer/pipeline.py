@@ -4,11 +4,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.archive import ArchiveFile
 from indexer.audio.decode import ChannelPolicy
@@ -19,7 +19,7 @@ from indexer.errors import Unavailable, VoxdexError, about
 from indexer.listening import Doubt, Listening
 from indexer.settings import AudioSettings
 from indexer.stages import QUEUE_UTTERANCES, Event, Handed, Heard, Held, Producer, Windows, Work, Works, arrived, drain
-from indexer.types import Vectors
+from indexer.types import EncoderId, Vectors
 from indexer.window_vectors import spans_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,40 @@ if TYPE_CHECKING:
 
 _PRODUCERS_PER_DECODER = 2
 """Threads of which one decodes, and the others wait for vectors; each may hold `indexer.takes.KEPT_S` of audio."""
+
+_BATCHES = 2
+"""Most batches of utterances that are with the encoder: when the last passes of one leave a core idle, those of the
+next stand ready."""
+
+_LOOK_S = 0.02
+"""How long what decoding threads hand over waits at most to be looked at."""
+
+
+class _Embedded(NamedTuple):
+    """One utterance and what was made of it, until the thread that puts files together keeps it.
+
+    Attributes
+    ----------
+    vectors
+        Under each encoder, (D,).
+    of_windows
+        (W, D) rows of its windows; None where none were wanted.
+    """
+
+    heard: Heard
+    vectors: dict[EncoderId, Vectors]
+    of_windows: Vectors | None
+
+    def keep(self) -> None:
+        """Add it to its file: from one thread only, for utterances of one file may be in several calls."""
+        audio, work = self.heard.audio, self.heard.work
+        work.result.utterances.append(
+            EmbeddedUtterance(
+                audio.track, audio.start_s, audio.end_s, self.vectors, self.heard.voice, self.heard.quality
+            )
+        )
+        if self.of_windows is not None:
+            work.see(audio, self.heard.windows, self.of_windows)
 
 
 def _nothing() -> None:
@@ -51,7 +85,7 @@ class EmbeddingPipeline:
     Parameters
     ----------
     encoders
-        Called from two threads of a run, which may be in it at once.
+        Called from three threads of a run, which may be in it at once.
     is_known
         Asked with the content hash from a decoding thread, before a file is decoded; must be thread-safe.
     batch_utterances
@@ -196,11 +230,13 @@ class EmbeddingPipeline:
         """
         held = Held(self._batch)
         done: list[EmbeddedFile] = []
-        with ThreadPoolExecutor(2, thread_name_prefix="embed") as embedding:
+        under_way: dict[Future[list[_Embedded]], list[Heard]] = {}
+        with ThreadPoolExecutor(1 + _BATCHES, thread_name_prefix="embed") as embedding:
             while not self._stopping():
                 asked: list[Windows] = []
                 touched: list[Work] = []
-                for event in arrived(events, wait_s=0.0 if held or done else 0.1, most=held.room):
+                waits_s = 0.0 if held or done or under_way else 0.1
+                for event in () if under_way and held.is_full else arrived(events, wait_s=waits_s, most=held.room):
                     if isinstance(event, Heard):
                         event.work.waiting += 1
                         held.add(event)
@@ -211,25 +247,29 @@ class EmbeddingPipeline:
                         touched.append(event.work)
                     else:
                         raise event.error
-                batch = held.take()
                 # Side by side: where the passes of the one leave a core idle, those of the other have it.
-                under_way = [embedding.submit(self._answer, asked)] if asked else []
-                under_way += [embedding.submit(self._embed, batch)] if batch else []
+                if asked:
+                    under_way[embedding.submit(self._answer, asked)] = []
+                batches = sum(map(bool, under_way.values()))
+                while batches < _BATCHES and (batch := held.take(if_enough=batches > 0)):
+                    under_way[embedding.submit(self._embed, batch)] = batch
+                    batches += 1
                 yield None
                 yield from done
                 done.clear()
-                for embedded in under_way:
-                    embedded.result()
+                ended = wait(under_way, _LOOK_S, FIRST_COMPLETED).done if under_way else set()
+                for call in ended:
+                    for embedded in call.result():
+                        embedded.keep()
+                    for heard in under_way.pop(call):
+                        heard.work.waiting -= 1
+                        touched.append(heard.work)
                 if (
-                    not under_way
-                    and not touched
+                    not (under_way or ended or touched or held)
                     and events.empty()
                     and not any(thread.is_alive() for thread in threads)
                 ):
                     return
-                for heard in batch:
-                    heard.work.waiting -= 1
-                    touched.append(heard.work)
                 for work in dict.fromkeys(touched):
                     if work.all_handed and work.waiting == 0 and self._is_done(work, works):
                         done.append(work.result)
@@ -261,11 +301,12 @@ class EmbeddingPipeline:
         }
         return {track: doubt for track, doubt in found.items() if doubt is not None}
 
-    def _answer(self, asked: list[Windows]) -> None:
-        """Embed windows that producers wait for, those of several files together."""
+    def _answer(self, asked: list[Windows]) -> list[_Embedded]:
+        """Embed windows that producers wait for, those of several files together; none of it is to be kept."""
         for encoder in self._encoders:
             if some := [windows for windows in asked if windows.encoder is encoder]:
                 self._answer_by(encoder, some)
+        return []
 
     def _answer_by(self, encoder: "Encoder", asked: list[Windows]) -> None:
         try:
@@ -285,31 +326,30 @@ class EmbeddingPipeline:
             windows.answer(vectors[start : start + len(windows.waveforms)])
             start += len(windows.waveforms)
 
-    def _embed(self, batch: list[Heard]) -> None:
+    def _embed(self, batch: list[Heard]) -> list[_Embedded]:
+        """Embed utterances; return what was made of those that could be."""
         waveforms = [heard.audio.waveform for heard in batch]
         windows = [spans_of(heard.windows, heard.audio) for heard in batch]
-        of_windows: Sequence[Vectors]
+        of_windows: Sequence[Vectors] = ()
         try:
             if any(windows):
                 vectors, of_windows = self._encoders.embed_with_windows(waveforms, windows)
             else:
-                vectors, of_windows = self._encoders.embed(waveforms), ()
+                vectors = self._encoders.embed(waveforms)
             self._progressed()
         except Unavailable:
             raise  # The device is at fault, not the recordings.
         except VoxdexError as error:
             if len(batch) > 1:  # Find the one that is to blame; the others must not suffer for it.
-                for heard in batch:
-                    self._embed([heard])
-            else:
-                result = batch[0].work.result
-                result.error = about(result.file.recorded_uri, error)
-            return
-        for place, heard in enumerate(batch):
-            audio = heard.audio
-            own = {encoder_id: rows[place] for encoder_id, rows in vectors.items()}
-            heard.work.result.utterances.append(
-                EmbeddedUtterance(audio.track, audio.start_s, audio.end_s, own, heard.voice, heard.quality)
+                return [embedded for heard in batch for embedded in self._embed([heard])]
+            result = batch[0].work.result
+            result.error = about(result.file.recorded_uri, error)
+            return []
+        return [
+            _Embedded(
+                heard,
+                {encoder_id: rows[place] for encoder_id, rows in vectors.items()},
+                of_windows[place] if heard.windows else None,
             )
-            if heard.windows:
-                heard.work.see(audio, heard.windows, of_windows[place])
+            for place, heard in enumerate(batch)
+        ]

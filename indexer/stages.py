@@ -239,10 +239,16 @@ class Held:
         self._batch = batch
         self._by_length: dict[int, list[Heard]] = {}  # by when the first of a length came
         self._count = 0
+        self._samples = 0
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return self._count > 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are to be added while others are embedded."""
+        return self._count >= HELD_UTTERANCES
 
     @property
     def room(self) -> int:
@@ -253,10 +259,20 @@ class Held:
         """Take one more."""
         self._by_length.setdefault(len(heard.audio.waveform), []).append(heard)
         self._count += 1
+        self._samples += len(heard.audio.waveform)
 
-    def take(self) -> list[Heard]:
-        """Return full passes of those of one length, and where they are not enough, those that wait longest."""
+    def take(self, *, if_enough: bool = False) -> list[Heard]:
+        """Return full passes of those of one length, and where they are not enough, those that wait longest.
+
+        Parameters
+        ----------
+        if_enough
+            Whether all is left where it is unless it makes some passes for each core: while others are embedded, more
+            may come that goes together.
+        """
         taken: list[Heard] = []
+        if if_enough and self._samples < _ENOUGH_S * SAMPLE_RATE_HZ:
+            return taken
         for length in list(self._by_length):
             together = max(1, int(_PASS_S * SAMPLE_RATE_HZ) // length)
             self._move(length, len(self._by_length[length]) // together * together, taken)
@@ -279,6 +295,7 @@ class Held:
         if own[count:]:
             self._by_length[length] = own[count:]
         self._count -= count
+        self._samples -= count * length
         return count
 
 

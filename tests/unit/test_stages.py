@@ -68,6 +68,28 @@ def test_there_is_room_for_one_more_at_any_time() -> None:
     assert held.room == 1
 
 
+def test_while_others_are_embedded_only_enough_for_some_passes_is_taken() -> None:
+    held = Held(batch=32)
+    for seconds in (12, 12, 12, 3):
+        held.add(heard(seconds))
+    assert held.take(if_enough=True) == []
+    held.add(heard(1))
+    assert lengths(held.take(if_enough=True)) == [12, 12, 12, 3, 1]
+    held.add(heard(12))
+    assert held.take(if_enough=True) == []  # what was taken counts no longer
+    assert lengths(held.take()) == [12]
+
+
+def test_no_more_are_added_than_are_held() -> None:
+    held = Held(batch=4)
+    for number in range(HELD_UTTERANCES):
+        assert not held.is_full
+        held.add(heard(1 + number / 100))
+    assert held.is_full
+    held.take()
+    assert not held.is_full
+
+
 def go_on() -> None:
     """Say that the run has not ended."""
 
