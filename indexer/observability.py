@@ -6,7 +6,9 @@ is told by its types and frames, because messages repeat what a request or a fil
 
 import datetime as dt
 import logging
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -174,7 +176,9 @@ STAGE_CPU_SECONDS = Counter(
     ["stage"],
     registry=REGISTRY,
 )
-EMBED_SECONDS = Counter("voxdex_embed_seconds", "Time that the encoder worked", registry=REGISTRY)
+EMBED_SECONDS = Counter(
+    "voxdex_embed_seconds", "Time that the encoder worked; passes side by side count once", registry=REGISTRY
+)
 COMMIT_SECONDS = Counter("voxdex_commit_seconds", "Time that writing results to the record took", registry=REGISTRY)
 FILES = Counter(
     "voxdex_files", "Archive files by what became of them: done, duplicate, failed", ["outcome"], registry=REGISTRY
@@ -260,6 +264,41 @@ def counting_seconds(counter: Counter) -> Iterator[None]:
         yield
     finally:
         counter.inc(time.perf_counter() - started)
+
+
+class BusySeconds:
+    """Adds to a counter the time in which anything is under way: what threads do side by side counts once."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self.forget()
+
+    def forget(self) -> None:
+        """Take nothing to be under way, as in a child process, which its parent's threads are not in."""
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._since = 0.0
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the time spent inside, also when it ends in an error."""
+        self._change(1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            if self._under_way:
+                self._counter.inc(now - self._since)
+            self._under_way += by
+            self._since = now
+
+
+ENCODER_BUSY = BusySeconds(EMBED_SECONDS)
+os.register_at_fork(after_in_child=ENCODER_BUSY.forget)
 
 
 def serve_metrics(settings: Settings) -> None:

@@ -24,7 +24,7 @@ from indexer.embedding.user_encoders import Family
 from indexer.embedding.weight_files import WeightFile
 from indexer.embedding.windows import statistics_of, statistics_of_ragged
 from indexer.errors import InvalidAudio, InvalidRequest, NonFiniteEmbedding, TooLittleSpeech, Unavailable
-from indexer.observability import EMBED_SECONDS, counting_seconds
+from indexer.observability import ENCODER_BUSY
 from indexer.torch_threads import one_thread, settle_threads, use_threads
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Precision, Span, Vectors, Waveform, with_precision
 
@@ -220,7 +220,7 @@ class SpeakerEncoder:
         def run(rows: list[int]) -> torch.Tensor:
             return self._forward([waveforms[row] for row in rows])
 
-        with counting_seconds(EMBED_SECONDS):
+        with ENCODER_BUSY.counting():
             # All passes are handed over before the first is waited for, so that a GPU never idles between two.
             for rows, made in self._passes(run, [len(waveform) for waveform in waveforms]):
                 vectors[rows] = made.cpu().numpy()
@@ -258,7 +258,7 @@ class SpeakerEncoder:
         def run(rows: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
             return self._forward_with_windows([waveforms[row] for row in rows], [windows[row] for row in rows])
 
-        with counting_seconds(EMBED_SECONDS):
+        with ENCODER_BUSY.counting():
             for rows, (made, of_windows) in self._passes(run, [len(waveform) for waveform in waveforms]):
                 vectors[rows] = made.cpu().numpy()
                 for row, some in zip(rows, of_windows, strict=True):

@@ -9,7 +9,14 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from indexer.observability import counting_seconds, counting_seconds_of, current_request_id, log_context, setup_logging
+from indexer.observability import (
+    BusySeconds,
+    counting_seconds,
+    counting_seconds_of,
+    current_request_id,
+    log_context,
+    setup_logging,
+)
 from indexer.settings import load_settings
 
 OWN = (None, "api", "indexer", "search", "worker", "uvicorn", "uvicorn.access", "celery")
@@ -101,3 +108,26 @@ def test_seconds_are_counted_also_of_what_fails_and_not_of_who_takes_the_items()
     for _ in counting_seconds_of(iter([1, 2]), counter):
         time.sleep(0.5)
     assert value() - before < 0.8
+
+
+def test_seconds_of_what_is_under_way_side_by_side_count_once() -> None:
+    counter = Counter("busy", "for this test", registry=CollectorRegistry())
+    busy = BusySeconds(counter)
+
+    def value() -> float:
+        return float(next(iter(counter.collect())).samples[0].value)
+
+    started = time.perf_counter()
+    with busy.counting():
+        with suppress(KeyError), busy.counting():
+            time.sleep(0.2)
+            raise KeyError
+        with busy.counting():
+            time.sleep(0.2)
+    ended = time.perf_counter()
+    assert 0.4 <= value() <= ended - started
+    before = value()
+    time.sleep(0.05)
+    with busy.counting():
+        time.sleep(0.02)
+    assert 0.02 <= value() - before <= time.perf_counter() - ended - 0.05
