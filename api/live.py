@@ -25,6 +25,11 @@ from indexer.types import GalleryId
 
 logger = logging.getLogger(__name__)
 
+_NAMES_KNOWN = 1000
+"""Names of galleries whose numbers are remembered."""
+
+_NOBODY = GalleryId(0)
+
 _OVERDUE_S = 4 * POLL_S
 """An index that was in step so recently is not behind: the record is asked that often."""
 
@@ -79,6 +84,11 @@ class LiveGallery:
         self._settings = services.settings
         self._head = head
         self._in_step_at = started
+
+    @property
+    def head(self) -> GalleryHead:
+        """What the gallery depends on, as it was last looked at."""
+        return self._head
 
     def answers(self, head: GalleryHead) -> bool:
         """Tell whether this is of the gallery's encoders and engine as they are now."""
@@ -211,6 +221,7 @@ class LiveGalleries:
         self._services = services
         self._guard = threading.Lock()
         self._open: dict[GalleryId, LiveGallery] = {}
+        self._known: dict[str, GalleryId] = {}
         self._opening: dict[GalleryId, threading.Lock] = {}
         self._encoders = LiveEncoders(services)
         self._watch: FeedWatch | None = None
@@ -231,11 +242,32 @@ class LiveGalleries:
             if live.lend(voices):
                 return voices
 
+    def recall(self, gallery: str) -> Voices:
+        """Return what `get` does, of a gallery that is open without asking the record whether it is still there.
+
+        Each question asks the record itself, and raises `GalleryGone` or `EncoderChanged` where it is not: then ask
+        again, by `get`. So a recording is heard in vain for a gallery that another process deleted a moment ago.
+        """
+        with self._guard:
+            live = self._open.get(self._known.get(gallery, _NOBODY))
+        if live is not None and not live.gone:
+            voices = self._voices(live, live.head)
+            if live.lend(voices):
+                return voices
+        return self.get(gallery)
+
     def _ask(self, gallery: str) -> tuple[Voices, LiveGallery]:
         self._require_open()
         head = head_named(self._services.record(), gallery)
         live, head = self._live(head)
-        voices = Voices(
+        with self._guard:
+            if len(self._known) >= _NAMES_KNOWN:
+                self._known.clear()
+            self._known[gallery] = head.id
+        return self._voices(live, head), live
+
+    def _voices(self, live: LiveGallery, head: GalleryHead) -> Voices:
+        return Voices(
             [side.asked_with(*self._encoders.of_gallery(head, side.encoder_id)) for side in live.sides],
             self._services.settings,
             listening=lambda: self._services.listening,
@@ -243,7 +275,6 @@ class LiveGalleries:
             gallery=head.name,
             gallery_id=head.id,
         )
-        return voices, live
 
     def comparison(self, encoder: str | None = None) -> Comparison:
         """Prepare to compare recordings without a gallery, by an encoder's name or the setting's."""

@@ -20,7 +20,7 @@ from indexer.db.rows import GalleryHead, Stretch
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers, speaker_named
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.errors import EncoderChanged, NotFound
+from indexer.errors import EncoderChanged, GalleryGone, NotFound
 from indexer.listening import Listening
 from indexer.probes import HeardVoice
 from indexer.settings import Settings
@@ -359,8 +359,8 @@ class Voices(Comparison):
         return self._checked(Galleries(session).heads([self._gallery_id]).get(self._gallery_id))
 
     def _checked(self, head: GalleryHead | None) -> GalleryHead:
-        if head is None:
-            raise NotFound(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
+        if head is None or head.name != self._gallery:
+            raise GalleryGone(f"gallery {self._gallery!r} was deleted: see `voxdex galleries list`")
         if head.encoder_ids != self.encoders.ids:
             raise _encoder_changed(head.name, head.encoder_ids, self.encoders.ids)
         return head

@@ -128,6 +128,10 @@ class EncoderChanged(EncoderMismatch):
     """The gallery went from one encoder to another meanwhile; the same work succeeds under the new one."""
 
 
+class GalleryGone(NotFound):
+    """The gallery was deleted meanwhile; the same work may succeed in another one that has its name by now."""
+
+
 class ConsentRequired(Conflict):
     """The gallery enrolls nobody without a reference to their consent."""
 

@@ -19,8 +19,9 @@ from api.security import Identifier
 from api.uploads import Upload, audio_body, received
 from api.voice_query import AskedToIdentify, AskedToSearch, AskedToVerify, Hearing, Voices
 from api.voices import BEST_ENROLLMENTS, SHOWN_WITH_ENROLLMENTS
+from api.voices import Voices as GalleryVoices
 from indexer.audio.decode import ChannelPolicy
-from indexer.errors import EncoderChanged, NotFound
+from indexer.errors import EncoderChanged, GalleryGone, NotFound
 from indexer.listening_choices import listening_as_asked
 from indexer.observability import DECISIONS, SEARCH_SECONDS
 from search.identification import MAX_TOP_K
@@ -45,6 +46,9 @@ _BestEnrollments = Annotated[
 _FileName = Annotated[
     Text | None, Query(alias="filename", max_length=FILE_NAME_LIMIT, description="What messages call it.")
 ]
+
+Find = Callable[[str], GalleryVoices]
+"""Gives what answers from the gallery of a name."""
 
 _Answer = TypeVar("_Answer", IdentifyAnswer, VerifyAnswer, CompareAnswer, SearchAnswer)
 
@@ -81,8 +85,8 @@ async def identify(
     if embedding:
         principal.require("embeddings")
 
-    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> IdentifyAnswer:
-        voices = runtime.live.get(gallery)
+    def answer(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> IdentifyAnswer:
+        voices = find(gallery)
         heard = _hear(runtime, voices, uploads["file"], hearing)
 
         def point() -> OperatingPoint:
@@ -122,8 +126,8 @@ async def verify(
     Where several voices speak, whoever speaks most is compared, and a warning says so.
     """
 
-    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> VerifyAnswer:
-        voices = runtime.live.get(gallery)
+    def answer(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> VerifyAnswer:
+        voices = find(gallery)
         heard = _hear(runtime, voices, uploads["file"], hearing)
 
         def point() -> OperatingPoint:
@@ -156,7 +160,7 @@ async def compare(
 ) -> Response:
     """Tell whether two recordings are of the same voice; needs no gallery."""
 
-    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> CompareAnswer:
+    def answer(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> CompareAnswer:
         comparison = runtime.live.comparison(_at_hand(runtime, encoder))
         first, second = (_hear(runtime, comparison, uploads[part], hearing) for part in ("first", "second"))
         found = None
@@ -187,7 +191,7 @@ async def diarize(
     Where two people speak at once in a channel, the one who is heard better has the time.
     """
 
-    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> DiarizeAnswer:
+    def answer(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> DiarizeAnswer:
         comparison = runtime.live.comparison(_at_hand(runtime, encoder))
         settings, upload = runtime.settings, uploads["file"]
         heard = conversations.diarize(
@@ -237,8 +241,8 @@ async def search(
     few they are. Where several voices speak in the recording that is sent, whoever speaks most is looked for.
     """
 
-    def answer(runtime: Runtime, uploads: Mapping[str, Upload]) -> SearchAnswer:
-        voices = runtime.live.get(gallery)
+    def answer(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> SearchAnswer:
+        voices = find(gallery)
         heard = _hear(runtime, voices, uploads["file"], hearing)
         if heard.dominant is None:
             return voice_answers.not_searched(voices, heard, *voices.search_point(asked, wanted))
@@ -253,12 +257,12 @@ async def _answered(
     kind: str,
     request: Request,
     parts: tuple[str, ...],
-    answer: Callable[[Runtime, Mapping[str, Upload]], _Answer],
+    answer: Callable[[Runtime, Find, Mapping[str, Upload]], _Answer],
 ) -> Response:
     """Receive the recordings, answer in a thread, and count the decision."""
 
-    def counted(runtime: Runtime, uploads: Mapping[str, Upload]) -> _Answer:
-        decided = answer(runtime, uploads)
+    def counted(runtime: Runtime, find: Find, uploads: Mapping[str, Upload]) -> _Answer:
+        decided = answer(runtime, find, uploads)
         DECISIONS.labels(kind, decided.decision).inc()
         return decided
 
@@ -266,7 +270,7 @@ async def _answered(
 
 
 async def _in_thread(
-    request: Request, parts: tuple[str, ...], answer: Callable[[Runtime, Mapping[str, Upload]], View]
+    request: Request, parts: tuple[str, ...], answer: Callable[[Runtime, Find, Mapping[str, Upload]], View]
 ) -> Response:
     runtime = runtime_of(request)
     most, floor = runtime.settings.api.max_probe_bytes, runtime.settings.media.min_free_bytes
@@ -277,9 +281,9 @@ async def _in_thread(
 
             def written() -> bytes:
                 try:
-                    decided = answer(runtime, uploads)
-                except EncoderChanged:  # Right under this request, which is then one under the new encoder.
-                    decided = answer(runtime, uploads)
+                    decided = answer(runtime, runtime.live.recall, uploads)
+                except (EncoderChanged, GalleryGone):  # Right under this request, which is then about what is there.
+                    decided = answer(runtime, runtime.live.get, uploads)
                 # Here and not by the framework, which would do it in the event loop: a search can find a great deal.
                 return decided.model_dump_json().encode()
 

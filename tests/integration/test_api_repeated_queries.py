@@ -7,7 +7,10 @@ import fastapi.routing
 import pytest
 
 from api.repeated_queries import FILE_NAME_LIMIT
+from indexer.db.encoders import Encoders
+from indexer.db.galleries import Galleries
 from indexer.settings import Settings
+from indexer.types import GalleryId
 from tests.api_kit import ServiceClient, serving, wav
 
 WAV = {"content-type": "audio/wav"}
@@ -101,3 +104,20 @@ def test_who_asks_is_found_out_every_time(client: ServiceClient) -> None:
     assert [status("embedding=true", **with_key)] * 2 == [403, 403]
     client.runtime.keys.revoke(made.row.public_id)
     assert [status(**with_key), status()] == [401, 401]
+
+
+def test_a_gallery_that_another_process_puts_in_the_place_of_one_is_asked_at_once(client: ServiceClient) -> None:
+    def ask() -> tuple[int, str | None]:
+        answer = client.post(f"{IDENTIFY}?threshold=0.9", content=wav(3, 1), headers=WAV)
+        return answer.status_code, answer.json().get("decision")
+
+    assert [ask(), ask()] == [(200, "identified")] * 2
+    database = client.runtime.database
+    with database.session_scope() as session:
+        row = Galleries(session).by_name("calls")
+        encoder_id = row.encoder_id
+        Galleries(session).delete(GalleryId(row.id))
+    assert ask() == (404, None)
+    with database.session_scope() as session:
+        Galleries(session).create("calls", Encoders(session).get(encoder_id))
+    assert [ask(), ask()] == [(200, "unknown")] * 2

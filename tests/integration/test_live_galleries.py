@@ -23,7 +23,7 @@ from indexer.db.rows import NewEncoder, NewRecording, NewUtterance, RecordedIds
 from indexer.db.session import Database
 from indexer.db.speakers import Speakers
 from indexer.embedding.registry import EncoderSpec
-from indexer.errors import NotFound, Unavailable
+from indexer.errors import GalleryGone, NotFound, Unavailable
 from indexer.index.snapshots import index_folder
 from indexer.probes import HeardVoice
 from indexer.settings import Settings
@@ -263,6 +263,32 @@ def test_a_gallery_deleted_by_another_process_is_gone_here_with_its_files(
     add(database, again, BOB[None], "bob")
     assert named(live.get("archive"), BOB) == "bob"
     assert named(live.get("archive"), ANN) is None
+
+
+def test_an_open_gallery_is_recalled_without_asking_the_record_and_its_answers_ask(
+    live: LiveGalleries, database: Database, gallery: GalleryId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(database, gallery, ANN[None], "ann")
+    assert named(live.get("archive"), ANN) == "ann"
+    with monkeypatch.context() as patched:
+        patched.setattr("api.live.head_named", None)
+        patched.setattr("api.live.head_of", None)
+        voices = live.recall("archive")
+    assert named(voices, ANN) == "ann"
+    with pytest.raises(NotFound):
+        live.recall("another")
+    add(database, gallery, BOB[None], "bob")
+    live.catch_up(gallery)
+    assert named(live.recall("archive"), BOB) == "bob"
+    with database.session_scope() as session:
+        Galleries(session).delete(gallery)
+    # Nobody may have told this process yet.
+    for ask in (voices.identification_point, voices.verification_point, lambda: named(voices, ANN)):
+        with pytest.raises(GalleryGone, match="deleted"):
+            ask()
+    make_gallery(database, "archive")
+    assert named(live.get("archive"), ANN) is None
+    assert named(live.recall("archive"), ANN) is None
 
 
 def test_files_that_were_being_written_when_their_gallery_was_deleted_go_too(
