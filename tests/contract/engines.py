@@ -121,7 +121,7 @@ class Settling(Protocol):
 def settle(index: VectorIndex) -> None:
     """Wait until an index has done what it does in the background."""
     if isinstance(index, Settling):
-        assert index.wait_until_settled(60)
+        assert index.wait_until_settled(180)
 
 
 def assert_first(hits: list[Hit], truth: list[Hit], most: int, *, error: float) -> None:

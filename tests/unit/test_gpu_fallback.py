@@ -43,7 +43,7 @@ def on_small_device(count: int) -> FaissIndex:
     index = FaissIndex(ENCODER, settings=ON_CPU)
     index.scan_on_device = SmallDevice
     index.add(np.arange(count), VECTORS[:count])
-    assert index.wait_until_settled(30)
+    assert index.wait_until_settled(180)
     assert index.info().kind == "faiss-flat-float16"
     return index
 
@@ -61,7 +61,7 @@ def test_vectors_that_the_device_has_no_room_for_are_scanned_on_the_cpu(caplog: 
     index = on_small_device(4900)
     with caplog.at_level(logging.WARNING):
         index.add(np.arange(4900, 6000), VECTORS[4900:])
-        assert index.wait_until_settled(30)
+        assert index.wait_until_settled(180)
     assert [record.message for record in caplog.records] == [
         "index: vectors are scanned on the CPU from now on: no room for more"
     ]
@@ -77,7 +77,7 @@ def test_an_index_too_large_for_the_device_never_leaves_the_cpu(caplog: pytest.L
     with caplog.at_level(logging.WARNING):
         index.add(np.arange(4000), VECTORS[:4000])
         index.add(np.arange(4000, 6000), VECTORS[4000:])
-        assert index.wait_until_settled(30)
+        assert index.wait_until_settled(180)
     assert len(caplog.records) == 1
     assert index.info().kind == "faiss-flat"
     assert_right(index, 6000)
@@ -102,7 +102,7 @@ def test_a_saved_index_is_scanned_on_the_device_before_and_after(tmp_path: Path)
     index = store.create()
     index.add(np.random.default_rng(0).permutation(6000), VECTORS)
     index.remove(np.arange(0, 6000, 3))
-    assert index.wait_until_settled(30)
+    assert index.wait_until_settled(180)
     probes = VECTORS[:5]
     before = index.search(probes, 9)
     index.begin_save(FeedMark(1, "ab" * 32)).write()
@@ -113,7 +113,7 @@ def test_a_saved_index_is_scanned_on_the_device_before_and_after(tmp_path: Path)
     assert kept is not None
     assert kept.index.search(probes, 9) == before
     assert isinstance(kept.index, FaissIndex)
-    assert kept.index.wait_until_settled(30)
+    assert kept.index.wait_until_settled(180)
     assert kept.index.info().kind == "faiss-flat-float16"
     assert kept.index.search(probes, 9) == before
     kept.index.close()
@@ -125,7 +125,7 @@ def test_without_a_device_the_cpu_scans_and_the_log_says_so_once(caplog: pytest.
         for _ in range(2):
             index = FaissIndex(ENCODER, settings=IndexSettings(engine="faiss-gpu", device="cuda:7"))
             index.add(np.arange(100), VECTORS[:100])
-            assert index.wait_until_settled(30)
+            assert index.wait_until_settled(180)
             assert index.info().kind == "faiss-flat"
             index.close()
     (record,) = caplog.records

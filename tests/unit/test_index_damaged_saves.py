@@ -111,10 +111,10 @@ def test_an_index_that_was_compacted_while_it_was_saved_goes_on_from_what_it_has
     vectors = voices(200, 10, seed=1)
     index = store.create()
     index.add(np.arange(2000), vectors)
-    assert index.wait_until_settled(60)
+    assert index.wait_until_settled(180)
     save = index.begin_save(FeedMark(1, "a"))
     index.remove(np.arange(700))
-    assert index.wait_until_settled(60)
+    assert index.wait_until_settled(180)
     assert index.table.total == 1300
     assert save.write() == index.generation == store.generation() == 1
     assert index.begin_save(FeedMark(2, "b")).write(keep_previous=False) == 2
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_as_dead_rows_are_dropped_leaves_the_index_as_it_is(
     index.add(np.arange(2000), vectors)
     with disk_full_beyond(600 * 192 * 4):
         index.remove(np.arange(700))
-        assert index.wait_until_settled(60)
+        assert index.wait_until_settled(180)
     assert index.table.total == 2000
     np.testing.assert_array_equal(index.reconstruct(np.arange(700, 2000)), vectors[700:])
     index.close()

@@ -27,7 +27,7 @@ def index(request: pytest.FixtureRequest, vectors: Vectors) -> Iterator[FaissInd
     above = 1000 if request.param == "compressed" else COUNT
     opened = FaissIndex(EncoderId("e"), settings=IndexSettings(compress_above=above))
     opened.add(np.arange(20_000), vectors[:20_000])
-    opened.wait_until_settled(60)
+    opened.wait_until_settled(180)
     yield opened
     opened.close()
 
