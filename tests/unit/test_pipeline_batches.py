@@ -18,7 +18,7 @@ from indexer.types import EncoderId, Span, Vectors, Waveform
 from tests.fakes import SpectrumEncoder
 from tests.listening_kit import AlikeScreen, plain_listening, voice, write_take
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 class MeetingEncoder(SpectrumEncoder):
