@@ -61,7 +61,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    # The library that multiplies may be held to less than the processor has (ONEDNN_MAX_CPU_ISA), and refuses then.
+    held = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16")) and not held
 
 
 def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> Engine:

@@ -1,6 +1,9 @@
 """Engines give the vectors of the network as it was published, within what their precision states, and say which."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +111,22 @@ def test_fast_vectors_that_were_made_elsewhere_are_found_on_any_machine() -> Non
     assert precision_of(asked.id) == "fast"
     engine = make_engine(read_checkpoint(TINY, "nemo"), "fast", torch.device("cpu"))
     assert isinstance(engine, FoldedEcapa)
+
+
+def test_a_processor_whose_matrix_library_is_held_to_less_runs_fast_in_float32() -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from indexer.embedding.encoder import load_encoder;"
+        "encoder = load_encoder(Path(sys.argv[1]), name='tiny', family='nemo', device='cpu', precision='fast');"
+        "print(encoder.embed([torch.randn(16000).numpy()]).shape)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(TINY)],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.strip() == "(1, 32)", ran.stderr
 
 
 def test_an_engine_that_gives_other_vectors_is_told_before_it_serves() -> None:
