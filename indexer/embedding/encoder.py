@@ -328,7 +328,7 @@ class SpeakerEncoder:
             if self._joining is not None and _lengths_differ(waveforms):
                 rows, ragged = self._ragged(waveforms)
                 made, kept = self._joining.of_ragged_with_frames(rows, ragged)
-                speech, spoken = ragged.speech(kept)
+                speech, _, spoken = ragged.speech(kept)
                 statistics = statistics_of_ragged(speech[0], spoken.frames, windows, samples)
                 of_windows = self._joining.of_statistics(statistics)
                 return made, list(torch.split(of_windows, [len(spans) for spans in windows]))

@@ -29,7 +29,7 @@ from indexer.embedding.parts import Ends, Part
 from indexer.embedding.passes import run_shares
 from indexer.embedding.products import Convolution, Product, Stored, affine
 from indexer.embedding.ragged import Ragged
-from indexer.embedding.shares import Share, shares_of
+from indexer.embedding.shares import GRID, Share, shares_of
 from indexer.embedding.windows import Statistics
 
 _Made = TypeVar("_Made")
@@ -87,13 +87,14 @@ class _Groups:
 
     def __call__(self, x: Tensor, part: Part) -> Tensor:
         wide = self._wide * (len(self._branches) if self._cascade else 1)
-        around, ends = part.widened(x, wide)
+        around, ends = part.widened(x, wide)  # and as many rows behind it as the output's need
         chunks = torch.split(around, self._width, dim=2)
         if not self._cascade:
             return torch.cat([branch(chunk, ends) for branch, chunk in zip(self._branches, chunks, strict=True)], dim=2)
         # Frames of neighbors are convolved as if the utterance ended with them, which is wrong for some of those, and
         # for none of our own: each convolution spoils as many as it reads on one side.
-        whole = Ends(True, True, ends.ragged)
+        filled = None if ends.filled is None else around.shape[1]
+        whole = Ends(True, True, ends.ragged, ends.frames, filled)
         before = chunks[0]
         outputs = [before]
         for number, (branch, join, chunk) in enumerate(zip(self._branches, self._joins, chunks[1:], strict=True)):
@@ -131,8 +132,8 @@ class _Block:
     def __call__(self, x: Tensor, part: Part) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         result = self._reduce(self._middle(self._expand(x), part))
-        speech, spoken = part.speech(result)
-        mean = spoken.total(spoken.sum(speech).float()) / part.counts  # added up in float32
+        rows, frames, spoken = part.speech(result)
+        mean = spoken.total(spoken.sum(rows[:, :frames]).float()) / part.counts  # added up in float32
         hidden = functional.linear(mean, *self._squeeze).relu_()
         gate = functional.linear(hidden, *self._excite).sigmoid_()  # (B, C)
         # The offset of what is gated is added here: it differs between utterances, so no product can take it along.
@@ -166,8 +167,10 @@ class _Pooling:
         return torch.cat((self._scale * stretches.mean + self._offset, deviation), dim=1)
 
     def __call__(self, x: Tensor, part: Part) -> Tensor:
-        """Pool (B, T, C), frames of speech, into (B, 2 C)."""
-        batch, frames, _ = x.shape
+        """Pool the frames of speech of (B, T, C) into (B, 2 C)."""
+        filled, frames, part = part.speech(x)
+        filled = filled.contiguous()
+        x, batch = filled[:, :frames], len(filled)
         # Whatever is near the mean will do as the center; in float32 sums of squares around it lose no digits.
         mean = part.total(part.sum(x).float()) / part.counts
         cached = self.limited and isinstance(part, Share) and x.device.type == "cpu"
@@ -176,11 +179,13 @@ class _Pooling:
         squares = cast(Tensor, sum(part.sum(some.square()) for some in centered))
         deviation = (part.total(squares) / part.counts).sqrt()
         constant = functional.linear(mean, *self._means) + functional.linear(deviation, self._deviations)
-        hidden = self._context(x.flatten(0, 1)).view(batch, frames, -1) + part.spread(constant)
+        hidden = self._context(filled.flatten(0, 1)).view(batch, filled.shape[1], -1) + part.spread(constant)
         hidden = torch.addcmul(self._hidden_offset, hidden.relu_(), self._hidden_scale).tanh_()
         weight = shift = power = torch.zeros_like(mean)
-        for own, near in zip(torch.split(hidden.to(self._dtype), size, dim=1), centered, strict=True):
-            score = self._score(own.flatten(0, 1)).view(near.shape).float()
+        hidden = hidden.to(self._dtype)
+        for number, near in enumerate(centered):
+            own = hidden[:, number * size : (number + 1) * size]
+            score = self._score(own.flatten(0, 1)).view(batch, own.shape[1], -1)[:, : near.shape[1]].float()
             if not self.limited:
                 score -= part.spread(part.highest(score))
             weights = score.exp2_()
@@ -241,7 +246,7 @@ class FoldedEcapa:
         rows = frames.transpose(1, 2)
 
         def run(share: Share) -> Tensor:
-            return self._pooled(self._trunk(rows, share), share)
+            return self._layers.pooling(self._trunk(rows, share), share)
 
         return self._embedded(self._shared(run, rows, valid)[0])  # which is the same in all shares
 
@@ -251,7 +256,7 @@ class FoldedEcapa:
 
         def run(share: Share) -> tuple[Tensor, Tensor]:
             x = self._trunk(rows, share)
-            return self._pooled(x, share), x
+            return self._layers.pooling(x, share), share.own(x)
 
         parts = self._shared(run, rows, valid)
         kept = parts[0][1] if len(parts) == 1 else torch.cat([x for _, x in parts], dim=1)
@@ -264,11 +269,7 @@ class FoldedEcapa:
     def of_ragged_with_frames(self, rows: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
         """Return also the (1, N, blocks x C) frames that the vectors were pooled from."""
         x = self._trunk(rows, ragged)
-        return self._embedded(self._pooled(x, ragged)), x
-
-    def _pooled(self, x: Tensor, part: Part) -> Tensor:
-        speech, spoken = part.speech(x)
-        return self._layers.pooling(speech.contiguous(), spoken)
+        return self._embedded(self._layers.pooling(x, ragged)), x
 
     def _shared(self, run: Callable[[Share], _Made], rows: Tensor, valid: int) -> list[_Made]:
         """Run over (B, T, F) frames, one utterance in as many shares as there are threads; return what each makes."""
@@ -276,7 +277,7 @@ class FoldedEcapa:
         threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
         # Sharp attention is weighed beside the largest score of the utterance, which no share knows.
         if batch > 1 or threads < 2 or count < threads * _SMALLEST_SHARE or not self._layers.pooling.limited:
-            return [run(Share(0, count, count, valid))]
+            return [run(Share(0, count, count, valid, grid=GRID if batch == 1 and rows.device.type == "cpu" else 1))]
         return run_shares(run, shares_of(count, threads, valid))
 
     def _trunk(self, rows: Tensor, part: Part) -> Tensor:

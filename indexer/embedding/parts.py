@@ -15,15 +15,25 @@ class Ends(NamedTuple):
     ----------
     ragged
         Where they are frames of several utterances behind one another: where each of these lies.
+    frames
+        How many frames there are, where rows behind them only fill what is computed; None: all rows.
+    filled
+        Rows that are to be computed, the last ones for nothing; None: as many as there are frames.
     """
 
     start: bool
     end: bool
     ragged: "Ragged | None" = None
+    frames: int | None = None
+    filled: int | None = None
 
 
 class Part(Protocol):
-    """(B, T, C) frames: a `Share` of one utterance, all of several of one length, or `Ragged` ones of any lengths."""
+    """(B, T, C) frames: a `Share` of one utterance, all of several of one length, or `Ragged` ones of any lengths.
+
+    A share may have rows behind its frames that stand for nothing (see `shares.GRID`): they are never added up, and no
+    frame reads them.
+    """
 
     def cut(self, x: Tensor, margin: int) -> tuple[Tensor, Ends]:
         """Cut this part out of the frames that there are, with so many more on each side if there are."""
@@ -43,8 +53,8 @@ class Part(Protocol):
     def spread(self, own: Tensor) -> Tensor:
         """Return (B, C) as what can be combined with the frames of each utterance."""
 
-    def speech(self, x: Tensor) -> "tuple[Tensor, Part]":
-        """Return the frames of speech, and what part they are."""
+    def speech(self, x: Tensor) -> "tuple[Tensor, int, Part]":
+        """Return rows that begin with the frames of speech, how many these are, and what part they are."""
 
     @property
     def counts(self) -> "int | Tensor":

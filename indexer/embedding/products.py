@@ -70,23 +70,31 @@ class _Neighbors:
             if not self._reflects:
                 x = torch.cat((x, self._edge.to(x.dtype).view(1, 1, channels)), dim=1)
             return x[0].index_select(0, ends.ragged.read_by(around)).view(-1, self._shape.kernel * channels)
+        frames = x.shape[1] if ends.frames is None else ends.frames
+        ends = ends._replace(frames=None)
         if not self._reflects and wide:
             rim = self._edge.to(x.dtype).expand(batch, wide, channels)
-            x = torch.cat((*[rim] * ends.start, x, *[rim] * ends.end), dim=1)
-            ends = _WITHIN
-        rows = x.index_select(1, _rows_read(self._shape, x.shape[1], ends, x.device))
+            x = torch.cat((*[rim] * ends.start, x[:, :frames], *[rim] * ends.end), dim=1)
+            frames, ends = x.shape[1], _WITHIN._replace(filled=ends.filled)
+        rows = x.index_select(1, _rows_read(self._shape, frames, ends, x.device))
         return rows.view(-1, self._shape.kernel * channels)
 
 
 @lru_cache(_KEPT_TABLES)
 def _rows_read(shape: ConvShape, frames: int, ends: Ends, device: torch.device) -> Tensor:
-    """Return which of so many frames each tap reads, frame by frame, mirrored where the utterance starts and ends."""
+    """Return which of so many frames each tap reads, frame by frame, mirrored where the utterance starts and ends.
+
+    Rows that only fill what is computed read what the last frame does.
+    """
     wide = shape.padding
     # Made where it is used: a copy to a GPU would wait for all that it has to do.
     taps = torch.arange(shape.kernel, device=device) * shape.dilation - wide
     first, last = (0 if ends.start else wide), frames - (0 if ends.end else wide)
     index = (torch.arange(first, last, device=device).unsqueeze(1) + taps).abs()
-    return torch.minimum(index, 2 * (frames - 1) - index).flatten()
+    index = torch.minimum(index, 2 * (frames - 1) - index)
+    if ends.filled is not None:
+        index = torch.cat((index, index[-1:].expand(ends.filled - len(index), -1)))
+    return index.flatten()
 
 
 class Convolution:
@@ -109,7 +117,7 @@ class Convolution:
         self.stored = Stored(_signs(scale), offset)
 
     def __call__(self, x: Tensor, ends: Ends = _WHOLE) -> Tensor:
-        """Map (B, T, C_in) to (B, T', C), T' = T less the padding where the utterance goes on."""
+        """Map (B, T, C_in) to (B, T', C), T' = T less the padding where the utterance goes on, or as filled."""
         rows = x.flatten(0, 1) if self._neighbors is None else self._neighbors(x, ends)
         return self._product(rows).view(x.shape[0], -1, self._product.width)
 

@@ -104,10 +104,11 @@ class Ragged:
         """Return all frames: there are no neighbors."""
         return own, Ends(True, True, self)
 
-    def speech(self, x: Tensor) -> "tuple[Tensor, Ragged]":
-        """Return the rows of (1, N, C) that are speech, and where each utterance lies among these."""
+    def speech(self, x: Tensor) -> "tuple[Tensor, int, Ragged]":
+        """Return the rows of (1, N, C) that are speech, how many, and where each utterance lies among these."""
         rows, ragged = self._speech
-        return (x if rows is None else x.index_select(1, rows)), ragged
+        spoken = x if rows is None else x.index_select(1, rows)
+        return spoken, spoken.shape[1], ragged
 
     def sum(self, x: Tensor) -> Tensor:
         """Add up the rows of each utterance: (1, N, C) -> (B, C) in float32."""

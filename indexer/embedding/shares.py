@@ -4,12 +4,18 @@ Threads that share every single operation wait for each other after it, hundreds
 own they meet only where a frame depends on others: at the edges of shares, and at sums over the whole utterance.
 """
 
+from itertools import pairwise
 from queue import SimpleQueue
 
 import torch
 from torch import Tensor
 
 from indexer.embedding.parts import Ends
+
+GRID = 8
+"""Rows of which a single utterance's products have a multiple: oneDNN compiles every product anew for every number of
+rows, which took a fifth of the pass of an utterance of a new length. Rows that are computed for nothing cost up to 2 %
+of a pass of 3 s; a product's row does not depend on how many there are."""
 
 
 class LeftAlone(RuntimeError):
@@ -49,32 +55,46 @@ class _Meeting:
 class Share:
     """A `Part`: frames `first` to `last` of an utterance of `frames`; one of several shares, or the only one.
 
-    Every thread makes the same calls in the same order. Of `counts` frames, the first ones, speech is told.
+    Every thread makes the same calls in the same order. Of `counts` frames, the first ones, speech is told. What is
+    computed has a multiple of `grid` rows, of which the first are the frames.
     """
 
     def __init__(
-        self, first: int, last: int, frames: int, counts: int, number: int = 0, meeting: _Meeting | None = None
+        self,
+        first: int,
+        last: int,
+        frames: int,
+        counts: int,
+        number: int = 0,
+        meeting: _Meeting | None = None,
+        grid: int = 1,
     ) -> None:
         self.first, self.last, self.frames, self.counts = first, last, frames, counts
+        self._grid = grid
         self._number = number
         self._meeting = meeting
 
     def cut(self, x: Tensor, margin: int) -> tuple[Tensor, Ends]:
         """Cut this share out of the (B, T, C) frames of the utterance, with so many more on each side if there are."""
         start, end = max(0, self.first - margin), min(self.frames, self.last + margin)
-        return x[:, start:end], Ends(start == 0, end == self.frames)
+        return x[:, start:end], Ends(start == 0, end == self.frames, filled=self._filled(self.last - self.first))
 
     def widened(self, own: Tensor, margin: int) -> tuple[Tensor, Ends]:
         """Return the (B, T, C) frames of this share with so many more of its neighbors on each side."""
+        count, rows = self.last - self.first, own.shape[1]
         if self._meeting is None:
-            return own, Ends(True, True)
-        told = self._tell(own)
-        parts = [own]
+            return own, Ends(True, True, frames=count, filled=rows)
+        told = self._tell(own[:, :count])
+        parts = [told[self._number]]
         if self._number:
             parts.insert(0, told[self._number - 1][:, -margin:])
         if self._number + 1 < len(told):
             parts.append(told[self._number + 1][:, :margin])
-        return torch.cat(parts, dim=1), Ends(self._number == 0, self._number + 1 == len(told))
+        frames = sum(part.shape[1] for part in parts)
+        before = parts[0].shape[1] if self._number else 0
+        fill = self._filled(max(frames, before + rows)) - frames
+        ends = Ends(self._number == 0, self._number + 1 == len(told), frames=frames, filled=rows)
+        return torch.cat((*parts, own[:, :1].expand(-1, fill, -1)), dim=1), ends
 
     def sum(self, own: Tensor) -> Tensor:
         """Add up frames of this share: (B, T, C) -> (B, C)."""
@@ -88,9 +108,14 @@ class Share:
         """Return (B, C) as (B, 1, C)."""
         return own.unsqueeze(1)
 
-    def speech(self, x: Tensor) -> "tuple[Tensor, Share]":
-        """Return the (B, T, C) frames of this share that are speech."""
-        return x[:, : max(0, self.counts - self.first)], self
+    def speech(self, x: Tensor) -> "tuple[Tensor, int, Share]":
+        """Return the rows of (B, T, C) that begin with the frames of this share that are speech, and how many."""
+        count = min(self.last - self.first, max(0, self.counts - self.first))
+        return x[:, : self._filled(count)], count, self
+
+    def own(self, x: Tensor) -> Tensor:
+        """Return the (B, T, C) frames of this share."""
+        return x[:, : self.last - self.first]
 
     def total(self, own: Tensor) -> Tensor:
         """Add up what all shares have."""
@@ -105,6 +130,9 @@ class Share:
         assert self._meeting is not None
         return self._meeting.tell(self._number, own)
 
+    def _filled(self, rows: int) -> int:
+        return -(-rows // self._grid) * self._grid
+
     def leave(self) -> None:
         """Let nobody wait for this thread any more: it failed."""
         if self._meeting is not None:
@@ -115,4 +143,6 @@ def shares_of(frames: int, count: int, valid: int) -> list[Share]:
     """Divide the frames of an utterance, the first `valid` of which are speech, into so many shares."""
     edges = [frames * number // count for number in range(count + 1)]
     meeting = _Meeting(count)
-    return [Share(edges[number], edges[number + 1], frames, valid, number, meeting) for number in range(count)]
+    return [
+        Share(first, last, frames, valid, number, meeting, GRID) for number, (first, last) in enumerate(pairwise(edges))
+    ]

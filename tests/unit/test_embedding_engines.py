@@ -19,6 +19,7 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, settled_precision
 from indexer.embedding.folded import FoldedEcapa, can_fold
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
+from indexer.embedding.shares import GRID, Share
 from indexer.embedding.windows import statistics_of
 from indexer.errors import EncoderMismatch
 from indexer.torch_threads import settle_threads, use_threads
@@ -74,6 +75,30 @@ def test_threads_that_share_an_utterance_make_the_vector_of_one_thread(
     shared, parts = folded.with_frames(frames, valid)
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(parts[:, :, :valid], kept[:, :, :valid], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [CASCADE, GROUPS, dataclasses.replace(GROUPS, padding="reflect")])
+@pytest.mark.parametrize("shares", [1, 2, 3])
+@torch.inference_mode()
+def test_rows_that_fill_the_grid_are_in_no_vector(
+    config: EcapaConfig, shares: int, threads: Callable[[int], None]
+) -> None:
+    network = trained(config)
+    folded = FoldedEcapa(network, torch.float32)
+    rows: set[int] = set()
+    threads(shares)
+    for count in range(64 * shares, 64 * shares + 2 * GRID * shares):
+        for valid in (count, count - 5):
+            frames = torch.randn(1, 8, count)
+            expected, of_network = network.with_frames(frames, valid)
+            vector, kept = folded.with_frames(frames, valid)
+            torch.testing.assert_close(folded(frames, valid), expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(vector, expected, atol=1e-4, rtol=1e-4)
+            assert kept.shape == of_network.shape
+            share = Share(0, count, count, valid, grid=GRID)
+            rows.add(folded._trunk(frames.transpose(1, 2), share).shape[1])
+    assert all(count % GRID == 0 for count in rows)
+    assert len(rows) == 2 * shares + 1  # so few products to compile, for 2 * GRID * shares lengths
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 300.0])

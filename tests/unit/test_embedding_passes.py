@@ -10,7 +10,7 @@ import torch
 
 from indexer.embedding.encoder import load_encoder
 from indexer.embedding.passes import run_passes, run_shares
-from indexer.embedding.shares import Share, shares_of
+from indexer.embedding.shares import GRID, Share, shares_of
 from indexer.torch_threads import settle_threads, use_threads
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
@@ -76,10 +76,12 @@ def test_an_error_in_one_pass_is_the_callers() -> None:
 def test_shares_of_many_utterances_at_once_wait_for_nothing_but_their_own() -> None:
     def run(share: Share) -> float:
         assert torch.get_num_threads() == 1
-        own = torch.arange(share.first, share.last, dtype=torch.float32).view(1, -1, 1)
+        fill = [1e9] * (GRID - 5)  # rows that stand for nothing
+        own = torch.tensor([*range(share.first, share.last), *fill]).view(1, -1, 1)
         around, ends = share.widened(own, 2)
-        assert around.shape[1] == 5 + 2 * (not ends.start) + 2 * (not ends.end)
-        return float(share.total(around.sum(dim=1)))
+        assert ends.frames == 5 + 2 * (not ends.start) + 2 * (not ends.end)
+        assert around.shape[1] % GRID == 0
+        return float(share.total(around[:, : ends.frames].sum(dim=1)))
 
     made: list[list[float]] = []
     askers = [threading.Thread(target=lambda: made.append(run_shares(run, shares_of(15, 3, 15)))) for _ in range(8)]
