@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from indexer.archive import ArchiveFile, as_text
 from indexer.audio.channels import ChannelPolicy
 from indexer.db.jobs import Jobs
-from indexer.db.models import JobItemState
+from indexer.db.models import JobItemState, JobState
 from indexer.db.session import Database
 from indexer.db.shards import ClaimedShard, ItemResult, OpenItem, Shards
 from indexer.db.statements import batches
@@ -332,7 +332,11 @@ class _Worker:
         """End the job where this was the rest of it."""
         # In a transaction of its own, after the shard's end is committed: of two workers that end the last two shards
         # at once, the later one sees both.
-        ended = in_transaction(self.database, lambda session: Jobs(session).finish_if_done(self.shard.job_id))
+        def end(session: Session) -> JobState | None:
+            return Jobs(session).finish_if_done(self.shard.job_id)
+
+        # Else a connection that is lost just here would leave a job that is done running until the next sweep.
+        ended = self._patiently(lambda: in_transaction(self.database, end))
         if ended is not None:
             deliver_due(self.database, self.settings)
 

@@ -298,6 +298,28 @@ def test_a_database_that_drops_every_connection_fails_no_file(
     require_all_done(database, job_id, 60)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgres"], indirect=True)
+def test_a_connection_that_is_lost_while_a_job_is_ended_leaves_no_job_running(
+    tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_archive(tmp_path / "in", 3)
+    job_id = plan(database, record_settings, queue, tmp_path / "in")
+    finish, lost = Jobs.finish_if_done, 0
+
+    def loses(jobs: Jobs, done: JobId) -> JobState | None:
+        nonlocal lost
+        lost += 1
+        if lost <= 2:
+            jobs._session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return finish(jobs, done)
+
+    monkeypatch.setattr(Jobs, "finish_if_done", loses)
+    work_off(make_bulk(database, record_settings, queue), queue)
+    require_all_done(database, job_id, 3)
+    assert lost == 3
+
+
 @pytest.mark.postgres  # SQLite has one writer at a time, and nothing to wait for in a circle.
 @pytest.mark.parametrize("record_settings", ["postgres"], indirect=True)
 def test_transactions_that_wait_for_each_other_are_repeated(database: Database) -> None:
