@@ -330,6 +330,7 @@ class _Worker:
 
     def _end_job(self) -> None:
         """End the job where this was the rest of it."""
+
         # In a transaction of its own, after the shard's end is committed: of two workers that end the last two shards
         # at once, the later one sees both.
         def end(session: Session) -> JobState | None:
