@@ -3,6 +3,7 @@
 import logging
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,7 +114,7 @@ def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
             # A deleted voice must not stay readable in free pages.
             "secure_delete = ON",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            _execute_patiently(connection, f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -124,6 +125,23 @@ def _prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
         # A transaction that reads first and writes later cannot wait for another writer (its snapshot is stale and
         # SQLite fails it at once), so whoever may write takes the write lock when it begins.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _execute_patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement; where another connection is in its way, again for as long as one waits for a writer.
+
+    SQLite itself does not wait where two connections take a new file to WAL mode at once: one of them is refused.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _lower(value: Any) -> Any:

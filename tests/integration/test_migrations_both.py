@@ -1,4 +1,6 @@
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from sqlalchemy import inspect, text
 
 from indexer.db.migrate import downgrade, head_revision, schema_differences, upgrade
 from indexer.db.models import SCHEMA_REVISION, Base
-from indexer.db.session import make_engine, open_database
+from indexer.db.session import _execute_patiently, make_engine, open_database
 from indexer.errors import SchemaMismatch, Unavailable
 from indexer.settings import load_settings
 
@@ -133,6 +135,19 @@ def test_a_migration_never_cascades_through_foreign_keys_on_sqlite(tmp_path: Pat
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 0
     engine.dispose()
+
+
+def test_who_opens_a_file_waits_for_who_is_in_the_way_where_sqlite_does_not(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new", isolation_level=None, check_same_thread=False)
+    with closing(other), closing(sqlite3.connect(tmp_path / "new", isolation_level=None, timeout=0)) as mine:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            mine.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+        _execute_patiently(mine, "BEGIN IMMEDIATE")
+        assert mine.in_transaction
+        done.join()
 
 
 def test_two_processes_may_open_a_new_home_at_once(tmp_path: Path) -> None:
