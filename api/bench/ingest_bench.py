@@ -185,10 +185,10 @@ def run_ingest_bench(
                 peak_bytes = max(peak_bytes, memory.peak_bytes)
                 lengths, several = _lengths(apart)
                 new = Counter(lengths) - Counter(samples)
-                encoder_s += _encoder_alone(encoders, new)
+                encoder_s += encoder_alone_s(encoders, new)
                 for own, all_of_it in zip(encoders, given.taken(), strict=False):
                     given_s += sum(length * count for length, count in all_of_it.items()) / SAMPLE_RATE_HZ
-                    more_encoder_s += _encoder_alone((own,), all_of_it - new)
+                    more_encoder_s += encoder_alone_s((own,), all_of_it - new)
                 samples = lengths
             gflop, rate = _limit(apart, encoders)
     embedded_s = sum(samples) / SAMPLE_RATE_HZ
@@ -252,7 +252,7 @@ def _lengths(services: "Services") -> tuple[list[int], int]:
     return samples, len({row.recording_id for row in rows if row.voice})
 
 
-def _encoder_alone(encoders: "Iterable[Encoder]", samples: Counter[int]) -> float:
+def encoder_alone_s(encoders: "Iterable[Encoder]", samples: Counter[int]) -> float:
     """Seconds that so many utterances of each length take in the encoders alone, those of one length together."""
     noise = np.random.default_rng(_SEED).normal(0.0, 0.1, max(samples, default=0) + SAMPLE_RATE_HZ).astype(np.float32)
     spent_s = 0.0

@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,7 @@ import psutil
 import soundfile
 
 from api.bench.enrolled_voices import fill_record
+from api.bench.ingest_bench import encoder_alone_s
 from api.bench.vector_sets import ClusteredVoices
 from api.dependencies import Services
 from indexer.archive import ArchiveFile
@@ -161,18 +163,9 @@ def measured(ingest: Ingest, files: list[ArchiveFile], *, real: bool) -> tuple["
         ended = _Clock.now()
         wall, cpu = wall + ended.wall - began.wall, cpu + ended.cpu - began.cpu
         if real:
-            alone += _encoder_alone(ingest, some)
+            length = soundfile.info(some[0].path).frames
+            alone += encoder_alone_s(ingest.encoders_for(ingest.gallery_id), Counter({length: len(some)}))
     return _Clock(1000 * wall / len(files), 1000 * cpu / len(files), 1000 * alone / len(files)), failed
-
-
-def _encoder_alone(ingest: Ingest, files: list[ArchiveFile]) -> float:
-    """Seconds that the encoders take for utterances as long as the files, by themselves."""
-    encoders = ingest.encoders_for(ingest.gallery_id)
-    noise = np.random.default_rng(0).normal(0.0, 0.1, soundfile.info(files[0].path).frames).astype(np.float32)
-    began = time.perf_counter()
-    for place in range(0, len(files), 32):
-        encoders.embed([noise] * len(files[place : place + 32]))
-    return time.perf_counter() - began
 
 
 def report_writing(home: Path, rows: int, files: int) -> None:
