@@ -139,7 +139,7 @@ class _Worker:
                 if self.stuck.is_set():
                     self._give_up()
                     return
-                ended = self._patiently(lambda: in_transaction(self.database, self._finish))
+                ended = self._written(self._finish)
         except LeaseLost as lost:
             logger.info("%s", lost)
         except EncoderChanged:
@@ -222,7 +222,7 @@ class _Worker:
             if self._stops():
                 return
             numbers = [item.id for item in some]
-            self._patiently(partial(in_transaction, self.database, self._marking(numbers)))
+            self._written(self._marking(numbers))
             for item in some:
                 yield ArchiveFile(
                     path=Path(item.uri),
@@ -278,6 +278,10 @@ class _Worker:
             finally:
                 self._progressed()
 
+    def _written(self, work: Callable[[Session], Result]) -> Result:
+        """Do something in a transaction of its own, as patiently."""
+        return self._patiently(partial(in_transaction, self.database, work))
+
     def _renew(self) -> bool:
         if self.stuck.is_set():
             self.when_stuck()  # Whoever waits for the encoder does not even notice that it is to stop.
@@ -320,7 +324,7 @@ class _Worker:
             return Shards(session).give_back(self.shard, failed=failed)
 
         try:
-            failures = self._patiently(lambda: in_transaction(self.database, give_back))
+            failures = self._written(give_back)
         except Unavailable as error:
             logger.warning("shard %d was not given back: %s", self.shard.id, error.code, exc_info=error)
             return None
@@ -337,7 +341,7 @@ class _Worker:
             return Jobs(session).finish_if_done(self.shard.job_id)
 
         # Else a connection that is lost just here would leave a job that is done running until the next sweep.
-        ended = self._patiently(lambda: in_transaction(self.database, end))
+        ended = self._written(end)
         if ended is not None:
             deliver_due(self.database, self.settings)
 
