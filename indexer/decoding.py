@@ -93,6 +93,8 @@ class Known:
 
     channels: ChannelPolicy
     stretches: Sequence[Stretch]
+    audio_track: int | None = None
+    """Which audio track of its container they were cut from, from 1; None: not known."""
 
 
 def takes_all_that_sounds(listening: Listening | None) -> bool:
@@ -200,7 +202,9 @@ class Decoder:
         """Cut what is placed already, or all that sounds; the recording is read once."""
         result = work.result
         channels = self.channels if known is None else known.channels
-        with open_audio(path, channels=channels, limits=self.limits, name=result.file.recorded_uri) as reader:
+        track = None if known is None else known.audio_track
+        name = result.file.recorded_uri
+        with open_audio(path, channels=channels, limits=self.limits, name=name, track=track) as reader:
             result.info = reader.info
             blocks = self._watched(reader.blocks())
             if known is None:

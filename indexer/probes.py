@@ -12,6 +12,7 @@ from indexer.audio.decode import AudioInfo, AudioSource, ChannelPolicy, open_aud
 from indexer.audio.levels import is_silent
 from indexer.audio.quality import Quality, measure_quality, pooled_quality
 from indexer.audio.regions import Region, bridged
+from indexer.audio.remarks import remarks
 from indexer.audio.segmentation import Stretch, UtteranceAudio, cut_stretches, cut_utterances
 from indexer.audio.utterances import PlacedUtterance
 from indexer.embedding.aggregation import aggregate_embeddings
@@ -104,7 +105,7 @@ def embed_probes(
                 vector=_combine(pieces[track], durations[track], raw=raw),
                 duration_s=sum(durations[track]),
                 info=reader.info,
-                issues=(*reader.issues, *reader.info.notices),
+                issues=remarks(reader.info, reader.issues),
             )
             for track in sorted(pieces)
         ]

@@ -365,7 +365,7 @@ class Reembed:
 
     def _known(self, file: ArchiveFile) -> Known:
         work = self._works[id(file)]
-        return Known(work.channels, [stretch for _, stretch in work.utterances])
+        return Known(work.channels, [stretch for _, stretch in work.utterances], work.recording.audio_track)
 
     def _write(self, results: Sequence[Reembedded], session: Session) -> int:
         return self._progress(session).write(results, self._token)

@@ -160,7 +160,14 @@ def _gone(recording: Placed) -> AudioGone:
 
 
 def stretch_as_wav(
-    path: Path, *, start_s: float, end_s: float | None, channels: str | None, settings: Settings, name: str
+    path: Path,
+    *,
+    start_s: float,
+    end_s: float | None,
+    channels: str | None,
+    settings: Settings,
+    name: str,
+    audio_track: int | None = None,
 ) -> bytes:
     """Decode a stretch of a recording into a WAV file: 16 kHz, 16 bits, one track.
 
@@ -168,6 +175,8 @@ def stretch_as_wav(
     ----------
     end_s
         None means the end of the recording, if that is not too far.
+    audio_track
+        Which audio track of its container, from 1; None: the one that is taken for the best.
 
     Raises
     ------
@@ -188,7 +197,7 @@ def stretch_as_wav(
     first, last = round(start_s * SAMPLE_RATE_HZ), round((start_s + wanted_s) * SAMPLE_RATE_HZ)
     pieces: list[np.ndarray] = []
     position = 0
-    with open_audio(path, channels=policy, limits=settings.audio, name=name) as reader:
+    with open_audio(path, channels=policy, limits=settings.audio, name=name, track=audio_track) as reader:
         for block in reader.blocks():
             inside = block[0, max(0, first - position) : max(0, last - position)]
             if inside.size:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from indexer.audio.decode import AudioInfo, AudioSource, ChannelPolicy, open_audio
 from indexer.audio.meter import Levels
+from indexer.audio.remarks import remarks
 from indexer.settings import AudioSettings
 from indexer.types import SAMPLE_RATE_HZ
 
@@ -39,7 +40,7 @@ class RecordingFacts:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is said with every answer about it: why it was read in part only, and which of several tracks was."""
-        return (*self.issues, *self.info.notices)
+        return remarks(self.info, self.issues)
 
 
 def _as_they_are(blocks: Blocks) -> Blocks:
@@ -99,7 +100,11 @@ class Take:
         most = KEPT_S * SAMPLE_RATE_HZ if isinstance(self._source, Path | bytes) else np.inf
         kept: list[NDArray[np.float32]] | None = None if self._is_long else []
         held = 0
-        with open_audio(self._source, channels=self._channels, limits=self._limits, name=self._name) as reader:
+        # Once more means the same track, whichever a library takes for the best by then.
+        track = None if self.info is None else self.info.track
+        with open_audio(
+            self._source, channels=self._channels, limits=self._limits, name=self._name, track=track
+        ) as reader:
             self.info = reader.info
             for block in self._watched(reader.blocks()):
                 held += block.size

@@ -103,7 +103,7 @@ def diarize(
                 print_error(error, as_json=False)
                 continue
             for issue in heard.issues:
-                print_notice(f"{file}: partial: {issue}")
+                print_notice(f"{file}: {issue}")
             found.append((file, heard))
             if rttm:
                 print_line(format_rttm(heard.as_rttm()).rstrip("\n"))

@@ -177,6 +177,6 @@ def _print_voice_notices(file: Path, answer: IdentifyAnswer, voice: VoiceIdentif
 
 def _print_notices(file: str, heard: ProbeHeard, warnings: Sequence[str]) -> None:
     for issue in heard.issues:
-        print_notice(issue if issue.startswith(file) else f"{file}: partial: {issue}")
+        print_notice(issue if issue.startswith(file) else f"{file}: {issue}")
     for warning in warnings:
         print_notice(f"{file}: {warning}")

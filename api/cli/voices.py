@@ -42,7 +42,7 @@ class _Attempts:
                 continue
             for probe in probes:
                 for issue in probe.issues:
-                    print_notice(f"{file}: partial: {issue}")
+                    print_notice(f"{file}: {issue}")
                 yield file, probe
 
     def heard(

@@ -33,6 +33,7 @@ PLAIN_SOURCES = (
     "indexer/audio/levels.py",
     "indexer/audio/plain_wav.py",
     "indexer/audio/pyav_reader.py",
+    "indexer/audio/remarks.py",
     "indexer/audio/resample.py",
     "indexer/audio/segmentation.py",
     "indexer/audio/sniff.py",

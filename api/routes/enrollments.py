@@ -33,6 +33,7 @@ from api.schemas.speakers import Enrollment, NewEnrollment, Quality
 from api.security import Reader, Writer
 from api.uploads import audio_body
 from indexer.audio.meter import Levels
+from indexer.audio.remarks import remarks
 from indexer.db.rows import RecordingSummary
 from indexer.db.speaker_records import Consent, EnrolledRecording
 from indexer.intake import Taken
@@ -171,7 +172,7 @@ def _quality(recording: RecordingSummary, levels: Levels | None) -> Quality:
 
 def _issues(recording: RecordingSummary, levels: Levels | None) -> Iterator[str]:
     if recording.error_message:
-        yield recording.error_message
+        yield from remarks(None, [recording.error_message])
     if recording.speech_s is not None and recording.speech_s < LITTLE_SPEECH_S:
         yield (
             f"{recording.speech_s:.2g} s of speech is little: below {LITTLE_SPEECH_S:g} s voices are often confused; "

@@ -43,7 +43,10 @@ async def get_audio(
     ] = None,
     channels: OneTrack = None,
 ) -> Response:
-    """Listen to a stretch of a recording, where its audio is still there; players may ask for it by byte ranges."""
+    """Listen to a stretch of a recording, where its audio is still there; players may ask for it by byte ranges.
+
+    Of several audio tracks it is the one that was read when the recording was taken in.
+    """
 
     def work() -> tuple[bytes, str]:
         row, _ = parts.services.catalog.recording(gallery, recording_id)
@@ -55,8 +58,9 @@ async def get_audio(
                 channels=channels,
                 settings=parts.settings,
                 name=f"recording {recording_id}",
+                audio_track=row.audio_track,
             )
-        which = f"{row.content_sha256} {start_s} {end_s} {channels}"
+        which = f"{row.content_sha256} {row.audio_track} {start_s} {end_s} {channels}"
         return wav, hashlib.sha256(which.encode()).hexdigest()[:32]
 
     # Files are hashed, decoded from their beginning, perhaps fetched: not in the threads that every request needs.
@@ -76,7 +80,10 @@ async def get_waveform(
     end_s: Annotated[_Second | None, Query(description="Where it ends; left out: the recording's end.")] = None,
     channels: OneTrack = None,
 ) -> WaveformView:
-    """Tell how loud a recording is along its length, where its audio is still there."""
+    """Tell how loud a recording is along its length, where its audio is still there.
+
+    Of several audio tracks it is the one that was read when the recording was taken in.
+    """
 
     def work() -> WaveformView:
         row, _ = parts.services.catalog.recording(gallery, recording_id)
@@ -89,10 +96,9 @@ async def get_waveform(
                 name=f"recording {recording_id}",
                 start_s=start_s,
                 end_s=end_s,
+                audio_track=row.audio_track,
             )
-        return WaveformView(
-            start_s=found.start_s, end_s=found.end_s, peaks=found.peaks.tolist(), issues=list(found.issues)
-        )
+        return WaveformView.of(found)
 
     with parts.listening_threads.admitted():
         return await parts.listening_threads.run(work)

@@ -140,6 +140,8 @@ def _fields(row: RecordingSummary) -> dict[str, Any]:
         "duration_s": row.duration_s,
         "speech_s": row.speech_s,
         "voices": row.voices,
+        "audio_track": row.audio_track,
+        "audio_tracks": row.audio_tracks,
         "sample_rate_hz": row.sample_rate_hz,
         "channels": row.channels,
         "container": row.container,

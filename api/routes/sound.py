@@ -61,11 +61,8 @@ async def inspect(
             name=upload.name or "the recording",
             detector=runtime.services.listening.detector,
         )
-        shown = Inspection(
-            start_s=found.start_s,
-            end_s=found.end_s,
-            peaks=found.peaks.tolist(),
-            issues=list(found.issues),
+        shown = Inspection.of(
+            found,
             sample_rate_hz=found.info.sample_rate_hz,
             channels=found.info.channels,
             container=found.info.container,

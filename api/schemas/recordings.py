@@ -17,6 +17,8 @@ _EXAMPLE: dict[str, Any] = {
     "duration_s": 28.1,
     "speech_s": 25.4,
     "voices": 1,
+    "audio_track": 1,
+    "audio_tracks": 1,
     "sample_rate_hz": 16000,
     "channels": 1,
     "container": "flac",
@@ -45,6 +47,11 @@ class Recording(View):
     duration_s: float | None
     speech_s: float | None = Field(description="Seconds of speech that were embedded.")
     voices: int | None = Field(description="How many voices were heard; null: nobody looked.")
+    audio_track: int | None = Field(
+        description="Which audio track of its container was read, from 1, and is played; null: not known, of "
+        "recordings that were taken in before this was kept."
+    )
+    audio_tracks: int | None = Field(description="How many audio tracks there were; null: not known.")
     sample_rate_hz: int | None
     channels: int | None
     container: str | None

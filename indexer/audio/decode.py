@@ -24,11 +24,12 @@ from indexer.audio.soundfile_reader import (
     NO_SAMPLES,
     NO_SOUND,
     DecoderRefusedError,
+    NoSuchTrackError,
     SoundfileReader,
     frames_at_once,
 )
 from indexer.audio.sources import AudioSource, OpenedSource, open_source
-from indexer.errors import AudioTooLarge, CorruptAudio, SilentAudio, UnsupportedFormat
+from indexer.errors import AudioTooLarge, CorruptAudio, InvalidAudio, SilentAudio, UnsupportedFormat
 from indexer.settings import AudioSettings
 from indexer.types import SAMPLE_RATE_HZ
 
@@ -84,15 +85,6 @@ class AudioInfo:
     decoder: str
     track: int = 1
     audio_tracks: int = 1
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What whoever uses the recording should know though it is complete: that it has audio that is not read."""
-        if self.audio_tracks == 1:
-            return ()
-        others = "the other one was" if self.audio_tracks == 2 else "the others were"
-        read = f"audio track {self.track} of {self.audio_tracks} was read, {others} not"
-        return (f"{read}; to have another one read, save it as a file of its own",)
 
 
 @dataclass(frozen=True)
@@ -253,7 +245,10 @@ class AudioReader:
             return
         others = by_channel.sounding()
         if not others:
-            raise SilentAudio(f"{name}: silent for all of its {decoded_s:.1f} s{why}; check the recording's level")
+            remedy = "check the recording's level"
+            if self.info.audio_tracks > 1:
+                remedy += f", or save another audio track than {self.info.track} of {self.info.audio_tracks} as a file"
+            raise SilentAudio(f"{name}: silent for all of its {decoded_s:.1f} s{why}; {remedy}")
         where = "channel " + ", ".join(str(channel) for channel in others)
         raise SilentAudio(
             f"{name}: silent with channels = {self._policy} for all of its {decoded_s:.1f} s, while {where} of "
@@ -262,7 +257,12 @@ class AudioReader:
 
 
 def open_audio(
-    source: AudioSource, *, channels: ChannelPolicy, limits: AudioSettings, name: str | None = None
+    source: AudioSource,
+    *,
+    channels: ChannelPolicy,
+    limits: AudioSettings,
+    name: str | None = None,
+    track: int | None = None,
 ) -> AudioReader:
     """Open a recording of any supported format, known by its content, for decoding in blocks.
 
@@ -272,11 +272,13 @@ def open_audio(
         A stream is first copied to a temporary file.
     name : str, optional
         What messages call it; the path, `<bytes>` or `<stream>` otherwise.
+    track : int, optional
+        Which of the audio tracks of its container is decoded, from 1; the one that FFmpeg takes for the best otherwise.
 
     Raises
     ------
     NotFound, InvalidAudio, Unavailable
-        If the source cannot be opened (see `indexer.audio.sources.open_source`).
+        If the source cannot be opened (see `indexer.audio.sources.open_source`), or has no such track.
     UnsupportedFormat
         If it is no audio, no decoder here reads it, or its sampling rate is out of range.
     CorruptAudio
@@ -295,7 +297,7 @@ def open_audio(
                 f"{opened.name}: its header claims samples of {claim.sample_bits} bits, {claim.channels} of them in "
                 f"{claim.block_bytes} bytes; export it again"
             )
-        frames = _choose_decoder(opened, container, claim, head)
+        frames = _choose_decoder(opened, container, claim, head, track)
         try:
             _require_in_range(frames.sample_rate_hz, frames.channels, opened.name, limits)
             claimed_s = completeness.declared_s(frames, claim)
@@ -326,19 +328,29 @@ def decode(
         return DecodedAudio(reader.info, np.concatenate(blocks, axis=1), reader.issues, reader.decoded_s)
 
 
-def _choose_decoder(opened: OpenedSource, container: str | None, claim: Claim, head: bytes) -> FrameReader:
+def _choose_decoder(
+    opened: OpenedSource, container: str | None, claim: Claim, head: bytes, track: int | None
+) -> FrameReader:
     plain = plain_layout(head, opened.size)
-    if plain is not None:
+    if track is not None and track > 1:
+        first = "reads one audio track"
+    elif plain is not None:
         return PlainWavReader(opened, *plain, at_once=frames_at_once(plain[1]))
-    try:
-        return SoundfileReader(opened, container, claim)
-    except DecoderRefusedError as error:
-        first = str(error)
+    else:
+        try:
+            return SoundfileReader(opened, container, claim)
+        except DecoderRefusedError as error:
+            first = str(error)
     # Here, because FFmpeg takes a twentieth of a second to load, and most recordings need none of it.
     from indexer.audio.pyav_reader import PyavReader
 
     try:
-        return PyavReader(opened, container)
+        return PyavReader(opened, container, track)
+    except NoSuchTrackError as error:
+        raise InvalidAudio(
+            f"{opened.name}: {error}; other versions of FFmpeg's libraries found it, so delete the recording and "
+            "ingest it again"
+        ) from error
     except DecoderRefusedError as error:
         second = str(error)
     if first == NO_SAMPLES and second.startswith(NO_SOUND):

@@ -52,6 +52,7 @@ def outline(
     start_s: float = 0.0,
     end_s: float | None = None,
     detector: SpeechDetector | None = None,
+    audio_track: int | None = None,
 ) -> Outline:
     """Look at a recording once, in bounded memory.
 
@@ -63,6 +64,8 @@ def outline(
         None means the recording's end.
     detector
         What finds speech; None: nobody looks for it.
+    audio_track
+        Which audio track of its container, from 1; None: the one that is taken for the best.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def outline(
     stream = detector.stream(edges=False) if detector is not None else None
     regions: list[Region] = []
     position, last = 0, None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
-    with open_audio(source, channels=channels, limits=limits, name=name) as reader:
+    with open_audio(source, channels=channels, limits=limits, name=name, track=audio_track) as reader:
         for block in reader.blocks():
             position += block.shape[1]
             meter.add(block[0])

@@ -12,7 +12,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from indexer.audio.completeness import READING_STOPPED
-from indexer.audio.soundfile_reader import NO_SOUND, DecoderRefusedError
+from indexer.audio.soundfile_reader import NO_SOUND, DecoderRefusedError, NoSuchTrackError
 from indexer.audio.sources import OpenedSource
 
 # What a demuxer may be. Playlists (hls, concat, dash, sdp) are left out on purpose: they open other files and hosts.
@@ -51,7 +51,7 @@ _FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, OverflowError, E
 
 
 class PyavReader:
-    """Frames of the best audio track of one file, through libavformat and libavcodec.
+    """Frames of one audio track of a file, the best or the one that is named, through libavformat and libavcodec.
 
     Rate and channels are those of the first decoded frame, not of the header: HE-AAC and Opus headers name others.
 
@@ -59,11 +59,13 @@ class PyavReader:
     ------
     DecoderRefusedError
         If FFmpeg does not read the file, or decodes nothing in it.
+    NoSuchTrackError
+        If it has no track of this number.
     """
 
     decoder = "pyav"
 
-    def __init__(self, source: OpenedSource, container: str | None) -> None:
+    def __init__(self, source: OpenedSource, container: str | None, track: int | None = None) -> None:
         source.file.seek(0)
         try:
             opened = av.open(
@@ -84,7 +86,7 @@ class PyavReader:
         self._done = 0
         self._packer: av.AudioResampler | None = None
         try:
-            self._stream = self._choose_stream()
+            self._stream = self._choose_stream(track)
             self._decoded = self._decode()
             self._first = next(self._decoded, None)
             if self._first is None:
@@ -142,8 +144,11 @@ class PyavReader:
             self._packer = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate)
         return self._packer.resample(frame)
 
-    def _choose_stream(self) -> AudioStream:
-        stream = self._container.streams.best("audio")
+    def _choose_stream(self, track: int | None) -> AudioStream:
+        in_order = self._container.streams.audio
+        if track is not None and not 1 <= track <= len(in_order):
+            raise NoSuchTrackError(f"audio track {track} is to be read, and {len(in_order)} are found in it")
+        stream = self._container.streams.best("audio") if track is None else in_order[track - 1]
         if not isinstance(stream, AudioStream):
             raise DecoderRefusedError("it holds no audio track")
         if stream.codec_context is None:

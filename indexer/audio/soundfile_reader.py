@@ -34,6 +34,10 @@ class DecoderRefusedError(Exception):
     """One decoder cannot read the file; another may. Never leaves this package."""
 
 
+class NoSuchTrackError(DecoderRefusedError):
+    """The file has no audio track of the number that is asked for."""
+
+
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # no type hints for its base
     """A file that is only read forward.
 

@@ -340,4 +340,6 @@ def _summary(row: Row[Any], speakers: tuple[str, ...]) -> RecordingSummary:
         speech_s=recording.speech_s,
         media_key=recording.media_key,
         voices=recording.voices,
+        audio_track=recording.audio_track,
+        audio_tracks=recording.audio_tracks,
     )

@@ -39,6 +39,8 @@ class OpenRecording:
     media_key: str | None
     content_sha256: str
     size_bytes: int | None
+    audio_track: int | None
+    """Which audio track of its container was read, from 1; None: not known."""
     utterances: tuple[OpenUtterance, ...]
 
 
@@ -175,6 +177,7 @@ class Reembeddings:
                 Recording.media_key,
                 Recording.content_sha256,
                 Recording.size_bytes,
+                Recording.audio_track,
             )
             rows = self._session.execute(select(*columns).where(Recording.id.in_(list(inside))).order_by(Recording.id))
             found += [OpenRecording(RecordingId(row[0]), *row[1:], tuple(inside[row[0]])) for row in rows]

@@ -73,6 +73,10 @@ class NewRecording:
     """Place of an upload below the media folder."""
     voices: int | None = None
     """How many voices were heard; None: nobody looked."""
+    audio_track: int | None = None
+    """Which audio track of its container was read, from 1; None: not known."""
+    audio_tracks: int | None = None
+    """How many there were."""
     utterances: Sequence[NewUtterance] = ()
 
 
@@ -191,6 +195,9 @@ class RecordingSummary:
     speech_s: float | None = None
     media_key: str | None = None
     voices: int | None = None
+    audio_track: int | None = None
+    """Which audio track of its container was read, from 1; None: not known."""
+    audio_tracks: int | None = None
 
 
 @dataclass(frozen=True)

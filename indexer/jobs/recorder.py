@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from indexer.archive import as_text
 from indexer.audio.channels import ChannelPolicy
+from indexer.audio.remarks import remarks
 from indexer.db.galleries import Galleries
 from indexer.db.models import JobItemState, OnDuplicate, RecordingState
 from indexer.db.names import require_name, require_text
@@ -282,8 +283,7 @@ class _Batch:
             return Outcome(result, JobItemState.FAILED, written.get(content) or usable.get(content), error)
         if content in written:
             enrolled = 0
-            notices = tuple(f"partial: {issue}" for issue in result.issues)
-            notices += result.info.notices if result.info is not None else ()
+            notices = remarks(result.info, result.issues)
             if result.file.speaker is not None:
                 enrolled = sum(is_of_main_voice(one.voice, result.voices_s) for one in result.utterances)
                 notices += several_voices(result.voices_s, result.file.speaker)
@@ -368,6 +368,8 @@ class _Batch:
             speech_s=None if error else result.speech_s,
             media_key=file.media_key,
             voices=len(result.voices_s) or None,
+            audio_track=info.track if info else None,
+            audio_tracks=info.audio_tracks if info else None,
             utterances=() if error else self._utterances(result, speakers),
         )
 

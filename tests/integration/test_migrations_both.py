@@ -105,6 +105,68 @@ def test_a_database_newer_than_the_code_is_refused_with_the_remedy(empty_url: st
         upgrade(empty_url)
 
 
+ROWS = (
+    "INSERT INTO encoders (id, name, family, weights_sha256, front_end, dim, created_at) "
+    "VALUES ('e', 'e', 'f', 'w', 'x', 192, '2026-01-01 00:00:00')",
+    "INSERT INTO galleries (id, name, encoder_id, dim, created_at) "
+    "VALUES (1, 'calls', 'e', 192, '2026-01-01 00:00:00')",
+    "INSERT INTO recordings (id, gallery_id, content_sha256, uri, state, created_at, updated_at) "
+    "VALUES (7, 1, 'c', '/film.mkv', 'ready', '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+    "INSERT INTO utterances (id, recording_id, start_s, end_s) VALUES (9, 7, 0, 1)",
+)
+
+
+def test_recordings_of_before_do_not_know_their_audio_track_and_survive_both_ways(empty_url: str) -> None:
+    upgrade(empty_url, "0007")
+    for row in ROWS:
+        _run(empty_url, row)
+    before = _schema_of(empty_url, "recordings")
+
+    assert upgrade(empty_url) == SCHEMA_REVISION
+    assert _rows(empty_url, "SELECT id, uri, audio_track, audio_tracks FROM recordings") == [
+        (7, "/film.mkv", None, None)
+    ]
+    assert schema_differences(empty_url) == []
+    _run(empty_url, "UPDATE recordings SET audio_track = 2, audio_tracks = 3")
+
+    assert downgrade(empty_url, "0007") == "0007"
+    assert _schema_of(empty_url, "recordings") == before
+    assert _rows(
+        empty_url, "SELECT r.id, r.uri, u.id FROM recordings r JOIN utterances u ON u.recording_id = r.id"
+    ) == [(7, "/film.mkv", 9)]
+    upgrade(empty_url)
+    assert _rows(empty_url, "SELECT audio_track FROM recordings") == [(None,)]
+    if empty_url.startswith("sqlite"):  # The table was copied: an id that was given away is not given again.
+        _run(empty_url, "DELETE FROM recordings")
+        _run(empty_url, ROWS[2].replace("(id, ", "(").replace("(7, ", "("))
+        assert _rows(empty_url, "SELECT id FROM recordings") == [(8,)]
+
+
+def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+    finally:
+        engine.dispose()
+
+
+def _schema_of(url: str, table: str) -> dict[str, list[str | None]]:
+    """Names of what a table is made of."""
+    engine = make_engine(url)
+    try:
+        found = inspect(engine)
+        return {
+            "columns": [column["name"] for column in found.get_columns(table)],
+            "indexes": sorted(str(index["name"]) for index in found.get_indexes(table)),
+            "checks": sorted(str(check["name"]) for check in found.get_check_constraints(table)),
+            "unique": sorted(str(unique["name"]) for unique in found.get_unique_constraints(table)),
+            "references": sorted(str(key["name"]) for key in found.get_foreign_keys(table)),
+        }
+    finally:
+        engine.dispose()
+
+
 @pytest.mark.postgres
 def test_postgres_is_never_migrated_by_opening_it(empty_postgres_url: str) -> None:
     settings = load_settings(database={"url": empty_postgres_url})

@@ -14,7 +14,7 @@ from indexer.errors import CorruptArtifact
 from indexer.types import EMBEDDING_DIM
 from indexer.vectors import require_unit_rows
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """Newest migration; a test holds it equal to Alembic's head, so that opening a database need not load Alembic."""
 
 NAMING_CONVENTION = {

@@ -52,6 +52,10 @@ class Recording(Numbered, Base):
     """Place of the uploaded file below the media folder; null where the audio stays at `uri`."""
     voices: Mapped[int | None]
     """How many voices were heard; null: nobody looked."""
+    audio_track: Mapped[int | None]
+    """Which audio track of its container was read, from 1; null: not known, as of all that came before this column."""
+    audio_tracks: Mapped[int | None]
+    """How many there were."""
     created_at: Mapped[dt.datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[dt.datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 

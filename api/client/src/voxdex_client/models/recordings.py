@@ -24,6 +24,10 @@ class Recording(Model):
     """Seconds of speech that were embedded."""
     voices: int | None = None
     """How many voices were heard; None: nobody looked."""
+    audio_track: int | None = None
+    """Which audio track of its container was read, from 1, and is played; None: not known."""
+    audio_tracks: int | None = None
+    """How many audio tracks there were; None: not known."""
     sample_rate_hz: int | None
     channels: int | None
     container: str | None
@@ -101,6 +105,11 @@ class Waveform(Model):
     peaks: list[float]
     """Largest magnitude of each of so many equal parts, from 0 to 1."""
     issues: list[str]
+    """Why it was read in part only, and which of several audio tracks was."""
+    audio_track: int
+    """Which audio track of its container was looked at, from 1."""
+    audio_tracks: int
+    """How many audio tracks there are."""
 
 
 class Inspection(Waveform):
