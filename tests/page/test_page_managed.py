@@ -1,6 +1,7 @@
 """A collection looked after as people do it: enrolled with consent, put together, stopped, tried again, erased."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from indexer.db.jobs import IN_PROCESS, Jobs
 from indexer.db.models import JobItemState, JobState
 from indexer.types import GalleryId
 from tests.api_kit import ServiceClient
+from tests.formats.several_tracks import write_tracks
 from tests.page_kit import GALLERY, Speech, Watched, heard_for
 
 STRICT = "board"
@@ -84,6 +86,35 @@ def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_
     found = service.get(f"/v1/galleries/{STRICT}/speakers/Joan Smith").json()
     assert (found["recordings"], found["consent_reference"]) == (2, "board minutes 7")
     assert service.get(f"/v1/galleries/{STRICT}/speakers/J. Smith").status_code == 404
+
+
+def test_a_recording_of_several_audio_tracks_shows_which_was_read_and_what_is_said_twice_stands_once(
+    shown: Watched, speech: Speech, service: ServiceClient, tmp_path: Path
+) -> None:
+    assert service.post("/v1/galleries", json={"name": "films"}).status_code == 201
+    voice, rate = soundfile.read(speech.stranger, dtype="float32")
+    write_tracks(tmp_path / "film.mkv", [voice[: len(voice) // 2], voice], rate, default=1)
+    sent = {"file": ("film.mkv", (tmp_path / "film.mkv").read_bytes())}
+    kept = service.post("/v1/galleries/films/recordings", files=sent)
+    assert kept.status_code == 201, kept.text
+    page = shown_in(shown, "films", "recordings", "Recordings")
+    page.get_by_role("link", name="film.mkv").click()
+    about = page.get_by_role("region", name="About it")
+    about.get_by_text("Audio track", exact=True).wait_for()
+    assert "2 of 2" in about.inner_text()
+
+    soundfile.write(tmp_path / "cut.wav", voice, rate, "PCM_16")
+    whole = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) * 3 // 4])
+    page = shown.open("speakers", "Speakers")
+    page.get_by_role("button", name="Enroll a speaker").last.click()
+    dialog = page.get_by_role("dialog", name="Enroll a speaker")
+    dialog.get_by_label("Name").fill("Joan Smith")
+    dialog.get_by_label("Recording").set_input_files(tmp_path / "cut.wav")
+    dialog.get_by_role("button", name="Enroll", exact=True).click()
+    warnings = dialog.get_by_role("list", name="Warnings")
+    warnings.get_by_text("the file is truncated").wait_for()
+    assert "partial: decoded" in warnings.inner_text()
 
 
 def test_before_somebody_is_deleted_it_says_what_stays_when_only_the_name_goes(shown: Watched) -> None:

@@ -192,6 +192,11 @@ function Facts({ recording }: { recording: Recording }) {
           {recording.sample_rate_hz ? `${recording.sample_rate_hz / 1000} kHz` : "–"}
         </Figure>
         <Figure name="Channels">{recording.channels ?? "–"}</Figure>
+        {(recording.audio_tracks ?? 1) > 1 && (
+          <Figure name="Audio track" hint="the others were not read">
+            {`${recording.audio_track} of ${recording.audio_tracks}`}
+          </Figure>
+        )}
         <Figure name="Size">{bytes(recording.size_bytes)}</Figure>
         <Figure name="Recorded">{at(recording.recorded_at)}</Figure>
         <Figure name="Occasion">{recording.session ?? "–"}</Figure>

@@ -37,12 +37,12 @@ export function Failure({ error, retry }: { error: Error | null; retry?: () => v
   );
 }
 
-/** What makes an answer less sure than it looks. */
+/** What makes an answer less sure than it looks; what is said of the recording and of the answer is said once. */
 export function Warnings({ items }: { items: readonly string[] }) {
   if (items.length === 0) return null;
   return (
     <ul class="warnings" aria-label="Warnings">
-      {items.map((item) => (
+      {[...new Set(items)].map((item) => (
         <li key={item}>
           <Icon name="warning" size={16} />
           <span>{item}</span>
