@@ -11,6 +11,8 @@ import numpy as np
 
 from api.calibration_store import CalibrationStore, Origin
 from api.deciding import of_plain_scores
+from api.same_voice import MOST_COMPARED, find_two_names
+from api.schemas.jobs import SameVoices, TwoNames
 from api.schemas.quality import (
     CalibrationView,
     DetPoint,
@@ -25,9 +27,10 @@ from indexer.audio.quality import TELEPHONE_BANDWIDTH_HZ
 from indexer.db.embeddings import Embeddings
 from indexer.db.enrolled_recordings import EnrolledEmbedding, EnrolledSample
 from indexer.db.galleries import Galleries
+from indexer.db.jobs import Jobs
 from indexer.db.speakers import Speakers
 from indexer.embedding.aggregation import aggregate_embeddings
-from indexer.types import RecordingId, SpeakerId, Vectors
+from indexer.types import JobId, RecordingId, SpeakerId, Vectors
 from search.calibration import Calibration
 from search.gallery_quality import EnrolledVoices, Histogram, doubts, gallery_quality, thinned
 from search.identification import Rules
@@ -71,6 +74,23 @@ class GalleryReports:
         """Place a gallery's speakers on a plane; raises NotFound."""
         voices = self._runtime.live.get(gallery)
         return self._remembered("map", gallery, lambda: self._map(voices))
+
+    def same_voices(self, gallery: str, job_id: JobId) -> SameVoices:
+        """Tell which speakers of a job sound like others of its gallery.
+
+        Raises
+        ------
+        NotFound
+            If the gallery is gone.
+        InvalidRequest
+            If nobody says from which score on two voices are one.
+        """
+        with self._runtime.database.read_scope() as session:
+            speakers = Jobs(session).speakers(job_id, limit=MOST_COMPARED + 1)
+        if not speakers:
+            return SameVoices(items=[], compared=0, complete=True)
+        voices = self._runtime.live.get(gallery)
+        return self._remembered("same-voices", gallery, lambda: two_names_of(voices, speakers), *speakers)
 
     def _remembered(self, kind: str, gallery: str, make: Callable[[], _Report], *of: object) -> _Report:
         with self._runtime.database.read_scope() as session:
@@ -150,6 +170,24 @@ class GalleryReports:
             return None
         stored = {found.id: origin for found, origin in CalibrationStore(self._runtime.database).list()}
         return calibration_view(used, stored.get(used.id, "voxdex"))
+
+
+def two_names_of(voices: "Voices", speakers: Sequence[str]) -> SameVoices:
+    """Compare speakers of a job with all others of its gallery, at most `MOST_COMPARED` of them."""
+    compared = speakers[:MOST_COMPARED]
+    items = [
+        TwoNames(speaker=two.speaker, other=two.other.speaker, score=_cosine(two.other.score), llr=_llr(two.other.llr))
+        for two in find_two_names(voices, compared)
+    ]
+    return SameVoices(items=items, compared=len(compared), complete=len(compared) == len(speakers))
+
+
+def _cosine(score: float) -> float:
+    return round(max(-1.0, min(1.0, score)), 4)
+
+
+def _llr(llr: float | None) -> float | None:
+    return None if llr is None else round(llr, 3)
 
 
 def calibration_view(calibration: Calibration, origin: Origin) -> CalibrationView:

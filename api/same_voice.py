@@ -3,6 +3,7 @@
 import logging
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexer.errors import NotFound, VoxdexError
@@ -24,32 +25,54 @@ MOST_COMPARED = 1000
 def same_voice_warnings(voices: "Callable[[], Voices]", speaker: str) -> list[str]:
     """Name those who sound like this speaker; nothing that goes wrong here undoes an enrollment that was made."""
     try:
-        return [_said(one) for one in voices().same_voices(speaker)[:MOST_NAMED]]
+        return [same_voice_said(one) for one in voices().same_voices(speaker)[:MOST_NAMED]]
     except VoxdexError as error:
         logger.warning("an enrolled voice was not compared with the others: %s", error.code, exc_info=error)
         return []
 
 
-def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) -> list[str]:
-    """Say the same of the speakers of a run at the command line, once of each two.
+@dataclass(frozen=True, slots=True)
+class TwoNames:
+    """A speaker, and another one who seems to have the same voice."""
+
+    speaker: str
+    other: SameVoice
+
+
+def find_two_names(voices: "Voices", speakers: Sequence[str]) -> list[TwoNames]:
+    """Compare speakers of a run, at most `MOST_COMPARED`, with all others of their gallery; tell each two once.
 
     Raises
     ------
     VoxdexError
         See `Voices.same_voices`.
     """
-    notices, told = [], set()
+    found, told = [], set()
     for speaker in speakers[:MOST_COMPARED]:
         try:
             others = voices.same_voices(speaker)
-        except NotFound:  # Not one recording of theirs could be used.
+        except NotFound:  # Not one recording of theirs could be used, or they have been made one with another.
             continue
         for other in others[:MOST_NAMED]:
             pair = frozenset((speaker, other.speaker))
             if pair not in told:
                 told.add(pair)
-                command = shlex.join(["voxdex", "speakers", "merge", speaker, other.speaker, "--gallery", gallery])
-                notices.append(f"{speaker}: {_said(other)} (`{command}`)")
+                found.append(TwoNames(speaker, other))
+    return found
+
+
+def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) -> list[str]:
+    """Say the same of the speakers of a run at the command line.
+
+    Raises
+    ------
+    VoxdexError
+        See `Voices.same_voices`.
+    """
+    notices = []
+    for two in find_two_names(voices, speakers):
+        command = shlex.join(["voxdex", "speakers", "merge", two.speaker, two.other.speaker, "--gallery", gallery])
+        notices.append(f"{two.speaker}: {same_voice_said(two.other)} (`{command}`)")
     if len(speakers) > MOST_COMPARED:
         notices.append(
             f"{MOST_COMPARED} of {len(speakers)} speakers were compared with the others of gallery {gallery}, to find "
@@ -58,7 +81,8 @@ def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) 
     return notices
 
 
-def _said(other: SameVoice) -> str:
+def same_voice_said(other: SameVoice) -> str:
+    """Say who else has a voice, what that is worth, and what to do."""
     worth = "" if other.llr is None else f", {llr_in_words(other.llr)}"
     return (
         f"the voice sounds like {other.speaker!r}, who is enrolled too: cosine {other.score:.2f}{worth}; listen to "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from indexer.types import JobId
-from voxdex_client.models import ENDED, Job, JobItem, JobItemState, JobState
+from voxdex_client.models import ENDED, Job, JobItem, JobItemState, JobState, SameVoices
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -33,6 +33,9 @@ class JobDesk(Protocol):
 
     def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
         """List the files of a job, or those with a notice, in the order of its source; raises NotFound."""
+
+    def same_voices(self, job_id: int) -> SameVoices:
+        """Tell which speakers of a job sound like others of its gallery; raises NotFound."""
 
     def follow(self, job_id: int) -> Iterator[Job]:
         """Show a job whenever it changed, until it has ended; raises NotFound."""
@@ -77,6 +80,10 @@ class RemoteJobs:
     def items(self, job_id: int, state: JobItemState | None, *, noticed: bool = False) -> Iterable[JobItem]:
         """List the files of a job."""
         return self._client.jobs.items(job_id, state=state, noticed=noticed or None, limit=_PAGE)
+
+    def same_voices(self, job_id: int) -> SameVoices:
+        """Tell which speakers of a job sound like others of its gallery."""
+        return self._client.jobs.same_voices(job_id)
 
     def follow(self, job_id: int) -> Iterator[Job]:
         """Show a job whenever it changed; a service that is being restarted is waited for."""
@@ -152,6 +159,20 @@ class RecordedJobs:
                 return
             yield from (JobItem.model_validate(view.model_dump(mode="json")) for view in views)
             after = views[-1].id
+
+    def same_voices(self, job_id: int) -> SameVoices:
+        """Tell which speakers of a job sound like others of its gallery; the encoder is loaded where it has any."""
+        from api.gallery_reports import two_names_of
+        from api.same_voice import MOST_COMPARED
+        from indexer.db.jobs import Jobs
+
+        gallery = self.job(job_id).gallery
+        with self._services.record().read_scope() as session:
+            speakers = Jobs(session).speakers(JobId(job_id), limit=MOST_COMPARED + 1)
+        if not speakers:
+            return SameVoices(items=[], compared=0, complete=True)
+        found = two_names_of(self._services.voices(gallery), speakers)
+        return SameVoices.model_validate(found.model_dump(mode="json"))
 
     def follow(self, job_id: int) -> Iterator[Job]:
         """Show a job about twice a second."""

@@ -129,12 +129,13 @@ def watch_job(
     Exit status 1 says that some files could not be used, or that the job failed or was canceled.
     """
     from api.cli.job_desk import open_desk
-    from api.cli.watching import print_notices, print_summary, watch
+    from api.cli.watching import print_notices, print_same_voices, print_summary, watch
 
     with open_desk(url, key, home) as desk:
         job = watch(desk, job_id, again=f"voxdex jobs watch {job_id}", quiet=as_json)
         if not as_json:
             print_notices(desk, job)
+            print_same_voices(desk, job)
     if as_json:
         print_json(job.model_dump(mode="json"))
     else:

@@ -88,15 +88,25 @@ class RemoteIngest:
             print_line(f"job {job.id} takes in {job.source}; watch it with `voxdex jobs watch {job.id}`")
 
     def _watched(self, desk: "JobDesk", job: "Job", *, as_json: bool) -> dict[str, Any]:
-        from api.cli.watching import failure_document, print_notices, print_summary, watch
+        from api.cli.watching import (
+            failure_document,
+            print_notices,
+            print_same_voices,
+            print_summary,
+            same_voices_found,
+            watch,
+        )
 
         ended = watch(desk, job.id, again=f"voxdex jobs watch {job.id}", quiet=as_json)
         if not as_json:
             print_notices(desk, ended)
+            print_same_voices(desk, ended)
             print_summary(ended, again=f"voxdex jobs items {job.id} --state failed")
             return {"state": ended.state}
         failures = [failure_document(item) for item in desk.items(job.id, "failed")] if ended.failed else []
-        return {**ended.model_dump(mode="json"), "failures": failures}
+        same = same_voices_found(desk, ended)
+        pairs = [two.model_dump(mode="json") for two in same.items] if same is not None else []
+        return {**ended.model_dump(mode="json"), "failures": failures, "same_voices": pairs}
 
 
 def as_workers_see(source: str) -> str:

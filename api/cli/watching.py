@@ -8,7 +8,8 @@ from typing import Any
 
 from api.cli.job_desk import JobDesk
 from api.cli.output import counted, print_line, print_notice
-from voxdex_client.models import Job, JobItem
+from indexer.errors import VoxdexError, one_line
+from voxdex_client.models import Job, JobItem, SameVoices
 
 SHOWN_FAILURES = 20
 SHOWN_NOTICES = 20
@@ -66,6 +67,36 @@ def print_notices(desk: JobDesk, job: Job) -> None:
             print_notice(f"... and more (voxdex jobs items {job.id} --noticed lists all)")
             return
         print_notice(f"{item.uri}: {item.notice}")
+
+
+def same_voices_found(desk: JobDesk, job: Job) -> SameVoices | None:
+    """Tell which speakers of an ended job sound like others of its gallery; None, and a notice, where nobody can.
+
+    Whatever goes wrong here undoes nothing of what was taken in.
+    """
+    from voxdex_client.errors import VoxdexError as ClientError
+
+    try:
+        return desk.same_voices(job.id)
+    except (VoxdexError, ClientError) as error:
+        print_notice(f"speakers were not compared with the others of gallery {job.gallery}: {one_line(error)}")
+        return None
+
+
+def print_same_voices(desk: JobDesk, job: Job) -> None:
+    """Name the speakers of a job that has ended who sound like others of its gallery, on standard error."""
+    from api.same_voice import same_voice_said
+    from search.same_voice import SameVoice
+
+    found = same_voices_found(desk, job)
+    if found is None:
+        return
+    for two in found.items[:SHOWN_NOTICES]:
+        print_notice(f"{two.speaker}: {same_voice_said(SameVoice(two.other, two.score, two.llr))}")
+    if len(found.items) > SHOWN_NOTICES:
+        print_notice(f"... and {len(found.items) - SHOWN_NOTICES} more who sound like others")
+    if not found.complete:
+        print_notice(f"only the first {found.compared} speakers of the job were compared with the others")
 
 
 def failure_document(item: JobItem) -> dict[str, Any]:

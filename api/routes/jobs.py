@@ -16,7 +16,7 @@ from api.openapi import problems
 from api.pagination import after_of, page_of
 from api.runtime import Parts, Runtime
 from api.schemas.common import PAGE_ROWS, Cursor, GalleryName, Limit, Name, RowNumber
-from api.schemas.jobs import ItemNumber, Job, JobItem, JobItemPage, JobPage, NewJob, Requeued
+from api.schemas.jobs import ItemNumber, Job, JobItem, JobItemPage, JobPage, NewJob, Requeued, SameVoices
 from api.security import Principal, Reader, Writer
 from indexer.db import models
 from indexer.db.galleries import Galleries
@@ -130,6 +130,21 @@ def list_items(
             limit=limit + 1,
         )
         return page_of(rows, limit, JobItem.model_validate, "items", job_id)
+
+
+@router.get("/jobs/{job_id}/same-voices", responses=problems(404))
+async def get_same_voices(job_id: ReadableJob, parts: Parts) -> SameVoices:
+    """Tell which speakers of a job sound like others of its gallery: one voice that may have two names.
+
+    Compared is what is enrolled now: two that were merged are told no more. The first thousand speakers of a job are
+    compared. A job that one command ran by itself told so itself.
+    """
+
+    def work() -> SameVoices:
+        return parts.reports.same_voices(_job(parts, job_id).gallery, job_id)
+
+    with parts.report_threads.admitted():
+        return await parts.report_threads.run(work)
 
 
 @router.get(

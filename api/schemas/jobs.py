@@ -176,3 +176,32 @@ class Requeued(View):
     model_config = ConfigDict(json_schema_extra={"examples": [{"requeued": 3}]})
 
     requeued: int
+
+
+class TwoNames(View):
+    """Two speakers of a gallery who seem to be one voice."""
+
+    speaker: str = Field(description="Of the job.")
+    other: str = Field(description="Who sounds like them, of the job or not.")
+    score: float = Field(ge=-1, le=1, description="Cosine of the two voiceprints.")
+    llr: float | None = Field(description="What that is worth: natural logarithm; null where nothing is calibrated.")
+
+
+class SameVoices(View):
+    """Speakers of a job who sound like others of the gallery, as it is now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [{"speaker": "Ada", "other": "Ada Lovelace", "score": 0.83, "llr": 9.4}],
+                    "compared": 250,
+                    "complete": True,
+                }
+            ]
+        }
+    )
+
+    items: list[TwoNames] = Field(description="Each two once: listen to both, and merge them if they are one person.")
+    compared: int = Field(description="Speakers of the job that were compared with all others of the gallery.")
+    complete: bool = Field(description="Whether these are all: of very many speakers only the first are compared.")

@@ -235,6 +235,18 @@ class Jobs:
             query = query.where(JobItem.notice.is_not(None))
         return list(self._session.scalars(query))
 
+    def speakers(self, job_id: JobId, *, limit: int) -> list[str]:
+        """Name whom the files of a job that could be used are said to be of, in the order of their names."""
+        used = (JobItemState.DONE, JobItemState.DUPLICATE)
+        query = (
+            select(JobItem.speaker)
+            .where(JobItem.job_id == job_id, JobItem.state.in_(used), JobItem.speaker.is_not(None))
+            .distinct()
+            .order_by(JobItem.speaker)
+            .limit(limit)
+        )
+        return [name for name in self._session.scalars(query) if name is not None]
+
     def progress(self, job_id: JobId) -> JobProgress:
         """Tell how far a job is, or raise NotFound."""
         job = self.get(job_id)

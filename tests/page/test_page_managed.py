@@ -14,7 +14,7 @@ from indexer.db.models import JobItemState, JobState
 from indexer.types import GalleryId
 from tests.api_kit import ServiceClient
 from tests.formats.several_tracks import write_tracks
-from tests.page_kit import GALLERY, Speech, Watched, heard_for
+from tests.page_kit import GALLERY, Speech, Watched, heard_for, settle
 
 STRICT = "board"
 UNTOUCHED = "untouched"
@@ -115,6 +115,30 @@ def test_a_recording_of_several_audio_tracks_shows_which_was_read_and_what_is_sa
     warnings = dialog.get_by_role("list", name="Warnings")
     warnings.get_by_text("the file is truncated").wait_for()
     assert "partial: decoded" in warnings.inner_text()
+
+
+def test_a_job_asks_whether_one_voice_has_two_names(
+    shown: Watched, speech: Speech, service: ServiceClient, tmp_path: Path
+) -> None:
+    assert service.post("/v1/galleries", json={"name": "twice"}).status_code == 201
+    for name, path in zip(("Jo", "Joan", "Sam"), (*speech.unnamed, speech.stranger), strict=True):
+        (tmp_path / name).mkdir()
+        shutil.copy(path, tmp_path / name / path.name)
+    posted = service.post("/v1/galleries/twice/jobs", json={"source": str(tmp_path), "speaker_from": "parent:1"})
+    number = posted.json()["id"]
+    page = shown_in(shown, "twice", f"jobs/{number}", f"Job {number}")
+    asked = page.get_by_role("region", name="One voice under two names")
+    asked.wait_for()  # When the job has ended, before one's eyes.
+    assert sorted(asked.get_by_role("link").all_inner_texts()) == ["Jo", "Joan"]
+    assert "times likelier" in asked.inner_text()
+    asked.get_by_role("link", name="Joan").click()
+    page.get_by_role("heading", level=1, name="Joan").wait_for()
+    merged = service.post("/v1/galleries/twice/speakers/Joan/merge", json={"into": "Jo"})
+    assert merged.status_code == 200, merged.text
+    shown.open(f"jobs/{number}", f"Job {number}")
+    page.get_by_role("list", name="Files").or_(page.get_by_text("No file failed.")).wait_for()
+    settle(page)
+    assert asked.count() == 0
 
 
 def test_before_somebody_is_deleted_it_says_what_stays_when_only_the_name_goes(shown: Watched) -> None:

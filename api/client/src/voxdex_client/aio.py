@@ -81,6 +81,7 @@ class AsyncJobs(AsyncResource):
     list = alists(routes.list_jobs)
     get = acalls(routes.get_job)
     items = alists(routes.list_job_items)
+    same_voices = acalls(routes.same_voices_of_job)
     cancel = acalls(routes.cancel_job)
     retry_failed = acalls(routes.retry_failed)
 

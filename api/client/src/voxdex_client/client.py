@@ -80,6 +80,7 @@ class Jobs(Resource):
     list = lists(routes.list_jobs)
     get = calls(routes.get_job)
     items = lists(routes.list_job_items)
+    same_voices = calls(routes.same_voices_of_job)
     cancel = calls(routes.cancel_job)
     retry_failed = calls(routes.retry_failed)
 

@@ -26,6 +26,7 @@ import type {
   Recording,
   RecordingDetail,
   RecordingVoices,
+  SameVoices,
   SearchAnswer,
   Session,
   Speaker,
@@ -125,6 +126,7 @@ export const jobs = {
     send<Job>("POST", path(inGallery(gallery, "jobs")), { json: job, once: true }),
   items: (id: number, query: Cursor & { state?: string; noticed?: boolean }, signal?: Signal) =>
     get<Page<JobItem>>(path(["jobs", id, "items"], query), signal),
+  sameVoices: (id: number, signal?: Signal) => get<SameVoices>(path(["jobs", id, "same-voices"]), signal),
   cancel: (id: number) => send<Job>("POST", path(["jobs", id, "cancel"])),
   /** Try the failed files of a job again, or one of them. */
   retry: (id: number, item?: number) =>

@@ -32,6 +32,7 @@ export type TakenRecording = Schemas["TakenRecording"];
 export type Job = Schemas["Job"];
 export type JobItem = Schemas["JobItem"];
 export type NewJob = Schemas["NewJob"];
+export type SameVoices = Schemas["SameVoices"];
 
 export type UnknownVoice = Schemas["UnknownVoice"];
 export type UnknownUtterance = Schemas["UnknownUtterance"];

@@ -7,7 +7,7 @@ import { isOver, useElapsed, useLive } from "../lib/events";
 import { useDo, useLoad, useTitle } from "../lib/hooks";
 import { usePages } from "../lib/pages";
 import { go, to } from "../lib/router";
-import { at, count, counted, lasting, placeName, type Tone } from "../lib/words";
+import { at, cosine, count, counted, evidence, lasting, placeName, type Tone } from "../lib/words";
 import { Badge, Failure, Figure, Loading } from "../parts/Basics";
 import { Dialog } from "../parts/Dialog";
 import { useGalleries } from "../parts/Gallery";
@@ -104,6 +104,7 @@ function Shown({ loaded, reload }: { loaded: Job; reload: () => void }) {
           </p>
         )}
       </section>
+      {over && !isGrouping(job) && !isOfCommand(job) && <TwoNames job={job} />}
       {!isGrouping(job) && <Items job={job} onRetry={mayRetry ? (item) => void retrying.run(item) : null} />}
       {stopping && <StopJob job={job} onClose={() => setStopping(false)} onDone={stopped} />}
     </>
@@ -154,6 +155,31 @@ function OfFiles({ job }: { job: Job }) {
       <Figure name="Pace">{job.times_real_time ? `${job.times_real_time.toFixed(1)} × real time` : "–"}</Figure>
       <Figure name="Speakers from">{job.speaker_from === "none" ? "not known" : job.speaker_from}</Figure>
     </>
+  );
+}
+
+/** Speakers of the job who sound like others; nothing where nobody does. */
+function TwoNames({ job }: { job: Job }) {
+  const found = useLoad((signal) => jobs.sameVoices(job.id, signal), [job.id, job.finished_at]);
+  if (found.error) return <Failure error={found.error} retry={found.reload} />;
+  if (found.data === null || found.data.items.length === 0) return null;
+  const { items, compared, complete } = found.data;
+  return (
+    <section class="card" aria-label="One voice under two names">
+      <h2>One voice under two names?</h2>
+      <p class="hint">Listen to both, and merge them on the page of one where they are one person.</p>
+      <ul class="plain-list">
+        {items.map((two) => (
+          <li key={`${two.speaker}\n${two.other}`}>
+            <a href={to("speakers", [two.speaker])}>{two.speaker}</a>
+            {" sounds like "}
+            <a href={to("speakers", [two.other])}>{two.other}</a>
+            <span class="hint">{`: cosine ${cosine(two.score)}${two.llr === null ? "" : `, ${evidence(two.llr)}`}`}</span>
+          </li>
+        ))}
+      </ul>
+      {!complete && <p class="hint">{`Only the first ${count(compared)} speakers of the job were compared.`}</p>}
+    </section>
   );
 }
 

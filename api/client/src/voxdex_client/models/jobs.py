@@ -82,6 +82,29 @@ class Requeued(Model):
     requeued: int
 
 
+class TwoNames(Model):
+    """Two speakers of a gallery who seem to be one voice."""
+
+    speaker: str
+    """Of the job."""
+    other: str
+    """Who sounds like them, of the job or not."""
+    score: float
+    """Cosine of the two voiceprints."""
+    llr: float | None
+
+
+class SameVoices(Model):
+    """Speakers of a job who sound like others of the gallery, as it is now."""
+
+    items: list[TwoNames]
+    """Each two once."""
+    compared: int
+    """Speakers of the job that were compared with all others of the gallery."""
+    complete: bool
+    """Whether these are all: of very many speakers only the first are compared."""
+
+
 class WebhookData(Model):
     """Counts of an ended job."""
 

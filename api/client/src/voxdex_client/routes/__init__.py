@@ -18,6 +18,7 @@ from voxdex_client.routes.jobs import (
     list_job_items,
     list_jobs,
     retry_failed,
+    same_voices_of_job,
 )
 from voxdex_client.routes.recordings import (
     create_recording,
@@ -119,6 +120,7 @@ __all__ = [
     "remove_unknown_utterance",
     "retry_failed",
     "revoke_key",
+    "same_voices_of_job",
     "search",
     "session",
     "show_erasure",

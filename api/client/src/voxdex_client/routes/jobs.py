@@ -71,6 +71,12 @@ def list_job_items(
     return Sent(path={"job_id": job_id}, query=asked)
 
 
+@route("GET", "/v1/jobs/{job_id}/same-voices", models.SameVoices)
+def same_voices_of_job(job_id: int) -> Sent:
+    """Tell which speakers of a job sound like others of its gallery: one voice that may have two names."""
+    return Sent(path={"job_id": job_id})
+
+
 @route("GET", "/v1/jobs/{job_id}/events", NoneType)
 def job_events(job_id: int) -> Sent:
     """Follow a job."""
