@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,9 +17,12 @@ import numpy as np
 
 from api.bench.apart import run_apart
 from api.bench.api_clients import ask
+from api.bench.beginnings import beginnings
 from api.bench.machine import Measured
-from api.cli.output import print_line, print_table
-from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
+from api.bench.own_home import environment_of, make_own_home
+from api.cli.output import counted, print_line, print_table
+from indexer.errors import InvalidRequest, Unavailable
+from indexer.settings import Settings
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ class ApiRow:
     clients: int
     requests: int
     errors: int
+    errors_by_kind: Mapping[str, int]
     requests_per_s: float
     p50_s: float
     p99_s: float
@@ -82,24 +87,28 @@ def run_api_bench(
     InvalidRequest
         If no recording is long enough.
     Unavailable
-        If the service does not start.
+        If the service does not start, or answers nothing.
     """
     with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as name:
         folder = Path(name)
         pairs = list(_pairs(services, paths, probe_s, speakers))
         if not pairs:
             raise InvalidRequest(f"no recording of {2 * probe_s:g} s or more: give longer ones, or a shorter --probe-s")
-        encoder_id = _enroll(services, folder, pairs)
+        settings = make_own_home(services.settings, folder / "home")
+        encoder_id = _enroll(settings, folder, pairs)
         probes = []
         for number, (_, probe) in enumerate(pairs):
             probes.append(folder / f"{number:04}.wav")
             probes[-1].write_bytes(_wav(probe))
-        with _served(folder) as port:
+        environment = environment_of(settings, os.environ)
+        with _served(folder, environment) as port:
             requests = [_written_request(path, port) for path in probes]
             asked: dict[str, Any] = {"host": "127.0.0.1", "port": port, "requests": requests}
             run_apart("ask", **asked, clients=2, seconds=3.0)
             in_turns: dict[str, Any] = {**asked, "probes": [str(path) for path in probes], "seconds": seconds}
+            in_turns["home"] = str(settings.home)  # where a user's own encoder has its name
             seen = [run_apart("ask_in_turns", **in_turns, clients=count) for count in clients]
+            _require_answers(seen)
     right = sum(
         answer == ["identified", speaker]
         for (speaker, _), answer in zip(_named(pairs), seen[0]["answers"], strict=True)
@@ -113,6 +122,7 @@ def run_api_bench(
                 clients=count,
                 requests=told["requests"],
                 errors=sum(told["errors"].values()),
+                errors_by_kind=dict(told["errors"]),
                 requests_per_s=told["requests"] / told["elapsed_s"],
                 p50_s=p50_s,
                 p99_s=p99_s,
@@ -130,7 +140,7 @@ def run_api_bench(
 
 
 def ask_in_turns(
-    host: str, port: int, requests: Sequence[str], clients: int, seconds: float, probes: Sequence[str]
+    host: str, port: int, requests: Sequence[str], clients: int, seconds: float, probes: Sequence[str], home: str
 ) -> dict[str, Any]:
     """Send requests as `ask` does, for so many seconds in all, and embed the same probes one by one in between.
 
@@ -143,7 +153,7 @@ def ask_in_turns(
 
     from api.dependencies import open_services
 
-    with open_services() as services:
+    with open_services(home=Path(home)) as services:
         encoder = services.comparison(None).encoder
         waveforms = [soundfile.read(path, dtype="float32")[0] for path in probes]
         for waveform in waveforms[:3]:
@@ -170,34 +180,28 @@ def ask_in_turns(
 def _pairs(
     services: "Services", paths: Sequence[Path], probe_s: float, most: int
 ) -> Iterator[tuple[Waveform, Waveform]]:
-    from indexer.archive import list_archive, nobody
-    from indexer.audio.decode import ChannelPolicy, open_audio
+    for waveform in islice(beginnings(paths, 2 * probe_s, services.settings.audio), most):
+        half = len(waveform) // 2
+        yield waveform[:half], waveform[half:]
 
-    size, made = round(probe_s * SAMPLE_RATE_HZ), 0
-    files = list_archive(paths, nobody).files
-    for place in np.random.default_rng(1).permutation(len(files)).tolist():
-        if made == most:
-            return
-        with suppress(InvalidAudio):
-            mix = ChannelPolicy.parse("mix")
-            with open_audio(files[place].path, channels=mix, limits=services.settings.audio) as reader:
-                samples = np.concatenate([block[0] for block in reader.blocks()])
-            if len(samples) >= 2 * size:
-                made += 1
-                yield samples[:size], samples[size : 2 * size]
+
+def _require_answers(seen: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse figures of answers that are all errors."""
+    for told in seen:
+        if sum(told["errors"].values()) >= told["requests"]:
+            what = ", ".join(f"{why} ({count} times)" for why, count in told["errors"].items()) or "no answer in time"
+            raise Unavailable(f"no identification succeeded, so there is nothing to measure: {what}")
 
 
 def _named(pairs: Sequence[tuple[Waveform, Waveform]]) -> list[tuple[str, Waveform]]:
     return [(f"speaker {number}", enrolled) for number, (enrolled, _) in enumerate(pairs)]
 
 
-def _enroll(services: "Services", folder: Path, pairs: Sequence[tuple[Waveform, Waveform]]) -> str:
+def _enroll(settings: Settings, folder: Path, pairs: Sequence[tuple[Waveform, Waveform]]) -> str:
     """Fill the gallery that is served; return the encoder's id."""
     from api.dependencies import Services
     from indexer.archive import ArchiveFile
-    from indexer.settings import DatabaseSettings
 
-    settings = services.settings.model_copy(update={"home": folder / "home", "database": DatabaseSettings()})
     apart = Services(settings)
     try:
         files = []
@@ -214,7 +218,7 @@ def _enroll(services: "Services", folder: Path, pairs: Sequence[tuple[Waveform, 
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[int]:
+def _served(folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """Run the service over the gallery, and yield its port once it is ready."""
     import httpx
 
@@ -223,15 +227,12 @@ def _served(folder: Path) -> Iterator[int]:
 
     port = free_port()
     environment = {
-        **os.environ,
-        "VOXDEX_HOME": str(folder / "home"),
+        **environment,
         "VOXDEX_API__HOST": "127.0.0.1",
         "VOXDEX_API__PORT": str(port),
         "VOXDEX_API__RATE_LIMIT_PER_MINUTE": "100000000",
         "VOXDEX_LOGGING__LEVEL": "WARNING",
     }
-    environment.pop("VOXDEX_DATABASE__URL", None)
-    environment.pop("VOXDEX_BROKER__URL", None)
     program = Program(
         name="api", command=python("api.cli.main", "serve"), environment=environment, log=folder / "api.log"
     )
@@ -279,7 +280,7 @@ def print_api_bench(figures: ApiFigures) -> None:
     print_line(figures.heading)
     print_line(
         f"encoder {figures.encoder}, probes of {figures.probe_s:g} s; {figures.named_right} of {figures.speakers} "
-        "named right"
+        "named right, each recording being taken for a person of its own"
     )
     print_table(
         ["clients", "requests", "errors", "requests/s", "p50 ms", "p99 ms", "encoder ms", "p50 by encoder"],
@@ -288,12 +289,15 @@ def print_api_bench(figures: ApiFigures) -> None:
                 row.clients,
                 row.requests,
                 row.errors,
-                round(row.requests_per_s, 1),
-                round(1000 * row.p50_s, 1),
-                round(1000 * row.p99_s, 1),
-                round(1000 * row.encoder_s, 1),
-                round(row.p50_by_encoder, 2),
+                f"{row.requests_per_s:.1f}",
+                f"{1000 * row.p50_s:.1f}",
+                f"{1000 * row.p99_s:.1f}",
+                f"{1000 * row.encoder_s:.1f}",
+                f"{row.p50_by_encoder:.2f}",
             ]
             for row in figures.rows
         ],
     )
+    for row in figures.rows:
+        for kind, count in row.errors_by_kind.items():
+            print_line(f"{counted(row.clients, 'client')}: {kind} ({count} times)")

@@ -1,10 +1,8 @@
-"""How fast this machine embeds, beside what its own arithmetic allows."""
+"""How fast this machine embeds, beside what its own arithmetic allows: noise, so that it asks for no recordings."""
 
-import platform
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.ingest_bench import IngestFigures, run_ingest_bench
+from api.bench.machine import Measured
 from api.bench.timing import median_s
 from api.cli.output import print_line, print_table
 from indexer.types import SAMPLE_RATE_HZ, precision_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from api.dependencies import Services
 
 _SEED = 20260101
+_LEAST_INGESTED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,18 @@ class EncoderRow:
     share_of_matrix_rate: float
 
 
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """Everything that was measured, with what is needed to repeat it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchReport(Measured):
+    """Everything that was measured, with what is needed to repeat it.
 
-    machine: dict[str, str]
+    Attributes
+    ----------
+    ingest_times_real_time, ingest_share_of_encoder
+        Of noise that is taken for the speech of one voice; the share is of the encoder alone, in turns with ingest.
+    """
+
+    encoder_id: str
+    threads: int
     seed: int
     gflop_per_audio_s: float
     matrix_gflop_per_s: float
@@ -69,43 +77,31 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
         speed = utterance_s * batch / elapsed_s
         rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop / rate))
 
-    ingest_speed = _ingest_speed(services, encoder, rng, audio_s=max(60.0, budget_s * rows[-1].times_real_time))
+    audio_s = max(_LEAST_INGESTED_S, budget_s * rows[-1].times_real_time)
+    ingested = _ingest_noise(services, encoder, rng, audio_s=audio_s)
     return BenchReport(
-        machine={
-            "platform": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": str(torch.get_num_threads()),
-            "encoder": loaded.id,
-            "voxdex": version("voxdex"),
-        },
+        encoder_id=loaded.id,
+        threads=torch.get_num_threads(),
         seed=_SEED,
         gflop_per_audio_s=gflop,
         matrix_gflop_per_s=rate,
         encoder=rows,
-        ingest_times_real_time=ingest_speed,
-        ingest_share_of_encoder=ingest_speed / max(row.times_real_time for row in rows if row.utterance_s == 10.0),
+        ingest_times_real_time=ingested.audio_times_real_time,
+        ingest_share_of_encoder=ingested.share_of_encoder,
     )
 
 
-def _ingest_speed(services: "Services", encoder: str | None, rng: np.random.Generator, *, audio_s: float) -> float:
-    """Measure ingest, in times real time, into a gallery of its own, from ten-second WAV files, record and all."""
+def _ingest_noise(
+    services: "Services", encoder: str | None, rng: np.random.Generator, *, audio_s: float
+) -> IngestFigures:
+    """Measure ingest, record and all, of ten-second WAV files in which all that sounds is taken for one voice."""
     import soundfile
 
-    from api.dependencies import Services
-    from indexer.archive import list_archive, nobody
-
     with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
-        for number in range(max(6, round(audio_s / 10.0))):
+        count = round(audio_s / 10.0)
+        for number in range(count):
             soundfile.write(Path(folder) / f"{number}.wav", _noise(rng, 10.0), SAMPLE_RATE_HZ, subtype="PCM_16")
-        settings = services.settings.model_copy(update={"home": Path(folder) / "home"})
-        apart = Services(settings)
-        try:
-            ingest = apart.ingest("bench", encoder)
-            listing = list_archive([Path(folder)], nobody)
-            return ingest.run(listing.files, source="bench").tally.times_real_time
-        finally:
-            apart.close()
+        return run_ingest_bench(services, [Path(folder)], files=count, encoder=encoder, speakers="one", speech="off")
 
 
 def _noise(rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
@@ -115,19 +111,20 @@ def _noise(rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
 
 def print_bench(report: BenchReport) -> None:
     """Print the figures."""
-    print_line(", ".join(f"{key} {value}" for key, value in report.machine.items()))
+    print_line(report.heading)
+    print_line(f"encoder {report.encoder_id}, {report.threads} threads")
     print_line(
         f"matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
-        f"{report.gflop_per_audio_s:.2f} GFLOP; seed {report.seed}"
+        f"{report.gflop_per_audio_s:.3g} GFLOP; seed {report.seed}"
     )
     print_table(
         ["utterance (s)", "batch", "times real time", "share of matrix rate"],
         [
-            [row.utterance_s, row.batch, round(row.times_real_time, 1), f"{100 * row.share_of_matrix_rate:.0f} %"]
+            [f"{row.utterance_s:g}", row.batch, f"{row.times_real_time:.1f}", f"{row.share_of_matrix_rate:.0%}"]
             for row in report.encoder
         ],
     )
     print_line(
-        f"ingest end to end: {report.ingest_times_real_time:.1f} times real time, "
-        f"{100 * report.ingest_share_of_encoder:.0f} % of the encoder alone"
+        f"ingest end to end, of noise taken for one voice: {report.ingest_times_real_time:.1f} times real time, "
+        f"{report.ingest_share_of_encoder:.0%} of the encoder alone; `voxdex bench ingest` measures it of recordings"
     )

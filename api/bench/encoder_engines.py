@@ -5,18 +5,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.beginnings import beginnings
 from api.bench.encoder_apart import EXACT, IN_BFLOAT16, PUBLISHED, EngineApart
 from api.bench.machine import Measured
-from api.cli.output import print_line, print_table
-from indexer.archive import list_archive, nobody
-from indexer.audio.decode import decode
-from indexer.errors import InvalidAudio, InvalidRequest, Unavailable
+from api.cli.output import counted, print_line, print_table
+from indexer.errors import InvalidRequest, Unavailable
 from indexer.types import SAMPLE_RATE_HZ, Waveform
 
 if TYPE_CHECKING:
@@ -80,9 +80,14 @@ def run_engine_bench(
     speech
         Recordings whose beginnings are embedded; noise where there are none, which takes as long.
     utterances
-        Most of them, at even steps over the recordings, that cosines are compared on.
+        Most of them that cosines are compared on, but no fewer than the largest batch.
     budget_s
         Seconds given to each length and batch, all engines together.
+
+    Raises
+    ------
+    InvalidRequest
+        If there are recordings, but too few of them are long enough for a whole batch.
     """
     import torch
 
@@ -93,6 +98,7 @@ def run_engine_bench(
     own = services.settings.embedding
     spec = services.registry.get(encoder or own.encoder)
     checkpoint = read_checkpoint(services.registry.pull(spec), spec.family, spec.front_end)
+    cuts = {seconds: _utterances(services, speech, seconds, utterances, least=max(batches)) for seconds in lengths_s}
     threads = own.threads or torch.get_num_threads()
     fast = runs_fast(checkpoint.network, choose_device(own.device))
     names = [name for name in (PUBLISHED, EXACT, *IN_BFLOAT16) if fast or name not in IN_BFLOAT16]
@@ -102,7 +108,6 @@ def run_engine_bench(
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
     rows: list[EngineRow] = []
-    counts: dict[str, int] = {}
     missing: dict[str, str] = {}
     with ExitStack() as running:
         engines: list[EngineApart] = []
@@ -111,9 +116,7 @@ def run_engine_bench(
                 engines.append(running.enter_context(EngineApart(name, services.settings, encoder, threads)))
             except Unavailable as error:
                 missing[name] = str(error)
-        for seconds in lengths_s:
-            cut = _utterances(services, speech, seconds, utterances, least=max(batches))
-            counts[f"{seconds:g} s"] = len(cut)
+        for seconds, cut in cuts.items():
             cosines = _least_cosines(engines, cut)
             for batch in batches:
                 for engine in engines:
@@ -127,7 +130,7 @@ def run_engine_bench(
     return EngineReport(
         encoder=spec.name,
         threads=threads,
-        utterances=counts,
+        utterances={f"{seconds:g} s": len(cut) for seconds, cut in cuts.items()},
         gflop_per_audio_s=gflop,
         matrix_gflop_per_s=limits,
         rows=rows,
@@ -155,17 +158,13 @@ def _utterances(
     if not speech:
         rng = np.random.default_rng(_SEED)
         return [rng.normal(0.0, 0.1, samples).clip(-1, 1).astype(np.float32) for _ in range(least)]
-    found: list[Waveform] = []
-    for file in list_archive(speech, nobody).files:
-        try:
-            decoded = decode(file.path, limits=services.settings.audio)
-        except InvalidAudio:
-            continue
-        if decoded.waveforms.shape[1] >= samples:
-            found.append(np.ascontiguousarray(decoded.waveforms[0, :samples]))
+    found = list(islice(beginnings(speech, seconds, services.settings.audio), max(most, least)))
     if len(found) < least:
-        raise InvalidRequest(f"{len(found)} recordings of {seconds:g} s or more: {least} are needed, for a whole batch")
-    return found[:: -(-len(found) // most)] if len(found) > most else found
+        raise InvalidRequest(
+            f"{counted(len(found), 'recording')} of {seconds:g} s or more, and {least} are needed for a whole batch: "
+            "give more of them, smaller --batches, shorter --lengths, or no recordings (noise takes as long)"
+        )
+    return found
 
 
 def _least_cosines(engines: Sequence[EngineApart], utterances: Sequence[Waveform]) -> list[float]:
@@ -184,8 +183,8 @@ def print_engine_bench(report: EngineReport) -> None:
     print_line(
         f"matrix rates {report.matrix_gflop_per_s['float32']:.0f} (float32) and "
         f"{report.matrix_gflop_per_s['bfloat16']:.0f} GFLOP/s (bfloat16); a second of audio takes "
-        f"{report.gflop_per_audio_s:.2f} GFLOP; least cosines over "
-        + ", ".join(f"{count} utterances of {length}" for length, count in report.utterances.items())
+        f"{report.gflop_per_audio_s:.3g} GFLOP; least cosines over "
+        + ", ".join(f"{counted(count, 'utterance')} of {length}" for length, count in report.utterances.items())
     )
     for name, why in report.missing.items():
         print_line(f"{name}: {why}")

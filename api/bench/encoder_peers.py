@@ -35,7 +35,7 @@ def open_peer(name: str, checkpoint: "Checkpoint", weights: Path, threads: int) 
     try:
         return make(checkpoint, weights, threads), version(library)
     except (ImportError, PackageNotFoundError) as error:
-        raise Unavailable(f"not installed ({error})") from error
+        raise Unavailable(f"not installed ({error}); the extra `bench` has it") from error
 
 
 def peer_names(wanted: str) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ from sqlalchemy import select
 
 from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
 from api.bench.machine import Measured, PeakMemory
-from api.cli.output import print_line, print_table
+from api.bench.own_home import make_own_home
+from api.cli.output import counted, print_line, print_table
 from indexer.errors import InvalidRequest
 from indexer.ingest import Tally
 from indexer.observability import REGISTRY
-from indexer.settings import DatabaseSettings
 from indexer.types import SAMPLE_RATE_HZ, precision_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def run_ingest_bench(
     Raises
     ------
     InvalidRequest
-        If no recording is found.
+        If no recording is found, or none of them can be embedded.
     """
     import torch
 
@@ -155,7 +155,7 @@ def run_ingest_bench(
         raise InvalidRequest("no recording is there: give files or folders of recordings")
     chosen = [found[place] for place in np.linspace(0, len(found) - 1, min(files, len(found))).round().astype(int)]
     with tempfile.TemporaryDirectory(prefix="voxdex-bench-") as folder:
-        settings = services.settings.model_copy(update={"home": Path(folder), "database": DatabaseSettings()})
+        settings = make_own_home(services.settings, Path(folder))
         with closing(Services(settings)) as apart:
             # Networks, codecs and kernels are loaded before anything is measured; so is what groups voices (0.4 s for
             # the first recording of several) and what keeps indexes (0.2 s).
@@ -190,6 +190,11 @@ def run_ingest_bench(
                     given_s += sum(length * count for length, count in all_of_it.items()) / SAMPLE_RATE_HZ
                     more_encoder_s += encoder_alone_s((own,), all_of_it - new)
                 samples = lengths
+            if not samples:
+                raise InvalidRequest(
+                    f"of {counted(len(chosen), 'recording')} none could be embedded, so there is nothing to measure; "
+                    "give others (`voxdex ingest` says what is wrong with these)"
+                )
             gflop, rate = _limit(apart, encoders)
     embedded_s = sum(samples) / SAMPLE_RATE_HZ
     return IngestFigures(
@@ -281,9 +286,9 @@ def print_ingest_bench(figures: IngestFigures) -> None:
         f"encoder {figures.encoder}; {figures.torch_threads} threads of torch, {figures.decode_threads} that decode"
     )
     print_line(
-        f"{figures.files} files ({figures.failed} failed, {figures.several_voices} with several voices): "
-        f"{figures.audio_s:.0f} s of audio, {figures.speech_s:.0f} s of speech, {figures.utterances} utterances of "
-        f"{figures.embedded_s:.0f} s"
+        f"{counted(figures.files, 'file')} ({figures.failed} failed, {figures.several_voices} with several voices): "
+        f"{figures.audio_s:.0f} s of audio, {figures.speech_s:.0f} s of speech, "
+        f"{counted(figures.utterances, 'utterance')} of {figures.embedded_s:.0f} s"
     )
     print_table(
         ["stage", "seconds", "share of the time"],
@@ -305,6 +310,6 @@ def print_ingest_bench(figures: IngestFigures) -> None:
     )
     print_line(
         f"the machine's matrix rate: {figures.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
-        f"{figures.gflop_per_audio_s:.2f} GFLOP; ingest reaches {100 * figures.share_of_limit:.0f} % of that, the "
+        f"{figures.gflop_per_audio_s:.3g} GFLOP; ingest reaches {100 * figures.share_of_limit:.0f} % of that, the "
         f"encoder alone {100 * figures.encoder_share_of_limit:.0f} %"
     )

@@ -53,11 +53,14 @@ def describe_versions() -> dict[str, str]:
     return said
 
 
-def describe_commit() -> str:
-    """Commit of the source tree that runs, with "+changes" where files differ from it; "unknown" in an installation."""
-    tree = Path(__file__).parents[2]
-    git = ["git", "-C", str(tree)]
+def describe_commit(file: Path = Path(__file__)) -> str:
+    """Commit of the source tree that a file belongs to, with "+changes" where files differ from it; else "unknown".
+
+    An installation may lie in the tree of another project, in its virtual environment say, whose commit is not meant.
+    """
+    git = ["git", "-C", str(file.parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", str(file)], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         status = [*git, "status", "--porcelain", "--untracked-files=no"]
         changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout

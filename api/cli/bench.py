@@ -110,7 +110,7 @@ def encoder(
             encoder=encoder,
             speech=speech or (),
             lengths_s=_numbers(lengths, "--lengths", 0.5, 60.0),
-            batches=[round(number) for number in _numbers(batches, "--batches", 1, 256)],
+            batches=_whole_numbers(batches, "--batches", 256),
             utterances=utterances,
             peers=peer_names(peers) if peers is not None else (),
             budget_s=seconds,
@@ -172,7 +172,12 @@ def api(
 
     with measuring(quiet=as_json), open_services(home=home) as services:
         figures = run_api_bench(
-            services, paths, clients=_clients(clients), probe_s=probe_s, speakers=speakers, seconds=seconds
+            services,
+            paths,
+            clients=_whole_numbers(clients, "--clients", 1024),
+            probe_s=probe_s,
+            speakers=speakers,
+            seconds=seconds,
         )
     if as_json:
         print_json(figures)
@@ -282,15 +287,16 @@ def index(
         print_report(report)
 
 
-def _clients(text: str) -> tuple[int, ...]:
-    most = 1024
+def _whole_numbers(text: str, option: str, most: int) -> tuple[int, ...]:
     try:
-        counts = tuple(int(word) for word in text.split(","))
+        numbers = tuple(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
-        counts = ()
-    if not counts or not all(1 <= count <= most for count in counts):
-        raise InvalidRequest(f"--clients {text!r}: give numbers from 1 to {most} with commas between, as in 1,4,16")
-    return counts
+        numbers = ()
+    if not numbers or not all(1 <= number <= most for number in numbers):
+        raise InvalidRequest(
+            f"{option} {text!r}: give whole numbers from 1 to {most} with commas between, as in 1,4,16"
+        )
+    return numbers
 
 
 def _on_device(device: str, text: str) -> tuple[int, ...]:
