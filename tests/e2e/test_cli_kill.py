@@ -13,6 +13,7 @@ import soundfile
 
 from tests.cli_kit import voxdex
 from tests.formats.audio_samples import speech_like
+from tests.slow_writes import slow_writes, usual_writes
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real_weights
@@ -51,6 +52,7 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(tmp_path: Path, defaul
     archive.mkdir()
     for number in range(FILES):
         soundfile.write(archive / f"{number:03}.wav", speech_like(2.0, seed=number), 16_000)
+    slow_writes(home)
     process = subprocess.Popen(
         [VOXDEX, "ingest", archive, "--home", home],
         stderr=subprocess.PIPE,
@@ -72,6 +74,7 @@ def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_pat
     archive.mkdir()
     for number in range(FILES):
         soundfile.write(archive / f"{number:03}.wav", speech_like(0.6, seed=number), 16_000)
+    slow_writes(home)
     command = [VOXDEX, "ingest", archive, "--home", home]
     rng = random.Random(20261122)
     killed_midway, survived = 0, contents(home)
@@ -87,6 +90,7 @@ def test_ingest_killed_again_and_again_ends_with_every_file_exactly_once(tmp_pat
         killed_midway += midway and len(now) < FILES
         survived = now
     assert killed_midway >= 2, "the test killed nothing that was under way"
+    usual_writes(home)
 
     done = voxdex("ingest", archive, "--home", home, "--json")
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from api.cli.main import app
 from indexer.errors import AlreadyExists, Conflict, EncoderMismatch, InvalidRequest, NotFound
 from tests.formats.audio_samples import speech_like
 from tests.parity.campplus_files import random_campplus, write_campplus
+from tests.slow_writes import slow_writes, usual_writes
 from tests.waiting import eventually
 
 VOXDEX = Path(sys.executable).with_name("voxdex")
@@ -136,6 +137,7 @@ def test_ingest_that_is_killed_leaves_no_utterance_under_one_encoder_alone(tmp_p
     count = 120  # More than are written at once, by far: there is something left when the first are in.
     archive_of(tmp_path / "archive", count, seconds=0.5)
     voxdex(home, "galleries", "create", "calls", "--encoder", "ann", "--second-encoder", "bob")
+    slow_writes(home)
     command = [VOXDEX, "ingest", tmp_path / "archive", "-g", "calls", "--home", home, "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     eventually(lambda: process.poll() is not None or len(rows(home)) >= 5)
@@ -144,6 +146,7 @@ def test_ingest_that_is_killed_leaves_no_utterance_under_one_encoder_alone(tmp_p
     survived = rows(home)
     assert 0 < len(survived) < count, "the test killed nothing that was under way"
     assert all(len(vectors) == 2 and all(vectors.values()) for vectors in survived.values())
+    usual_writes(home)
 
     done = voxdex(home, "ingest", str(tmp_path / "archive"), "-g", "calls")
 
