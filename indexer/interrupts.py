@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a transaction to end."""
+"""Ctrl-C that waits for a transaction to end, and an end from outside that is as orderly as Ctrl-C."""
 
 import signal
 import threading
@@ -30,3 +30,19 @@ def interrupts_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if held:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Have SIGTERM (`timeout`, a shutdown) end the block as Ctrl-C does: its processes and its files go too.
+
+    Elsewhere than in the main thread nothing changes, because no signal arrives there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

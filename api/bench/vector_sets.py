@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,8 +180,12 @@ def read_embeddings(path: Path) -> Vectors:
     try:
         with np.load(path, allow_pickle=False) as archive:
             parts = [np.atleast_2d(archive[key]).astype(np.float32) for key in archive.files]
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidRequest(f"{path}: no .npz file of vectors ({error}); `voxdex embed --output` makes one") from error
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path}: cannot be read ({error.strerror or error}); `voxdex embed --output` makes an .npz file"
+        ) from error
+    except (ValueError, EOFError, TypeError, BadZipFile) as error:  # numpy's own words advise to unpickle it
+        raise InvalidRequest(f"{path}: no .npz file of vectors; `voxdex embed --output` makes one") from error
     if not parts or any(part.ndim != 2 or part.shape[1] != EMBEDDING_DIM for part in parts):
         shapes = sorted({str(part.shape) for part in parts})
         raise InvalidRequest(f"{path}: holds {', '.join(shapes) or 'nothing'} where (n, {EMBEDDING_DIM}) is needed")

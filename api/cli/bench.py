@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli import options
-from api.cli.output import print_json, print_notice
+from api.cli.output import EXIT_SOME_FAILED, print_json, print_notice
 from api.cli.progress import waiting
 from indexer.errors import InvalidRequest
+from indexer.interrupts import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from api.bench.vector_sets import VectorSet
@@ -55,6 +56,7 @@ def embedding(
     as_json: options.Json = False,
 ) -> None:
     """Measure this machine: encoder and ingest as multiples of real time, beside the machine's own matrix rate."""
+    context.with_resource(terminated_as_interrupted())
     if context.invoked_subcommand is not None:
         return
     from api.bench.encoder_bench import print_bench, run_bench
@@ -285,6 +287,8 @@ def index(
         print_json({**asdict(report), "asked": list(judged(report)), "growth": growth(report)})
     else:
         print_report(report)
+    if any("problem" in size for size in report.sizes):
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _whole_numbers(text: str, option: str, most: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,23 @@ def test_what_cannot_be_measured_is_refused_in_one_line(words: list[str], named:
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_end_from_outside_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    command = [str(VOXDEX), "bench", "index", "--vectors", "60000", "--folder", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "in a new process" in line:
+                break
+        running.send_signal(signal.SIGTERM)
+        rest = running.stderr.read()
+        assert running.wait() == 130
+    assert rest == "voxdex: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_for_which_there_is_no_room_is_no_success(tmp_path: Path) -> None:
+    done = voxdex("bench", "index", "--vectors", "1000000000", "--folder", tmp_path)
+    assert "choose another --folder" in done.stdout
+    assert done.returncode == 1

@@ -140,3 +140,21 @@ def test_a_trial_keeps_the_truth_of_every_scope_by_embedding_id(tmp_path: Path) 
             assert set(again.truth(kind, scope_name(share)).ravel().tolist()) <= {-1, *kept.tolist()}
         gone = np.flatnonzero(again.deleted()) + 1
         assert not set(again.truth(kind, left_name()).ravel().tolist()) & set(gone.tolist())
+
+
+@pytest.mark.parametrize("what", ["cut short", "objects", "one array", "no archive", "not there"])
+def test_files_that_hold_no_vectors_are_refused_without_advice_to_unpickle(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, rows=np.array([{}]) if what == "objects" else unit_vectors(50, seed=1))
+    if what == "cut short":
+        path.write_bytes(path.read_bytes()[:500])
+    elif what == "one array":
+        with path.open("wb") as file:
+            np.save(file, unit_vectors(50, seed=1))
+    elif what == "no archive":
+        path.write_text("text\n")
+    elif what == "not there":
+        path.unlink()
+    with pytest.raises(InvalidRequest, match="`voxdex embed --output` makes") as refused:
+        read_embeddings(path)
+    assert "pickle" not in str(refused.value)
