@@ -15,6 +15,7 @@ import numpy as np
 from indexer.audio.changes import ChangeFinder
 from indexer.audio.edges import REACH_S
 from indexer.audio.regions import Region, SpeechStream, bridged, speech_s
+from indexer.audio.remarks import beside
 from indexer.audio.rttm import RttmTurn, overlap_free_turns
 from indexer.audio.segmentation import Stretch, cut_stretches
 from indexer.audio.speech_files import turn_regions
@@ -217,7 +218,7 @@ def listen(
     if not any(track.regions for track in tracks):
         error = NoSpeech(
             f"{name}: nobody speaks in its {take.duration_s:.3g} s; if somebody does, have all that sounds taken for "
-            "speech: VOXDEX_SPEECH__DETECTOR=off, or --speech off where a command has it"
+            f"speech: VOXDEX_SPEECH__DETECTOR=off, or --speech off where a command has it{beside(take.facts.info)}"
         )
         error.needed_s = 0.1
         raise error
@@ -298,7 +299,7 @@ def place_tracks(
         needed_s = min_samples / SAMPLE_RATE_HZ
         error = NotEnoughSpeech(
             f"{take.facts.info.name}: {spoken_s:.2g} s of speech in {take.duration_s:.3g} s, and the encoder needs "
-            f"{needed_s:g} s of one voice: give a longer recording"
+            f"{needed_s:g} s of one voice: give a longer recording{beside(take.facts.info)}"
         )
         error.speech_s, error.needed_s = spoken_s, needed_s
         raise error

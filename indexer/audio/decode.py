@@ -18,6 +18,7 @@ from indexer.audio.completeness import FrameReader
 from indexer.audio.headers import Claim, read_claim
 from indexer.audio.meter import LevelMeter, Levels, require_numbers
 from indexer.audio.plain_wav import PlainWavReader, plain_layout
+from indexer.audio.remarks import beside
 from indexer.audio.resample import BlockResampler
 from indexer.audio.sniff import describe_other, looks_like_audio, sniff_container
 from indexer.audio.soundfile_reader import (
@@ -245,10 +246,9 @@ class AudioReader:
             return
         others = by_channel.sounding()
         if not others:
-            remedy = "check the recording's level"
-            if self.info.audio_tracks > 1:
-                remedy += f", or save another audio track than {self.info.track} of {self.info.audio_tracks} as a file"
-            raise SilentAudio(f"{name}: silent for all of its {decoded_s:.1f} s{why}; {remedy}")
+            raise SilentAudio(
+                f"{name}: silent for all of its {decoded_s:.1f} s{why}; check the recording's level{beside(self.info)}"
+            )
         where = "channel " + ", ".join(str(channel) for channel in others)
         raise SilentAudio(
             f"{name}: silent with channels = {self._policy} for all of its {decoded_s:.1f} s, while {where} of "

@@ -33,6 +33,7 @@ from indexer.takes import Blocks, Take
 from indexer.types import SAMPLE_RATE_HZ, EncoderId, Vectors, Waveform
 from search.screening import OneVoiceScreen
 from tests.fakes import ReversedSpectrumEncoder, SpectrumEncoder
+from tests.formats.several_tracks import write_tracks
 from tests.listening_kit import AlikeScreen, EndlessDoubts, NearestDiarizer, plain_listening, silence, voice, write_take
 
 MIX = ChannelPolicy.parse("mix")
@@ -100,6 +101,31 @@ def test_nobody_speaking_is_an_error_with_figures(tmp_path: Path) -> None:
         heard(path, plain_listening())
     assert caught.value.speech_s == 0.0
     assert caught.value.code == "no-speech"
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (1e-3 * voice(0, 5), "nobody speaks in its 5 s"),
+        (
+            np.concatenate([silence(4), voice(0, 0.5)]),
+            "and the encoder needs 4 s of one voice: give a longer recording",
+        ),
+    ],
+)
+def test_where_a_track_has_too_little_speech_it_says_that_there_are_others(
+    tmp_path: Path, second: Waveform, said: str
+) -> None:
+    path = tmp_path / "film.mkv"
+    write_tracks(path, [voice(0, 5), second], SAMPLE_RATE_HZ, default=1)
+    encoder = SpectrumEncoder()
+    encoder.min_samples = 4 * SAMPLE_RATE_HZ
+    with pytest.raises(NotEnoughSpeech) as caught:
+        hear_voices(EncoderSet(encoder), path, plain_listening(), channels=MIX, limits=LIMITS, name=path.name)
+    first, track, remedy = str(caught.value).rsplit("; ", 2)
+    assert said in first
+    assert track == "audio track 2 of 2 was read, the other one was not"
+    assert remedy == "to have another one read, save it as a file of its own"
 
 
 def test_marked_speech_takes_the_place_of_the_detector_and_named_marks_of_the_diarizer(tmp_path: Path) -> None:
