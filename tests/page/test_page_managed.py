@@ -51,6 +51,7 @@ def test_nobody_is_enrolled_without_consent_where_it_is_required_and_two_of_one_
     page.get_by_role("heading", name="Nobody is enrolled yet").wait_for()
     enroll = page.get_by_role("button", name="Enroll a speaker").last
     enroll.click()
+    page.get_by_role("dialog").wait_for()  # Escape before it is there would close nothing.
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     page.wait_for_function("button => document.activeElement === button", arg=enroll.element_handle())
