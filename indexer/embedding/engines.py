@@ -1,16 +1,21 @@
 """Which implementation runs a network: by its kind, the precision asked for, and what the device is good at."""
 
 import logging
+import platform
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from indexer.embedding import folded_campplus
+from indexer.embedding.campplus import CamPlus, CamPlusConfig
 from indexer.embedding.checkpoints import Checkpoint, NetworkConfig
 from indexer.embedding.ecapa import Ecapa, EcapaConfig
 from indexer.embedding.features import FrontEnd
 from indexer.embedding.folded import FoldedEcapa, can_fold
+from indexer.embedding.folded_campplus import FoldedCamPlus
+from indexer.embedding.products import packs
 from indexer.embedding.windows import Statistics
 from indexer.types import Precision
 
@@ -87,7 +92,15 @@ def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.devi
         if device.type == "cpu" or agrees(exact, network, checkpoint.network.bins, device, LEAST_COSINE_EXACT):
             return exact
         _log.warning("products in float32 on %s are not what exact vectors keep to: it runs as published", device)
+    if isinstance(checkpoint.network, CamPlusConfig) and folds_campplus(checkpoint.network, device):
+        return FoldedCamPlus(cast(CamPlus, network))
     return network
+
+
+def folds_campplus(network: CamPlusConfig, device: torch.device) -> bool:
+    """Whether a CAM++ is folded on a device: on processors of the kind that its convolutions were measured on."""
+    known = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
+    return known and packs() and folded_campplus.can_fold(network)
 
 
 def agrees(engine: Engine, network: Engine, bins: int, device: torch.device, least: float) -> bool:
@@ -127,4 +140,5 @@ def keeps_vectors(engine: FoldedEcapa, front_end: FrontEnd, device: torch.device
 
 def best_pass_s(engine: Engine, device: torch.device) -> float:
     """Most seconds of audio in one pass that an engine gains from."""
-    return _BEST_PASS_S if device.type == "cpu" and isinstance(engine, FoldedEcapa) else float("inf")
+    folded = isinstance(engine, FoldedEcapa | FoldedCamPlus)
+    return _BEST_PASS_S if device.type == "cpu" and folded else float("inf")

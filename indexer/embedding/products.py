@@ -39,7 +39,7 @@ class Product:
         self._bias = bias.to(dtype)
         self._then = "relu" if relu else "none"
         self._packed: Tensor | None = None
-        if weight.device.type == "cpu" and _packs():
+        if weight.device.type == "cpu" and packs():
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_FOR_ROWS)
             self._weight = self._weight[:0]  # the packed copy is the only one that is read
 
@@ -122,11 +122,12 @@ class Convolution:
         return self._product(rows).view(x.shape[0], -1, self._product.width)
 
 
-def _packs() -> bool:
+def packs() -> bool:
+    """Whether torch has the library that packs weights, and uses it."""
     return bool(torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
-def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and offset that a batch normalization is in evaluation, each (C,)."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
