@@ -14,6 +14,7 @@ from indexer.audio.channels import ChannelPolicy
 from indexer.audio.gates import SpeechGate
 from indexer.audio.meter import Levels
 from indexer.audio.quality import LEAST_LEVEL_DBFS, Quality, pooled_quality
+from indexer.audio.remarks import beside
 from indexer.db.models import JobItemState, RecordingState
 from indexer.db.names import require_name
 from indexer.db.recordings import Recordings
@@ -249,7 +250,8 @@ class Intake:
                 "enrolled from one of them: name it (channels=0, channels=1, ...), or mix them (channels=mix)"
             )
         if sent.speaker is not None and not result.known:
-            wanted.gate.require(_main_quality(result.utterances, result.voices_s), sent.uri)
+            unread = "" if result.info is None else beside(result.info)
+            wanted.gate.require(_main_quality(result.utterances, result.voices_s), sent.uri, beside=unread)
         return result
 
     def _keep(self, recorder: Recorder, result: EmbeddedFile, sent: Sent, wanted: _Wanted) -> Outcome:

@@ -77,8 +77,13 @@ class SpeechGate:
             )
         return None
 
-    def require(self, quality: Quality, name: str) -> None:
+    def require(self, quality: Quality, name: str, *, beside: str = "") -> None:
         """Refuse speech that is not enough.
+
+        Parameters
+        ----------
+        beside
+            What is to be known of the recording then, behind the reason.
 
         Raises
         ------
@@ -89,4 +94,5 @@ class SpeechGate:
         """
         refused = self.refusal(quality, name)
         if refused is not None:
+            refused.args = (f"{refused}{beside}",)
             raise refused

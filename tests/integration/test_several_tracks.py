@@ -157,6 +157,15 @@ def test_every_command_says_it_in_the_same_words_as_it_says_what_was_read_in_par
     assert re.search(r"audio_track\s+2\naudio_tracks\s+3", shown.stdout), shown.stdout
 
 
+def test_whoever_is_enrolled_with_too_little_of_one_track_is_told_of_the_others(film: Path, tmp_path: Path) -> None:
+    with serving(load_settings(home=tmp_path / "home", database={})) as client:
+        client.post("/v1/galleries", json={"name": "calls"})
+        sent = {"file": (film.name, film.read_bytes())}
+        refused = client.post("/v1/galleries/calls/speakers/Ann/enrollments?min_speech_s=30", files=sent)
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["detail"].endswith(f"give a longer recording, best 10 s or more; {SAID}")
+
+
 def test_the_service_says_what_was_read_in_part_in_those_words_too(tmp_path: Path) -> None:
     in_part = "partial: decoded 1.9 s of the 4.0 s its header claims: the file is truncated"
     with serving(load_settings(home=tmp_path / "home", database={})) as client:

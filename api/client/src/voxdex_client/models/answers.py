@@ -50,7 +50,7 @@ class ProbeHeard(Model):
     needed_s: float
     """Fewest seconds for a decision."""
     issues: list[str]
-    """Why the recording was read in part only, or no decision was made."""
+    """Why the recording was read in part only, which of several audio tracks was, or why no decision was made."""
     quality: VoiceQuality | None
     voices_heard: int
 
