@@ -51,6 +51,9 @@ MOST_PLACED = 400
 
 DET_POINTS = 200
 
+_COMPARING_S = 10.0
+"""Longest that speakers of a job are compared with the others, before it is said that these are not all."""
+
 _KEPT = 32
 
 _Report = TypeVar("_Report")
@@ -173,13 +176,13 @@ class GalleryReports:
 
 
 def two_names_of(voices: "Voices", speakers: Sequence[str]) -> SameVoices:
-    """Compare speakers of a job with all others of its gallery, at most `MOST_COMPARED` of them."""
-    compared = speakers[:MOST_COMPARED]
+    """Compare speakers of a job with all others of its gallery, as many as somebody waits for."""
+    found = find_two_names(voices, speakers, within_s=_COMPARING_S)
     items = [
         TwoNames(speaker=two.speaker, other=two.other.speaker, score=_cosine(two.other.score), llr=_llr(two.other.llr))
-        for two in find_two_names(voices, compared)
+        for two in found.two_names
     ]
-    return SameVoices(items=items, compared=len(compared), complete=len(compared) == len(speakers))
+    return SameVoices(items=items, compared=found.speakers, complete=found.speakers == len(speakers))
 
 
 def _cosine(score: float) -> float:

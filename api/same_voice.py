@@ -1,7 +1,9 @@
 """What to say of a speaker who was just enrolled and sounds like somebody who is enrolled already."""
 
 import logging
+import math
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,16 +41,37 @@ class TwoNames:
     other: SameVoice
 
 
-def find_two_names(voices: "Voices", speakers: Sequence[str]) -> list[TwoNames]:
-    """Compare speakers of a run, at most `MOST_COMPARED`, with all others of their gallery; tell each two once.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of comparing speakers of a run with all others of their gallery."""
+
+    two_names: tuple[TwoNames, ...]
+    """Each two once."""
+    speakers: int
+    """How many were compared, from the first."""
+
+
+def find_two_names(voices: "Voices", speakers: Sequence[str], *, within_s: float = math.inf) -> Compared:
+    """Compare speakers of a run, at most `MOST_COMPARED`, with all others of their gallery.
+
+    Parameters
+    ----------
+    within_s
+        Seconds after which no more are compared: in a gallery of a million, one takes some hundredths of a second.
 
     Raises
     ------
     VoxdexError
         See `Voices.same_voices`.
     """
-    found, told = [], set()
+    found: list[TwoNames] = []
+    told: set[frozenset[str]] = set()
+    until = time.monotonic() + within_s
+    compared = 0
     for speaker in speakers[:MOST_COMPARED]:
+        if compared and time.monotonic() >= until:
+            break
+        compared += 1
         try:
             others = voices.same_voices(speaker)
         except NotFound:  # Not one recording of theirs could be used, or they have been made one with another.
@@ -58,7 +81,7 @@ def find_two_names(voices: "Voices", speakers: Sequence[str]) -> list[TwoNames]:
             if pair not in told:
                 told.add(pair)
                 found.append(TwoNames(speaker, other))
-    return found
+    return Compared(tuple(found), compared)
 
 
 def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) -> list[str]:
@@ -70,7 +93,7 @@ def same_voice_notices(voices: "Voices", gallery: str, speakers: Sequence[str]) 
         See `Voices.same_voices`.
     """
     notices = []
-    for two in find_two_names(voices, speakers):
+    for two in find_two_names(voices, speakers).two_names:
         command = shlex.join(["voxdex", "speakers", "merge", two.speaker, two.other.speaker, "--gallery", gallery])
         notices.append(f"{two.speaker}: {same_voice_said(two.other)} (`{command}`)")
     if len(speakers) > MOST_COMPARED:

@@ -137,7 +137,7 @@ async def get_same_voices(job_id: ReadableJob, parts: Parts) -> SameVoices:
     """Tell which speakers of a job sound like others of its gallery: one voice that may have two names.
 
     Compared is what is enrolled now: two that were merged are told no more. The first thousand speakers of a job are
-    compared. A job that one command ran by itself told so itself.
+    compared, for ten seconds at most. A job that one command ran by itself told so itself.
     """
 
     def work() -> SameVoices:

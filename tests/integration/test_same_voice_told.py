@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from api import dependencies, gallery_reports
+from api import dependencies, gallery_reports, same_voice
 from indexer.db.models import Gallery
 from indexer.settings import Settings, load_settings
 from tests.api_kit import ServiceClient, SpectrumServices, changed, serving, wav
@@ -101,12 +102,22 @@ def test_a_job_is_compared_with_all_of_the_gallery_and_one_without_names_with_no
     assert client.get("/v1/jobs/99/same-voices").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("module", "limit", "value", "compared"),
+    [(same_voice, "MOST_COMPARED", 2, 2), (gallery_reports, "_COMPARING_S", 0.0, 1)],
+)
 def test_of_very_many_speakers_the_first_are_compared_and_it_says_so(
-    home: Path, client: ServiceClient, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    client: ServiceClient,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    limit: str,
+    value: float,
+    compared: int,
 ) -> None:
-    monkeypatch.setattr(gallery_reports, "MOST_COMPARED", 2)
+    monkeypatch.setattr(module, limit, value)
     found = same_voices(client, taken_in(client, home / "calls", speaker_from="parent:1"))
-    assert (found["compared"], found["complete"]) == (2, False)
+    assert (found["compared"], found["complete"]) == (compared, False)
 
 
 def test_whoever_watches_a_job_to_its_end_is_told(home: Path) -> None:
