@@ -41,6 +41,9 @@ smaller tiles are slower; larger ones gain nothing."""
 _WIDTHS = 128
 """Channels of which what a product reads has a multiple: eight kinds and not thirty, for 1 % of the time of a pass."""
 
+_MOST_TABLED = 5
+"""Segments whose contexts are made by one product with all frames; of more, each frame is added to its own only."""
+
 _LEAST_SCALE = 1e-20
 """Of a normalization: below it a channel says nothing but its offset, and its bound would be out of range."""
 
@@ -178,6 +181,13 @@ class _Division:
         self._segment = segment
         lengths = [len(range(frames)[first : first + segment]) for first in range(0, frames, segment)]
         self._shares = torch.tensor(lengths).reciprocal().unsqueeze(1)  # (segments, 1)
+        self._table: Tensor | None = None
+        if len(lengths) <= _MOST_TABLED:
+            # What each frame counts in the context of each segment, (B, segments, T).
+            table = torch.full((len(lengths), frames), 1.0 / frames)
+            for number, share in enumerate(self._shares[:, 0].tolist()):
+                table[number, number * segment : (number + 1) * segment] += share
+            self._table = table.expand(batch, -1, -1)
 
     def in_pieces(self, product: _Bounded, rows: Tensor) -> Tensor:
         """Map all (N, K) rows, those that only fill too, to the (B, T, C) frames of the pass."""
@@ -197,6 +207,8 @@ class _Division:
 
     def context(self, x: Tensor) -> Tensor:
         """Add the mean of each segment to that of the utterance: (B, T, C) -> (B, segments, C)."""
+        if self._table is not None:
+            return torch.bmm(self._table, x)
         sums = [part.sum(dim=2) for part in self.segments(x)]
         each = sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
         return torch.addcmul(each.sum(dim=1, keepdim=True) / self.frames, each, self._shares)
