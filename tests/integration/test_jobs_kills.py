@@ -277,7 +277,8 @@ def test_a_worker_that_is_told_to_stop_gives_its_shard_back_at_once(
 def test_a_database_that_drops_every_connection_fails_no_file(
     tmp_path: Path, database: Database, record_settings: Settings, queue: ListQueue
 ) -> None:
-    write_archive(tmp_path / "in", 60)
+    files = 160  # A few transactions' worth, however fast they are written.
+    write_archive(tmp_path / "in", files)
     job_id = plan(database, record_settings, queue, tmp_path / "in")
     encoder = DeadlyEncoder(pause_s=0.02)
     worker = in_background(lambda: make_bulk(database, record_settings, queue, encoder).work(queue.shards.pop()))
@@ -295,7 +296,7 @@ def test_a_database_that_drops_every_connection_fails_no_file(
         eventually(lambda before=before: not worker.is_alive() or job_of(database, job_id).done > before)  # type: ignore[misc]
     assert dropped >= 3
     work_off(make_bulk(database, record_settings, queue), queue)
-    require_all_done(database, job_id, 60)
+    require_all_done(database, job_id, files)
 
 
 @pytest.mark.postgres

@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,13 @@ class Planned:
     shards: int
     calls: int
     seconds: float
-    resident_mb: tuple[float, ...]
+    memory_mb: tuple[float, ...]
+    """At each tenth of the files."""
 
     @property
     def growth_mb(self) -> float:
         """Memory at the end, above that at the first tenth, by when everything is warm."""
-        return self.resident_mb[-1] - self.resident_mb[0]
+        return self.memory_mb[-1] - self.memory_mb[0]
 
 
 class CountingQueue:
@@ -75,15 +76,27 @@ class CountingQueue:
         return None
 
 
-def plan_made_up(database: Database, settings: Settings, files: int, *, page_keys: int = 1000) -> Planned:
+def resident_mb() -> float:
+    """Memory that the system has given to this process."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def plan_made_up(
+    database: Database,
+    settings: Settings,
+    files: int,
+    *,
+    page_keys: int = 1000,
+    memory_mb: Callable[[], float] = resident_mb,
+) -> Planned:
     """Plan a job over so many objects that nobody has."""
-    process, resident = psutil.Process(), []
+    memory: list[float] = []
 
     def page(bucket: str, prefix: str, after: str) -> Page:
         first = int(after.rpartition("/")[2].removesuffix(".wav")) + 1 if after else 0
         last = min(files, first + page_keys)
         if first * 10 // files != last * 10 // files:
-            resident.append(process.memory_info().rss / 1e6)
+            memory.append(memory_mb())
         return [(f"{prefix}{number // 1000:06d}/{number:09d}.wav", FILE_BYTES) for number in range(first, last)], (
             last < files
         )
@@ -108,7 +121,7 @@ def plan_made_up(database: Database, settings: Settings, files: int, *, page_key
         assert job.found == session.scalar(select(func.count(JobItem.id)).where(JobItem.job_id == job_id)) == files
         shards = session.scalar(select(func.count(JobShard.id)).where(JobShard.job_id == job_id))
     assert shards == queue.shards
-    return Planned(files, queue.shards, asked, seconds, tuple(resident))
+    return Planned(files, queue.shards, asked, seconds, tuple(memory))
 
 
 def _nobody() -> NoReturn:
@@ -132,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.callback(database.close)
         planned = plan_made_up(database, settings, given.files)
     name = "Postgres" if given.postgres else "SQLite"
-    resident = " ".join(f"{size:.0f}" for size in planned.resident_mb)
+    resident = " ".join(f"{size:.0f}" for size in planned.memory_mb)
     sys.stdout.write(
         f"{name}: {planned.files} files in {planned.shards} shards, {planned.calls} calls, {planned.seconds:.0f} s, "
         f"{planned.files / planned.seconds:.0f} files/s\nresident MB at each tenth: {resident}\n"
