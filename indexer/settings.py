@@ -53,7 +53,9 @@ class EmbeddingSettings(_Group):
         gt=0,
         description="most audio in one pass through the network; unset: 40 s on a CPU, on a GPU what its memory holds",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of the network; 0 leaves the choice to torch")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to torch"
+    )
 
 
 class DatabaseSettings(_Group):

@@ -13,7 +13,7 @@ from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
 from api.bench.ingest_bench import IngestFigures, run_ingest_bench
 from api.bench.machine import Measured
 from api.bench.timing import median_s
-from api.cli.output import print_line, print_table
+from api.cli.output import counted, print_line, print_table
 from indexer.types import SAMPLE_RATE_HZ, precision_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _noise(rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
 def print_bench(report: BenchReport) -> None:
     """Print the figures."""
     print_line(report.heading)
-    print_line(f"encoder {report.encoder_id}, {report.threads} threads")
+    print_line(f"encoder {report.encoder_id}, {counted(report.threads, 'thread')}")
     print_line(
         f"matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
         f"{report.gflop_per_audio_s:.3g} GFLOP; seed {report.seed}"

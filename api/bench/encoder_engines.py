@@ -35,7 +35,8 @@ class EngineRow:
     times_real_time
         Seconds of audio by the median seconds of a pass over a batch, from waveforms to vectors.
     share_of_limit
-        Of what the machine's own matrix rate in float32 allows, or in bfloat16 where the engine multiplies in it.
+        Of what the machine's own matrix rate in float32 allows, with as many threads, or in bfloat16 where the engine
+        multiplies in it.
     least_cosine
         To the vectors of the network as it was published, in float32, over all utterances of this length.
     """
@@ -103,12 +104,20 @@ def run_engine_bench(
     fast = runs_fast(checkpoint.network, choose_device(own.device))
     names = [name for name in (PUBLISHED, EXACT, *IN_BFLOAT16) if fast or name not in IN_BFLOAT16]
     gflop = gflop_per_audio_s(checkpoint)
+    torch.set_num_threads(threads)  # so that the machine has as many for its own rate
+    # What is not multiplied in hardware is emulated, at seconds a product, and bounds nothing.
+    used = {"float32", *(_precision(name) for name in (*names, *peers))}
     limits = {
         name: matrix_gflop_per_s(dtype, budget_s / 4)
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+        if name in used
     }
     rows: list[EngineRow] = []
-    missing: dict[str, str] = {}
+    missing = {
+        name: "bfloat16 is not multiplied in hardware here, or this network has no engine in it: fast is exact"
+        for name in IN_BFLOAT16
+        if name not in names
+    }
     with ExitStack() as running:
         engines: list[EngineApart] = []
         for name in (*names, *peers):
@@ -123,7 +132,7 @@ def run_engine_bench(
                     engine.take(cut[:batch])  # engines make what they need for a new length
                 taken = _medians_s(engines, budget_s)
                 for engine, elapsed_s, cosine in zip(engines, taken, cosines, strict=True):
-                    precision = "bfloat16" if engine.name in IN_BFLOAT16 or "bfloat16" in engine.name else "float32"
+                    precision = _precision(engine.name)
                     speed = seconds * batch / elapsed_s
                     share = speed * gflop / limits[precision]
                     rows.append(EngineRow(engine.name, precision, seconds, batch, speed, share, cosine))
@@ -136,6 +145,11 @@ def run_engine_bench(
         rows=rows,
         missing=missing,
     )
+
+
+def _precision(engine: str) -> str:
+    """Return what an engine multiplies in, by its name."""
+    return "bfloat16" if engine in IN_BFLOAT16 or "bfloat16" in engine else "float32"
 
 
 def _medians_s(engines: Sequence[EngineApart], budget_s: float) -> list[float]:
@@ -179,10 +193,10 @@ def _least_cosines(engines: Sequence[EngineApart], utterances: Sequence[Waveform
 def print_engine_bench(report: EngineReport) -> None:
     """Print the figures, and what each precision gains on each peer."""
     print_line(report.heading)
-    print_line(f"encoder {report.encoder}, {report.threads} threads")
+    print_line(f"encoder {report.encoder}, {counted(report.threads, 'thread')}")
+    rates = ", ".join(f"{rate:.0f} GFLOP/s ({name})" for name, rate in report.matrix_gflop_per_s.items())
     print_line(
-        f"matrix rates {report.matrix_gflop_per_s['float32']:.0f} (float32) and "
-        f"{report.matrix_gflop_per_s['bfloat16']:.0f} GFLOP/s (bfloat16); a second of audio takes "
+        f"matrix rate {rates}; a second of audio takes "
         f"{report.gflop_per_audio_s:.3g} GFLOP; least cosines over "
         + ", ".join(f"{counted(count, 'utterance')} of {length}" for length, count in report.utterances.items())
     )

@@ -283,7 +283,8 @@ def print_ingest_bench(figures: IngestFigures) -> None:
     """Print the figures."""
     print_line(figures.heading)
     print_line(
-        f"encoder {figures.encoder}; {figures.torch_threads} threads of torch, {figures.decode_threads} that decode"
+        f"encoder {figures.encoder}; {counted(figures.torch_threads, 'thread')} of torch, "
+        f"{figures.decode_threads} that decode"
     )
     print_line(
         f"{counted(figures.files, 'file')} ({figures.failed} failed, {figures.several_voices} with several voices): "
