@@ -49,8 +49,8 @@ _MOST_TABLED = 5
 """Segments whose contexts are made by one product with all frames; of more, each frame is added to its own only."""
 
 _SMALLEST_SHARE = 32
-"""Frames of an utterance, after the halving of time, that are worth a thread of their own. No layer reads more of what is
-another's."""
+"""Frames of an utterance, after the halving of time, that are worth a thread of their own: no layer reads more of those
+of another thread."""
 
 _LEAST_SCALE = 1e-20
 """Of a normalization: below it a channel says nothing but its offset, and its bound would be out of range."""
