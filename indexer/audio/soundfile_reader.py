@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import soundfile
@@ -24,6 +25,9 @@ _READ_VALUES = 1 << 17
 _UNKNOWN_FRAMES = 1 << 62
 _READ_FRAMES = 32_768
 """Frames of a block: a quarter of a megabyte each channel. A short recording is two or three; each costs some calls."""
+
+_PIECE_FRAMES = 256
+"""Frames of a read up to damage: all but so many of those before it are heard."""
 
 _NEAR_BYTES = 1 << 20
 """libFLAC reads ahead by less; what begins behind the last frame begins this near to where it stands."""
@@ -70,13 +74,8 @@ class SoundfileReader:
         if claim.chained:
             raise DecoderRefusedError("several Ogg streams in a row")
         self._source = source
-        source.file.seek(0)
         try:
-            if isinstance(source.file, io.BytesIO):
-                self._file = _Sequential(source.file)
-            else:
-                # libsndfile closes what it is given, and its file position is shared with the original.
-                self._file = _Sequential(os.dup(source.file.fileno()), closefd=True)
+            self._file = _opened(source)
         except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
             raise DecoderRefusedError(_reason(error)) from error
         if self._file.subtype.startswith("MPEG"):
@@ -108,6 +107,9 @@ class SoundfileReader:
             try:
                 block = self._file.read(out=block)
             except (soundfile.SoundFileError, RuntimeError) as error:
+                for piece in self._up_to_damage(done):
+                    done += len(piece)
+                    yield piece
                 self.issues.append(f"decoding stopped at {done / self.sample_rate_hz:.1f} s ({_reason(error)})")
                 return
             if len(block) == 0:
@@ -116,6 +118,19 @@ class SoundfileReader:
             yield block
         if self.container == "flac" and self._another_follows():
             self.issues.append("another FLAC recording follows in the same file and was not decoded")
+
+    def _up_to_damage(self, done: int) -> Iterator[NDArray[np.float64]]:
+        """Yield what follows `done` frames, in small pieces: a read that meets damage gives nothing of what it read."""
+        with suppress(soundfile.SoundFileError, RuntimeError, OSError):
+            self._file.close()
+            self._file = _opened(self._source)
+            while done > 0:
+                skipped = len(self._file.read(min(done, _READ_FRAMES), always_2d=True))
+                if skipped == 0:
+                    return
+                done -= skipped
+            while len(piece := self._file.read(_PIECE_FRAMES, dtype="float64", always_2d=True)):
+                yield piece
 
     def _another_follows(self) -> bool:
         """Look behind the last frame for the beginning of a second file: FLAC cannot be joined, and yet it is."""
@@ -128,6 +143,14 @@ class SoundfileReader:
         except (OSError, ValueError):
             return False
         return any(mark in near for mark in _FLAC_BEGINS)
+
+
+def _opened(source: OpenedSource) -> soundfile.SoundFile:
+    source.file.seek(0)
+    if isinstance(source.file, io.BytesIO):
+        return _Sequential(source.file)
+    # libsndfile closes what it is given, and its file position is shared with the original.
+    return _Sequential(os.dup(source.file.fileno()), closefd=True)
 
 
 def frames_at_once(channels: int) -> int:

@@ -197,7 +197,9 @@ class Database:
                 f"every connection to the record is in use and none came free in {_POOL['pool_timeout']} s; try again"
             ) from error
         except OperationalError as error:
-            raise Unavailable(f"{shown(self.engine.url)}: {driver_message(error)}; try again") from error
+            said = driver_message(error)
+            first = "make room on its disk, then " if _NO_ROOM.search(said) else ""
+            raise Unavailable(f"{shown(self.engine.url)}: {said}; {first}try again") from error
         except DBAPIError as error:
             if type(error.orig) is sqlite3.DatabaseError:  # "database disk image is malformed"
                 raise _damaged(self.engine, error) from error
@@ -317,6 +319,10 @@ def _make_folder(url: URL) -> None:
         make_private_dir(Path(url.database).parent)
     except OSError as error:
         raise Unavailable(f"cannot make the folder of {shown(url)}: {error.strerror}; choose another --home") from error
+
+
+_NO_ROOM = re.compile("disk is full|no space left", re.IGNORECASE)
+"""What SQLite and PostgreSQL say of a full disk."""
 
 
 def driver_message(error: DBAPIError) -> str:

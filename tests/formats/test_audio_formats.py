@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 from numpy.typing import NDArray
 
@@ -121,6 +122,21 @@ def test_a_tag_behind_the_last_sample_costs_nothing(tmp_path: Path) -> None:
         plain, tagged = decode(path), decode(path.read_bytes() + b"TAG" + bytes(125))
         assert tagged.issues == ()
         assert np.array_equal(tagged.waveforms, plain.waveforms)
+
+
+def test_a_flac_that_is_cut_off_is_heard_up_to_its_last_whole_frame(tmp_path: Path) -> None:
+    # Noise, so that half of the bytes are half of the time; a frame is 4096 samples.
+    noise = np.random.default_rng(3).uniform(-0.5, 0.5, 5 * 16_000)
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, noise, 16_000, subtype="PCM_16")
+    whole, samples = decode(path).waveforms, path.read_bytes()
+    for source in (samples[: len(samples) // 2], path):
+        path.write_bytes(samples[: len(samples) // 2])
+        cut = decode(source)
+        heard = cut.waveforms.shape[1]
+        assert 2.5 * 16_000 - 2 * 4096 < heard <= 2.5 * 16_000
+        assert np.array_equal(cut.waveforms, whole[:, :heard])
+        assert "decoding stopped at 2." in cut.issues[0]
 
 
 def test_a_recording_that_changes_its_rate_says_where_it_was_left(tmp_path: Path) -> None:
