@@ -178,7 +178,8 @@ def read_embeddings(path: Path) -> Vectors:
         If it cannot be read, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file open that begins as an archive and is none.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             parts = [np.atleast_2d(archive[key]).astype(np.float32) for key in archive.files]
     except OSError as error:
         raise InvalidRequest(
