@@ -7,10 +7,9 @@ part of the product. The result is that of `CamPlus` but for rounding.
 oneDNN compiles a kernel for every shape it meets, in half a millisecond each and 0.3 MB, and CAM++ has thirty widths.
 So shapes are few, whatever the length of an utterance: rows go through in pieces of a few sizes, the images of the
 head in tiles of a few, and channels are filled up to a few widths. Rows and channels that only fill count nowhere.
-Where an utterance has several threads, each runs the network on frames of its own.
 """
 
-from copy import copy
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -27,16 +26,19 @@ from indexer.embedding.campplus import (
     ImageConv,
     ResidualBlock,
 )
-from indexer.embedding.passes import run_shares
 from indexer.embedding.products import Product, affine
-from indexer.embedding.shares import Share, shares_of
 from indexer.embedding.windows import Statistics
+from indexer.torch_threads import one_thread
 
 _GRID = 16
 """Rows of which pieces and tiles have a multiple."""
 
 _LARGEST_PIECE = 256
 """Rows of a product: what it reads, 1 MB at most, stays in the cache."""
+
+_FEW_THREADS = 2
+"""Up to so many leave a pass of one piece (5 s) to one of them: two that share its operations take nearly twice the
+processor time, to be done a seventh sooner where nothing else runs, and later where something does."""
 
 _LARGEST_TILE = 160
 """Frames of the dense blocks that the head makes at once. Around them it computes some 24 of its own in vain, so that
@@ -48,10 +50,6 @@ _WIDTHS = 128
 _MOST_TABLED = 5
 """Segments whose contexts are made by one product with all frames; of more, each frame is added to its own only."""
 
-_SMALLEST_SHARE = 32
-"""Frames of an utterance, after the halving of time, that are worth a thread of their own: no layer reads more of those
-of another thread."""
-
 _LEAST_SCALE = 1e-20
 """Of a normalization: below it a channel says nothing but its offset, and its bound would be out of range."""
 
@@ -59,9 +57,8 @@ _PLANE, _PLANE_ADDED = torch.ops.mkldnn._convolution_pointwise.default, torch.op
 
 
 def can_fold(config: CamPlusConfig) -> bool:
-    """Whether `FoldedCamPlus` computes this network: convolutions over time have a middle and a short reach."""
-    odd = config.kernel % 2 == 1 and all(shape.kernel % 2 == 1 for shape in config.blocks)
-    return odd and all(shape.dilation * (shape.kernel // 2) <= _SMALLEST_SHARE for shape in config.blocks)
+    """Whether `FoldedCamPlus` computes this network: all whose convolutions over time have a middle."""
+    return config.kernel % 2 == 1 and all(shape.kernel % 2 == 1 for shape in config.blocks)
 
 
 class _Plane:
@@ -83,12 +80,6 @@ class _Plane:
     def __call__(self, x: Tensor, then: str = "relu") -> Tensor:
         """Map (B, C_in, T, F) to (B, C, T', F')."""
         return cast(Tensor, _PLANE(x, self._weight, self._bias, *self._steps, then, [], ""))
-
-    def unpadded(self) -> "_Plane":
-        """Return the convolution that adds nothing around what it is given, with the same weights."""
-        other = copy(self)
-        other._steps = (0, 0), *self._steps[1:]
-        return other
 
     def added_to(self, other: Tensor, x: Tensor) -> Tensor:
         """Add to `other`, in place, and return ReLU of the sum."""
@@ -114,12 +105,12 @@ class _Head:
         self._margin = 2 + 2 * len(self._blocks)  # frames on each side that the images lose
         self.width = network.config.channels
 
-    def __call__(self, rows: Tensor, begin: int, out: Tensor) -> None:
-        """Write the (T', C) frames from the given one on that the (T, F) features of an utterance give."""
+    def __call__(self, rows: Tensor, out: Tensor) -> None:
+        """Write the (T', C) frames that the (T, F) features of an utterance give."""
         size = _piece(len(out), _LARGEST_TILE)
         for first in range(0, len(out), size):
             last = min(len(out), first + size)
-            out[first:last] = self._tile(rows, begin + first, size)[: last - first]
+            out[first:last] = self._tile(rows, first, size)[: last - first]
 
     def _tile(self, rows: Tensor, first: int, size: int) -> Tensor:
         frames = len(rows)
@@ -187,33 +178,22 @@ class _Bounded:
 
 
 class _Division:
-    """How the frames of a pass are divided: rows into pieces for products, each utterance into segments for masks.
+    """How frames of a pass are divided: rows into pieces for products, each utterance into segments for masks."""
 
-    They are all frames of a batch, or the share of one utterance that a thread has. Threads meet once in a layer.
-    """
-
-    def __init__(self, batch: int, shares: list[Share], number: int, segment: int) -> None:
-        self.share = share = shares[number]
-        self.batch, self.frames = batch, share.last - share.first
-        self._number, self._shares = number, len(shares)
-        self._size = _piece(batch * self.frames, _LARGEST_PIECE)
-        self.rows = -(-batch * self.frames // self._size) * self._size
-        every = range(share.frames)
-        self._weights = torch.tensor(
-            [1.0 / len(every[first : first + segment]) for first in range(0, share.frames, segment)]
-        ).unsqueeze(1)  # (segments, 1)
-        own = every[share.first : share.last]
-        self._first, self._last = own[0] // segment, own[-1] // segment + 1
+    def __init__(self, batch: int, frames: int, segment: int) -> None:
+        self.batch, self.frames = batch, frames
+        self._size = _piece(batch * frames, _LARGEST_PIECE)
+        self.rows = -(-batch * frames // self._size) * self._size
         self._segment = segment
-        self._lead = min(len(own), -share.first % segment)
-        self._whole = (len(own) - self._lead) // segment
+        lengths = [len(range(frames)[first : first + segment]) for first in range(0, frames, segment)]
+        self._shares = torch.tensor(lengths).reciprocal().unsqueeze(1)  # (segments, 1)
         self._table: Tensor | None = None
-        if len(self._weights) <= _MOST_TABLED:
+        if len(lengths) <= _MOST_TABLED:
             # What each frame counts in the context of each segment, (B, segments, T).
-            table = torch.full((len(self._weights), share.frames), 1.0 / share.frames)
-            for number, weight in enumerate(self._weights[:, 0].tolist()):
-                table[number, number * segment : (number + 1) * segment] += weight
-            self._table = table[:, share.first : share.last].expand(batch, -1, -1)
+            table = torch.full((len(lengths), frames), 1.0 / frames)
+            for number, share in enumerate(self._shares[:, 0].tolist()):
+                table[number, number * segment : (number + 1) * segment] += share
+            self._table = table.expand(batch, -1, -1)
 
     def in_pieces(self, product: _Bounded, rows: Tensor) -> Tensor:
         """Map all (N, K) rows, those that only fill too, to the (B, T, C) frames of the pass."""
@@ -225,47 +205,19 @@ class _Division:
         return rows[: self.batch * self.frames].view(self.batch, self.frames, -1)
 
     def segments(self, x: Tensor) -> list[Tensor]:
-        """Divide (B, T, C) into segments: all whole ones, (B, segments, size, C), between parts of others if any."""
-        lead, end = self._lead, self._lead + self._whole * self._segment
-        parts = [x[:, :lead].unsqueeze(1)] if lead else []
-        if self._whole:
-            parts.append(torch.unflatten(x[:, lead:end], 1, (self._whole, self._segment)))
-        if end < self.frames:
-            parts.append(x[:, end:].unsqueeze(1))
-        return parts
+        """Divide (B, T, C) into segments: all whole ones, (B, segments, size, C), then a shorter one if there is."""
+        whole = self.frames // self._segment
+        end = whole * self._segment
+        parts = [torch.unflatten(x[:, :end], 1, (whole, self._segment))] if whole else []
+        return [*parts, x[:, end:].unsqueeze(1)] if end < self.frames else parts
 
-    def surroundings(self, x: Tensor, margin: int) -> tuple[Tensor, Tensor | None]:
-        """Return the contexts of this part's segments, and its frames with so many of its neighbors' on each side.
-
-        A context is the mean of a segment and that of the utterance, added: (B, T, C) -> (B, segments, C). Where there
-        are no neighbors, None.
-        """
-        own = self._own_context(x)
-        around = None
-        if self._shares > 1:
-            # Contexts and edges are told in one: each share has a place of its own for its edges.
-            segments, number = own.shape[1], self._number
-            told = x.new_zeros(1, segments + 2 * margin * self._shares, x.shape[2])
-            told[:, :segments] = own
-            edges = torch.unflatten(told[:, segments:], 1, (self._shares, 2, margin))
-            edges[:, number, 0] = x[:, :margin]
-            edges[:, number, 1] = x[:, self.frames - margin :]
-            told = self.share.total(told)
-            own, edges = told[:, :segments], torch.unflatten(told[:, segments:], 1, (self._shares, 2, margin))
-            rim = x.new_zeros(1, margin, x.shape[2])
-            before = edges[:, number - 1, 1] if number else rim
-            around = torch.cat((before, x, edges[:, number + 1, 0] if number + 1 < self._shares else rim), dim=1)
-        if self._table is None:
-            own = torch.addcmul(own.sum(dim=1, keepdim=True) / self.share.frames, own, self._weights)
-        return own[:, self._first : self._last], around
-
-    def _own_context(self, x: Tensor) -> Tensor:
-        """Return what the frames of this part add to the contexts, or to the sums of segments where these are many."""
+    def context(self, x: Tensor) -> Tensor:
+        """Add the mean of each segment to that of the utterance: (B, T, C) -> (B, segments, C)."""
         if self._table is not None:
             return torch.bmm(self._table, x)
         sums = [part.sum(dim=2) for part in self.segments(x)]
-        rest = len(self._weights) - self._last
-        return functional.pad(torch.cat(sums, dim=1), (0, 0, self._first, rest))
+        each = sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
+        return torch.addcmul(each.sum(dim=1, keepdim=True) / self.frames, each, self._shares)
 
 
 class _Linear:
@@ -287,17 +239,14 @@ class _Layer:
         local = layer.masked.local
         padding, dilation = cast(int, local.padding[0]), local.dilation[0]
         self._local = _Plane(local.weight.unsqueeze(2), None, padding=(0, padding), dilation=(1, dilation))
-        self._amid, self._margin = self._local.unpadded(), padding
         self._squeeze, self._excite = _Linear(layer.masked.squeeze), _Linear(layer.masked.excite)
 
     def __call__(self, joined: Tensor, out: Tensor, division: _Division) -> None:
         """Read (N, K) rows and write (B, T, C) frames."""
         x = division.in_pieces(self._narrow, joined)
-        context, around = division.surroundings(x, self._margin)
-        hidden = self._squeeze(context.flatten(0, 1)).relu_()
+        hidden = self._squeeze(division.context(x).flatten(0, 1)).relu_()
         mask = self._excite(hidden).sigmoid_().view(division.batch, -1, 1, out.shape[2])
-        read, convolve = (x, self._local) if around is None else (around, self._amid)
-        local = convolve(read.transpose(1, 2).unsqueeze(2), "none")[:, :, 0].transpose(1, 2)
+        local = self._local(x.transpose(1, 2).unsqueeze(2), "none")[:, :, 0].transpose(1, 2)
         first = 0
         for part, target in zip(division.segments(local), division.segments(out), strict=True):
             # All frames of a segment share one mask.
@@ -355,35 +304,26 @@ class FoldedCamPlus:
 
     def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
         """Return also the (B, C, T / 2) frames that the vectors were pooled from, all of them valid."""
-        rows = frames[:, :, :valid].transpose(1, 2).contiguous()
-        halved = (valid - 1) // TIME_STRIDE + 1
-        threads = torch.get_num_threads()
-        alone = len(rows) > 1 or threads < 2 or halved < threads * _SMALLEST_SHARE
-        shares = [Share(0, halved, halved, halved)] if alone else shares_of(halved, threads, halved)
-
-        def run(share: Share) -> tuple[Tensor, Tensor, Tensor]:
-            return self._pooled(rows, _Division(len(rows), shares, shares.index(share), self._segment))
-
-        parts = [run(shares[0])] if alone else run_shares(run, shares)
-        mean, deviation, kept = parts[0]  # which are the same in all shares, but for the frames
-        kept = kept if alone else torch.cat([part for _, _, part in parts], dim=1)
-        return self._embedded(mean, deviation), kept.transpose(1, 2)
+        division = _Division(len(frames), (valid - 1) // TIME_STRIDE + 1, self._segment)
+        alone = division.rows <= _LARGEST_PIECE and torch.get_num_threads() <= _FEW_THREADS
+        with one_thread() if alone else nullcontext():
+            mean, deviation, x = self._pooled(frames[:, :, :valid].transpose(1, 2).contiguous(), division)
+            return self._embedded(mean, deviation), x.transpose(1, 2)
 
     def _pooled(self, rows: Tensor, division: _Division) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the (B, C) mean and deviation of whole utterances, and the (B, T, C) frames of this part of them."""
-        share = division.share
+        """Return the (B, C) mean and deviation of (B, T, F) features, and the (B, T / 2, C) frames that they are of."""
         table, first = self._blocks[0].joined(division)
         for one, out in zip(rows, first, strict=True):
-            self._head(one, share.first, out)
+            self._head(one, out)
         x = self._blocks[0](table, division)
         for block in self._blocks[1:]:
             table, first = block.joined(division)
             first.copy_(x)
             x = block(table, division)
         x = torch.addcmul(self._offset, x, self._scale).relu_()
-        mean = share.total(x.sum(dim=1)) / share.frames
-        squares = share.total((x - mean.unsqueeze(1)).square_().sum(dim=1))
-        return mean, (squares / (share.frames - 1)).sqrt_(), x
+        mean = x.mean(dim=1)
+        squares = (x - mean.unsqueeze(1)).square_().sum(dim=1)
+        return mean, (squares / (division.frames - 1)).sqrt_(), x
 
     def of_statistics(self, stretches: Statistics) -> Tensor:
         """Map statistics of stretches of frames to (W, D) vectors; this network pools evenly always."""

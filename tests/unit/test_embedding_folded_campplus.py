@@ -2,20 +2,17 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from indexer.embedding import folded_campplus
 from indexer.embedding.campplus import CamPlus, CamPlusConfig, DenseShape
 from indexer.embedding.checkpoints import read_checkpoint
 from indexer.embedding.engines import best_pass_s, folds_campplus, make_engine
 from indexer.embedding.folded_campplus import FoldedCamPlus, can_fold
 from indexer.embedding.products import Product, packs
-from indexer.embedding.shares import Share
 from indexer.embedding.windows import statistics_of
 from indexer.torch_threads import settle_threads, use_threads
 from tests.parity.campplus_files import random_campplus, write_campplus
@@ -110,34 +107,30 @@ def threads() -> Iterator[Callable[[int], None]]:
     use_threads(before)
 
 
-@pytest.mark.parametrize("config", [SMALL, OTHER])
-@pytest.mark.parametrize("count", [2, 3])
-# As few as are shared; edges of shares within, at and between edges of segments; more segments than have a table.
-@pytest.mark.parametrize("frames", [192, 231, 264, 400, 401, 600, 1_301])
 @torch.inference_mode()
-def test_threads_that_share_an_utterance_make_the_vector_of_one_thread(
-    config: CamPlusConfig, count: int, frames: int, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+def test_of_two_threads_a_short_utterance_is_left_to_one(
+    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folded = FoldedCamPlus(_trained(config))
-    features = torch.randn(1, config.bins, frames)
-    threads(1)
-    alone, kept = folded.with_frames(features, frames)
-    asked: list[int] = []
-    run = folded_campplus.run_shares
+    folded = FoldedCamPlus(_trained(SMALL))
+    found: set[int] = set()
+    multiply = Product.__call__
 
-    def noted(one: Callable[[Share], Any], shares: Sequence[Share]) -> list[Any]:
-        asked.append(len(shares))
-        return run(one, shares)
+    def noted(product: Product, rows: torch.Tensor) -> torch.Tensor:
+        found.add(torch.get_num_threads())
+        return multiply(product, rows)
 
-    monkeypatch.setattr(folded_campplus, "run_shares", noted)
-    threads(count)
-    shared, parts = folded.with_frames(features, frames)
-    assert asked == [count]
-    torch.testing.assert_close(shared, alone, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(parts, kept, atol=1e-4, rtol=1e-4)
-    folded(features[:, :, :100], 100)  # too short to be shared by two
-    folded(features.expand(2, -1, -1), frames)
-    assert asked == [count]
+    monkeypatch.setattr(Product, "__call__", noted)
+    threads(2)
+    short, long = torch.randn(1, 80, 512), torch.randn(1, 80, 513)
+    folded(short, 512)
+    assert found == {1}
+    found.clear()
+    folded(long, 513)
+    assert found == {2}
+    threads(3)
+    found.clear()
+    folded(short, 512)
+    assert found == {3}
 
 
 @torch.inference_mode()
@@ -178,7 +171,6 @@ def test_a_processor_runs_campplus_folded_and_what_is_not_known_as_it_was_publis
     assert not folds_campplus(network, torch.device("mps"))
     assert not can_fold(dataclasses.replace(network, kernel=4))
     assert not can_fold(dataclasses.replace(network, blocks=(DenseShape(1, 2, 1),)))
-    assert not can_fold(dataclasses.replace(network, blocks=(DenseShape(1, 3, 33),)))
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert isinstance(make_engine(checkpoint, "exact", CPU), CamPlus)
 
