@@ -133,7 +133,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold", width=widths[position])
     for row in cells:
         table.add_row(*row)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as drawn:
+        console.print(table)
+    # Not the blanks to the right, which rich fills up to the widest row with: a file of them only grows.
+    for line in drawn.get().splitlines():
+        print_line(line.rstrip())
 
 
 def _whole_words(rows: Sequence[Sequence[str]], room: int) -> list[int | None]:

@@ -87,3 +87,11 @@ def test_a_narrow_terminal_breaks_no_line_of_a_candidate(
     assert f"{best['score']:.3f}" in first
     assert "█" in first
     assert re.search(r"\d if the same", first)
+
+
+def test_a_table_in_a_file_has_no_blanks_at_the_end_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "said"], [["Ann", ""], ["Bob", "much more than Ann"]])
+    lines = capsys.readouterr().out.split("\n")
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert lines[0] == ""
+    assert [line.split() for line in lines[3:5]] == [["Ann"], ["Bob", "much", "more", "than", "Ann"]]
