@@ -37,8 +37,8 @@ _LARGEST_PIECE = 256
 """Rows of a product: what it reads, 1 MB at most, stays in the cache."""
 
 _FEW_THREADS = 2
-"""Up to so many leave a pass of one piece (5 s) to one of them: two that share its operations take nearly twice the
-processor time, to be done a seventh sooner where nothing else runs, and later where something does."""
+"""Up to so many leave the dense blocks of a pass of one piece (5 s) to one of them: two that share its small operations
+take a third more processor time, to be done a tenth sooner where nothing else runs, and far later where something does."""
 
 _LARGEST_TILE = 160
 """Frames of the dense blocks that the head makes at once. Around them it computes some 24 of its own in vain, so that
@@ -304,17 +304,18 @@ class FoldedCamPlus:
 
     def with_frames(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
         """Return also the (B, C, T / 2) frames that the vectors were pooled from, all of them valid."""
-        division = _Division(len(frames), (valid - 1) // TIME_STRIDE + 1, self._segment)
-        alone = division.rows <= _LARGEST_PIECE and torch.get_num_threads() <= _FEW_THREADS
-        with one_thread() if alone else nullcontext():
-            mean, deviation, x = self._pooled(frames[:, :, :valid].transpose(1, 2).contiguous(), division)
-            return self._embedded(mean, deviation), x.transpose(1, 2)
-
-    def _pooled(self, rows: Tensor, division: _Division) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the (B, C) mean and deviation of (B, T, F) features, and the (B, T / 2, C) frames that they are of."""
+        rows = frames[:, :, :valid].transpose(1, 2).contiguous()
+        division = _Division(len(rows), (valid - 1) // TIME_STRIDE + 1, self._segment)
         table, first = self._blocks[0].joined(division)
         for one, out in zip(rows, first, strict=True):
             self._head(one, out)
+        alone = division.rows <= _LARGEST_PIECE and torch.get_num_threads() <= _FEW_THREADS
+        with one_thread() if alone else nullcontext():
+            mean, deviation, x = self._pooled(table, division)
+            return self._embedded(mean, deviation), x.transpose(1, 2)
+
+    def _pooled(self, table: Tensor, division: _Division) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the dense blocks; return the (B, C) mean and deviation of their (B, T, C) frames, and these."""
         x = self._blocks[0](table, division)
         for block in self._blocks[1:]:
             table, first = block.joined(division)

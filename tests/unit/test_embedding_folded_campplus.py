@@ -108,7 +108,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 
 @torch.inference_mode()
-def test_of_two_threads_a_short_utterance_is_left_to_one(
+def test_of_two_threads_the_dense_blocks_of_a_short_utterance_are_left_to_one(
     threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folded = FoldedCamPlus(_trained(SMALL))
