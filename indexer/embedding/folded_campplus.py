@@ -38,7 +38,7 @@ _LARGEST_PIECE = 256
 
 _FEW_THREADS = 2
 """Up to so many leave the dense blocks of a pass of one piece (5 s) to one of them: two that share its small operations
-take a third more processor time, to be done a tenth sooner where nothing else runs, and far later where something does."""
+need a third more processor time; they end a tenth sooner where nothing else runs, far later where something does."""
 
 _LARGEST_TILE = 160
 """Frames of the dense blocks that the head makes at once. Around them it computes some 24 of its own in vain, so that
