@@ -46,7 +46,7 @@ def test_an_ingest_in_which_nothing_can_be_embedded_has_no_figures(tmp_path: Pat
 def test_a_processor_without_bfloat16_is_measured_in_float32_with_as_many_threads_as_are_set() -> None:
     held = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "VOXDEX_EMBEDDING__THREADS": "1"}
     words = ["--lengths", "0.5", "--batches", "1", "--seconds", "0.1", "--encoder", str(TINY), "--json"]
-    command = [VOXDEX, "bench", "encoder", *words]
+    command = [str(VOXDEX), "bench", "encoder", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=held)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
