@@ -19,7 +19,7 @@ from indexer.hearing import Hearing, listen, place_tracks
 from indexer.listening import Listening, UnlikeStretch
 from indexer.observability import DECODE_SECONDS, counting_seconds_of, counting_stage, counting_stage_of
 from indexer.settings import AudioSettings
-from indexer.stages import Crashed, GivenUp, Handed, Heard, Producer, Work, Works
+from indexer.stages import Crashed, Ended, GivenUp, Handed, Heard, Producer, Work, Works
 from indexer.steady_files import SteadyFile
 from indexer.takes import Blocks, Take
 from indexer.window_vectors import embed_windows
@@ -144,6 +144,8 @@ class Decoder:
             self.producer.put(Crashed(error.reason))
         except BaseException as error:  # The consumer must hear of it, or it would wait forever.
             self.producer.put(Crashed(error))
+        finally:
+            self.producer.put(Ended())
 
     def _settle(self, work: Work) -> bool:
         """Decode a file for better or worse; False where the run ends."""

@@ -18,7 +18,20 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.errors import Unavailable, VoxdexError, about
 from indexer.listening import Doubt, Listening
 from indexer.settings import AudioSettings
-from indexer.stages import QUEUE_UTTERANCES, Event, Handed, Heard, Held, Producer, Windows, Work, Works, arrived, drain
+from indexer.stages import (
+    QUEUE_UTTERANCES,
+    Ended,
+    Event,
+    Handed,
+    Heard,
+    Held,
+    Producer,
+    Windows,
+    Work,
+    Works,
+    arrived,
+    drain,
+)
 from indexer.types import EncoderId, Vectors
 from indexer.window_vectors import spans_of
 
@@ -193,7 +206,7 @@ class EmbeddingPipeline:
         for thread in threads:
             thread.start()
         try:
-            yield from self._gather(self._consume(events, works, threads), most, within_s)
+            yield from self._gather(self._consume(events, works, len(threads)), most, within_s)
         finally:
             self._stop.set()
             while any(thread.is_alive() for thread in threads):
@@ -221,9 +234,7 @@ class EmbeddingPipeline:
         if batch:
             yield batch
 
-    def _consume(
-        self, events: queue.Queue[Event], works: Works, threads: list[threading.Thread]
-    ) -> Iterator[EmbeddedFile | None]:
+    def _consume(self, events: queue.Queue[Event], works: Works, producers: int) -> Iterator[EmbeddedFile | None]:
         """Yield files as they are done, and None now and then, so that whoever gathers them can look at the clock.
 
         Whatever is done with a file, as writing it to the record, happens while the next ones are embedded.
@@ -245,6 +256,8 @@ class EmbeddingPipeline:
                     elif isinstance(event, Handed):
                         event.work.all_handed = True
                         touched.append(event.work)
+                    elif isinstance(event, Ended):
+                        producers -= 1
                     else:
                         raise event.error
                 # Side by side: where the passes of the one leave a core idle, those of the other have it.
@@ -264,11 +277,7 @@ class EmbeddingPipeline:
                     for heard in under_way.pop(call):
                         heard.work.waiting -= 1
                         touched.append(heard.work)
-                if (
-                    not (under_way or ended or touched or held)
-                    and events.empty()
-                    and not any(thread.is_alive() for thread in threads)
-                ):
+                if not (under_way or ended or touched or held or producers):
                     return
                 for work in dict.fromkeys(touched):
                     if work.all_handed and work.waiting == 0 and self._is_done(work, works):

@@ -119,7 +119,12 @@ class Crashed:
     error: BaseException
 
 
-Event = Heard | Windows | Handed | Crashed
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A producer hands nothing more over: whoever waits for events need not wait for one of it."""
+
+
+Event = Heard | Windows | Handed | Crashed | Ended
 
 
 class GivenUp(Exception):

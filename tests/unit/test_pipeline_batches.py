@@ -1,11 +1,13 @@
 """Batches of utterances that are with the encoder at once: the next one stands ready while one is embedded."""
 
+import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from indexer.archive import ArchiveFile
 from indexer.audio.channels import ChannelPolicy
@@ -14,6 +16,7 @@ from indexer.embedding.encoder_set import EncoderSet
 from indexer.listening import Listening, Suspicion
 from indexer.pipeline import EmbeddingPipeline
 from indexer.settings import AudioSettings
+from indexer.stages import Event, arrived
 from indexer.types import EncoderId, Span, Vectors, Waveform
 from tests.fakes import SpectrumEncoder
 from tests.listening_kit import AlikeScreen, plain_listening, voice, write_take
@@ -84,6 +87,24 @@ def test_a_batch_stands_ready_while_another_is_embedded_and_no_third(tmp_path: P
     assert sorted(result.file.path for result in done) == sorted(paths)
     assert all(result.error is None and len(result.utterances) == 1 for result in done)
     assert encoder.most == 2
+
+
+def test_a_run_ends_with_what_its_last_thread_hands_over_and_waits_for_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+
+    def counted(events: queue.Queue[Event], *, wait_s: float, most: int) -> list[Event]:
+        came = list(arrived(events, wait_s=wait_s, most=most))
+        if wait_s:
+            waits.append(len(came))
+        return came
+
+    monkeypatch.setattr("indexer.pipeline.arrived", counted)
+    path = write_take(tmp_path / "a.wav", voice(0, 2.0))
+    (done,) = pipeline_of(SpectrumEncoder(), plain_listening()).run([ArchiveFile(path, None, path.stat().st_size)])
+    assert done.error is None
+    assert waits[-1] > 0
 
 
 def test_utterances_of_one_file_that_are_embedded_in_several_batches_keep_their_windows_and_vectors(
