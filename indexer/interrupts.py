@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -15,19 +16,13 @@ def interrupts_deferred() -> Iterator[None]:
     that the next write (the note that the job was canceled) has to wait for. Between transactions nothing is at stake.
     Elsewhere than in the main thread nothing is held back, because no signal arrives there.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     held: list[int] = []
 
     def hold(number: int, _frame: FrameType | None) -> None:
         held.append(number)
 
-    previous = signal.signal(signal.SIGINT, hold)
-    try:
+    with _handled(signal.SIGINT, hold):
         yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
     if held:
         raise KeyboardInterrupt
 
@@ -38,11 +33,18 @@ def terminated_as_interrupted() -> Iterator[None]:
 
     Elsewhere than in the main thread nothing changes, because no signal arrives there.
     """
+    with _handled(signal.SIGTERM, signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handled(number: signal.Signals, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Have a signal handled like this for as long as the block lasts, where signals arrive: in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(number, previous)
