@@ -12,6 +12,7 @@ import numpy as np
 from api.calibration_store import CalibrationStore, Origin
 from api.deciding import of_plain_scores
 from api.same_voice import MOST_COMPARED, find_two_names
+from api.schemas.common import shown_cosine
 from api.schemas.jobs import SameVoices, TwoNames
 from api.schemas.quality import (
     CalibrationView,
@@ -39,6 +40,7 @@ from search.speaker_map import speaker_map
 if TYPE_CHECKING:
     from api.runtime import Runtime
     from api.voices import Voices
+    from indexer.db.session import Database
 
 MOST_SPEAKERS = 200
 """Speakers who are compared; their pairs are a good second of work."""
@@ -88,12 +90,12 @@ class GalleryReports:
         InvalidRequest
             If nobody says from which score on two voices are one.
         """
-        with self._runtime.database.read_scope() as session:
-            speakers = Jobs(session).speakers(job_id, limit=MOST_COMPARED + 1)
-        if not speakers:
-            return SameVoices(items=[], compared=0, complete=True)
-        voices = self._runtime.live.get(gallery)
-        return self._remembered("same-voices", gallery, lambda: two_names_of(voices, speakers), *speakers)
+
+        def compare(speakers: Sequence[str]) -> SameVoices:
+            voices = self._runtime.live.get(gallery)
+            return self._remembered("same-voices", gallery, lambda: two_names_of(voices, speakers), *speakers)
+
+        return same_voices_of_job(self._runtime.database, job_id, compare)
 
     def _remembered(self, kind: str, gallery: str, make: Callable[[], _Report], *of: object) -> _Report:
         with self._runtime.database.read_scope() as session:
@@ -175,18 +177,25 @@ class GalleryReports:
         return calibration_view(used, stored.get(used.id, "voxdex"))
 
 
+def same_voices_of_job(
+    database: "Database", job_id: JobId, compare: Callable[[Sequence[str]], SameVoices]
+) -> SameVoices:
+    """Have the speakers of a job compared, one more than are ever compared; nobody is asked where it has none."""
+    with database.read_scope() as session:
+        speakers = Jobs(session).speakers(job_id, limit=MOST_COMPARED + 1)
+    return compare(speakers) if speakers else SameVoices(items=[], compared=0, complete=True)
+
+
 def two_names_of(voices: "Voices", speakers: Sequence[str]) -> SameVoices:
     """Compare speakers of a job with all others of its gallery, as many as somebody waits for."""
     found = find_two_names(voices, speakers, within_s=_COMPARING_S)
     items = [
-        TwoNames(speaker=two.speaker, other=two.other.speaker, score=_cosine(two.other.score), llr=_llr(two.other.llr))
+        TwoNames(
+            speaker=two.speaker, other=two.other.speaker, score=shown_cosine(two.other.score), llr=_llr(two.other.llr)
+        )
         for two in found.two_names
     ]
     return SameVoices(items=items, compared=found.speakers, complete=found.speakers == len(speakers))
-
-
-def _cosine(score: float) -> float:
-    return round(max(-1.0, min(1.0, score)), 4)
 
 
 def _llr(llr: float | None) -> float | None:

@@ -162,16 +162,14 @@ class RecordedJobs:
 
     def same_voices(self, job_id: int) -> SameVoices:
         """Tell which speakers of a job sound like others of its gallery; the encoder is loaded where it has any."""
-        from api.gallery_reports import two_names_of
-        from api.same_voice import MOST_COMPARED
-        from indexer.db.jobs import Jobs
+        from api.gallery_reports import same_voices_of_job, two_names_of
 
         gallery = self.job(job_id).gallery
-        with self._services.record().read_scope() as session:
-            speakers = Jobs(session).speakers(JobId(job_id), limit=MOST_COMPARED + 1)
-        if not speakers:
-            return SameVoices(items=[], compared=0, complete=True)
-        found = two_names_of(self._services.voices(gallery), speakers)
+        found = same_voices_of_job(
+            self._services.record(),
+            JobId(job_id),
+            lambda speakers: two_names_of(self._services.voices(gallery), speakers),
+        )
         return SameVoices.model_validate(found.model_dump(mode="json"))
 
     def follow(self, job_id: int) -> Iterator[Job]:

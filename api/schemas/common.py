@@ -97,3 +97,8 @@ class Page(View, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null: this was the last page.")
+
+
+def shown_cosine(cosine: float) -> float:
+    """Round a cosine to be shown; rounding in its sums may have taken it a little beyond 1."""
+    return round(max(-1.0, min(1.0, cosine)), 4)

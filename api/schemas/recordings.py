@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.common import View
+from api.schemas.common import View, shown_cosine
 from indexer.db.models import RecordingState
 from indexer.listening import UnlikeStretch
 
@@ -80,7 +80,7 @@ class PossibleSecondVoice(View):
         if stretch is None:
             return None
         start_s, end_s, cosine = stretch
-        return cls(start_s=round(start_s, 3), end_s=round(end_s, 3), cosine=round(max(-1.0, min(1.0, cosine)), 4))
+        return cls(start_s=round(start_s, 3), end_s=round(end_s, 3), cosine=shown_cosine(cosine))
 
 
 class TakenRecording(Recording):
