@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
 from api.bench.ingest_bench import IngestFigures, run_ingest_bench
 from api.bench.machine import Measured
 from api.bench.timing import median_s
 from api.cli.output import counted, print_line, print_table
-from indexer.types import SAMPLE_RATE_HZ, precision_of
+from indexer.types import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from api.dependencies import Services
@@ -65,27 +64,24 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
 
     loaded, _ = services.encoders.load(encoder)
     rng = np.random.default_rng(_SEED)
-    gflop = gflop_per_audio_s(loaded.checkpoint)
-    # The rate that bounds it: of the numbers that its large products are made in.
-    dtype = torch.bfloat16 if precision_of(loaded.id) == "fast" else torch.float32
-    rate = matrix_gflop_per_s(dtype, budget_s)
-
-    rows = []
+    speeds: dict[tuple[float, int], float] = {}
     for utterance_s, batch in ((3.0, 1), (3.0, 8), (10.0, 1), (10.0, 8)):
         waveforms = [_noise(rng, utterance_s) for _ in range(batch)]
         elapsed_s = median_s(partial(loaded.embed, waveforms), budget_s)
-        speed = utterance_s * batch / elapsed_s
-        rows.append(EncoderRow(utterance_s, batch, speed, speed * gflop / rate))
+        speeds[utterance_s, batch] = utterance_s * batch / elapsed_s
 
-    audio_s = max(_LEAST_INGESTED_S, budget_s * rows[-1].times_real_time)
+    audio_s = max(_LEAST_INGESTED_S, budget_s * speeds[10.0, 8])
     ingested = _ingest_noise(services, encoder, rng, audio_s=audio_s)
     return BenchReport(
         encoder_id=loaded.id,
         threads=torch.get_num_threads(),
         seed=_SEED,
-        gflop_per_audio_s=gflop,
-        matrix_gflop_per_s=rate,
-        encoder=rows,
+        gflop_per_audio_s=ingested.gflop_per_audio_s,
+        matrix_gflop_per_s=ingested.matrix_gflop_per_s,
+        encoder=[
+            EncoderRow(*case, speed, speed * ingested.gflop_per_audio_s / ingested.matrix_gflop_per_s)
+            for case, speed in speeds.items()
+        ],
         ingest_times_real_time=ingested.audio_times_real_time,
         ingest_share_of_encoder=ingested.share_of_encoder,
     )
