@@ -1,9 +1,9 @@
 """Guesses how much audio a file holds without decoding it: good enough to cut work into even pieces, and no more."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from indexer.audio.headers import read_claim
-from indexer.audio.sniff import HEAD_BYTES, sniff_container
+from indexer.audio.sniff import HEAD_BYTES, extension_of, sniff_container
 
 # Bytes a second of mono speech as it is usually archived. Where formats are written at many rates, the lower ones are
 # meant: a piece of work that turns out too short costs nothing, one that is far too long does.
@@ -40,8 +40,7 @@ def guess_duration_s(name: str, size_bytes: int | None) -> float:
     """Guess the seconds of audio in a file from its name and size."""
     if size_bytes is None:
         return UNKNOWN_S
-    suffix = PurePosixPath(name).suffix.lower().lstrip(".")
-    return size_bytes / _BYTES_PER_S.get(suffix, _USUAL_BYTES_PER_S)
+    return size_bytes / _BYTES_PER_S.get(extension_of(name), _USUAL_BYTES_PER_S)
 
 
 def estimate_duration_s(path: Path, size_bytes: int) -> float:

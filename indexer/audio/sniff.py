@@ -1,6 +1,7 @@
 """Tells by content what a file is, before any decoder sees it; reads a few bytes and loads no decoder."""
 
-from pathlib import Path, PurePosixPath
+import posixpath
+from pathlib import Path
 
 _AUDIO = (
     "wav wave rf64 w64 bwf flac ogg oga opus spx mp1 mp2 mp3 mpga m4a m4b mp4 aac adts aif aiff aifc au snd caf "
@@ -9,6 +10,7 @@ _AUDIO = (
 _VIDEO = "m4v mov qt mkv avi wmv flv mpg mpeg mts m2ts vob ogv ogm mxf rm"
 AUDIO_EXTENSIONS = frozenset(_AUDIO.split())
 VIDEO_EXTENSIONS = frozenset(_VIDEO.split())
+_NAMED_LIKE_AUDIO = AUDIO_EXTENSIONS | VIDEO_EXTENSIONS
 
 HEAD_BYTES = 64
 """What `looks_like_audio` reads at most."""
@@ -72,9 +74,17 @@ _BIT_RATES = {
 _MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
+def extension_of(name: str) -> str:
+    """Return the extension of a file's name, in lower case and without its dot.
+
+    Of millions of names: `pathlib` would intern every part of each.
+    """
+    return posixpath.splitext(name)[1][1:].lower()
+
+
 def is_named_like_audio(name: str) -> bool:
     """Tell whether a file's extension is one of audio or video."""
-    return PurePosixPath(name).suffix.lower().lstrip(".") in AUDIO_EXTENSIONS | VIDEO_EXTENSIONS
+    return extension_of(name) in _NAMED_LIKE_AUDIO
 
 
 def looks_like_audio(path: Path) -> bool:

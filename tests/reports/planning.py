@@ -39,7 +39,7 @@ FILE_BYTES = 480_000
 
 @dataclass(frozen=True)
 class Planned:
-    """What a plan took; `resident_mb` at each tenth of the way."""
+    """What a plan took."""
 
     files: int
     shards: int
