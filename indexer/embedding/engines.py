@@ -1,6 +1,7 @@
 """Which implementation runs a network: by its kind, the precision asked for, and what the device is good at."""
 
 import logging
+import os
 import platform
 from typing import Protocol, cast
 
@@ -28,6 +29,9 @@ LEAST_COSINE_EXACT = 0.99999
 _BEST_PASS_S = 12.0
 """Audio in one pass of products on a CPU: what is between two of them stays in the cache, and more is slower (on two
 cores with 1 MiB each, 12 s in a pass are 18 % faster than 40 s)."""
+
+_WITHOUT_BFLOAT16 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"})
+"""Values of ONEDNN_MAX_CPU_ISA with which oneDNN multiplies no bfloat16, or only emulates it."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +70,25 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     able = torch.cpu.get_capabilities()
-    # The library that multiplies may be held to less than the processor has (ONEDNN_MAX_CPU_ISA), and refuses then.
-    held = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    # The library that multiplies may be held to less than the processor has, and refuses then, or emulates.
+    held = not torch.ops.mkldnn._is_mkldnn_bf16_supported() or _held_to() in _WITHOUT_BFLOAT16
     return bool(able.get("avx512_bf16") or able.get("amx_bf16")) and not held
+
+
+def multiplies_bytes(device: torch.device) -> bool:
+    """Whether a processor that multiplies bfloat16 is twice as quick at whole numbers of a byte, and sums them exactly.
+
+    Where the instruction is missing the library adds products up in sixteen bits, which overflow.
+    """
+    if not (multiplies_bfloat16(device) and device.type == "cpu" and packs()):
+        return False
+    able = torch.cpu.get_capabilities()
+    return able.get("architecture") == "x86_64" and bool(able.get("avx512_vnni") or able.get("amx_int8"))
+
+
+def _held_to() -> str:
+    """Return the instructions that the user holds the library to: as oneDNN reads it, empty where to none."""
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
 
 
 def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> Engine:
@@ -80,7 +100,7 @@ def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.devi
     network = checkpoint.build_network().to(device)
     if precision == "fast":
         if runs_fast(checkpoint.network, device):
-            fast = FoldedEcapa(cast(Ecapa, network), torch.bfloat16)
+            fast = FoldedEcapa(cast(Ecapa, network), torch.bfloat16, in_bytes=multiplies_bytes(device))
             # Processors of one kind round alike, and were measured. Of other devices each is asked.
             if device.type == "cpu" or agrees(fast, network, checkpoint.network.bins, device, LEAST_COSINE_FAST):
                 return fast

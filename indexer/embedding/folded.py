@@ -27,7 +27,7 @@ from indexer.embedding.ecapa import (
 )
 from indexer.embedding.parts import Ends, Part
 from indexer.embedding.passes import run_shares
-from indexer.embedding.products import Convolution, Product, Stored, affine
+from indexer.embedding.products import ByteProduct, Convolution, Product, Stored, affine
 from indexer.embedding.ragged import Ragged
 from indexer.embedding.shares import GRID, Share, shares_of
 from indexer.embedding.windows import Statistics
@@ -37,6 +37,10 @@ _Made = TypeVar("_Made")
 _SMALLEST_SHARE = 64
 """Frames of an utterance that are worth a thread of their own: at the edges of its share up to 28 are computed twice,
 by the smallest of all layers."""
+
+_IN_BYTES_FROM = 200
+"""Frames of speech of an utterance from which its largest product may be of bytes: what is rounded off cancels out over
+many frames, and one-second words lose more EER than `fast` may."""
 
 _POOLED_AT_ONCE = 256
 """Frames whose weights are made before they are added up: 3 MB in float32, which stays in the cache."""
@@ -205,6 +209,7 @@ class _Layers:
     margin: int
     blocks: tuple[_Block, ...]
     aggregation: Product
+    of_bytes: ByteProduct | None
     pooling: _Pooling
     embeddings: tuple[tuple[Tensor, Tensor], ...]
 
@@ -218,9 +223,12 @@ class FoldedEcapa:
         In evaluation mode, on the device to compute on; `can_fold` says which. Its weights are copied.
     dtype : torch.dtype
         Of the large products: float32, or bfloat16 with sums in float32.
+    in_bytes : bool
+        Whether the largest of them, half of all arithmetic, is of whole numbers of a byte on a CPU, for utterances of
+        two seconds or more.
     """
 
-    def __init__(self, network: Ecapa, dtype: torch.dtype) -> None:
+    def __init__(self, network: Ecapa, dtype: torch.dtype, *, in_bytes: bool = False) -> None:
         config = network.config
         self.dtype = dtype
         with torch.inference_mode():
@@ -236,10 +244,12 @@ class FoldedEcapa:
             assert conv.bias is not None
             weight, count = conv.weight[:, :, 0], len(blocks)
             bias = conv.bias + weight @ stored.offset.repeat(count)
-            aggregation = Product(weight * stored.sign.repeat(count), bias, dtype, relu=True)
+            weight = weight * stored.sign.repeat(count)
+            aggregation = Product(weight, bias, dtype, relu=True)
+            of_bytes = ByteProduct(weight, bias) if in_bytes else None
             pooling = _Pooling(cast(AttentivePooling, network.pooling), network.aggregation.norm, dtype)
             embeddings = tuple(_embedding(cast(AffineEmbedding, layer)) for layer in network.embeddings)
-        self._layers = _Layers(stem, config.stem.padding, blocks, aggregation, pooling, embeddings)
+        self._layers = _Layers(stem, config.stem.padding, blocks, aggregation, of_bytes, pooling, embeddings)
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features, of which `valid` frames are speech, to (B, D) float32 vectors; see `Ecapa`."""
@@ -287,6 +297,8 @@ class FoldedEcapa:
         for block in layers.blocks:
             x = block(x, part)
             outputs.append(x)
+        if layers.of_bytes is not None and isinstance(part, Share) and part.counts >= _IN_BYTES_FROM:
+            return layers.of_bytes([one.flatten(0, 1) for one in outputs]).view(*x.shape[:2], -1)
         joined = torch.cat(outputs, dim=2)
         return layers.aggregation(joined.flatten(0, 1)).view(*joined.shape[:2], -1)
 

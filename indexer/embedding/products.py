@@ -1,5 +1,6 @@
 """Layers of a folded network: products of rows by packed weights, and the convolutions that are made of them."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -16,6 +17,13 @@ _PACKED_FOR_ROWS = 1024
 
 _WHOLE, _WITHIN = Ends(start=True, end=True), Ends(start=False, end=False)
 
+_LARGEST_BYTE = 127.0
+_ROWS_AT_ONCE = 256
+"""Rows of one product of bytes: they and what is made of them stay in the cache, and fewer shapes are compiled."""
+
+_SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
+
+_BYTE_PRODUCT = torch.ops.onednn.qlinear_pointwise.default
 _PACKED_PRODUCT = torch.ops.mkldnn._linear_pointwise.default
 
 _KEPT_TABLES = 300
@@ -49,6 +57,45 @@ class Product:
             return cast(Tensor, _PACKED_PRODUCT(rows, self._packed, self._bias, self._then, [], ""))
         result = functional.linear(rows, self._weight, self._bias)
         return result.relu_() if self._then == "relu" else result
+
+
+class ByteProduct:
+    """Linear map of rows with ReLU, in whole numbers of a byte: (N, K) -> (N, C), in the type of the rows.
+
+    Weights are in steps of 1/127 of the largest of their output, rows in steps of 1/127 of their own largest value: one
+    range for all rows of an utterance loses four times as much. So a row does not depend on those beside it.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.width, self._inputs = weight.shape
+        steps = weight.abs().amax(dim=1).clamp_(min=_SMALLEST_NORMAL) / _LARGEST_BYTE  # (C,)
+        whole = (weight / steps[:, None]).round_().to(torch.int8)
+        self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
+        self._steps, self._bias = steps, bias.float()
+        self._zeros = torch.zeros(self.width, dtype=torch.int32)
+
+    def __call__(self, parts: Sequence[Tensor]) -> Tensor:
+        """Map (N, K) rows, given as columns side by side, to (N, C)."""
+        tiles = zip(*(torch.split(part, _ROWS_AT_ONCE) for part in parts), strict=True)
+        made = [self._of_tile(tile) for tile in tiles]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _of_tile(self, parts: Sequence[Tensor]) -> Tensor:
+        columns = [part.float() for part in parts]
+        highest = columns[0].abs().amax(dim=1, keepdim=True)
+        for column in columns[1:]:
+            highest = torch.maximum(highest, column.abs().amax(dim=1, keepdim=True))
+        highest.clamp_(min=_SMALLEST_NORMAL)  # NaN stays, and makes NaN of all that its row gives
+        bytes_a_unit = _LARGEST_BYTE / highest
+        whole = torch.empty((len(highest), self._inputs), dtype=torch.int8)
+        for place, column in zip(torch.split(whole, [one.shape[1] for one in columns], dim=1), columns, strict=True):
+            place.copy_((column * bytes_a_unit).round_())  # what is copied to whole numbers is truncated
+        # The library is quick at bytes without a sign: they are 128 more, which is what the topmost bit stands for.
+        unsigned = whole.view(torch.uint8).bitwise_xor_(128)
+        made = _BYTE_PRODUCT(
+            unsigned, 1.0, 128, self._packed, self._steps, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return torch.addcmul(self._bias, made, highest.div_(_LARGEST_BYTE)).relu_().to(parts[0].dtype)
 
 
 class _Neighbors:

@@ -16,8 +16,9 @@ from indexer.embedding.checkpoints import read_checkpoint
 from indexer.embedding.ecapa import ConvShape, EcapaConfig
 from indexer.embedding.encoder import SpeakerEncoder, encoder_id, load_encoder
 from indexer.embedding.encoder_set import EncoderSet
-from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, settled_precision
+from indexer.embedding.engines import agrees, make_engine, multiplies_bfloat16, multiplies_bytes, settled_precision
 from indexer.embedding.folded import FoldedEcapa, can_fold
+from indexer.embedding.products import ByteProduct
 from indexer.embedding.registry import SPEECHBRAIN_ECAPA
 from indexer.embedding.shares import GRID, Share
 from indexer.embedding.windows import statistics_of
@@ -29,6 +30,8 @@ from tests.network_kit import SMALL_CASCADE, trained
 
 CASCADE = dataclasses.replace(SMALL_CASCADE, channels=16)
 GROUPS = dataclasses.replace(CASCADE, middle="group", padding="zeros", gate_norm=True, embedding_sizes=(7, 5))
+CPU = torch.device("cpu")
+of_bytes = pytest.mark.skipif(not multiplies_bytes(CPU), reason="this processor multiplies no whole numbers of a byte")
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 
 
@@ -111,12 +114,75 @@ def test_attention_of_any_sharpness_over_many_frames_is_folded(sharpness: float)
     torch.testing.assert_close(folded(frames, valid), network(frames, valid), atol=1e-4, rtol=1e-4)
 
 
+@of_bytes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_a_product_of_bytes_rounds_each_row_by_itself(dtype: torch.dtype) -> None:
+    weight, bias = torch.randn(40, 96), torch.randn(40)
+    rows = (torch.randn(700, 96) * torch.logspace(-1, 3, 700)[:, None]).to(dtype)
+    rows[5] = 0.0
+    expected = (rows.float() @ weight.T + bias).relu_()
+    product = ByteProduct(weight, bias)
+    made = product(torch.split(rows, [32, 64], dim=1))
+    assert made.dtype == dtype
+    # Steps of both factors, by chance up and down in 96 sums; a range for all rows would leave nothing of the first.
+    tolerance = 0.08 * rows.float().abs().amax(dim=1) * weight.abs().amax() + 0.02
+    assert ((made.float() - expected).abs().amax(dim=1) < tolerance).all()
+    torch.testing.assert_close(made[5], bias.relu().to(dtype))
+    for first, last in ((0, 1), (255, 257), (300, 700)):
+        alone = product(torch.split(rows[first:last], [32, 64], dim=1))
+        torch.testing.assert_close(alone, made[first:last], atol=0.0, rtol=0.0)
+
+
+@of_bytes
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@torch.inference_mode()
+def test_what_is_no_number_makes_no_number_of_bytes(bad: float) -> None:
+    rows = torch.randn(3, 16)
+    rows[1, 4] = bad
+    made = ByteProduct(torch.randn(8, 16), torch.randn(8))([rows])
+    assert made.isfinite().all(dim=1).tolist() == [True, False, True]
+
+
+@of_bytes
+@pytest.mark.parametrize("config", [CASCADE, GROUPS])
+@torch.inference_mode()
+def test_utterances_of_two_seconds_are_of_bytes_however_they_are_embedded(
+    config: EcapaConfig, threads: Callable[[int], None]
+) -> None:
+    network = trained(config)
+    plain = FoldedEcapa(network, torch.bfloat16)
+    folded = FoldedEcapa(network, torch.bfloat16, in_bytes=True)
+    for count, valid, is_of_bytes in ((240, 199, False), (240, 200, True), (403, 403, True)):
+        frames = torch.randn(2, 8, count)
+        together = folded(frames, valid)
+        threads(1)
+        alone = torch.cat([folded(one, valid) for one in torch.split(frames, 1)])
+        threads(2)
+        shared = torch.cat([folded(one, valid) for one in torch.split(frames, 1)])
+        expected = network(frames, valid)
+        for made in (together, alone, shared):
+            assert torch.cosine_similarity(made, expected).min() > 0.999
+        torch.testing.assert_close(together, alone, atol=1e-2, rtol=1e-2)
+        torch.testing.assert_close(shared, alone, atol=1e-2, rtol=1e-2)
+        assert torch.equal(together, plain(frames, valid)) is not is_of_bytes
+
+
+@pytest.mark.parametrize("isa", ["avx2", "AVX512_CORE"])
+def test_a_library_that_is_held_to_less_is_not_asked_for_bfloat16_or_bytes(
+    isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    assert not multiplies_bfloat16(CPU)
+    assert not multiplies_bytes(CPU)
+
+
 def test_what_cannot_be_folded_runs_as_it_was_published() -> None:
     assert not can_fold(dataclasses.replace(CASCADE, pooling="xvector"))
     assert not can_fold(dataclasses.replace(CASCADE, stem=ConvShape(4, 1)))
     checkpoint = read_checkpoint(TINY, "nemo")
     plain = dataclasses.replace(checkpoint.network, pooling="tap")
-    assert settled_precision("fast", plain, torch.device("cpu")) == "exact"
+    assert settled_precision("fast", plain, CPU) == "exact"
 
 
 def test_the_id_says_the_precision_and_new_vectors_are_exact_where_fast_gains_nothing() -> None:
@@ -126,7 +192,7 @@ def test_the_id_says_the_precision_and_new_vectors_are_exact_where_fast_gains_no
     assert with_precision(fast, "exact") == without_precision(fast)
     network = read_checkpoint(TINY, "nemo").network
     assert settled_precision("fast", network, torch.device("mps")) == "exact"
-    able = multiplies_bfloat16(torch.device("cpu"))
+    able = multiplies_bfloat16(CPU)
     chosen = load_encoder(TINY, name="tiny", family="nemo", device="cpu", precision="fast", or_exact=True)
     assert precision_of(chosen.id) == ("fast" if able else "exact")
 
@@ -134,7 +200,7 @@ def test_the_id_says_the_precision_and_new_vectors_are_exact_where_fast_gains_no
 def test_fast_vectors_that_were_made_elsewhere_are_found_on_any_machine() -> None:
     asked = load_encoder(TINY, name="tiny", family="nemo", device="cpu", precision="fast")
     assert precision_of(asked.id) == "fast"
-    engine = make_engine(read_checkpoint(TINY, "nemo"), "fast", torch.device("cpu"))
+    engine = make_engine(read_checkpoint(TINY, "nemo"), "fast", CPU)
     assert isinstance(engine, FoldedEcapa)
 
 
@@ -156,8 +222,8 @@ def test_a_processor_whose_matrix_library_is_held_to_less_runs_fast_in_float32()
 
 def test_an_engine_that_gives_other_vectors_is_told_before_it_serves() -> None:
     network = trained(CASCADE)
-    assert agrees(FoldedEcapa(network, torch.float32), network, CASCADE.bins, torch.device("cpu"), 0.99999)
-    assert not agrees(FoldedEcapa(trained(GROUPS), torch.float32), network, CASCADE.bins, torch.device("cpu"), 0.9)
+    assert agrees(FoldedEcapa(network, torch.float32), network, CASCADE.bins, CPU, 0.99999)
+    assert not agrees(FoldedEcapa(trained(GROUPS), torch.float32), network, CASCADE.bins, CPU, 0.9)
 
 
 def test_one_network_in_two_precisions_is_no_pair_to_fuse() -> None:
