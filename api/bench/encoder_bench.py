@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from api.bench.arithmetic import Limit
 from api.bench.ingest_bench import IngestFigures, run_ingest_bench
 from api.bench.machine import Measured
 from api.bench.timing import median_s
@@ -29,7 +30,7 @@ class EncoderRow:
     utterance_s: float
     batch: int
     times_real_time: float
-    share_of_matrix_rate: float
+    share_of_limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,7 @@ class BenchReport(Measured):
     encoder_id: str
     threads: int
     seed: int
-    gflop_per_audio_s: float
-    matrix_gflop_per_s: float
+    limit: Limit
     encoder: list[EncoderRow]
     ingest_times_real_time: float
     ingest_share_of_encoder: float
@@ -76,11 +76,10 @@ def run_bench(services: "Services", *, encoder: str | None, budget_s: float) -> 
         encoder_id=loaded.id,
         threads=torch.get_num_threads(),
         seed=_SEED,
-        gflop_per_audio_s=ingested.gflop_per_audio_s,
-        matrix_gflop_per_s=ingested.matrix_gflop_per_s,
+        limit=ingested.limit,
         encoder=[
-            EncoderRow(*case, speed, speed * ingested.gflop_per_audio_s / ingested.matrix_gflop_per_s)
-            for case, speed in speeds.items()
+            EncoderRow(length_s, batch, speed, speed * ingested.limit.least_s(length_s) / length_s)
+            for (length_s, batch), speed in speeds.items()
         ],
         ingest_times_real_time=ingested.audio_times_real_time,
         ingest_share_of_encoder=ingested.share_of_encoder,
@@ -109,14 +108,11 @@ def print_bench(report: BenchReport) -> None:
     """Print the figures."""
     print_line(report.heading)
     print_line(f"encoder {report.encoder_id}, {counted(report.threads, 'thread')}")
-    print_line(
-        f"matrix rate {report.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
-        f"{report.gflop_per_audio_s:.3g} GFLOP; seed {report.seed}"
-    )
+    print_line(f"{report.limit}; seed {report.seed}")
     print_table(
-        ["utterance (s)", "batch", "times real time", "share of matrix rate"],
+        ["utterance (s)", "batch", "times real time", "share of limit"],
         [
-            [f"{row.utterance_s:g}", row.batch, f"{row.times_real_time:.1f}", f"{row.share_of_matrix_rate:.0%}"]
+            [f"{row.utterance_s:g}", row.batch, f"{row.times_real_time:.1f}", f"{row.share_of_limit:.0%}"]
             for row in report.encoder
         ],
     )

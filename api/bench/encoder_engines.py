@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.arithmetic import BFLOAT16, BYTES, FLOAT32, gflop_per_audio_s, limit_of, matrix_rates
 from api.bench.beginnings import beginnings
-from api.bench.encoder_apart import EXACT, IN_BFLOAT16, PUBLISHED, EngineApart
+from api.bench.encoder_apart import EXACT, FAST, IN_BFLOAT16, PUBLISHED, EngineApart
 from api.bench.machine import Measured
 from api.cli.output import counted, print_line, print_table
 from indexer.errors import InvalidRequest, Unavailable
@@ -35,8 +35,8 @@ class EngineRow:
     times_real_time
         Seconds of audio by the median seconds of a pass over a batch, from waveforms to vectors.
     share_of_limit
-        Of what the machine's own matrix rate in float32 allows, with as many threads, or in bfloat16 where the engine
-        multiplies in it.
+        Of what the machine's own matrix rate in float32 allows, with as many threads, or in bfloat16 and in bytes for
+        the products of which the engine multiplies such.
     least_cosine
         To the vectors of the network as it was published, in float32, over all utterances of this length.
     """
@@ -57,7 +57,7 @@ class EngineReport(Measured):
     encoder: str
     threads: int
     utterances: dict[str, int]
-    gflop_per_audio_s: float
+    gflop_per_audio_s: dict[str, dict[str, float]]
     matrix_gflop_per_s: dict[str, float]
     rows: list[EngineRow]
     missing: dict[str, str]
@@ -94,24 +94,25 @@ def run_engine_bench(
 
     from indexer.embedding.checkpoints import read_checkpoint
     from indexer.embedding.encoder import choose_device
-    from indexer.embedding.engines import runs_fast
+    from indexer.embedding.engines import multiplies_bytes, runs_fast
 
     own = services.settings.embedding
     spec = services.registry.get(encoder or own.encoder)
     checkpoint = read_checkpoint(services.registry.pull(spec), spec.family, spec.front_end)
     cuts = {seconds: _utterances(services, speech, seconds, utterances, least=max(batches)) for seconds in lengths_s}
     threads = own.threads or torch.get_num_threads()
-    fast = runs_fast(checkpoint.network, choose_device(own.device))
+    device = choose_device(own.device)
+    fast = runs_fast(checkpoint.network, device)
     names = [name for name in (PUBLISHED, EXACT, *IN_BFLOAT16) if fast or name not in IN_BFLOAT16]
-    gflop = gflop_per_audio_s(checkpoint)
+    work = {
+        name: gflop_per_audio_s(checkpoint, _precision(name), in_bytes=name == FAST and multiplies_bytes(device))
+        for name in (*names, *peers)
+    }
     torch.set_num_threads(threads)  # so that the machine has as many for its own rate
     # What is not multiplied in hardware is emulated, at seconds a product, and bounds nothing.
-    used = {"float32", *(_precision(name) for name in (*names, *peers))}
-    limits = {
-        name: matrix_gflop_per_s(dtype, budget_s / 4)
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-        if name in used
-    }
+    used = {kind for one in work.values() for kind in one}
+    rates = matrix_rates([kind for kind in (FLOAT32, BFLOAT16, BYTES) if kind in used], budget_s / 4)
+    limits = {name: limit_of([one], rates) for name, one in work.items()}
     rows: list[EngineRow] = []
     missing = {
         name: "bfloat16 is not multiplied in hardware here, or this network has no engine in it: fast is exact"
@@ -132,16 +133,16 @@ def run_engine_bench(
                     engine.take(cut[:batch])  # engines make what they need for a new length
                 taken = _medians_s(engines, budget_s)
                 for engine, elapsed_s, cosine in zip(engines, taken, cosines, strict=True):
-                    precision = _precision(engine.name)
                     speed = seconds * batch / elapsed_s
-                    share = speed * gflop / limits[precision]
+                    share = batch * limits[engine.name].least_s(seconds) / elapsed_s
+                    precision = _precision(engine.name)
                     rows.append(EngineRow(engine.name, precision, seconds, batch, speed, share, cosine))
     return EngineReport(
         encoder=spec.name,
         threads=threads,
         utterances={f"{seconds:g} s": len(cut) for seconds, cut in cuts.items()},
-        gflop_per_audio_s=gflop,
-        matrix_gflop_per_s=limits,
+        gflop_per_audio_s=work,
+        matrix_gflop_per_s=rates,
         rows=rows,
         missing=missing,
     )
@@ -149,7 +150,7 @@ def run_engine_bench(
 
 def _precision(engine: str) -> str:
     """Return what an engine multiplies in, by its name."""
-    return "bfloat16" if engine in IN_BFLOAT16 or "bfloat16" in engine else "float32"
+    return BFLOAT16 if engine in IN_BFLOAT16 or "bfloat16" in engine else FLOAT32
 
 
 def _medians_s(engines: Sequence[EngineApart], budget_s: float) -> list[float]:
@@ -194,10 +195,9 @@ def print_engine_bench(report: EngineReport) -> None:
     """Print the figures, and what each precision gains on each peer."""
     print_line(report.heading)
     print_line(f"encoder {report.encoder}, {counted(report.threads, 'thread')}")
-    rates = ", ".join(f"{rate:.0f} GFLOP/s ({name})" for name, rate in report.matrix_gflop_per_s.items())
+    work = report.gflop_per_audio_s.get(FAST, report.gflop_per_audio_s[EXACT])
     print_line(
-        f"matrix rate {rates}; a second of audio takes "
-        f"{report.gflop_per_audio_s:.3g} GFLOP; least cosines over "
+        f"{limit_of([work], report.matrix_gflop_per_s)}; least cosines over "
         + ", ".join(f"{counted(count, 'utterance')} of {length}" for length, count in report.utterances.items())
     )
     for name, why in report.missing.items():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from api.bench.arithmetic import gflop_per_audio_s, matrix_gflop_per_s
+from api.bench.arithmetic import BFLOAT16, BYTES, FLOAT32, Limit, gflop_per_audio_s, limit_of, matrix_rates
 from api.bench.machine import Measured, PeakMemory
 from api.bench.own_home import make_own_home
 from api.cli.output import counted, print_line, print_table
@@ -85,10 +85,10 @@ class IngestFigures(Measured):
         there, and which.
     given_encoder_s, share_of_encoder_given
         What all that takes in the encoder alone, and the same by what ingest took.
-    matrix_gflop_per_s
-        The machine's own rate, measured in the same run, in the numbers that the encoder multiplies.
+    limit
+        What a second of audio takes, and the machine's own rates, measured in the same run.
     share_of_limit, encoder_share_of_limit
-        What that rate would take for the utterances, each embedded once, by what ingest and the encoder alone took.
+        What the utterances would take at those rates, each embedded once, by what ingest and the encoder alone took.
     peak_bytes
         Most memory that ingest added to the process.
     """
@@ -113,8 +113,7 @@ class IngestFigures(Measured):
     given_s: float
     given_encoder_s: float
     share_of_encoder_given: float
-    gflop_per_audio_s: float
-    matrix_gflop_per_s: float
+    limit: Limit
     share_of_limit: float
     encoder_share_of_limit: float
     peak_bytes: int
@@ -195,8 +194,9 @@ def run_ingest_bench(
                     f"of {counted(len(chosen), 'recording')} none could be embedded, so there is nothing to measure; "
                     "give others (`voxdex ingest` says what is wrong with these)"
                 )
-            gflop, rate = _limit(apart, encoders)
+            limit = _limit(apart, encoders)
     embedded_s = sum(samples) / SAMPLE_RATE_HZ
+    least_s = sum(limit.least_s(length / SAMPLE_RATE_HZ) for length in samples)
     return IngestFigures(
         encoder=", ".join(encoders.ids),
         decode_threads=settings.ingest.decode_threads,
@@ -218,22 +218,26 @@ def run_ingest_bench(
         given_s=given_s,
         given_encoder_s=encoder_s + more_encoder_s,
         share_of_encoder_given=(encoder_s + more_encoder_s) / elapsed_s,
-        gflop_per_audio_s=gflop,
-        matrix_gflop_per_s=rate,
-        share_of_limit=embedded_s * gflop / rate / elapsed_s,
-        encoder_share_of_limit=embedded_s * gflop / rate / encoder_s,
+        limit=limit,
+        share_of_limit=least_s / elapsed_s,
+        encoder_share_of_limit=least_s / encoder_s,
         peak_bytes=peak_bytes,
         stages=tuple(Stage(name, seconds, seconds / elapsed_s) for name, seconds in spent.items()),
     )
 
 
-def _limit(services: "Services", encoders: "EncoderSet") -> tuple[float, float]:
-    """Return what a second of audio takes, in GFLOP, and the rate of this machine that bounds it."""
-    import torch
+def _limit(services: "Services", encoders: "EncoderSet") -> Limit:
+    """Return what a second of audio takes, and the rates of this machine that bound it."""
+    from indexer.embedding.engines import multiplies_bytes, runs_fast
 
-    dtype = torch.bfloat16 if precision_of(encoders.first.id) == "fast" else torch.float32
-    gflop = sum(gflop_per_audio_s(services.encoders.load(encoder.name)[0].checkpoint) for encoder in encoders)
-    return gflop, matrix_gflop_per_s(dtype, _RATE_S)
+    works = []
+    for encoder in encoders:
+        loaded, _ = services.encoders.load(encoder.name)
+        is_fast = precision_of(encoder.id) == "fast" and runs_fast(loaded.checkpoint.network, loaded.device)
+        numbers, in_bytes = BFLOAT16 if is_fast else FLOAT32, is_fast and multiplies_bytes(loaded.device)
+        works.append(gflop_per_audio_s(loaded.checkpoint, numbers, in_bytes=in_bytes))
+    used = {kind for work in works for kind in work}
+    return limit_of(works, matrix_rates([kind for kind in (FLOAT32, BFLOAT16, BYTES) if kind in used], _RATE_S))
 
 
 def _seconds() -> dict[str, float]:
@@ -310,7 +314,6 @@ def print_ingest_bench(figures: IngestFigures) -> None:
         f"{figures.given_encoder_s:.1f} s; ingest reaches {100 * figures.share_of_encoder_given:.0f} % of it"
     )
     print_line(
-        f"the machine's matrix rate: {figures.matrix_gflop_per_s:.0f} GFLOP/s; a second of audio takes "
-        f"{figures.gflop_per_audio_s:.3g} GFLOP; ingest reaches {100 * figures.share_of_limit:.0f} % of that, the "
-        f"encoder alone {100 * figures.encoder_share_of_limit:.0f} %"
+        f"{figures.limit}; ingest reaches {100 * figures.share_of_limit:.0f} % of what that allows, the encoder alone "
+        f"{100 * figures.encoder_share_of_limit:.0f} %"
     )

@@ -38,9 +38,12 @@ _SMALLEST_SHARE = 64
 """Frames of an utterance that are worth a thread of their own: at the edges of its share up to 28 are computed twice,
 by the smallest of all layers."""
 
-_IN_BYTES_FROM = 200
-"""Frames of speech of an utterance from which its largest product may be of bytes: what is rounded off cancels out over
-many frames, and one-second words lose more EER than `fast` may."""
+IN_BYTES_FROM_S = 2.0
+"""Seconds of an utterance from which its largest product may be of bytes: what is rounded off cancels out over many
+frames, and one-second words lose more EER than `fast` may."""
+
+_IN_BYTES_FROM = round(100 * IN_BYTES_FROM_S)
+"""Frames of speech of such an utterance."""
 
 _POOLED_AT_ONCE = 256
 """Frames whose weights are made before they are added up: 3 MB in float32, which stays in the cache."""
@@ -53,6 +56,13 @@ def can_fold(config: EcapaConfig) -> bool:
     """Whether `FoldedEcapa` computes this network: all that was published with attention, none of the plain ones."""
     odd = all(shape.dilation * (shape.kernel - 1) % 2 == 0 for shape in (config.stem, *config.blocks))
     return config.pooling == "attention" and odd and config.aggregation.kernel == 1
+
+
+def products_in_bytes(network: object, frames: int) -> int:
+    """Multiplications of an utterance of two seconds or more that are of bytes where the processor is quick at such."""
+    if not (isinstance(network, EcapaConfig) and can_fold(network)):
+        return 0
+    return frames * (len(network.blocks) * network.channels) ** 2
 
 
 class _Groups:

@@ -91,11 +91,14 @@ class ByteProduct:
         for place, column in zip(torch.split(whole, [one.shape[1] for one in columns], dim=1), columns, strict=True):
             place.copy_((column * bytes_a_unit).round_())  # what is copied to whole numbers is truncated
         # The library is quick at bytes without a sign: they are 128 more, which is what the topmost bit stands for.
-        unsigned = whole.view(torch.uint8).bitwise_xor_(128)
-        made = _BYTE_PRODUCT(
-            unsigned, 1.0, 128, self._packed, self._steps, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        made = self.of_bytes(whole.view(torch.uint8).bitwise_xor_(128))
         return torch.addcmul(self._bias, made, highest.div_(_LARGEST_BYTE)).relu_().to(parts[0].dtype)
+
+    def of_bytes(self, rows: Tensor) -> Tensor:
+        """Map (N, K) rows of uint8, of which 128 stands for nothing, to (N, C) float32, without bias and ReLU."""
+        zeros, steps, packed = self._zeros, self._steps, self._packed
+        made = _BYTE_PRODUCT(rows, 1.0, 128, packed, steps, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        return cast(Tensor, made)
 
 
 class _Neighbors:
