@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from api.bench.arithmetic import BFLOAT16, BYTES, FLOAT32, gflop_per_audio_s, limit_of, matrix_rates
+from api.bench.arithmetic import BFLOAT16, BYTES, FLOAT32, Limit, gflop_per_audio_s, limit_of, matrix_rates
 from api.bench.beginnings import beginnings
 from api.bench.encoder_apart import EXACT, FAST, IN_BFLOAT16, PUBLISHED, EngineApart
 from api.bench.machine import Measured
@@ -52,12 +52,18 @@ class EngineRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport(Measured):
-    """All rows of one run, with what is needed to repeat it."""
+    """All rows of one run, with what is needed to repeat it.
+
+    Attributes
+    ----------
+    gflop_per_audio_s, matrix_gflop_per_s
+        See `Limit`; the work is that of our fastest engine.
+    """
 
     encoder: str
     threads: int
     utterances: dict[str, int]
-    gflop_per_audio_s: dict[str, dict[str, float]]
+    gflop_per_audio_s: dict[str, float]
     matrix_gflop_per_s: dict[str, float]
     rows: list[EngineRow]
     missing: dict[str, str]
@@ -104,15 +110,14 @@ def run_engine_bench(
     device = choose_device(own.device)
     fast = runs_fast(checkpoint.network, device)
     names = [name for name in (PUBLISHED, EXACT, *IN_BFLOAT16) if fast or name not in IN_BFLOAT16]
-    work = {
-        name: gflop_per_audio_s(checkpoint, _precision(name), in_bytes=name == FAST and multiplies_bytes(device))
-        for name in (*names, *peers)
-    }
+
+    def work_of(name: str) -> dict[str, float]:
+        return gflop_per_audio_s(checkpoint, _precision(name), in_bytes=name == FAST and multiplies_bytes(device))
+
     torch.set_num_threads(threads)  # so that the machine has as many for its own rate
     # What is not multiplied in hardware is emulated, at seconds a product, and bounds nothing.
-    used = {kind for one in work.values() for kind in one}
+    used = {kind for name in (*names, *peers) for kind in work_of(name)}
     rates = matrix_rates([kind for kind in (FLOAT32, BFLOAT16, BYTES) if kind in used], budget_s / 4)
-    limits = {name: limit_of([one], rates) for name, one in work.items()}
     rows: list[EngineRow] = []
     missing = {
         name: "bfloat16 is not multiplied in hardware here, or this network has no engine in it: fast is exact"
@@ -126,6 +131,7 @@ def run_engine_bench(
                 engines.append(running.enter_context(EngineApart(name, services.settings, encoder, threads)))
             except Unavailable as error:
                 missing[name] = str(error)
+        limits = {one.name: limit_of([work_of(one.name)], rates) for one in engines}
         for seconds, cut in cuts.items():
             cosines = _least_cosines(engines, cut)
             for batch in batches:
@@ -141,7 +147,7 @@ def run_engine_bench(
         encoder=spec.name,
         threads=threads,
         utterances={f"{seconds:g} s": len(cut) for seconds, cut in cuts.items()},
-        gflop_per_audio_s=work,
+        gflop_per_audio_s=limits[FAST if FAST in limits else EXACT].gflop_per_audio_s,
         matrix_gflop_per_s=rates,
         rows=rows,
         missing=missing,
@@ -195,9 +201,8 @@ def print_engine_bench(report: EngineReport) -> None:
     """Print the figures, and what each precision gains on each peer."""
     print_line(report.heading)
     print_line(f"encoder {report.encoder}, {counted(report.threads, 'thread')}")
-    work = report.gflop_per_audio_s.get(FAST, report.gflop_per_audio_s[EXACT])
     print_line(
-        f"{limit_of([work], report.matrix_gflop_per_s)}; least cosines over "
+        f"{Limit(report.gflop_per_audio_s, report.matrix_gflop_per_s)}; least cosines over "
         + ", ".join(f"{counted(count, 'utterance')} of {length}" for length, count in report.utterances.items())
     )
     for name, why in report.missing.items():
