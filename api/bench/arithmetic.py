@@ -38,10 +38,10 @@ class Limit:
 
     def least_s(self, utterance_s: float) -> float:
         """Return the seconds that an utterance takes at least."""
-        from indexer.embedding.folded import IN_BYTES_FROM_S
+        from indexer.embedding.folded import COARSER_FROM_S
 
         def numbers(kind: str) -> str:
-            return BFLOAT16 if kind == BYTES and utterance_s < IN_BYTES_FROM_S else kind
+            return BFLOAT16 if kind == BYTES and utterance_s < COARSER_FROM_S else kind
 
         return utterance_s * sum(
             gflop / self.matrix_gflop_per_s[numbers(kind)] for kind, gflop in self.gflop_per_audio_s.items()

@@ -100,7 +100,7 @@ def make_engine(checkpoint: Checkpoint, precision: Precision, device: torch.devi
     network = checkpoint.build_network().to(device)
     if precision == "fast":
         if runs_fast(checkpoint.network, device):
-            fast = FoldedEcapa(cast(Ecapa, network), torch.bfloat16, in_bytes=multiplies_bytes(device))
+            fast = FoldedEcapa(cast(Ecapa, network), torch.bfloat16, coarser=multiplies_bytes(device))
             # Processors of one kind round alike, and were measured. Of other devices each is asked.
             if device.type == "cpu" or agrees(fast, network, checkpoint.network.bins, device, LEAST_COSINE_FAST):
                 return fast

@@ -3,13 +3,14 @@
 Batch normalization after ReLU is a scale and an offset of each channel. A positive scale moves through ReLU into the
 convolution before it; its sign and the offset move into whatever reads the channel next. So no normalization is left,
 and all that is left of a convolution is one product of (frames, inputs) by packed weights, with ReLU in the same pass.
-The result is that of `Ecapa` but for rounding; in bfloat16 the first layer, gates and pooling stay in float32.
+The result is that of `Ecapa` but for rounding; in bfloat16 gates and pooling stay in float32, and for short utterances
+the first layer too.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,11 @@ _SMALLEST_SHARE = 64
 """Frames of an utterance that are worth a thread of their own: at the edges of its share up to 28 are computed twice,
 by the smallest of all layers."""
 
-IN_BYTES_FROM_S = 2.0
-"""Seconds of an utterance from which its largest product may be of bytes: what is rounded off cancels out over many
-frames, and one-second words lose more EER than `fast` may."""
+COARSER_FROM_S = 2.0
+"""Seconds of an utterance from which more may be rounded off, for over many frames that cancels out: one-second words
+would lose more EER than `fast` may, and some of them more of their cosine."""
 
-_IN_BYTES_FROM = round(100 * IN_BYTES_FROM_S)
+_COARSER_FROM = round(100 * COARSER_FROM_S)
 """Frames of speech of such an utterance."""
 
 _POOLED_AT_ONCE = 256
@@ -213,13 +214,18 @@ class _Pooling:
         return torch.cat((self._scale * (mean + shift) + self._offset, deviation), dim=1)
 
 
+class _Coarse(NamedTuple):
+    stem: Convolution
+    aggregation: ByteProduct
+
+
 @dataclass(frozen=True, slots=True)
 class _Layers:
     stem: Convolution
     margin: int
     blocks: tuple[_Block, ...]
     aggregation: Product
-    of_bytes: ByteProduct | None
+    coarse: _Coarse | None
     pooling: _Pooling
     embeddings: tuple[tuple[Tensor, Tensor], ...]
 
@@ -233,12 +239,12 @@ class FoldedEcapa:
         In evaluation mode, on the device to compute on; `can_fold` says which. Its weights are copied.
     dtype : torch.dtype
         Of the large products: float32, or bfloat16 with sums in float32.
-    in_bytes : bool
-        Whether the largest of them, half of all arithmetic, is of whole numbers of a byte on a CPU, for utterances of
-        two seconds or more.
+    coarser : bool
+        Whether the largest of them, half of all arithmetic, is of whole numbers of a byte, and the first layer of
+        bfloat16, for utterances of two seconds or more that share no pass with others of any length.
     """
 
-    def __init__(self, network: Ecapa, dtype: torch.dtype, *, in_bytes: bool = False) -> None:
+    def __init__(self, network: Ecapa, dtype: torch.dtype, *, coarser: bool = False) -> None:
         config = network.config
         self.dtype = dtype
         with torch.inference_mode():
@@ -256,10 +262,13 @@ class FoldedEcapa:
             bias = conv.bias + weight @ stored.offset.repeat(count)
             weight = weight * stored.sign.repeat(count)
             aggregation = Product(weight, bias, dtype, relu=True)
-            of_bytes = ByteProduct(weight, bias) if in_bytes else None
+            coarse = None
+            if coarser:
+                coarse_stem = Convolution(network.stem, config.stem, config.padding, plain, dtype)
+                coarse = _Coarse(coarse_stem, ByteProduct(weight, bias))
             pooling = _Pooling(cast(AttentivePooling, network.pooling), network.aggregation.norm, dtype)
             embeddings = tuple(_embedding(cast(AffineEmbedding, layer)) for layer in network.embeddings)
-        self._layers = _Layers(stem, config.stem.padding, blocks, aggregation, of_bytes, pooling, embeddings)
+        self._layers = _Layers(stem, config.stem.padding, blocks, aggregation, coarse, pooling, embeddings)
 
     def __call__(self, frames: Tensor, valid: int) -> Tensor:
         """Map (B, F, T) features, of which `valid` frames are speech, to (B, D) float32 vectors; see `Ecapa`."""
@@ -302,13 +311,15 @@ class FoldedEcapa:
 
     def _trunk(self, rows: Tensor, part: Part) -> Tensor:
         layers = self._layers
-        x = layers.stem(*part.cut(rows, layers.margin)).to(self.dtype)
+        coarse = layers.coarse if isinstance(part, Share) and part.counts >= _COARSER_FROM else None
+        read, ends = part.cut(rows, layers.margin)
+        x = layers.stem(read, ends).to(self.dtype) if coarse is None else coarse.stem(read.to(self.dtype), ends)
         outputs = []
         for block in layers.blocks:
             x = block(x, part)
             outputs.append(x)
-        if layers.of_bytes is not None and isinstance(part, Share) and part.counts >= _IN_BYTES_FROM:
-            return layers.of_bytes([one.flatten(0, 1) for one in outputs]).view(*x.shape[:2], -1)
+        if coarse is not None:
+            return coarse.aggregation([one.flatten(0, 1) for one in outputs]).view(*x.shape[:2], -1)
         joined = torch.cat(outputs, dim=2)
         return layers.aggregation(joined.flatten(0, 1)).view(*joined.shape[:2], -1)
 

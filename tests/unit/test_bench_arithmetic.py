@@ -8,7 +8,7 @@ import torch
 from api.bench.arithmetic import BFLOAT16, BYTES, FLOAT32, Limit, gflop_per_audio_s, limit_of, matrix_rates
 from indexer.embedding.checkpoints import read_checkpoint
 from indexer.embedding.engines import multiplies_bytes
-from indexer.embedding.folded import IN_BYTES_FROM_S, products_in_bytes
+from indexer.embedding.folded import COARSER_FROM_S, products_in_bytes
 
 TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 
@@ -16,7 +16,7 @@ TINY = Path(__file__).parents[1] / "parity" / "tiny.nemo"
 def test_an_utterance_takes_what_each_kind_of_number_takes() -> None:
     limit = Limit({BFLOAT16: 3.0, BYTES: 2.0}, {BFLOAT16: 100.0, BYTES: 200.0})
     assert limit.least_s(10.0) == pytest.approx(10 * (3 / 100 + 2 / 200))
-    short_s = IN_BYTES_FROM_S - 0.1
+    short_s = COARSER_FROM_S - 0.1
     assert limit.least_s(short_s) == pytest.approx(short_s * 5 / 100)
     assert str(limit) == (
         "matrix rate 100 GFLOP/s (bfloat16), 200 GFLOP/s (bytes); a second of audio takes 5 GFLOP, 2 of them in bytes"

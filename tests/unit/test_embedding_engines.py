@@ -152,7 +152,7 @@ def test_utterances_of_two_seconds_are_of_bytes_however_they_are_embedded(
 ) -> None:
     network = trained(config)
     plain = FoldedEcapa(network, torch.bfloat16)
-    folded = FoldedEcapa(network, torch.bfloat16, in_bytes=True)
+    folded = FoldedEcapa(network, torch.bfloat16, coarser=True)
     for count, valid, is_of_bytes in ((240, 199, False), (240, 200, True), (403, 403, True)):
         frames = torch.randn(2, 8, count)
         together = folded(frames, valid)
