@@ -267,11 +267,11 @@ class Jobs:
             done=job.done,
             duplicate=job.duplicate,
             failed=job.failed,
-            audio_s=job.audio_s,
-            speech_s=job.speech_s,
-            elapsed_s=elapsed_s,
+            audio_s=round(job.audio_s, 3),  # a sum of many, whose last digits say nothing
+            speech_s=round(job.speech_s, 3),
+            elapsed_s=round(elapsed_s, 3),
             times_real_time=job.audio_s / elapsed_s if elapsed_s else 0.0,
-            eta_s=eta_s,
+            eta_s=None if eta_s is None else round(eta_s, 3),
             planned=job.planned_at is not None,
         )
 

@@ -21,7 +21,8 @@ _LARGEST_BYTE = 127.0
 _ROWS_AT_ONCE = 256
 """Rows of one product of bytes: they and what is made of them stay in the cache, and fewer shapes are compiled."""
 
-_SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
+_LEAST_RANGE = 1e-30
+"""Range of numbers that are all nothing: so many bytes a unit are still a number."""
 
 _BYTE_PRODUCT = torch.ops.onednn.qlinear_pointwise.default
 _PACKED_PRODUCT = torch.ops.mkldnn._linear_pointwise.default
@@ -68,7 +69,7 @@ class ByteProduct:
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.width, self._inputs = weight.shape
-        steps = weight.abs().amax(dim=1).clamp_(min=_SMALLEST_NORMAL) / _LARGEST_BYTE  # (C,)
+        steps = weight.abs().amax(dim=1).clamp_(min=_LEAST_RANGE) / _LARGEST_BYTE  # (C,)
         whole = (weight / steps[:, None]).round_().to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
         self._steps, self._bias = steps, bias.float()
@@ -85,7 +86,7 @@ class ByteProduct:
         highest = columns[0].abs().amax(dim=1, keepdim=True)
         for column in columns[1:]:
             highest = torch.maximum(highest, column.abs().amax(dim=1, keepdim=True))
-        highest.clamp_(min=_SMALLEST_NORMAL)  # NaN stays, and makes NaN of all that its row gives
+        highest.clamp_(min=_LEAST_RANGE)  # NaN stays, and makes NaN of all that its row gives
         bytes_a_unit = _LARGEST_BYTE / highest
         whole = torch.empty((len(highest), self._inputs), dtype=torch.int8)
         for place, column in zip(torch.split(whole, [one.shape[1] for one in columns], dim=1), columns, strict=True):

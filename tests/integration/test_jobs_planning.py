@@ -553,10 +553,11 @@ def test_progress_tells_the_speed_of_all_runs_and_the_rest_of_this_one(
     bulk.plan(queue.plans.pop())
     with database.session_scope() as session:
         job = session.get(Job, job_id)
-        job.done, job.audio_s = 1, 30.0
+        job.done, job.audio_s = 1, 29.9 + 0.1 + 1e-12
         job.started_at = job.started_at.replace(year=job.started_at.year - 1)
     halfway = progress()
     assert halfway.planned
+    assert halfway.audio_s == 30.0
     assert halfway.times_real_time == pytest.approx(30.0 / halfway.elapsed_s)
     assert halfway.eta_s == pytest.approx(3 * halfway.elapsed_s)
     with database.session_scope() as session:
