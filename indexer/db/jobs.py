@@ -255,7 +255,9 @@ class Jobs:
         run_s = 0.0
         if begun_at is not None:
             run_s = max(0.0, ((job.finished_at or utc_now()) - begun_at).total_seconds())
-        elapsed_s = before.get("worked_s", 0.0) + run_s
+        # To the millisecond: the last digits of a sum of many say nothing. What follows from them is of what is shown.
+        audio_s, speech_s = round(job.audio_s, 3), round(job.speech_s, 3)
+        elapsed_s = round(before.get("worked_s", 0.0) + run_s, 3)
         processed = job.done + job.duplicate + job.failed
         in_this_run = processed - before.get("processed", 0)
         eta_s = None
@@ -267,10 +269,10 @@ class Jobs:
             done=job.done,
             duplicate=job.duplicate,
             failed=job.failed,
-            audio_s=round(job.audio_s, 3),  # a sum of many, whose last digits say nothing
-            speech_s=round(job.speech_s, 3),
-            elapsed_s=round(elapsed_s, 3),
-            times_real_time=job.audio_s / elapsed_s if elapsed_s else 0.0,
+            audio_s=audio_s,
+            speech_s=speech_s,
+            elapsed_s=elapsed_s,
+            times_real_time=audio_s / elapsed_s if elapsed_s else 0.0,
             eta_s=None if eta_s is None else round(eta_s, 3),
             planned=job.planned_at is not None,
         )
