@@ -8,6 +8,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import create_engine, text
+
 from indexer.db.session import open_database
 from indexer.settings import load_settings
 
@@ -22,6 +24,22 @@ def slow_writes(home: Path) -> None:
         home,
         f"CREATE TRIGGER slow_writes AFTER INSERT ON embeddings BEGIN SELECT length(randomblob({_RANDOM_BYTES})); END",
     )
+
+
+def slow_postgres_writes(url: str, seconds: float) -> None:
+    """Make writing a vector take so long in a record on Postgres."""
+    statements = (
+        "CREATE FUNCTION slow_writes() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$",
+        "CREATE TRIGGER slow_writes AFTER INSERT ON embeddings FOR EACH ROW EXECUTE FUNCTION slow_writes()",
+    )
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
 
 
 def usual_writes(home: Path) -> None:

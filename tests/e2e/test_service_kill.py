@@ -13,7 +13,8 @@ def test_a_job_whose_workers_are_killed_ends_with_every_file_exactly_once(
     tmp_path_factory: pytest.TempPathFactory, default_weights: Path
 ) -> None:
     words = "--files 40 --file-s 6 --kills 4 --at-work --jitter-s 1 --shard-audio-s 60 --lease-s 4 --seed 20261122"
-    arguments = parse(words.split())
+    # Writing is slow, so that there is a job to kill workers of, however quick the encoder is.
+    arguments = parse([*words.split(), "--write-s", "0.2"])
     report = run(arguments, tmp_path_factory.mktemp("kill"))
     assert report["wrong"] == [], report
     assert report["kills"] == 4

@@ -32,6 +32,7 @@ from tests.service_stack import (
     running_service,
     voxdex,
 )
+from tests.slow_writes import slow_postgres_writes
 from voxdex_client import Client, errors
 
 GALLERY = "killed"
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         client.galleries.create(GALLERY)
         files = sorted(archive.rglob("*.wav"))
         client.identify(GALLERY, files[0])  # The API opens the gallery's index now, and has to follow all that comes.
+        if arguments.write_s:
+            slow_postgres_writes(service.environment["VOXDEX_DATABASE__URL"], arguments.write_s)
         began = time.monotonic()
         job = client.jobs.create(GALLERY, str(archive)).id
         watch = Watch(service, watcher, job)
@@ -251,6 +254,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jitter-s", type=float, default=3.0, help="longest wait between a commit and a kill")
     parser.add_argument("--shard-audio-s", type=float, default=100.0)
     parser.add_argument("--lease-s", type=float, default=4.0)
+    parser.add_argument("--write-s", type=float, default=0.0, help="what writing a vector takes besides")
     parser.add_argument("--limit-s", type=float, default=1200.0, help="when to give up waiting")
     parser.add_argument("--speech", type=Path, default=REPOSITORY.parent / "shared" / "data" / "speech")
     return parser.parse_args(words)
