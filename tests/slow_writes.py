@@ -1,7 +1,7 @@
 """A record that is slow to write to: whoever is to be stopped midway is midway for long enough to be found there.
 
-How fast an encoder or a disk is says nothing then: every vector costs the processor the same few milliseconds inside of
-the transaction that writes it, which is where most stops hit.
+How fast an encoder or a disk is says nothing then: every vector costs the same time, on SQLite of the processor, inside
+of the transaction that writes it, which is where most stops hit.
 """
 
 import sqlite3

@@ -3,8 +3,8 @@
 Batch normalization after ReLU is a scale and an offset of each channel. A positive scale moves through ReLU into the
 convolution before it; its sign and the offset move into whatever reads the channel next. So no normalization is left,
 and all that is left of a convolution is one product of (frames, inputs) by packed weights, with ReLU in the same pass.
-The result is that of `Ecapa` but for rounding; in bfloat16 gates and pooling stay in float32, and for short utterances
-the first layer too.
+The result is that of `Ecapa` but for rounding. In bfloat16 gates and pooling stay in float32, and for short utterances
+the first layer too; of long ones the largest product may be of bytes.
 """
 
 import math
